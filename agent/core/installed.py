@@ -1,0 +1,49 @@
+"""What is on the board: models that were committed, and what the board is."""
+
+from msgspec import Struct
+
+from agent.core.executors import Executor
+
+
+class Installed(Struct, frozen=True):
+    """A model that was verified, tried and chosen for one pipeline.
+
+    Attributes:
+        sha256: Digest of the whole bundle, which names its object in the store.
+        size: Bytes of the bundle.
+        variant: Which variant runs; ``executor`` what computes it.
+        verified_at: Unix seconds (UTC) of the last full verification.
+    """
+
+    model: str
+    version: int
+    sha256: str
+    size: int
+    variant: str
+    executor: Executor
+    verified_at: float = 0.0
+
+
+class Slots(Struct, frozen=True):
+    """One pipeline's durable models: the one that answers and the one before it."""
+
+    active: Installed | None = None
+    previous: Installed | None = None
+
+
+class Board(Struct, frozen=True):
+    """What this board is, as far as admission asks.
+
+    Attributes:
+        id: Its name in staged rollouts.
+        hardware: Names that a bundle's ``hardware`` may match.
+        agent: Version of this agent, ``1.2.3``.
+        free_bytes: Free space below the state directory.
+        ram_bytes: Memory that a model could get.
+    """
+
+    id: str
+    hardware: tuple[str, ...]
+    agent: str
+    free_bytes: int
+    ram_bytes: int

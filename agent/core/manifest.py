@@ -1,0 +1,282 @@
+"""The manifest: what a bundle says about itself, parsed once into frozen values.
+
+The rules this module keeps:
+ * ``parse_manifest`` raises ``BundleRefusedError`` only, for any bytes.
+ * Strict: unknown keys, duplicate keys, wrong types, NaN and impossible values are
+   refused; ``schema`` rises when keys are added and older schemas stay readable.
+ * Law: ``parse_manifest(render_manifest(m)) == m``.
+"""
+
+import json
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from agent.core.reasons import Reason
+from agent.core.steps import Step
+from agent.errors import BundleRefusedError
+
+SCHEMA = 1
+MAX_MANIFEST_BYTES = 128 * 1024  # fits one control message; 5,000 labels take half
+MAX_VERSION = 2**31 - 1  # fits every database, wire format and dashboard
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$(?!\n)")]
+ModelName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$(?!\n)")]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+ModelVersion = Annotated[int, Meta(ge=1, le=MAX_VERSION)]
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
+Dimension = Annotated[int, Meta(ge=1, le=2**24)]
+ByteCount = Annotated[int, Meta(ge=0, le=2**40)]
+Text = Annotated[str, Meta(max_length=200)]
+Dtype = Literal[
+    "float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool"
+]
+Task = Literal["classification", "regression", "anomaly", "detection", "raw"]
+
+
+class Frozen(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of every part of the manifest: immutable, and strict when parsed."""
+
+
+class TensorSpec(Frozen, frozen=True):
+    """One input or output tensor: the contract that is checked before activation.
+
+    ``scale`` and ``zero_point`` are the per-tensor affine quantisation of the TFLite
+    specification, ``real = scale * (stored - zero_point)``; scale 0 means none.
+    """
+
+    name: Text
+    shape: Annotated[tuple[Dimension, ...], Meta(max_length=8)]
+    dtype: Dtype
+    scale: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    zero_point: Annotated[int, Meta(ge=-(2**15), le=2**15)] = 0
+
+
+class Variant(Frozen, frozen=True):
+    """One executable form of the model, and what it needs.
+
+    Attributes:
+        name: ``int8``, ``float``, ``small``...
+        file: Entry of the bundle that holds the .tflite bytes.
+        sha256: Digest of those bytes; ``size`` their number.
+        inputs: Tensor contract, in the model's order; ``outputs`` likewise.
+        tolerance: Largest difference from a golden output that still agrees, in
+            real (dequantised) units.
+        runtimes: Engines that may run it; empty means any.
+        delegates: Names of ``[[delegate]]`` tables it may use.
+        ram_bytes: What the interpreter needs beyond the file, measured by the packer.
+    """
+
+    name: Name
+    file: Annotated[str, Meta(pattern=r"^variants/[a-z0-9][a-z0-9_.-]{0,63}$(?!\n)")]
+    sha256: Digest
+    size: Annotated[int, Meta(ge=1, le=2**40)]
+    inputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1, max_length=64)]
+    outputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1, max_length=64)]
+    tolerance: Annotated[float, Meta(ge=0, le=1e9)]
+    runtimes: tuple[Literal["litert", "tflite"], ...] = ()
+    delegates: Annotated[tuple[Name, ...], Meta(max_length=8)] = ()
+    ram_bytes: ByteCount = 0
+
+
+class StateLink(Frozen, frozen=True):
+    """An output that is fed back as an input of the next sample (streaming models)."""
+
+    output: Text
+    input: Text
+
+
+class Postprocess(Frozen, frozen=True):
+    """How outputs become a prediction.
+
+    Attributes:
+        top_k: Classification: how many labels a prediction names.
+        output: Name of the tensor to read; empty means the first that is not state.
+        layout: Detection: ``ssd`` (boxes, classes, scores, count) or ``yolov8``.
+        min_score: Detection: boxes below it are not reported.
+        max_overlap: Detection, yolov8: intersection over union above which the
+            weaker of two boxes of one class is suppressed.
+        max_boxes: Detection: at most this many boxes a sample.
+    """
+
+    top_k: Annotated[int, Meta(ge=1, le=100)] = 1
+    output: Text = ""
+    layout: Literal["ssd", "yolov8"] = "ssd"
+    min_score: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    max_overlap: Annotated[float, Meta(ge=0, le=1)] = 0.45
+    max_boxes: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class Golden(Frozen, frozen=True):
+    """The golden samples' entry: ``golden.npz``, its digest, size and sample count."""
+
+    sha256: Digest
+    size: Annotated[int, Meta(ge=1, le=2**40)]
+    samples: Annotated[int, Meta(ge=1, le=10_000)]
+
+
+class Budgets(Frozen, frozen=True):
+    """What the model may cost on a board: p95 latency in ms, memory in MB."""
+
+    p95_ms: Positive = 1000.0
+    ram_mb: Positive = 256.0
+
+
+class TrialRules(Frozen, frozen=True):
+    """How a candidate earns its place.
+
+    Attributes:
+        preflight_s: Deadline of the whole preflight child.
+        shadow_samples: Live samples the candidate must shadow.
+        probation_s: How long it answers before it is committed.
+        min_agreement: Share of shadowed samples that must agree with the active one.
+    """
+
+    preflight_s: Positive = 60.0
+    shadow_samples: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    probation_s: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    min_agreement: Annotated[float, Meta(ge=0, le=1)] = 0.0
+
+
+class MonitorRules(Frozen, frozen=True):
+    """What the monitor may keep of the input: nothing, statistics, or samples."""
+
+    keep: Literal["nothing", "statistics", "samples"] = "statistics"
+
+
+class Manifest(Frozen, frozen=True):
+    """Everything a bundle states about itself.
+
+    Attributes:
+        io: ``raw`` feeds and returns the model's own dtypes; ``float`` quantises the
+            input and dequantises outputs from the tensor contract.
+        labels: Class names, in the model's order; empty means numbers.
+        preprocess: Steps from a raw sample to the model's first input.
+    """
+
+    schema: Annotated[int, Meta(ge=1)]
+    model: ModelName
+    version: ModelVersion
+    task: Task
+    variants: Annotated[tuple[Variant, ...], Meta(min_length=1, max_length=16)]
+    golden: Golden
+    version_name: Text = ""
+    io: Literal["raw", "float"] = "raw"
+    labels: Annotated[tuple[Text, ...], Meta(max_length=5_000)] = ()
+    preprocess: Annotated[tuple[Step, ...], Meta(max_length=16)] = ()
+    postprocess: Postprocess = Postprocess()
+    state: Annotated[tuple[StateLink, ...], Meta(max_length=64)] = ()
+    budgets: Budgets = Budgets()
+    trial: TrialRules = TrialRules()
+    monitor: MonitorRules = MonitorRules()
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant called ``name``.
+
+        Raises:
+            BundleRefusedError: There is none (``manifest``).
+        """
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise refused(f"no variant is called {name!r}")
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """Parse and check a manifest.
+
+    Raises:
+        BundleRefusedError: ``too_large``, ``schema`` (of a newer agent), ``manifest``.
+    """
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise BundleRefusedError(
+            f"manifest.json has {len(raw)} bytes, at most {MAX_MANIFEST_BYTES} allowed",
+            reason=Reason.TOO_LARGE,
+        )
+    try:
+        tree = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=_no_constants,
+        )
+        _check_schema(tree)
+        manifest = msgspec.convert(tree, Manifest)
+    except (ValueError, RecursionError, msgspec.ValidationError) as err:
+        raise refused(str(err) or type(err).__name__) from err
+    check_manifest(manifest)
+    return manifest
+
+
+def render_manifest(manifest: Manifest) -> bytes:
+    """Return the one canonical spelling of a manifest: sorted keys, two spaces."""
+    tree = msgspec.to_builtins(manifest)
+    text = json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False)
+    return text.encode("utf-8") + b"\n"
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Check what types alone cannot say: unique names, state links that fit.
+
+    Raises:
+        BundleRefusedError: ``manifest``.
+    """
+    names = [variant.name for variant in manifest.variants]
+    files = [variant.file for variant in manifest.variants]
+    if len(set(names)) != len(names) or len(set(files)) != len(files):
+        raise refused("two variants share a name or a file")
+    for variant in manifest.variants:
+        inputs = _by_name(variant.inputs, f"variant {variant.name}: inputs")
+        outputs = _by_name(variant.outputs, f"variant {variant.name}: outputs")
+        for link in manifest.state:
+            _check_link(link, inputs, outputs)
+    fed = [link.input for link in manifest.state]
+    if len(set(fed)) != len(fed):
+        raise refused("two state links feed one input")
+
+
+def refused(what: str, *, reason: Reason = Reason.MANIFEST) -> BundleRefusedError:
+    """Return the error that refuses a manifest, with a message that names the place."""
+    return BundleRefusedError(f"manifest.json: {what}", reason=reason)
+
+
+def _check_schema(tree: object) -> None:
+    """Name a newer schema before strict parsing trips over its new keys."""
+    schema = tree.get("schema") if isinstance(tree, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise refused(
+            f"schema {schema} is newer than {SCHEMA}, the newest this agent reads",
+            reason=Reason.SCHEMA,
+        )
+
+
+def _check_link(
+    link: StateLink, inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec]
+) -> None:
+    """A state link joins two existing tensors of one shape and type."""
+    source, sink = outputs.get(link.output), inputs.get(link.input)
+    if source is None or sink is None:
+        raise refused(f"state: no tensors {link.output!r} -> {link.input!r}")
+    if (source.shape, source.dtype) != (sink.shape, sink.dtype):
+        raise refused(f"state: {link.output!r} and {link.input!r} differ in shape")
+
+
+def _by_name(specs: tuple[TensorSpec, ...], where: str) -> dict[str, TensorSpec]:
+    """Index tensors by their names, which have to differ."""
+    named = {spec.name: spec for spec in specs}
+    if len(named) != len(specs):
+        raise refused(f"{where} share a name")
+    return named
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Refuse the same key twice: two readers would believe two different things."""
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return tree
+
+
+def _no_constants(name: str) -> object:
+    """Refuse NaN and Infinity, which JSON does not have."""
+    raise ValueError(f"{name} is not JSON")

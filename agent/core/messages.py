@@ -1,0 +1,238 @@
+"""Messages between the daemon and its children, as msgpack on a socketpair.
+
+One message is one SOCK_SEQPACKET record, so none is ever seen in part; file
+descriptors travel beside it (SCM_RIGHTS) in the order that the message's docstring
+names. Model bytes never travel in a message: they are a sealed memfd, and the process
+that loads them hashes them again.
+
+Law: ``parse_to_child(render_message(m)) == m``, and likewise for ``parse_from_child``.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from agent.core.executors import Executor
+from agent.core.flow import SinkSettings, SourceSettings
+from agent.core.reasons import Reason
+from agent.errors import DeviceError
+
+MAX_MESSAGE_BYTES = 192 * 1024  # below the default socket buffer of 208 KiB
+MAX_DESCRIPTORS = 32
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+    """Base of every message: immutable, told apart by its class name."""
+
+
+class Configure(Message, frozen=True):
+    """First message to a worker. Descriptors: source pipe (if any), then sink pipes.
+
+    Attributes:
+        source: What to read. For ``command`` and ``board`` the first descriptor is
+            the pipe of frames.
+        sinks: Where predictions go; each one but ``count`` has a descriptor.
+        first_seq: Number of the first sample, so that a new worker counts on.
+    """
+
+    pipeline: str
+    source: SourceSettings
+    sinks: tuple[SinkSettings, ...]
+    first_seq: int = 1
+
+
+class Load(Message, frozen=True):
+    """Build a candidate beside the model that answers. Descriptor: the model's memfd.
+
+    Attributes:
+        generation: The daemon's number of this load, unique for the worker.
+        manifest: Bytes of manifest.json.
+        variant: Which variant the descriptor holds; its digest is in the manifest.
+    """
+
+    generation: int
+    manifest: bytes
+    variant: str
+    executor: Executor
+
+
+class Activate(Message, frozen=True):
+    """Let the loaded candidate answer from the next sample on."""
+
+    generation: int
+
+
+class Discard(Message, frozen=True):
+    """Forget the loaded candidate."""
+
+    generation: int
+
+
+class NewSource(Message, frozen=True):
+    """The source's program was started again. Descriptor: its new pipe."""
+
+
+class Stop(Message, frozen=True):
+    """Finish the sample in flight, then leave."""
+
+
+class Ready(Message, frozen=True):
+    """The child has locked itself in and imported what it needs.
+
+    Attributes:
+        locks: Which layers hold: layer -> "" or why it does not.
+        data_bytes: Data size after imports, for the limit that follows.
+        engines: Engine name -> version, of those that import.
+    """
+
+    pid: int
+    locks: dict[str, str]
+    data_bytes: int
+    engines: dict[str, str]
+
+
+class Loaded(Message, frozen=True):
+    """The candidate is built and warm."""
+
+    generation: int
+    seconds: float
+
+
+class Swapped(Message, frozen=True):
+    """The candidate answers.
+
+    Attributes:
+        first_seq: Number of the first sample it answers.
+        gap_ns: Longest time without an answer while input waited, around the swap.
+    """
+
+    generation: int
+    first_seq: int
+    gap_ns: int
+
+
+class Refused(Message, frozen=True):
+    """A load or an examination ended; ``detail`` is for people."""
+
+    generation: int
+    reason: Reason
+    detail: str
+
+
+class SourceState(Message, frozen=True):
+    """The source began (no reason), ended or failed."""
+
+    reason: Reason
+    detail: str = ""
+    ended: bool = False
+
+
+class Stopped(Message, frozen=True):
+    """The loop has ended; the statistics block is final."""
+
+    next_seq: int
+
+
+class Examine(Message, frozen=True):
+    """First message to a preflight child.
+
+    Descriptors: one memfd for each variant in ``plan`` (in the order of first
+    appearance), then the golden samples.
+
+    Attributes:
+        plan: (variant, executor) pairs to try, most wanted first.
+        rounds: Timed rounds of each pair, interleaved.
+        deadline_s: The child ends itself after so long.
+    """
+
+    manifest: bytes
+    plan: tuple[tuple[str, Executor], ...]
+    rounds: int = 9
+    deadline_s: float = 60.0
+
+
+class Examining(Message, frozen=True):
+    """The child is about to try ``plan[index]``: whom to blame if it dies now."""
+
+    index: int
+    stage: str
+
+
+class Finding(Message, frozen=True):
+    """What the preflight child found out about ``plan[index]``.
+
+    Attributes:
+        reason: Empty if it may run; ``detail`` says where and by how much it may not.
+        p50_ms: Median and ``p95_ms`` 95th percentile of a whole inference.
+        max_difference: Largest distance from a golden output, in real units.
+        ram_bytes: Growth of the resident set by this pair, and ``peak_bytes`` the
+            child's peak.
+    """
+
+    index: int
+    reason: Reason = Reason.NONE
+    detail: str = ""
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
+    max_difference: float = 0.0
+    ram_bytes: int = 0
+    peak_bytes: int = 0
+
+
+class Examined(Message, frozen=True):
+    """All pairs were tried; nothing follows."""
+
+
+ToChild = Configure | Load | Activate | Discard | NewSource | Stop | Examine
+FromChild = (
+    Ready
+    | Loaded
+    | Swapped
+    | Refused
+    | SourceState
+    | Stopped
+    | Examining
+    | Finding
+    | Examined
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_to_child: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(ToChild)
+_from_child: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(FromChild)
+
+
+def render_message(message: Message) -> bytes:
+    """Return the record of a message.
+
+    Raises:
+        DeviceError: It does not fit one record (``internal``).
+    """
+    record = _encoder.encode(message)
+    if len(record) > MAX_MESSAGE_BYTES:
+        raise DeviceError(
+            f"{type(message).__name__} of {len(record)} bytes does not fit one record",
+            reason=Reason.INTERNAL,
+        )
+    return record
+
+
+def parse_to_child(record: bytes) -> ToChild:
+    """Parse what a child receives; the daemon is trusted, errors are bugs."""
+    message: ToChild = _to_child.decode(record)
+    return message
+
+
+def parse_from_child(record: bytes) -> FromChild:
+    """Parse what the daemon receives from a child, which is not trusted.
+
+    Raises:
+        DeviceError: The record is none of the messages (``crash``).
+    """
+    try:
+        message: FromChild = _from_child.decode(record)
+    except msgspec.MsgspecError as err:
+        raise DeviceError(
+            f"a child sent what is no message: {err}", reason=Reason.CRASH
+        ) from err
+    return message

@@ -1,0 +1,97 @@
+"""Frozen sums of what happened: the only thing that crosses to metrics and pages."""
+
+from dataclasses import dataclass, field
+
+from agent.core.installed import Installed
+from agent.core.statistics_block import Section
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCounts:
+    """Everything one model version answered in one pipeline, over all its workers.
+
+    ``labels`` names the words of ``section.labels``; the last of those is ``other``.
+    """
+
+    model: str
+    version: int
+    labels: tuple[str, ...]
+    section: Section
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSnapshot:
+    """One pipeline at one moment.
+
+    Attributes:
+        active: What answers now; None before the first model.
+        state: ``active``, ``candidate`` (on trial) or ``none``.
+        ready: It has answered with a verified model and its worker lives;
+            ``reason`` says why not.
+        counts: By model version, the newest last.
+        restarts: Deaths of workers by reason.
+        swaps: (result, reason) -> number.
+        gap_s: Longest pause of the loop around the last swap.
+        lag_s: Age of the newest sample when it was taken.
+        sink_dropped: Predictions that a sink (its index and kind) could not take.
+        worker_pid: The worker, 0 while there is none; ``worker_rss_bytes`` its memory.
+        worker_locks: Layer -> "" if it holds, else why not.
+        in_flight: Samples taken and not ended.
+        seq: Number of the next sample.
+    """
+
+    name: str
+    model: str
+    active: Installed | None
+    state: str
+    ready: bool
+    reason: str
+    counts: tuple[ModelCounts, ...]
+    restarts: dict[str, int]
+    swaps: dict[tuple[str, str], int]
+    gap_s: float
+    lag_s: float
+    sink_dropped: dict[str, int]
+    worker_pid: int = 0
+    worker_rss_bytes: int = 0
+    worker_locks: dict[str, str] = field(default_factory=dict)
+    in_flight: int = 0
+    seq: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSnapshot:
+    """The update machine at one moment.
+
+    Attributes:
+        phase: Name of the phase it is in.
+        results: (result, reason) -> updates that ended so.
+        verify_failures: reason -> verifications that failed.
+        bytes: kind (``full``, ``delta``, ``resumed``) -> bytes fetched.
+        last_refusal: (reason, message) of the last refusal, or None.
+        clock_floor_lag_s: Seconds the system clock is behind the clock floor, 0 if not.
+    """
+
+    phase: str = "IDLE"
+    results: dict[tuple[str, str], int] = field(default_factory=dict)
+    verify_failures: dict[str, int] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    last_refusal: tuple[str, str] | None = None
+    clock_floor_lag_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSnapshot:
+    """The whole agent at one moment.
+
+    Attributes:
+        version: The agent's version.
+        engines: Engine name -> version, of those its workers reported.
+        daemon_rss_bytes: Resident memory of the daemon.
+    """
+
+    version: str
+    engines: dict[str, str]
+    pipelines: tuple[PipelineSnapshot, ...]
+    update: UpdateSnapshot
+    daemon_rss_bytes: int = 0

@@ -1,0 +1,131 @@
+"""What signed repository metadata says: bundles as targets, and desired states.
+
+Only values that a verified signature covers get here; parsing is strict all the
+same, because a signature says who wrote a value, not that it makes sense.
+"""
+
+import json
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from agent.core.manifest import MAX_VERSION, Digest, ModelName, ModelVersion
+from agent.core.reasons import Reason
+from agent.errors import BundleRefusedError
+
+MAX_GROUP_BYTES = 64 * 1024  # 64 pipelines take 6 kB
+
+
+class Strict(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base: immutable, strict when parsed."""
+
+
+class BundleFields(Strict, frozen=True):
+    """The signed ``custom`` fields of a bundle target.
+
+    ``plain_sha256`` and ``plain_bytes`` describe the content after unsealing; for a
+    bundle that is not sealed they equal the target's own hash and length.
+    """
+
+    model: ModelName
+    version: ModelVersion
+    plain_sha256: Digest
+    plain_bytes: Annotated[int, Meta(ge=1, le=2**40)]
+    hardware: Annotated[tuple[str, ...], Meta(max_length=32)] = ()
+    min_agent: Annotated[str, Meta(pattern=r"^(\d{1,6}(\.\d{1,6}){0,2})?$(?!\n)")] = ""
+
+
+class SignedTarget(Strict, frozen=True):
+    """A bundle as the ``targets`` role signed it: where, how long, which bytes."""
+
+    path: str
+    length: int
+    sha256: str
+    fields: BundleFields
+
+
+class Wanted(Strict, frozen=True):
+    """One pipeline's entry in a desired state."""
+
+    model: ModelName
+    version: ModelVersion
+
+
+class GroupFile(Strict, frozen=True):
+    """The desired state of one group (or one device), signed by the ``fleet`` role.
+
+    Attributes:
+        generation: Counts the publications of this file; a lower one is a replay.
+        paused: Nothing new starts while it is true.
+        percent: Share of boards that take part; ``salt`` draws them.
+        not_before: UTC, ISO 8601; empty means at once.
+        window: Maintenance window ``HH:MM-HH:MM``; empty means any time.
+        pipelines: Pipeline name -> wanted model and version.
+    """
+
+    generation: Annotated[int, Meta(ge=1, le=MAX_VERSION)]
+    pipelines: Annotated[dict[ModelName, Wanted], Meta(max_length=64)]
+    paused: bool = False
+    percent: Annotated[float, Meta(ge=0, le=100)] = 100.0
+    salt: Annotated[str, Meta(max_length=64)] = ""
+    not_before: Annotated[str, Meta(max_length=32)] = ""
+    window: Annotated[str, Meta(max_length=32)] = ""
+
+
+def bundle_path(model: str, version: int) -> str:
+    """Return the target path of a bundle: ``models/<model>/<version>.bundle``."""
+    return f"models/{model}/{version}.bundle"
+
+
+def group_path(group: str) -> str:
+    """Return the target path of a group's desired state: ``fleet/groups/<group>``."""
+    return f"fleet/groups/{group}"
+
+
+def parse_target(
+    path: str, length: int, hashes: dict[str, str], custom: Any
+) -> SignedTarget:
+    """Parse a bundle target.
+
+    Raises:
+        BundleRefusedError: ``metadata``: fields are missing, unknown or contradict
+            the path.
+    """
+    if "sha256" not in hashes:
+        raise _unclear(path, "has no sha256")
+    try:
+        fields = msgspec.convert(custom, BundleFields)
+    except msgspec.ValidationError as err:
+        raise _unclear(path, str(err)) from err
+    if path != bundle_path(fields.model, fields.version):
+        raise _unclear(path, f"says it is {fields.model} {fields.version}")
+    return SignedTarget(path, length, hashes["sha256"], fields)
+
+
+def parse_group(raw: bytes, path: str) -> GroupFile:
+    """Parse a desired state.
+
+    Raises:
+        BundleRefusedError: ``too_large`` or ``metadata``.
+    """
+    if len(raw) > MAX_GROUP_BYTES:
+        raise BundleRefusedError(
+            f"{path} has {len(raw)} bytes, at most {MAX_GROUP_BYTES} allowed",
+            reason=Reason.TOO_LARGE,
+        )
+    try:
+        return msgspec.json.decode(raw, type=GroupFile)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
+        raise _unclear(path, str(err)) from err
+
+
+def render_group(group: GroupFile) -> bytes:
+    """Return the canonical spelling of a desired state."""
+    text = json.dumps(msgspec.to_builtins(group), indent=2, sort_keys=True)
+    return text.encode() + b"\n"
+
+
+def _unclear(path: str, what: str) -> BundleRefusedError:
+    """Return the error for a signed value that makes no sense."""
+    return BundleRefusedError(f"target {path}: {what}", reason=Reason.METADATA)

@@ -1,0 +1,205 @@
+"""agent.toml -> Settings: every default, its unit and its reason.
+
+The rules this module keeps:
+ * ``parse_settings`` is pure: bytes in, frozen values out; reading the file is the
+   command line's job. Unknown keys, wrong types and contradictions are errors that
+   name the key.
+ * Every number has its unit in its name and its reason beside it.
+ * Paths stay as written; only ``~`` is left for the command line to resolve.
+"""
+
+import tomllib
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from agent.core.executors import DelegateFile
+from agent.core.flow import CommandSource, CountSink, SinkSettings, SourceSettings
+from agent.core.reasons import Reason
+from agent.core.statistics_block import MAX_SINKS
+from agent.errors import SettingsError
+
+MAX_SETTINGS_BYTES = 1024 * 1024  # nobody writes a megabyte of TOML by hand
+Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$(?!\n)")]
+Seconds = Annotated[float, Meta(gt=0, le=1e7)]
+
+
+class Table(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every settings table: immutable and strict."""
+
+
+class PipelineSettings(Table, frozen=True):
+    """[[pipeline]]: one model on one source.
+
+    Attributes:
+        name: The pipeline's name in metrics, paths and commands.
+        model: Which model the fleet assigns to it.
+        source: Where samples come from.
+        sinks: Where predictions go.
+        factory: A repository slice shipped with the system; empty means none.
+        deadline_ms: A sample that takes longer is a hang; its worker is replaced.
+        threads: Threads of the interpreter; small models are fastest with one.
+        kernels: ``auto`` lets preflight choose the fastest that agrees.
+    """
+
+    name: Word
+    model: Word
+    source: SourceSettings
+    sinks: Annotated[tuple[SinkSettings, ...], Meta(max_length=MAX_SINKS)] = (
+        CountSink(),
+    )
+    factory: str = ""
+    deadline_ms: Annotated[float, Meta(gt=0, le=3_600_000)] = 5000.0
+    threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    kernels: Literal["auto", "xnnpack", "plain", "reference", "delegate"] = "auto"
+
+
+class UpdateSettings(Table, frozen=True):
+    """[update]: where verified models come from.
+
+    Attributes:
+        orchestrator: Who writes the desired state.
+        repository: Directory of the TUF repository; empty means no updates.
+        root: The first root.json, provisioned with the board.
+        groups: Group files to follow, most specific first.
+        poll_s: Seconds between two looks at the repository.
+        max_bundle_mb: Larger bundles are refused before they are read.
+    """
+
+    orchestrator: Literal["tuf", "push", "ddi"] = "tuf"
+    repository: str = ""
+    root: str = ""
+    groups: Annotated[tuple[Word, ...], Meta(max_length=32)] = ("all",)
+    poll_s: Seconds = 300.0  # 5 min: the default of hawkBit and Mender alike
+    max_bundle_mb: Annotated[float, Meta(gt=0, le=65_536)] = 512.0
+
+
+class LocalSettings(Table, frozen=True):
+    """[local]: the plain HTTP listener for scrapers and people on the board.
+
+    Attributes:
+        listen: ``host:port`` (port 0: any free one), or empty for none.
+        socket: Unix socket; empty means ``<state_dir>/control.sock``.
+    """
+
+    listen: str = "127.0.0.1:9797"
+    socket: str = ""
+
+
+class BoardSettings(Table, frozen=True):
+    """[board]: what this board calls itself.
+
+    Attributes:
+        id: Its name in staged rollouts; empty means a random one kept in the state.
+        hardware: Names that bundles may ask for; empty means what the board reports.
+    """
+
+    id: Annotated[str, Meta(max_length=128)] = ""
+    hardware: Annotated[tuple[str, ...], Meta(max_length=32)] = ()
+
+
+class SuperviseSettings(Table, frozen=True):
+    """[supervise]: how long a worker may misbehave.
+
+    Attributes:
+        start_s: A worker that is not up by then is replaced; a Pi 3 imports for 1 s.
+        crash_limit: Deaths in a row after which its model is set aside.
+        healthy_s: A worker that lived so long ends a row of deaths.
+        backoff_s: First pause before a restart; doubled each time up to
+            ``max_backoff_s``.
+        drain_s: How long a worker may take to end its last sample; systemd
+            waits longer.
+    """
+
+    start_s: Seconds = 30.0
+    crash_limit: Annotated[int, Meta(ge=1, le=100)] = 3
+    healthy_s: Seconds = 60.0
+    backoff_s: Seconds = 0.5
+    max_backoff_s: Seconds = 30.0
+    drain_s: Seconds = 3.0
+
+
+class Settings(Table, frozen=True):
+    """Everything in agent.toml.
+
+    Attributes:
+        state_dir: Where state.db and models live; empty means ``$STATE_DIRECTORY``,
+            else ``~/.local/state/tinyward``.
+        log_level: ``debug``, ``info``, ``warning`` or ``error``.
+    """
+
+    pipeline: Annotated[tuple[PipelineSettings, ...], Meta(max_length=64)] = ()
+    state_dir: str = ""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    update: UpdateSettings = UpdateSettings()
+    local: LocalSettings = LocalSettings()
+    board: BoardSettings = BoardSettings()
+    supervise: SuperviseSettings = SuperviseSettings()
+    delegate: Annotated[tuple[DelegateFile, ...], Meta(max_length=16)] = field(
+        default=()
+    )
+
+
+def parse_settings(raw: bytes) -> Settings:
+    """Parse and check the settings.
+
+    Raises:
+        SettingsError: ``settings``; the message names the key and what is wrong.
+    """
+    if len(raw) > MAX_SETTINGS_BYTES:
+        raise _wrong(f"the file has {len(raw)} bytes, at most {MAX_SETTINGS_BYTES}")
+    try:
+        tree = tomllib.loads(raw.decode("utf-8"))
+        settings = msgspec.convert(tree, Settings)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise _wrong(f"not TOML: {err}") from err
+    except msgspec.ValidationError as err:
+        raise _wrong(_place(str(err))) from err
+    except RecursionError as err:
+        raise _wrong("not TOML: nested too deeply") from err
+    check_settings(settings)
+    return settings
+
+
+def check_settings(settings: Settings) -> None:
+    """Check what types alone cannot say.
+
+    Raises:
+        SettingsError: ``settings``.
+    """
+    names = [pipeline.name for pipeline in settings.pipeline]
+    for name in names:
+        if names.count(name) > 1:
+            raise _wrong(f"pipeline: two pipelines are called {name!r}")
+    for index, pipeline in enumerate(settings.pipeline):
+        if isinstance(pipeline.source, CommandSource):
+            pipeline.source.check(f"pipeline[{index}].source")
+    if settings.update.repository and not settings.update.root:
+        raise _wrong("update.root: a repository needs the root.json to trust")
+    slices = [pipeline.factory for pipeline in settings.pipeline if pipeline.factory]
+    if slices and not settings.update.root:
+        raise _wrong("update.root: a factory slice is verified against it")
+    _check_listen(settings.local.listen)
+
+
+def _check_listen(listen: str) -> None:
+    """``host:port``, with a port that exists."""
+    if not listen:
+        return
+    host, colon, port = listen.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit():
+        raise _wrong(f"local.listen: {listen!r} is not host:port")
+    if int(port) > 65535:
+        raise _wrong(f"local.listen: there is no port {port}")
+
+
+def _place(message: str) -> str:
+    """Turn msgspec's ``... - at `$.a[0].b``` into ``a[0].b: ...``."""
+    what, at, path = message.rpartition(" - at `$.")
+    return f"{path.rstrip('`')}: {what}" if at else message
+
+
+def _wrong(what: str) -> SettingsError:
+    """Return the error for settings that cannot be used."""
+    return SettingsError(what, reason=Reason.SETTINGS)
