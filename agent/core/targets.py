@@ -5,7 +5,7 @@ same, because a signature says who wrote a value, not that it makes sense.
 """
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
@@ -84,7 +84,7 @@ def group_path(group: str) -> str:
 
 
 def parse_target(
-    path: str, length: int, hashes: dict[str, str], custom: Any
+    path: str, length: int, hashes: dict[str, str], custom: object
 ) -> SignedTarget:
     """Parse a bundle target.
 
