@@ -1,0 +1,92 @@
+"""The command line: a table of commands, each imported when it is called.
+
+The rules this folder keeps:
+ * One module per command, which defines one click command or group ``command``.
+ * Importing this folder imports click and the error tree and nothing else: ``tinyward
+   run`` has a time budget, and shell completion runs this on every TAB.
+ * An ``AgentError`` ends as ``error: <message> [<reason>]`` and a line on what to do,
+   on stderr, with the error's own exit code; anything else is a bug and shows its
+   trace.
+"""
+
+from importlib import import_module
+
+import click
+from click.shell_completion import CompletionItem
+
+from agent import __version__
+from agent.errors import AgentError
+
+# The line each command has in ``tinyward --help``, so that help imports none of them.
+COMMANDS = {
+    "demo": "See a signed model answer, be watched and be replaced under load.",
+    "run": "Run the daemon with the pipelines of a settings file.",
+    "check": "Check a settings file and show every effective value.",
+    "doctor": "Show what this board has, what is missing and how to get it.",
+    "inspect": "Show what a bundle or a .tflite file is, and what would run here.",
+    "pack": "Make a bundle from .tflite files and a description.",
+    "repo": "Keep a TUF repository of bundles as plain files.",
+    "verify": "Verify a bundle against a repository, explaining every step.",
+    "completion": "Print the completion script for a shell.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules beside it, imported when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, in the order of the table."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"agent.cli.{cmd_name}").command
+        return command
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the table of commands without importing any."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete a command's name without importing any."""
+        named = [
+            CompletionItem(name, help=text)
+            for name, text in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; an error of ours ends as two lines and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except AgentError as err:
+            show_error(err)
+            ctx.exit(err.exit_code)
+
+
+def show_error(error: AgentError) -> None:
+    """Write an error to stderr: the message, the reason, and what to do about it."""
+    from agent.core.reasons import EXPLANATIONS
+
+    todos = {str(reason): known.todo for reason, known in EXPLANATIONS.items()}
+    click.echo(f"error: {error} [{error.reason}]", err=True)
+    todo = error.todo or todos.get(error.reason, "")
+    if todo:
+        click.echo(f"to do: {todo}", err=True)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tinyward")
+def cli() -> None:
+    """Run verified TFLite models on this board, watched and updated over the air."""
