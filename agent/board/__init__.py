@@ -1,0 +1,6 @@
+"""The machine: what it reads, what it is, and what it allows.
+
+The rules this folder keeps:
+ * It reads ``/proc``, ``/sys`` and the kernel's answers; it changes nothing.
+ * What a board does not have is NaN, 0 or an empty text, never an exception.
+"""
