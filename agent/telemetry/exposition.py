@@ -16,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from agent.core.histogram import exported_buckets
+from agent.core.labels import label_counts
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import (
@@ -25,19 +26,9 @@ from agent.core.snapshot import (
     UpdateSnapshot,
 )
 from agent.core.statistics_block import OK, OUTCOMES, STAGES
+from agent.core.update_machine import Phase
 from agent.telemetry.families import Families
 
-PHASES = (
-    "IDLE",
-    "FETCHING",
-    "VERIFYING",
-    "STAGING",
-    "PREFLIGHT",
-    "SHADOWING",
-    "PROBATION",
-    "COMMITTING",
-    "ROLLING_BACK",
-)
 RESTART_REASONS = (Reason.CRASH, Reason.HANG, Reason.OOM, Reason.REQUESTED)
 VERIFY_REASONS = (
     Reason.SIGNATURE,
@@ -166,34 +157,13 @@ def _collect_model(families: Families, pipeline: str, counts: ModelCounts) -> No
             *who,
             stage,
         )
-    for label, count in label_counts(counts).items():
+    for label, count in label_counts(counts.labels, section.labels).items():
         families.add("tinyward_predictions_total", count, *who, label)
-
-
-def label_counts(counts: ModelCounts) -> dict[str, int]:
-    """Return label -> answers, of labels that were ever answered.
-
-    Labels that share a word are summed: two series of one name would void the scrape.
-    """
-    named: dict[str, int] = {}
-    words = counts.section.labels
-    for index, count in enumerate(words):
-        if count:
-            label = _label(counts.labels, index, last=index == len(words) - 1)
-            named[label] = named.get(label, 0) + count
-    return named
-
-
-def _label(labels: tuple[str, ...], index: int, *, last: bool) -> str:
-    """Name one word of the block: its label, its number without one, or ``other``."""
-    if last:
-        return "other"
-    return labels[index] if index < len(labels) else str(index)
 
 
 def _collect_update(families: Families, update: UpdateSnapshot) -> None:
     """The update machine: its phase, its results, and what was not admitted."""
-    for phase in PHASES:
+    for phase in Phase:
         families.add("tinyward_update_phase", float(phase == update.phase), phase)
     for (result, why), count in ({("committed", ""): 0} | update.results).items():
         families.add("tinyward_updates_total", count, result, why)

@@ -171,9 +171,10 @@ class Families:
     def add(self, name: str, value: float, *labels: str) -> None:
         """Add one value of a counter or gauge; NaN, a missing sensor, is left out."""
         family = self._family(name)
+        if isnan(value):
+            return
         if isinstance(family, CounterMetricFamily | GaugeMetricFamily):
-            if not isnan(value):
-                family.add_metric(labels, value)
+            family.add_metric(labels, value)
 
     def add_info(self, name: str, *values: str) -> None:
         """Add one identity: a value for each label of the table's row."""

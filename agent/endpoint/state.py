@@ -1,0 +1,158 @@
+"""The agent's state as JSON: ``/readyz`` and ``/v1/state``.
+
+The rules this module keeps:
+ * JSON only: a value that is not there is ``null``, never NaN.
+ * Durations are in the unit that their key ends with.
+"""
+
+from collections.abc import Mapping
+from math import isfinite
+
+import msgspec
+
+from agent.core.histogram import quantile
+from agent.core.installed import Installed
+from agent.core.labels import label_counts
+from agent.core.snapshot import (
+    AgentSnapshot,
+    ModelCounts,
+    PipelineSnapshot,
+    UpdateSnapshot,
+)
+from agent.core.statistics_block import OUTCOMES, STAGES, Section, StageCounts
+
+QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+Json = dict[str, object]
+
+
+def is_ready(agent: AgentSnapshot) -> bool:
+    """Return whether every pipeline answers with a verified model."""
+    return all(pipeline.ready for pipeline in agent.pipelines)
+
+
+def describe_readiness(agent: AgentSnapshot) -> Json:
+    """Return the body of ``/readyz``: what is not ready, and why."""
+    pipelines = {
+        pipeline.name: {"ready": pipeline.ready, "reason": pipeline.reason}
+        for pipeline in agent.pipelines
+    }
+    return {"ready": is_ready(agent), "pipelines": pipelines}
+
+
+def describe_agent(agent: AgentSnapshot) -> Json:
+    """Return the body of ``/v1/state``: the whole snapshot, with percentiles."""
+    return {
+        "version": agent.version,
+        "engines": agent.engines,
+        "ready": is_ready(agent),
+        "daemon_rss_bytes": agent.daemon_rss_bytes,
+        "update": _describe_update(agent.update),
+        "pipelines": {p.name: _describe_pipeline(p) for p in agent.pipelines},
+    }
+
+
+def render_json(value: object) -> bytes:
+    """Return JSON with a newline at its end, for people with ``curl``."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
+
+
+def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
+    """One pipeline: what answers, how well, and what was in the way."""
+    return {
+        "model": pipeline.model,
+        "state": pipeline.state,
+        "ready": pipeline.ready,
+        "reason": pipeline.reason,
+        "active": _describe_installed(pipeline.active),
+        "in_flight": pipeline.in_flight,
+        "next_seq": pipeline.seq,
+        "source_lag_ms": _milli(pipeline.lag_s),
+        "swap_gap_ms": _milli(pipeline.gap_s),
+        "swaps": _describe_results(pipeline.swaps),
+        "restarts": pipeline.restarts,
+        "sink_dropped": pipeline.sink_dropped,
+        "worker": {
+            "pid": pipeline.worker_pid,
+            "rss_bytes": pipeline.worker_rss_bytes,
+            "locks": pipeline.worker_locks,
+        },
+        "models": [_describe_model(counts) for counts in pipeline.counts],
+    }
+
+
+def _describe_installed(installed: Installed | None) -> Json | None:
+    """The model that answers."""
+    if installed is None:
+        return None
+    return {
+        "model": installed.model,
+        "version": installed.version,
+        "variant": installed.variant,
+        "executor": installed.executor.describe(),
+        "sha256": installed.sha256,
+        "size": installed.size,
+        "verified_at": installed.verified_at,
+    }
+
+
+def _describe_model(counts: ModelCounts) -> Json:
+    """What one model version answered, and how fast."""
+    section = counts.section
+    stages = zip(STAGES, section.stages, strict=True)
+    return {
+        "model": counts.model,
+        "version": counts.version,
+        "samples": _describe_samples(section),
+        "latency_ms": {name: _describe_stage(stage) for name, stage in stages},
+        "labels": label_counts(counts.labels, section.labels),
+    }
+
+
+def _describe_samples(section: Section) -> Json:
+    """Samples by outcome; ``in`` = ok + failed + dropped + in flight."""
+    totals = {"in": section.received, "ok": 0, "failed": 0, "dropped": 0}
+    reasons: dict[str, int] = {}
+    for (outcome, reason), count in zip(OUTCOMES, section.outcomes, strict=True):
+        totals[outcome] += count
+        if reason and count:
+            reasons[str(reason)] = count
+    return {**totals, "reasons": reasons}
+
+
+def _describe_stage(stage: StageCounts) -> Json:
+    """Percentiles of one stage from its fine buckets, each off by an eighth at most."""
+    count = sum(stage.buckets)
+    rows: Json = {"count": count}
+    for name, share in QUANTILES.items():
+        rows[name] = _milli(quantile(stage.buckets, share) / 1e9)
+    rows["mean"] = _milli(stage.sum_ns / count / 1e9) if count else None
+    return rows
+
+
+def _describe_update(update: UpdateSnapshot) -> Json:
+    """The update machine and what it last refused."""
+    refusal = None
+    if update.last_refusal is not None:
+        reason, message = update.last_refusal
+        refusal = {"reason": reason, "message": message}
+    return {
+        "phase": update.phase,
+        "results": _describe_results(update.results),
+        "verify_failures": update.verify_failures,
+        "bytes": update.bytes,
+        "last_refusal": refusal,
+        "clock_floor_lag_s": update.clock_floor_lag_s,
+    }
+
+
+def _describe_results(results: Mapping[tuple[str, str], int]) -> list[Json]:
+    """Counts by (result, reason) as rows, since JSON has no pairs as keys."""
+    return [
+        {"result": result, "reason": reason, "count": count}
+        for (result, reason), count in results.items()
+    ]
+
+
+def _milli(seconds: float) -> float | None:
+    """Return milliseconds; None for what was never measured."""
+    return seconds * 1000 if isfinite(seconds) else None
