@@ -1,0 +1,110 @@
+"""The few steps on files that durability is made of, each of them once.
+
+The rules this module keeps:
+ * ``Disk`` only performs; the order of its steps is decided by ``objects``. Tests stand
+   in between (and kill the process after any of them) by subclassing it.
+ * No name is followed through a symbolic link, and what is opened is a regular file.
+ * An ``OSError`` leaves this folder as a ``DeviceError`` that says who can do what.
+ * After a failed fsync nothing is retried on the same descriptor: Linux marks such
+   pages clean, so the part is thrown away and the next attempt starts over.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from agent.core.reasons import EXPLANATIONS, Reason
+from agent.errors import DeviceError
+
+REASON_BY_ERRNO = {
+    errno.ENOSPC: Reason.DISK_FULL,
+    errno.EDQUOT: Reason.DISK_FULL,
+    errno.EFBIG: Reason.DISK_FULL,  # a limit on file sizes is a quota, too
+    errno.EROFS: Reason.READ_ONLY,
+    errno.EACCES: Reason.PERMISSION,
+    errno.EPERM: Reason.PERMISSION,
+}
+
+
+def device_error(reason: Reason, message: str) -> DeviceError:
+    """Return the error for the operator, with what they can do about it."""
+    return DeviceError(message, reason=reason, todo=EXPLANATIONS[reason].todo)
+
+
+@contextmanager
+def device_errors(path: Path) -> Iterator[None]:
+    """Translate what the operating system says about ``path``.
+
+    Raises:
+        DeviceError: ``disk_full``, ``read_only``, ``permission``, else ``state``.
+    """
+    try:
+        yield
+    except OSError as err:
+        reason = REASON_BY_ERRNO.get(err.errno or 0, Reason.STATE)
+        raise device_error(reason, f"{path}: {err.strerror or err}") from err
+
+
+class Disk:
+    """The steps, as the operating system performs them; all raise ``OSError``."""
+
+    def create(self, path: Path, length: int) -> int:
+        """Create a private file of ``length`` bytes and return its descriptor.
+
+        The room is taken at once, so that a full disk shows before the first byte.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, length)
+        except BaseException:
+            os.close(descriptor)
+            path.unlink()
+            raise
+        return descriptor
+
+    def open_regular(self, path: Path) -> int:
+        """Open an existing regular file for reading and return its descriptor."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return descriptor
+
+    def write(self, descriptor: int, content: memoryview) -> None:
+        """Write all of ``content``."""
+        while content:
+            content = content[os.write(descriptor, content) :]
+
+    def seal(self, descriptor: int) -> None:
+        """Make a file read-only, for its owner alone."""
+        os.fchmod(descriptor, 0o400)
+
+    def sync(self, descriptor: int) -> None:
+        """Return when content and size are on the medium, and read them back from it.
+
+        Dropping the cached pages makes the next reader see what the medium holds.
+        """
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file its final name, replacing what had it."""
+        source.replace(target)
+
+    def sync_directory(self, path: Path) -> None:
+        """Return when the names in a directory are on the medium."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def remove(self, path: Path) -> None:
+        """Remove a name; one that is not there is fine."""
+        with suppress(FileNotFoundError):
+            path.unlink()
