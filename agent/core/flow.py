@@ -82,6 +82,8 @@ class CommandSource(Described, frozen=True, tag="command"):
             raise _wrong(where, f"stride below a row's {self.row_bytes} bytes")
         if self.format in ("yuv420p", "nv12") and (self.width % 2 or self.height % 2):
             raise _wrong(where, f"{self.format} needs even width and height")
+        if self.format == "yuv420p" and self.stride % 2:
+            raise _wrong(where, "yuv420p needs an even stride (chroma has half of it)")
 
     @property
     def row_bytes(self) -> int:

@@ -68,17 +68,23 @@ class Cast(StepBase, frozen=True, tag="cast"):
 
 
 class Window(StepBase, frozen=True, tag="window"):
-    """Keep the last ``length`` rows and answer every ``hop`` rows once full."""
+    """Keep the last ``length`` rows and answer every ``hop`` rows once full.
+
+    A sample is one ``row`` (a sensor's readings), or several ``rows`` along its first
+    axis (a chunk of audio); it is answered at most once.
+    """
 
     length: Annotated[int, Meta(ge=1, le=10_000_000)] = 1
     hop: Annotated[int, Meta(ge=1, le=10_000_000)] = 1
+    sample_is: Literal["row", "rows"] = "row"
 
 
 class LogMel(StepBase, frozen=True, tag="log_mel"):
     """Log-mel spectrogram of mono audio (samples,) -> (frames, mels), float32.
 
-    Hann window (periodic), power spectrum, Slaney or HTK mel scale, natural log of
-    ``max(power, floor)``; frames do not reach beyond the samples (no padding).
+    Hann window (periodic), power spectrum, triangles on the Slaney or HTK mel scale
+    (straight in Hz, peak 1, not normalised), natural log of ``max(power, floor)``;
+    frames do not reach beyond the samples (no padding). int16 audio becomes -1..1.
     """
 
     sample_rate: Annotated[int, Meta(ge=1000, le=384_000)] = 16_000
