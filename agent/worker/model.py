@@ -1,0 +1,192 @@
+"""A model that is ready to answer: preprocess, engine, state and judgement as one.
+
+The rules this module keeps:
+ * The bytes are hashed again by the process that loads them, then matched against the
+   manifest's contract, then warmed; only what passed all three is returned.
+ * ``infer`` is a plain closure; feedback of state costs only models that have state.
+ * What is slow here runs outside the GIL: hashing, and the first inference.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.core.executors import Executor
+from agent.core.manifest import Manifest, StateLink, TensorSpec, Variant
+from agent.core.reasons import Reason
+from agent.errors import TrialFailedError
+from agent.worker.content import check_content, content_path
+from agent.worker.engines import Engine, Infer, build_engine
+from agent.worker.engines.engine import Array
+from agent.worker.engines.tensors import zeros
+from agent.worker.postprocess import build_postprocess
+from agent.worker.preprocess import build_preprocess
+from agent.worker.samples import Sample
+
+Arrays = list[Array]
+# Scales are float32 in a model and decimal in a manifest that a person may have
+# written: equal to six digits is equal.
+SCALE_RELATIVE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """One variant on one executor, ready for its first sample.
+
+    Attributes:
+        generation: The daemon's number of this load.
+        labels: Class names, in the model's order; empty means numbers.
+        preprocess: Sample -> the inputs that are not state; None while a window
+            still fills. Raises ``InputError``.
+        infer: Those inputs -> all outputs, stored values; carries the state on.
+        judge: (inputs, outputs) -> (label index or -1, score).
+        describe: (inputs, outputs, index, score) -> fields of a prediction line.
+        reset: Forget all earlier samples: windows, state, variables.
+        engine: What computes.
+    """
+
+    generation: int
+    manifest: Manifest
+    variant: Variant
+    executor: Executor
+    labels: tuple[str, ...]
+    preprocess: Callable[[Sample], Arrays | None]
+    infer: Infer
+    judge: Callable[[Arrays, Arrays], tuple[int, float]]
+    describe: Callable[[Arrays, Arrays, int, float], dict[str, object]]
+    reset: Callable[[], None]
+    engine: Engine
+
+
+def load_model(
+    generation: int,
+    manifest: Manifest,
+    variant_name: str,
+    executor: Executor,
+    descriptor: int,
+) -> LoadedModel:
+    """Build a variant from a sealed memfd; the caller keeps and closes the memfd.
+
+    Raises:
+        BundleRefusedError: ``digest``: these are not the verified bytes; ``manifest``:
+            it has no such variant.
+        TrialFailedError: Whatever ``build_engine`` raises, and ``contract``.
+    """
+    variant = manifest.variant(variant_name)
+    check_content(descriptor, variant.sha256, f"variant {variant_name}")
+    shapes = {spec.name: spec.shape for spec in variant.inputs}
+    engine = build_engine(executor, content_path(descriptor), shapes)
+    return bind_model(generation, manifest, variant, executor, engine)
+
+
+def bind_model(
+    generation: int,
+    manifest: Manifest,
+    variant: Variant,
+    executor: Executor,
+    engine: Engine,
+) -> LoadedModel:
+    """Join an engine with everything around it, after its contract was checked.
+
+    Raises:
+        TrialFailedError: ``contract`` or ``dynamic_shape``; or a step of preprocess
+            or postprocess cannot work on these tensors.
+    """
+    check_contract(variant, engine)
+    fed_back = {link.input for link in manifest.state}
+    samples = tuple(spec for spec in variant.inputs if spec.name not in fed_back)
+    preprocess = build_preprocess(manifest.preprocess, samples, manifest.io)
+    postprocess = build_postprocess(manifest, variant)
+    infer, reset_state = carry_state(variant, manifest.state, engine.infer)
+
+    def reset() -> None:
+        preprocess.reset()
+        reset_state()
+        engine.reset()
+
+    return LoadedModel(
+        generation=generation,
+        manifest=manifest,
+        variant=variant,
+        executor=executor,
+        labels=manifest.labels,
+        preprocess=preprocess,
+        infer=infer,
+        judge=postprocess.judge,
+        describe=postprocess.describe,
+        reset=reset,
+        engine=engine,
+    )
+
+
+def check_contract(variant: Variant, engine: Engine) -> None:
+    """Compare what the manifest states with what the model is.
+
+    Raises:
+        TrialFailedError: ``contract``: the message names the first difference.
+    """
+    sides = (
+        ("input", variant.inputs, engine.inputs),
+        ("output", variant.outputs, engine.outputs),
+    )
+    for side, stated, found in sides:
+        if len(stated) != len(found):
+            raise _broken(
+                variant, f"{len(found)} {side}s, the manifest states {len(stated)}"
+            )
+        for spec, tensor in zip(stated, found, strict=True):
+            difference = _difference(spec, tensor)
+            if difference:
+                raise _broken(variant, f"{side} {spec.name!r}: {difference}")
+
+
+def carry_state(
+    variant: Variant, links: Sequence[StateLink], infer: Infer
+) -> tuple[Infer, Callable[[], None]]:
+    """Return ``infer`` with state outputs fed back, and what resets the state.
+
+    A sample that fails leaves the state as it was. Without links ``infer`` is
+    returned as it is.
+    """
+    if not links:
+        return infer, lambda: None
+    fed = [spec.name for spec in variant.inputs]
+    answered = [spec.name for spec in variant.outputs]
+    feedback = [(fed.index(link.input), answered.index(link.output)) for link in links]
+    state: dict[int, Array] = {}
+
+    def reset() -> None:
+        state.update({at: zeros(variant.inputs[at]) for at, _ in feedback})
+
+    def infer_with_state(samples: Sequence[Array]) -> Arrays:
+        given = iter(samples)
+        outputs = infer(
+            [state[at] if at in state else next(given) for at in range(len(fed))]
+        )
+        for at, output in feedback:
+            state[at] = outputs[output]
+        return outputs
+
+    reset()
+    return infer_with_state, reset
+
+
+def _difference(stated: TensorSpec, found: TensorSpec) -> str:
+    """Say how a tensor differs from the contract; empty if it does not."""
+    pairs: Mapping[str, tuple[object, object]] = {
+        "name": (stated.name, found.name),
+        "shape": (stated.shape, found.shape),
+        "dtype": (stated.dtype, found.dtype),
+        "zero point": (stated.zero_point, found.zero_point),
+    }
+    for what, (expected, actual) in pairs.items():
+        if expected != actual:
+            return f"{what} is {actual}, the manifest states {expected}"
+    apart = abs(stated.scale - found.scale)
+    if apart > SCALE_RELATIVE_TOLERANCE * max(stated.scale, found.scale):
+        return f"scale is {found.scale}, the manifest states {stated.scale}"
+    return ""
+
+
+def _broken(variant: Variant, what: str) -> TrialFailedError:
+    """Return the error for a model that is not what its manifest states."""
+    return TrialFailedError(f"variant {variant.name}: {what}", reason=Reason.CONTRACT)

@@ -1,0 +1,366 @@
+"""The preflight child's side: every pair is loaded, compared, pushed and timed.
+
+The rules this module keeps:
+ * What comes next is announced (``Examining``) before it is done: if this process dies,
+   the daemon knows whom to blame.
+ * Cheap and telling first: contract, golden samples, boundary inputs, and only then
+   the clock, for those that are left.
+ * Every pair that was tried gets exactly one ``Finding``; ``Examined`` comes last.
+ * The process ends itself by SIGALRM at the deadline, even while a runtime holds the
+   GIL for ever.
+"""
+
+import hashlib
+import mmap
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agent.core.executors import Executor
+from agent.core.manifest import Manifest, TensorSpec, parse_manifest
+from agent.core.messages import Examine, Examined, Examining, Finding, Message
+from agent.core.reasons import Reason
+from agent.errors import AgentError, BundleRefusedError, TrialFailedError
+from agent.worker.engines.engine import Array
+from agent.worker.golden import (
+    GoldenSamples,
+    answer,
+    compare_outputs,
+    parse_golden,
+    real_outputs,
+)
+from agent.worker.memory import Memory, judge_growth, read_memory
+from agent.worker.model import LoadedModel, load_model
+from agent.worker.timing import (
+    Timed,
+    affordable,
+    count_runs,
+    fitting_rounds,
+    summarise,
+    time_runs,
+)
+
+Send = Callable[[Message], None]
+# Reference kernels take 151 ms a sample on MobileNet v2: as an oracle, a few do.
+REFERENCE_SAMPLES = 4
+TIMED_INPUTS = 8  # different inputs, so that no branch predictor learns one by heart
+WARM_RUNS = 3
+# The clock must leave time for the findings, and for a slow board's hiccups.
+TIMING_SHARE = 0.8
+
+
+@dataclass(slots=True)
+class Contender:
+    """A pair that has agreed so far, and what was found out about it."""
+
+    index: int
+    model: LoadedModel
+    inputs: list[list[Array]]
+    max_difference: float
+    ram_bytes: int
+    rounds: list[list[int]] = field(default_factory=list)
+
+    def run_all(self) -> None:
+        """Answer each of the timed inputs once."""
+        for inputs in self.inputs:
+            self.model.infer(inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """One Examine message, with its files opened."""
+
+    manifest: Manifest
+    plan: Sequence[tuple[str, Executor]]
+    models: dict[str, int]
+    golden: GoldenSamples
+    send: Send
+
+    def finding(self, index: int, err: AgentError) -> None:
+        """Report a pair that may not run."""
+        self.send(Finding(index, Reason(err.reason), str(err)))
+
+
+def examine(message: Examine, descriptors: Sequence[int], send: Send) -> None:
+    """Try every pair of the plan and report, as the message's docstring says.
+
+    Args:
+        message: The plan.
+        descriptors: A sealed memfd for each variant of the plan, in the order of first
+            appearance, then the golden samples.
+        send: Takes one message to the daemon.
+    """
+    deadline_ns = time.perf_counter_ns() + int(message.deadline_s * 1e9)
+    with _ends_by(message.deadline_s):
+        try:
+            examination = _open(message, descriptors, send)
+        except AgentError as err:
+            for index in range(len(message.plan)):
+                send(Finding(index, Reason(err.reason), str(err)))
+        else:
+            contenders = _compare_all(examination)
+            _time_all(examination, contenders, message.rounds, deadline_ns)
+        send(Examined())
+
+
+def _open(message: Examine, descriptors: Sequence[int], send: Send) -> Examination:
+    """Parse what came with the message.
+
+    Raises:
+        BundleRefusedError: The manifest or the golden samples are not what was signed.
+    """
+    manifest = parse_manifest(message.manifest)
+    names = list(dict.fromkeys(variant for variant, _ in message.plan))
+    golden = _map_golden(descriptors[len(names)], manifest)
+    models = dict(zip(names, descriptors, strict=False))
+    return Examination(manifest, message.plan, models, golden, send)
+
+
+def _map_golden(descriptor: int, manifest: Manifest) -> GoldenSamples:
+    """Return the golden samples of a memfd, whose digest is checked first.
+
+    Raises:
+        BundleRefusedError: ``digest``, or whatever ``parse_golden`` raises.
+    """
+    size = os.fstat(descriptor).st_size
+    if size != manifest.golden.size:
+        raise BundleRefusedError(f"golden.npz: {size} bytes", reason=Reason.DIGEST)
+    mapped = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
+    if hashlib.sha256(mapped).hexdigest() != manifest.golden.sha256:
+        raise BundleRefusedError("golden.npz: changed", reason=Reason.DIGEST)
+    return parse_golden(memoryview(mapped), manifest)
+
+
+def _compare_all(examination: Examination) -> list[Contender]:
+    """Return the pairs whose answers are right; report the others."""
+    contenders = []
+    for index in range(len(examination.plan)):
+        try:
+            contenders.append(_compare(examination, index))
+        except AgentError as err:
+            examination.finding(index, err)
+        except MemoryError as err:  # numpy's own
+            examination.send(Finding(index, Reason.MEMORY, f"no memory: {err}"))
+    return contenders
+
+
+def _compare(examination: Examination, index: int) -> Contender:
+    """Load one pair and compare its answers with the golden ones.
+
+    Raises:
+        AgentError: It may not run; the reason says why.
+    """
+    variant, executor = examination.plan[index]
+    before = read_memory()
+    examination.send(Examining(index, "load"))
+    model = load_model(
+        0, examination.manifest, variant, executor, examination.models[variant]
+    )
+    examination.send(Examining(index, "golden"))
+    difference, inputs = _check_golden(model, examination.golden)
+    examination.send(Examining(index, "boundary"))
+    _check_boundaries(model, inputs)
+    growth = judge_growth(before, read_memory())
+    return Contender(index, model, inputs[:TIMED_INPUTS], difference, growth)
+
+
+def _check_golden(
+    model: LoadedModel, golden: GoldenSamples
+) -> tuple[float, list[list[Array]]]:
+    """Return the largest difference from a golden output, and the inputs used.
+
+    Raises:
+        TrialFailedError: ``golden``, ``not_finite`` or ``invoke``.
+        AgentError: A sample does not fit, or an answer makes no prediction.
+    """
+    recorded = golden.outputs[model.variant.name]
+    rows = len(recorded[0])
+    wanted = min(rows, REFERENCE_SAMPLES) if _is_oracle(model) else rows
+    largest = 0.0
+    inputs: list[list[Array]] = []
+    samples = golden.sequence(_sample_names(model))
+    for row, (given, outputs) in enumerate(answer(model, samples, wanted)):
+        actual = real_outputs(model.variant, outputs)
+        _check_finite(actual, f"golden sample {row}")
+        apart = compare_outputs([stack[row] for stack in recorded], actual)
+        if not apart <= model.variant.tolerance:
+            raise TrialFailedError(
+                f"golden sample {row} differs by {apart:.4g}, "
+                f"{model.variant.tolerance:.4g} allowed",
+                reason=Reason.GOLDEN,
+            )
+        if not row:
+            _check_prediction(model, given, outputs)
+        largest = max(largest, apart)
+        inputs.append(given)
+    if len(inputs) != wanted:
+        raise TrialFailedError(
+            f"{len(inputs)} golden samples were answered, {wanted} recorded",
+            reason=Reason.GOLDEN,
+        )
+    return largest, inputs
+
+
+def _check_prediction(
+    model: LoadedModel, inputs: list[Array], outputs: list[Array]
+) -> None:
+    """An answer becomes a prediction and its line, as it will for live samples."""
+    index, score = model.judge(inputs, outputs)
+    model.describe(inputs, outputs, index, score)
+
+
+def _check_boundaries(model: LoadedModel, inputs: list[list[Array]]) -> None:
+    """Push zeros and extremes through: they must be answered, with finite numbers.
+
+    Raises:
+        TrialFailedError: ``invoke`` or ``not_finite``.
+    """
+    model.reset()
+    for name, given in boundary_inputs(_sample_specs(model), inputs):
+        try:
+            outputs = model.infer(given)
+        except (ValueError, RuntimeError) as err:
+            raise TrialFailedError(
+                f"boundary input {name}: {err}", reason=Reason.INVOKE
+            ) from err
+        _check_finite(real_outputs(model.variant, outputs), f"boundary input {name}")
+        model.reset()
+
+
+def boundary_inputs(
+    specs: Sequence[TensorSpec], recorded: Sequence[Sequence[Array]]
+) -> Iterator[tuple[str, list[Array]]]:
+    """Yield the inputs at the edge of what a model may see, with a name for each.
+
+    8 and 16 bit tensors are filled with the ends of their type: any sensor can
+    saturate. Wider integers are indices and floats have no useful ends (any sum of
+    them overflows), so there the ends of the golden samples are taken.
+    """
+    yield "zero", [np.full(spec.shape, spec.zero_point, spec.dtype) for spec in specs]
+    ends = [
+        _ends(spec, [inputs[number] for inputs in recorded])
+        for number, spec in enumerate(specs)
+    ]
+    for which, name in enumerate(("lowest", "highest")):
+        yield (
+            name,
+            [
+                np.full(spec.shape, end[which], spec.dtype)
+                for spec, end in zip(specs, ends, strict=True)
+            ],
+        )
+
+
+def _ends(spec: TensorSpec, recorded: Sequence[Array]) -> tuple[float, float]:
+    """Return the lowest and highest value to push into a tensor."""
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind in "iu" and dtype.itemsize <= 2:
+        limits = np.iinfo(dtype)
+        return limits.min, limits.max
+    lowest = min(array.min() for array in recorded)
+    return lowest, max(array.max() for array in recorded)
+
+
+def _check_finite(outputs: Sequence[Array], what: str) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        TrialFailedError: ``not_finite``.
+    """
+    for number, values in enumerate(outputs):
+        if not np.isfinite(values).all():
+            raise TrialFailedError(
+                f"{what}: output {number} is not finite", reason=Reason.NOT_FINITE
+            )
+
+
+def _time_all(
+    examination: Examination,
+    contenders: Sequence[Contender],
+    rounds: int,
+    deadline_ns: int,
+) -> None:
+    """Time the contenders in turns and report them."""
+    estimates = [_warm(examination, contender) for contender in contenders]
+    left_ns = int((deadline_ns - time.perf_counter_ns()) * TIMING_SHARE)
+    kept = affordable([count_runs(one) * one for one in estimates], left_ns)
+    for at, contender in enumerate(contenders):
+        if at not in kept:
+            late = f"five rounds of {estimates[at] / 1e6:.0f} ms exceed the deadline"
+            examination.send(Finding(contender.index, Reason.LATENCY, late))
+    round_ns = sum(count_runs(estimates[at]) * estimates[at] for at in kept)
+    for turn in range(fitting_rounds(round_ns, left_ns, rounds) if kept else 0):
+        # Begin with another one each time: the first of a round pays for the last.
+        first = turn % len(kept)
+        for at in kept[first:] + kept[:first]:
+            examination.send(Examining(contenders[at].index, "time"))
+            _run_round(contenders[at], count_runs(estimates[at]))
+    for at in kept:
+        _report(examination, contenders[at], summarise(contenders[at].rounds))
+
+
+def _warm(examination: Examination, contender: Contender) -> int:
+    """Warm one contender; return the ns of its fastest run."""
+    examination.send(Examining(contender.index, "warm"))
+    contender.model.reset()
+    first = contender.inputs[0]
+    return min(time_runs(lambda: contender.model.infer(first), WARM_RUNS))
+
+
+def _run_round(contender: Contender, runs: int) -> None:
+    """Add one round of timed runs, each on the next of the inputs."""
+    infer, inputs = contender.model.infer, contender.inputs
+    clock = time.perf_counter_ns
+    durations = []
+    infer(inputs[0])  # its weights were pushed out of the caches by the others
+    for run in range(runs):
+        given = inputs[run % len(inputs)]
+        started = clock()
+        infer(given)
+        durations.append(clock() - started)
+    contender.rounds.append(durations)
+
+
+def _report(examination: Examination, contender: Contender, timed: Timed) -> None:
+    """Report a pair that may run, as far as this process can tell."""
+    examination.send(
+        Finding(
+            contender.index,
+            p50_ms=timed.p50_ms,
+            p95_ms=timed.p95_ms,
+            max_difference=contender.max_difference,
+            ram_bytes=contender.ram_bytes,
+            peak_bytes=read_memory().peak_bytes,
+        )
+    )
+
+
+def _is_oracle(model: LoadedModel) -> bool:
+    """Whether the model runs on the slow reference kernels."""
+    return model.executor.kernels == "reference"
+
+
+def _sample_specs(model: LoadedModel) -> list[TensorSpec]:
+    """Return the inputs that samples fill: all that are not state."""
+    fed_back = {link.input for link in model.manifest.state}
+    return [spec for spec in model.variant.inputs if spec.name not in fed_back]
+
+
+def _sample_names(model: LoadedModel) -> list[str]:
+    """Return the names of the inputs that samples fill."""
+    return [spec.name for spec in _sample_specs(model)]
+
+
+@contextmanager
+def _ends_by(deadline_s: float) -> Iterator[None]:
+    """End the process by SIGALRM at the deadline; disarmed on the way out."""
+    earlier_s, interval_s = signal.setitimer(signal.ITIMER_REAL, deadline_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, earlier_s, interval_s)
