@@ -106,8 +106,8 @@ class SuperviseSettings(Table, frozen=True):
         start_s: A worker that is not up by then is replaced; a Pi 3 imports for 1 s.
         crash_limit: Deaths in a row after which its model is set aside.
         healthy_s: A worker that lived so long ends a row of deaths.
-        backoff_s: First pause before a restart; doubled each time up to
-            ``max_backoff_s``.
+        backoff_s: First pause before a restart; doubled each time.
+        max_backoff_s: Longest pause before a restart.
         drain_s: How long a worker may take to end its last sample; systemd
             waits longer.
     """
@@ -124,9 +124,12 @@ class Settings(Table, frozen=True):
     """Everything in agent.toml.
 
     Attributes:
+        pipeline: Tables ``[[pipeline]]``, one for each model that runs.
         state_dir: Where state.db and models live; empty means ``$STATE_DIRECTORY``,
             else ``~/.local/state/tinyward``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
+        update: Table ``[update]``; ``local``, ``board`` and ``supervise`` likewise.
+        delegate: Tables ``[[delegate]]``, one for each library that is allowed.
     """
 
     pipeline: Annotated[tuple[PipelineSettings, ...], Meta(max_length=64)] = ()

@@ -13,7 +13,14 @@ Kernels = Literal["xnnpack", "plain", "reference", "delegate"]
 
 
 class DelegateFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """A delegate library that the settings allow: name, path, digest and options."""
+    """[[delegate]]: a delegate library that bundles may ask for by name.
+
+    Attributes:
+        name: What a variant's ``delegates`` calls it.
+        path: The library.
+        sha256: Its digest; a file that differs is not loaded.
+        options: Handed to the delegate as they are.
+    """
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$(?!\n)")]
     path: str

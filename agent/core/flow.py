@@ -47,7 +47,8 @@ class CommandSource(Described, frozen=True, tag="command"):
     Attributes:
         command: Program and arguments; never a shell.
         format: How the bytes of a frame are laid out.
-        width: Pixels in a row; ``height`` rows (pixel formats).
+        width: Pixels in a row (pixel formats).
+        height: Rows of pixels (pixel formats).
         stride: Bytes from one row to the next; 0 means no padding.
         values: Values in a frame (``s16le``, ``f32le``).
         live: Keep only the newest frame and count the others as dropped; otherwise
@@ -99,6 +100,9 @@ class BoardSource(Described, frozen=True, tag="board"):
     The vector is ``[cpu %, memory %, disk %, load of 1 min, temperature in degrees C,
     CPU frequency in MHz, bytes received/s, bytes sent/s]``; NaN where a board has no
     such sensor.
+
+    Attributes:
+        rate: Readings per second.
     """
 
     rate: Annotated[float, Meta(gt=0, le=100)] = 1.0
@@ -123,7 +127,11 @@ class FileSink(Described, frozen=True, tag="file"):
 
 
 class CommandSink(Described, frozen=True, tag="command"):
-    """Predictions as JSON lines on a program's standard input."""
+    """Predictions as JSON lines on a program's standard input.
+
+    Attributes:
+        command: Program and arguments; never a shell.
+    """
 
     command: Command
 

@@ -1,0 +1,101 @@
+"""``tinyward check``: is this settings file right, and what does it mean here?"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from agent.cli.places import control_socket, read_settings, state_directory
+from agent.core.flow import CommandSink, CommandSource, FileSink, FilesSource
+from agent.core.reasons import Reason
+from agent.settings import PipelineSettings, Settings
+
+HELP = """Check the settings in FILE and print every effective value.
+
+\b
+The output is TOML again, with a comment on each value: `file` or `default`,
+its unit, and what an empty value stands for on this board.
+A wrong file ends with exit code 2 and an error that names the key.
+What the file cannot know, such as a source that is not there yet, is only a
+warning on stderr (exit code 0): it may appear before the daemon starts."""
+
+
+@click.command(help=HELP, short_help="Check a settings file.")
+@click.argument("file", type=click.Path(path_type=Path))
+def command(file: Path) -> None:
+    """Print the effective settings, then warn about what is not there.
+
+    Raises:
+        SettingsError: ``settings``: the file cannot be read or a key is wrong.
+    """
+    import tomllib
+
+    from agent.cli.places import read_raw
+    from agent.cli.settings_text import render_effective
+
+    settings = read_settings(file)
+    tree = tomllib.loads(read_raw(file).decode())
+    click.echo(render_effective(settings, tree, resolve(settings)), nl=False)
+    for key, what, reason in find_absences(settings):
+        click.echo(f"warning: {key}: {what} [{reason}]", err=True)
+
+
+def resolve(settings: Settings) -> dict[str, str]:
+    """Return key -> what an empty value stands for on this board."""
+    resolved: dict[str, str] = {}
+    if not settings.state_dir:
+        resolved["state_dir"] = str(state_directory(settings))
+    if not settings.local.socket:
+        resolved["local.socket"] = str(control_socket(settings))
+    return resolved
+
+
+def find_absences(settings: Settings) -> Iterator[tuple[str, str, Reason]]:
+    """Yield (key, what is wrong, reason) of files and programs that are not there."""
+    if not settings.pipeline:
+        yield "pipeline", "there is none, so nothing will run", Reason.SETTINGS
+    for pipeline in settings.pipeline:
+        yield from _pipeline_absences(pipeline)
+    update = settings.update
+    named = (
+        ("update.repository", update.repository, Reason.UNREACHABLE),
+        ("update.root", update.root, Reason.METADATA),
+        *(
+            (f"delegate.{d.name}.path", d.path, Reason.DELEGATE)
+            for d in settings.delegate
+        ),
+    )
+    for key, path, reason in named:
+        yield from _absent(key, path, reason)
+
+
+def _pipeline_absences(
+    pipeline: PipelineSettings,
+) -> Iterator[tuple[str, str, Reason]]:
+    """Yield what one pipeline names and this board does not have."""
+    key = f"pipeline.{pipeline.name}"
+    source = pipeline.source
+    if isinstance(source, FilesSource):
+        yield from _absent(f"{key}.source.path", source.path, Reason.SOURCE_MISSING)
+    elif isinstance(source, CommandSource):
+        yield from _no_program(f"{key}.source.command", source.command[0])
+    for sink in pipeline.sinks:
+        if isinstance(sink, FileSink):
+            folder = str(Path(sink.path).expanduser().parent)
+            yield from _absent(f"{key}.sinks.path", folder, Reason.SETTINGS)
+        elif isinstance(sink, CommandSink):
+            yield from _no_program(f"{key}.sinks.command", sink.command[0])
+    yield from _absent(f"{key}.factory", pipeline.factory, Reason.UNREACHABLE)
+
+
+def _absent(key: str, path: str, reason: Reason) -> Iterator[tuple[str, str, Reason]]:
+    """Warn about a path that is named and not there."""
+    if path and not Path(path).expanduser().exists():
+        yield key, f"{path} does not exist", reason
+
+
+def _no_program(key: str, program: str) -> Iterator[tuple[str, str, Reason]]:
+    """Warn about a program that cannot be found."""
+    if shutil.which(program) is None:
+        yield key, f"no program {program}", Reason.SOURCE_MISSING
