@@ -90,7 +90,7 @@ _FIXED: tuple[tuple[str, int, str], ...] = (
     ("extra_size", 0, "has extra fields (zip64?)"),
     ("comment_size", 0, "has a comment"),
     ("disk", 0, "lies on another disk"),
-    ("mode", _MODE, "is a link, a directory or another special file"),
+    ("mode", _MODE, "is a link, or no plain file with mode 644"),
     ("internal", 0, "has unusual attributes"),
     ("made_by", _MADE_BY, "was made by something else than `tinyward pack`"),
     ("needed", _NEEDED, "needs another ZIP version"),
