@@ -67,7 +67,7 @@ class _Wish(NamedTuple):
 
 def plan_examination(
     manifest: Manifest,
-    engines: Mapping[str, str],
+    engines: Mapping[EngineName, str],
     threads: int = 1,
     kernels: str = "auto",
     delegates: Sequence[DelegateFile] = (),

@@ -24,10 +24,9 @@ from agent.core.container import parse_container, render_container
 from agent.core.manifest import Manifest, Variant
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, TrialFailedError
-from agent.worker.engines.engine import Array
 from agent.worker.engines.tensors import real_values
 from agent.worker.model import LoadedModel
-from agent.worker.samples import Sample
+from agent.worker.samples import Array, Arrays, Sample
 
 Real = NDArray[np.float32]
 SAMPLES = "samples"
@@ -109,7 +108,7 @@ def parse_golden(content: memoryview, manifest: Manifest) -> GoldenSamples:
 
 def answer(
     model: LoadedModel, samples: Iterable[Sample], limit: int = 0
-) -> Iterator[tuple[list[Array], list[Array]]]:
+) -> Iterator[tuple[Arrays, Arrays]]:
     """Yield inputs and outputs (stored values) of each sample that is answered.
 
     Args:

@@ -18,7 +18,7 @@ class Memory:
 
 
 def read_memory() -> Memory:
-    """Return the memory of this process, from /proc/self/status (proc_pid_status(5))."""
+    """Return the memory of this process, see proc_pid_status(5)."""
     fields = dict(
         line.split(":", 1)
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()

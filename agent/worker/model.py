@@ -16,13 +16,11 @@ from agent.core.reasons import Reason
 from agent.errors import TrialFailedError
 from agent.worker.content import check_content, content_path
 from agent.worker.engines import Engine, Infer, build_engine
-from agent.worker.engines.engine import Array
 from agent.worker.engines.tensors import zeros
 from agent.worker.postprocess import build_postprocess
 from agent.worker.preprocess import build_preprocess
-from agent.worker.samples import Sample
+from agent.worker.samples import Array, Arrays, Sample
 
-Arrays = list[Array]
 # Scales are float32 in a model and decimal in a manifest that a person may have
 # written: equal to six digits is equal.
 SCALE_RELATIVE_TOLERANCE = 1e-6
@@ -92,9 +90,12 @@ def bind_model(
             or postprocess cannot work on these tensors.
     """
     check_contract(variant, engine)
-    fed_back = {link.input for link in manifest.state}
-    samples = tuple(spec for spec in variant.inputs if spec.name not in fed_back)
-    preprocess = build_preprocess(manifest.preprocess, samples, manifest.io)
+    preprocess = build_preprocess(
+        manifest.preprocess,
+        sample_specs(manifest, variant),
+        manifest.io,
+        finite=manifest.task != "raw",
+    )
     postprocess = build_postprocess(manifest, variant)
     infer, reset_state = carry_state(variant, manifest.state, engine.infer)
 
@@ -116,6 +117,12 @@ def bind_model(
         reset=reset,
         engine=engine,
     )
+
+
+def sample_specs(manifest: Manifest, variant: Variant) -> tuple[TensorSpec, ...]:
+    """Return the inputs that a sample fills: all that are not state."""
+    fed_back = {link.input for link in manifest.state}
+    return tuple(spec for spec in variant.inputs if spec.name not in fed_back)
 
 
 def check_contract(variant: Variant, engine: Engine) -> None:

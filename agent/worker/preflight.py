@@ -19,23 +19,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from agent.core.executors import Executor
-from agent.core.manifest import Manifest, TensorSpec, parse_manifest
+from agent.core.manifest import Manifest, parse_manifest
 from agent.core.messages import Examine, Examined, Examining, Finding, Message
 from agent.core.reasons import Reason
-from agent.errors import AgentError, BundleRefusedError, TrialFailedError
-from agent.worker.engines.engine import Array
-from agent.worker.golden import (
-    GoldenSamples,
-    answer,
-    compare_outputs,
-    parse_golden,
-    real_outputs,
-)
-from agent.worker.memory import Memory, judge_growth, read_memory
+from agent.errors import AgentError, BundleRefusedError
+from agent.worker.agreement import check_boundaries, check_golden
+from agent.worker.golden import GoldenSamples, parse_golden
+from agent.worker.memory import judge_growth, read_memory
 from agent.worker.model import LoadedModel, load_model
+from agent.worker.samples import Arrays
 from agent.worker.timing import (
     Timed,
     affordable,
@@ -46,8 +39,6 @@ from agent.worker.timing import (
 )
 
 Send = Callable[[Message], None]
-# Reference kernels take 151 ms a sample on MobileNet v2: as an oracle, a few do.
-REFERENCE_SAMPLES = 4
 TIMED_INPUTS = 8  # different inputs, so that no branch predictor learns one by heart
 WARM_RUNS = 3
 # The clock must leave time for the findings, and for a slow board's hiccups.
@@ -60,15 +51,16 @@ class Contender:
 
     index: int
     model: LoadedModel
-    inputs: list[list[Array]]
+    inputs: list[Arrays]
     max_difference: float
     ram_bytes: int
     rounds: list[list[int]] = field(default_factory=list)
 
-    def run_all(self) -> None:
-        """Answer each of the timed inputs once."""
-        for inputs in self.inputs:
-            self.model.infer(inputs)
+    def time_round(self, runs: int) -> None:
+        """Add one round of timed runs, each on the next of the inputs."""
+        infer = self.model.infer
+        infer(self.inputs[0])  # the others pushed its weights out of the caches
+        self.rounds.append(time_runs(infer, self.inputs, runs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,121 +154,11 @@ def _compare(examination: Examination, index: int) -> Contender:
         0, examination.manifest, variant, executor, examination.models[variant]
     )
     examination.send(Examining(index, "golden"))
-    difference, inputs = _check_golden(model, examination.golden)
+    difference, inputs = check_golden(model, examination.golden)
     examination.send(Examining(index, "boundary"))
-    _check_boundaries(model, inputs)
+    check_boundaries(model, inputs)
     growth = judge_growth(before, read_memory())
     return Contender(index, model, inputs[:TIMED_INPUTS], difference, growth)
-
-
-def _check_golden(
-    model: LoadedModel, golden: GoldenSamples
-) -> tuple[float, list[list[Array]]]:
-    """Return the largest difference from a golden output, and the inputs used.
-
-    Raises:
-        TrialFailedError: ``golden``, ``not_finite`` or ``invoke``.
-        AgentError: A sample does not fit, or an answer makes no prediction.
-    """
-    recorded = golden.outputs[model.variant.name]
-    rows = len(recorded[0])
-    wanted = min(rows, REFERENCE_SAMPLES) if _is_oracle(model) else rows
-    largest = 0.0
-    inputs: list[list[Array]] = []
-    samples = golden.sequence(_sample_names(model))
-    for row, (given, outputs) in enumerate(answer(model, samples, wanted)):
-        actual = real_outputs(model.variant, outputs)
-        _check_finite(actual, f"golden sample {row}")
-        apart = compare_outputs([stack[row] for stack in recorded], actual)
-        if not apart <= model.variant.tolerance:
-            raise TrialFailedError(
-                f"golden sample {row} differs by {apart:.4g}, "
-                f"{model.variant.tolerance:.4g} allowed",
-                reason=Reason.GOLDEN,
-            )
-        if not row:
-            _check_prediction(model, given, outputs)
-        largest = max(largest, apart)
-        inputs.append(given)
-    if len(inputs) != wanted:
-        raise TrialFailedError(
-            f"{len(inputs)} golden samples were answered, {wanted} recorded",
-            reason=Reason.GOLDEN,
-        )
-    return largest, inputs
-
-
-def _check_prediction(
-    model: LoadedModel, inputs: list[Array], outputs: list[Array]
-) -> None:
-    """An answer becomes a prediction and its line, as it will for live samples."""
-    index, score = model.judge(inputs, outputs)
-    model.describe(inputs, outputs, index, score)
-
-
-def _check_boundaries(model: LoadedModel, inputs: list[list[Array]]) -> None:
-    """Push zeros and extremes through: they must be answered, with finite numbers.
-
-    Raises:
-        TrialFailedError: ``invoke`` or ``not_finite``.
-    """
-    model.reset()
-    for name, given in boundary_inputs(_sample_specs(model), inputs):
-        try:
-            outputs = model.infer(given)
-        except (ValueError, RuntimeError) as err:
-            raise TrialFailedError(
-                f"boundary input {name}: {err}", reason=Reason.INVOKE
-            ) from err
-        _check_finite(real_outputs(model.variant, outputs), f"boundary input {name}")
-        model.reset()
-
-
-def boundary_inputs(
-    specs: Sequence[TensorSpec], recorded: Sequence[Sequence[Array]]
-) -> Iterator[tuple[str, list[Array]]]:
-    """Yield the inputs at the edge of what a model may see, with a name for each.
-
-    8 and 16 bit tensors are filled with the ends of their type: any sensor can
-    saturate. Wider integers are indices and floats have no useful ends (any sum of
-    them overflows), so there the ends of the golden samples are taken.
-    """
-    yield "zero", [np.full(spec.shape, spec.zero_point, spec.dtype) for spec in specs]
-    ends = [
-        _ends(spec, [inputs[number] for inputs in recorded])
-        for number, spec in enumerate(specs)
-    ]
-    for which, name in enumerate(("lowest", "highest")):
-        yield (
-            name,
-            [
-                np.full(spec.shape, end[which], spec.dtype)
-                for spec, end in zip(specs, ends, strict=True)
-            ],
-        )
-
-
-def _ends(spec: TensorSpec, recorded: Sequence[Array]) -> tuple[float, float]:
-    """Return the lowest and highest value to push into a tensor."""
-    dtype = np.dtype(spec.dtype)
-    if dtype.kind in "iu" and dtype.itemsize <= 2:
-        limits = np.iinfo(dtype)
-        return limits.min, limits.max
-    lowest = min(array.min() for array in recorded)
-    return lowest, max(array.max() for array in recorded)
-
-
-def _check_finite(outputs: Sequence[Array], what: str) -> None:
-    """Refuse NaN and infinity.
-
-    Raises:
-        TrialFailedError: ``not_finite``.
-    """
-    for number, values in enumerate(outputs):
-        if not np.isfinite(values).all():
-            raise TrialFailedError(
-                f"{what}: output {number} is not finite", reason=Reason.NOT_FINITE
-            )
 
 
 def _time_all(
@@ -299,7 +181,7 @@ def _time_all(
         first = turn % len(kept)
         for at in kept[first:] + kept[:first]:
             examination.send(Examining(contenders[at].index, "time"))
-            _run_round(contenders[at], count_runs(estimates[at]))
+            contenders[at].time_round(count_runs(estimates[at]))
     for at in kept:
         _report(examination, contenders[at], summarise(contenders[at].rounds))
 
@@ -308,22 +190,7 @@ def _warm(examination: Examination, contender: Contender) -> int:
     """Warm one contender; return the ns of its fastest run."""
     examination.send(Examining(contender.index, "warm"))
     contender.model.reset()
-    first = contender.inputs[0]
-    return min(time_runs(lambda: contender.model.infer(first), WARM_RUNS))
-
-
-def _run_round(contender: Contender, runs: int) -> None:
-    """Add one round of timed runs, each on the next of the inputs."""
-    infer, inputs = contender.model.infer, contender.inputs
-    clock = time.perf_counter_ns
-    durations = []
-    infer(inputs[0])  # its weights were pushed out of the caches by the others
-    for run in range(runs):
-        given = inputs[run % len(inputs)]
-        started = clock()
-        infer(given)
-        durations.append(clock() - started)
-    contender.rounds.append(durations)
+    return min(time_runs(contender.model.infer, contender.inputs, WARM_RUNS))
 
 
 def _report(examination: Examination, contender: Contender, timed: Timed) -> None:
@@ -338,22 +205,6 @@ def _report(examination: Examination, contender: Contender, timed: Timed) -> Non
             peak_bytes=read_memory().peak_bytes,
         )
     )
-
-
-def _is_oracle(model: LoadedModel) -> bool:
-    """Whether the model runs on the slow reference kernels."""
-    return model.executor.kernels == "reference"
-
-
-def _sample_specs(model: LoadedModel) -> list[TensorSpec]:
-    """Return the inputs that samples fill: all that are not state."""
-    fed_back = {link.input for link in model.manifest.state}
-    return [spec for spec in model.variant.inputs if spec.name not in fed_back]
-
-
-def _sample_names(model: LoadedModel) -> list[str]:
-    """Return the names of the inputs that samples fill."""
-    return [spec.name for spec in _sample_specs(model)]
 
 
 @contextmanager

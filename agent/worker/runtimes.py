@@ -1,7 +1,7 @@
 """Which runtimes this machine has, found without importing any of them.
 
 The rules this module keeps:
- * It imports neither numpy nor a runtime: the daemon and ``tinyward doctor`` may call it.
+ * It imports neither numpy nor a runtime, so that whoever has neither may call it.
  * A runtime that is installed but cannot work here is not listed.
 """
 
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from agent.core.executors import EngineName
 
 # Most wanted first: LiteRT is maintained, and 3 to 14 times faster on int8 models.
 PACKAGES: Mapping[EngineName, str] = MappingProxyType(
@@ -32,7 +31,7 @@ def available_engines() -> dict[str, str]:
     }
     if installed_version("numpy").partition(".")[0] != "1":
         found.pop("tflite", None)
-    return dict(found)
+    return found
 
 
 def installed_version(package: str) -> str:

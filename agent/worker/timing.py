@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from agent.worker.samples import Arrays
+
 MIN_ROUNDS = 5
 # A round of one executor: long enough for 20 runs of a small model, short enough for
 # all executors to see the same machine.
@@ -26,13 +28,16 @@ class Timed:
     p95_ms: float
 
 
-def time_runs(run: Callable[[], object], runs: int) -> list[int]:
-    """Return how long each of ``runs`` calls took, in ns."""
+def time_runs(
+    infer: Callable[[Arrays], object], inputs: Sequence[Arrays], runs: int
+) -> list[int]:
+    """Return how long each of ``runs`` calls took, in ns; inputs take turns."""
     clock = time.perf_counter_ns
     durations = []
-    for _ in range(runs):
+    for run in range(runs):
+        given = inputs[run % len(inputs)]
         started = clock()
-        run()
+        infer(given)
         durations.append(clock() - started)
     return durations
 

@@ -11,11 +11,12 @@ from agent.core.manifest import TensorSpec
 from agent.core.reasons import Reason
 from agent.errors import TrialFailedError
 from agent.worker.engines.delegates import load_allowed
-from agent.worker.engines.engine import Array, Engine, Infer
+from agent.worker.engines.engine import Engine, Infer
 from agent.worker.engines.failures import translated
 from agent.worker.engines.graph import estimate_ram, read_nodes
 from agent.worker.engines.tensors import fixed_shape, tensor_specs, zeros
 from agent.worker.runtimes import PACKAGES, available_engines
+from agent.worker.samples import Array, Arrays
 
 Interpreter = Any  # the runtimes ship no types
 # ``BUILTIN`` brings the default delegate, which is XNNPACK. A delegate of our own
@@ -145,7 +146,7 @@ def _build_infer(
     invoke: Callable[[], None] = interpreter.invoke
     get_tensor: Callable[[int], Array] = interpreter.get_tensor
 
-    def infer(samples: Sequence[Array]) -> list[Array]:
+    def infer(samples: Sequence[Array]) -> Arrays:
         for index, sample in zip(fed, samples, strict=True):
             set_tensor(index, sample)
         invoke()
@@ -155,7 +156,7 @@ def _build_infer(
         return infer
     (only_input,), (only_output,) = fed, answered
 
-    def infer_one(samples: Sequence[Array]) -> list[Array]:
+    def infer_one(samples: Sequence[Array]) -> Arrays:
         (sample,) = samples
         set_tensor(only_input, sample)
         invoke()

@@ -1,14 +1,12 @@
 """The Engine Protocol: what a runtime has to offer to run one model."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import Protocol
 
 from agent.core.manifest import TensorSpec
+from agent.worker.samples import Array, Arrays
 
-Array = NDArray[Any]
-Infer = Callable[[Sequence[Array]], list[Array]]
+Infer = Callable[[Sequence[Array]], Arrays]
 
 
 class Engine(Protocol):

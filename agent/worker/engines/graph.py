@@ -53,7 +53,7 @@ def estimate_ram(interpreter: Inspectable) -> int:
     has to hold them, and the constants, of which fast kernels keep a packed copy. It
     depends on the model alone, not on the machine: bundles stay reproducible.
     """
-    sizes = {
+    sizes: dict[int, int] = {
         int(tensor["index"]): int(np.prod(tensor["shape"], dtype=np.int64))
         * np.dtype(tensor["dtype"]).itemsize
         for tensor in interpreter.get_tensor_details()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from agent.core.manifest import Dtype, TensorSpec
 from agent.core.reasons import Reason
 from agent.errors import TrialFailedError
-from agent.worker.engines.engine import Array
+from agent.worker.samples import Array
 
 Details = Mapping[str, Any]
 MAX_NAME = 200  # what a manifest allows
