@@ -67,7 +67,7 @@ class _Wish(NamedTuple):
 
 def plan_examination(
     manifest: Manifest,
-    engines: Mapping[EngineName, str],
+    engines: Mapping[str, str],
     threads: int = 1,
     kernels: str = "auto",
     delegates: Sequence[DelegateFile] = (),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from agent.core.executors import EngineName
 
 # Most wanted first: LiteRT is maintained, and 3 to 14 times faster on int8 models.
 PACKAGES: Mapping[EngineName, str] = MappingProxyType(
@@ -24,7 +25,7 @@ def available_engines() -> dict[str, str]:
     tflite-runtime 2.14.0, its last release, was built for numpy 1 and dies with a
     ``SystemError`` under numpy 2, where it is therefore left out.
     """
-    found = {
+    found: dict[str, str] = {
         name: version
         for name, package in PACKAGES.items()
         if (version := installed_version(package))
