@@ -1,0 +1,26 @@
+"""Which reason an errno of the disk has, told once for everyone who writes files.
+
+>>> str(disk_reason(28)), str(disk_reason(None))
+('disk_full', 'state')
+"""
+
+import errno
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from agent.core.reasons import Reason
+
+_REASONS: Mapping[int, Reason] = MappingProxyType(
+    {
+        errno.ENOSPC: Reason.DISK_FULL,
+        errno.EDQUOT: Reason.DISK_FULL,
+        errno.EROFS: Reason.READ_ONLY,
+        errno.EACCES: Reason.PERMISSION,
+        errno.EPERM: Reason.PERMISSION,
+    }
+)
+
+
+def disk_reason(number: int | None) -> Reason:
+    """Return the reason for an errno: ``state`` where nothing better is known."""
+    return _REASONS.get(number or 0, Reason.STATE)

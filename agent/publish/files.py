@@ -1,0 +1,97 @@
+"""Files of a repository: replaced whole, synced, in an order that a crash respects."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from agent.core.disk_reasons import disk_reason
+from agent.core.reasons import Reason
+from agent.errors import DeviceError
+
+_PUBLIC = 0o644  # a repository is for web servers and mirrors to read
+
+
+def write_durably(path: Path, content: bytes, *, mode: int = _PUBLIC) -> None:
+    """Replace a file so that any power cut leaves the old or the new one, whole.
+
+    Directories above it are made as needed.
+
+    Raises:
+        DeviceError: It could not be written; the old one is still there.
+    """
+    aside = path.with_name(f".{path.name}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with owners_disk():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(aside, flags, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        sync_directory(path.parent)
+
+
+@contextmanager
+def owners_disk() -> Iterator[None]:
+    """Report trouble with the repository's disk as the owner's to mend.
+
+    Raises:
+        DeviceError: ``disk_full``, ``read_only``, ``permission`` or ``state``.
+    """
+    try:
+        yield
+    except OSError as err:
+        raise DeviceError(str(err), reason=disk_reason(err.errno)) from err
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def place_target(targets: Path, path: str, content: bytes | Path) -> tuple[str, int]:
+    """Store a target's content under its digest; return (sha256, length).
+
+    Nothing refers to it until metadata does, so a crash leaves at most rubbish.
+    """
+    with owners_disk():
+        raw = content.read_bytes() if isinstance(content, Path) else content
+    sha256 = hashlib.sha256(raw).hexdigest()
+    place = stored_target(targets, path, sha256)
+    if not place.is_file() or place.read_bytes() != raw:
+        write_durably(place, raw)
+    return sha256, len(raw)
+
+
+def stored_target(targets: Path, path: str, sha256: str) -> Path:
+    """Return where a target lies in a repository with consistent snapshots."""
+    folder, _, name = path.rpartition("/")
+    return targets / folder / f"{sha256}.{name}"
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a directory for one command at a time.
+
+    Raises:
+        DeviceError: ``locked``.
+    """
+    with owners_disk():
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise DeviceError(
+                f"another command is changing {directory}", reason=Reason.LOCKED
+            ) from err
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,99 @@
+"""Signing a publication: who signs what, in the order in which each seals the last."""
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime, timedelta
+
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+
+from agent.publish.keys import KeyRing
+from agent.publish.roles import (
+    FLEET,
+    LIFETIMES_DAYS,
+    RoleSet,
+    meta_of,
+    renew,
+    sign,
+    spell,
+)
+
+ISSUED_FIELD = "x-issued"
+Told = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Tell nobody about progress."""
+    del line
+
+
+def give_keys(roles: RoleSet, ring: KeyRing, role: str, plan: tuple[int, int]) -> None:
+    """Make new keys for a role: ``plan`` is (keys, threshold)."""
+    count, threshold = plan
+    delegator = roles.delegator(role)
+    for _ in range(count):
+        delegator.add_key(ring.make(role), role)
+    delegator.get_delegated_role(role).threshold = threshold
+
+
+def take_keys(roles: RoleSet, role: str) -> None:
+    """Revoke all keys of a role."""
+    keyids, _ = roles.keys(role)
+    for keyid in keyids:
+        roles.delegator(role).revoke_key(keyid, role)
+
+
+def targets_due(roles: RoleSet, moment: datetime) -> bool:
+    """Tell whether targets have less than a third of their life left."""
+    left = roles.targets.signed.expires - moment
+    return left < timedelta(days=LIFETIMES_DAYS[Targets.type]) / 3
+
+
+def seal(
+    roles: RoleSet, ring: KeyRing, moment: datetime, offline: AbstractSet[str], told: Told
+) -> None:
+    """Renew and sign: the offline roles that are named, then all online ones.
+
+    Raises:
+        SettingsError: A key that has to sign is not here, or does not open.
+    """
+    if Targets.type in offline:
+        renew(roles.targets.signed, Targets.type, moment)
+        sign(roles.targets, _signers(roles, ring, Targets.type, told))
+    renew(roles.fleet.signed, FLEET, moment)
+    sign(roles.fleet, _signers(roles, ring, FLEET, told))
+    snapshot, timestamp = roles.snapshot, roles.timestamp
+    snapshot.signed.meta["targets.json"] = meta_of(roles.targets)
+    snapshot.signed.meta[f"{FLEET}.json"] = meta_of(roles.fleet)
+    renew(snapshot.signed, Snapshot.type, moment)
+    sign(snapshot, _signers(roles, ring, Snapshot.type, told))
+    timestamp.signed.snapshot_meta = meta_of(snapshot)
+    timestamp.signed.unrecognized_fields[ISSUED_FIELD] = spell(moment)
+    renew(timestamp.signed, Timestamp.type, moment)
+    sign(timestamp, _signers(roles, ring, Timestamp.type, told))
+
+
+def seal_root(
+    roles: RoleSet,
+    ring: KeyRing,
+    moment: datetime,
+    before: Sequence[Signer],
+    told: Told,
+) -> None:
+    """Renew and sign root, also by its signers ``before`` the change.
+
+    Raises:
+        SettingsError: A key that has to sign is not here, or does not open.
+    """
+    root = roles.root
+    root.signed.unrecognized_fields[ISSUED_FIELD] = spell(moment)
+    renew(root.signed, Root.type, moment)
+    sign(root, [*before, *_signers(roles, ring, Root.type, told)])
+
+
+def _signers(roles: RoleSet, ring: KeyRing, role: str, told: Told) -> list[Signer]:
+    """Return the signers of a role, and say so."""
+    keyids, threshold = roles.keys(role)
+    signers = ring.signers(role, keyids, threshold)
+    told(f"{role}: signed by {len(signers)} of {len(keyids)} keys")
+    return list[Signer](signers)

@@ -1,0 +1,364 @@
+"""A TUF repository as plain files: add and assign stage, publish signs.
+
+The rules this module keeps:
+ * ``add`` and ``assign`` need no key; ``publish`` needs the keys of the roles that
+   changed, and always those of fleet, snapshot and timestamp.
+ * A crash at any moment leaves the old publication or the new one; running the same
+   command again completes it.
+ * A bundle that was published keeps its bytes for ever: other bytes need a version.
+ * Nothing here opens a bundle: who calls ``add`` says what it holds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Root, TargetFile, Targets
+
+from agent.core.reasons import Reason
+from agent.core.targets import (
+    BundleFields,
+    GroupFile,
+    SignedTarget,
+    bundle_path,
+    group_path,
+    parse_group,
+    render_group,
+)
+from agent.errors import BundleRefusedError, SettingsError
+from agent.publish.files import locked, owners_disk, place_target, stored_target
+from agent.publish.keys import KeyRing
+from agent.publish.release import (
+    Told,
+    give_keys,
+    seal,
+    seal_root,
+    silent,
+    take_keys,
+    targets_due,
+)
+from agent.publish.roles import FLEET, ROLES, RoleFiles, RoleSet, utc
+from agent.publish.staging import (
+    Assignment,
+    Staged,
+    load_staged,
+    next_group,
+    save_staged,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlan:
+    """How many keys the offline roles get, and how many of them have to sign."""
+
+    root_keys: int = 1
+    root_threshold: int = 1
+    targets_keys: int = 1
+    targets_threshold: int = 1
+
+    def of(self, role: str) -> tuple[int, int]:
+        """Return (keys, threshold) of a role; online roles have one key."""
+        plans = {
+            Root.type: (self.root_keys, self.root_threshold),
+            Targets.type: (self.targets_keys, self.targets_threshold),
+        }
+        return plans.get(role, (1, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class RoleStatus:
+    """What `tinyward repo status` shows of a role."""
+
+    role: str
+    version: int
+    expires: datetime
+    keys: int
+    threshold: int
+    keys_here: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a repository holds: signed roles, bundles and groups, and what is staged."""
+
+    roles: tuple[RoleStatus, ...]
+    bundles: tuple[SignedTarget, ...]
+    groups: Mapping[str, GroupFile]
+    staged: Staged
+
+
+def default_keys(repository: Path) -> Path:
+    """Return where keys live unless told otherwise: beside the repository."""
+    return repository.with_name(f"{repository.name}-keys")
+
+
+def init_repository(
+    path: Path,
+    keys_dir: Path | None = None,
+    passphrase: bytes = b"",
+    *,
+    now: float,
+    plan: KeyPlan | None = None,
+) -> "Repository":
+    """Make a repository and its keys, and publish it empty.
+
+    Boards are given ``metadata/1.root.json``.
+
+    Raises:
+        SettingsError: It exists, the key directory is in use, or the plan is
+            impossible.
+        DeviceError: A file cannot be written.
+    """
+    plan = plan or KeyPlan()
+    if (path / "metadata").exists():
+        raise SettingsError(f"{path} is a repository already", reason=Reason.SETTINGS)
+    for role in ROLES:
+        count, threshold = plan.of(role)
+        if not 1 <= threshold <= count:
+            raise SettingsError(
+                f"{role}: {threshold} of {count} keys cannot sign",
+                reason=Reason.SETTINGS,
+            )
+    ring = KeyRing.create(keys_dir or default_keys(path), passphrase)
+    roles = RoleSet.blank()
+    for role in ROLES:
+        give_keys(roles, ring, role, plan.of(role))
+    files, moment = RoleFiles(path / "metadata"), utc(now)
+    seal_root(roles, ring, moment, (), silent)
+    seal(roles, ring, moment, {Targets.type}, silent)
+    (path / "targets").mkdir(parents=True, exist_ok=True)
+    files.write(roles, with_root=True)
+    return Repository(path, ring)
+
+
+class Repository:
+    """One repository and the keys that are at hand for it."""
+
+    def __init__(self, path: Path, ring: KeyRing) -> None:
+        self.path = path
+        self._ring = ring
+        self._files = RoleFiles(path / "metadata")
+        self._targets = path / "targets"
+
+    @classmethod
+    def open(
+        cls, path: Path, keys_dir: Path | None = None, passphrase: bytes = b""
+    ) -> "Repository":
+        """Open a repository; keys are opened when they first sign.
+
+        Raises:
+            SettingsError: It is not one.
+        """
+        repository = cls(path, KeyRing(keys_dir or default_keys(path), passphrase))
+        repository._files.load()
+        return repository
+
+    def first_root(self) -> bytes:
+        """Return the root.json that boards are provisioned with."""
+        return (self._files.directory / "1.root.json").read_bytes()
+
+    def add(
+        self,
+        content: bytes | Path,
+        *,
+        model: str,
+        version: int,
+        hardware: Sequence[str] = (),
+        min_agent: str = "",
+    ) -> SignedTarget:
+        """Stage a bundle, whose manifest says it is this version of this model.
+
+        Raises:
+            SettingsError: A field is not allowed.
+            BundleRefusedError: ``mismatch``: this version has other bytes already.
+            DeviceError: It cannot be stored.
+        """
+        path = bundle_path(model, version)
+        with locked(self.path):
+            staged = load_staged(self.path)
+            published = self._files.load().targets.signed.targets.get(path)
+            sha256, length = place_target(self._targets, path, content)
+            if published and published.hashes["sha256"] != sha256:
+                raise BundleRefusedError(
+                    f"{path} is published with other bytes",
+                    reason=Reason.MISMATCH,
+                    todo="Pack it again under a higher version.",
+                )
+            fields = {
+                "model": model,
+                "version": version,
+                "plain_sha256": sha256,
+                "plain_bytes": length,
+                "hardware": list(hardware),
+                "min_agent": min_agent,
+            }
+            target = SignedTarget(path, length, sha256, _checked(fields))
+            bundles = {**staged.bundles, path: target}
+            save_staged(self.path, replace(staged, bundles=bundles))
+        return target
+
+    def assign(
+        self,
+        group: str,
+        pipelines: Mapping[str, tuple[str, int]],
+        *,
+        percent: float | None = None,
+        salt: str | None = None,
+        assignment: Assignment | None = None,
+    ) -> GroupFile:
+        """Stage a group's desired state: pipeline -> (model, version).
+
+        Pipelines that are not named stay as they are. ``percent`` and ``salt`` are
+        shorthands for those of ``assignment``.
+
+        Raises:
+            SettingsError: A name or a number is not allowed.
+            BundleRefusedError: ``missing_target``: a version was never added.
+        """
+        asked = assignment or Assignment()
+        if percent is not None or salt is not None:
+            asked = replace(asked, percent=percent, salt=salt)
+        with locked(self.path):
+            staged, roles = load_staged(self.path), self._files.load()
+            known = set(roles.targets.signed.targets) | set(staged.bundles)
+            for model, version in pipelines.values():
+                if bundle_path(model, version) not in known:
+                    raise BundleRefusedError(
+                        f"{model} {version} was never added",
+                        reason=Reason.MISSING_TARGET,
+                        todo="Run `tinyward repo add` with its bundle first.",
+                    )
+            published = self._group(roles, group_path(group))
+            before = staged.groups.get(group, published)
+            after = next_group(before, pipelines, asked)
+            generation = published.generation + 1 if published else 1
+            after = replace(after, generation=generation)
+            groups = {**staged.groups, group: after}
+            save_staged(self.path, replace(staged, groups=groups))
+        return after
+
+    def publish(self, now: float, told: Told = silent) -> None:
+        """Sign what is staged; with nothing staged, renew what would expire.
+
+        Raises:
+            SettingsError: A key that has to sign is not here, or does not open.
+            DeviceError: A file cannot be written, or another command runs.
+        """
+        with locked(self.path):
+            roles, staged = self._files.load(), load_staged(self.path)
+            moment = utc(now)
+            for path, target in staged.bundles.items():
+                custom = {"custom": msgspec.to_builtins(target.fields)}
+                hashes = {"sha256": target.sha256}
+                entry = TargetFile(target.length, hashes, path, custom)
+                roles.targets.signed.targets[path] = entry
+                told(f"bundle {path}")
+            for group, file in staged.groups.items():
+                path = group_path(group)
+                sha256, length = place_target(self._targets, path, render_group(file))
+                entry = TargetFile(length, {"sha256": sha256}, path)
+                roles.fleet.signed.targets[path] = entry
+                told(f"group {group}, generation {file.generation}")
+            offline = staged.bundles or targets_due(roles, moment)
+            seal(roles, self._ring, moment, {Targets.type} if offline else set(), told)
+            self._files.write(roles, with_root=False)
+            save_staged(self.path, Staged())
+
+    def rotate(self, role: str, now: float, told: Told = silent) -> None:
+        """Replace a role's keys by new ones, and publish; nothing staged goes out.
+
+        Boards that saw a version or a time signed by the old keys forget it.
+
+        Raises:
+            SettingsError: There is no such role, or a key that has to sign is not
+                here.
+            DeviceError: A file cannot be written, or another command runs.
+        """
+        if role not in ROLES:
+            raise SettingsError(
+                f"no role is called {role!r}; there are {', '.join(ROLES)}",
+                reason=Reason.SETTINGS,
+            )
+        with locked(self.path):
+            roles, moment = self._files.load(), utc(now)
+            in_root = role != FLEET
+            # Opened first: no new key is made where the old ones are not at hand.
+            before = self._root_signers(roles) if in_root else []
+            keyids, threshold = roles.keys(role)
+            take_keys(roles, role)
+            give_keys(roles, self._ring, role, (len(keyids), threshold))
+            told(f"{role}: {len(keyids)} new keys")
+            if in_root:
+                seal_root(roles, self._ring, moment, before, told)
+            offline = {Targets.type} if role in {FLEET, Targets.type} else set()
+            seal(roles, self._ring, moment, offline, told)
+            self._files.write(roles, with_root=in_root)
+
+    def status(self) -> Status:
+        """Return what the repository holds.
+
+        Raises:
+            SettingsError: It is damaged.
+        """
+        roles = self._files.load()
+        listed = roles.targets.signed.targets.values()
+        return Status(
+            roles=tuple(self._role_status(roles, role) for role in ROLES),
+            bundles=tuple(
+                SignedTarget(
+                    found.path,
+                    found.length,
+                    found.hashes["sha256"],
+                    _checked(found.custom),
+                )
+                for found in listed
+            ),
+            groups={
+                path.removeprefix(group_path("")): file
+                for path in roles.fleet.signed.targets
+                if (file := self._group(roles, path)) is not None
+            },
+            staged=load_staged(self.path),
+        )
+
+    def _root_signers(self, roles: RoleSet) -> list[Signer]:
+        """Return the signers of the root that counts now."""
+        return list(self._ring.signers(Root.type, *roles.keys(Root.type)))
+
+    def _group(self, roles: RoleSet, path: str) -> GroupFile | None:
+        """Return a published desired state, or None."""
+        found = roles.fleet.signed.targets.get(path)
+        if found is None:
+            return None
+        place = stored_target(self._targets, path, found.hashes["sha256"])
+        with owners_disk():
+            return parse_group(place.read_bytes(), path)
+
+    def _role_status(self, roles: RoleSet, role: str) -> RoleStatus:
+        """Return what is known of one role."""
+        signed = roles.signed(role)
+        keyids, threshold = roles.keys(role)
+        return RoleStatus(
+            role=role,
+            version=signed.version,
+            expires=signed.expires,
+            keys=len(keyids),
+            threshold=threshold,
+            keys_here=self._ring.count(role, keyids),
+        )
+
+
+def _checked(fields: object) -> BundleFields:
+    """Return the signed fields of a bundle.
+
+    Raises:
+        SettingsError: One of them is not allowed.
+    """
+    try:
+        return msgspec.convert(fields, BundleFields)
+    except msgspec.ValidationError as err:
+        raise SettingsError(f"bundle fields: {err}", reason=Reason.SETTINGS) from err

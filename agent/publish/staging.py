@@ -1,0 +1,111 @@
+"""What was added and assigned, and is not signed yet: ``REPO/staged.json``."""
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from agent.core.reasons import Reason
+from agent.core.targets import GroupFile, SignedTarget, Wanted
+from agent.errors import SettingsError
+from agent.publish.files import write_durably
+
+_FILE = "staged.json"
+
+
+class Staged(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bundles whose content is stored, and desired states, by path and group."""
+
+    bundles: dict[str, SignedTarget] = {}
+    groups: dict[str, GroupFile] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether anything waits for a signature."""
+        return bool(self.bundles or self.groups)
+
+
+class Assignment(Struct, frozen=True):
+    """How a group is rolled out; None keeps what the group says now.
+
+    Attributes:
+        percent: Share of boards that take part.
+        salt: Draws those boards; kept, so that widening a rollout keeps its boards.
+        paused: Nothing new starts while true.
+        not_before: UTC, ISO 8601.
+        window: ``HH:MM-HH:MM``.
+        removed: Pipelines that the group no longer speaks about.
+    """
+
+    percent: float | None = None
+    salt: str | None = None
+    paused: bool | None = None
+    not_before: str | None = None
+    window: str | None = None
+    removed: tuple[str, ...] = ()
+
+
+def load_staged(repository: Path) -> Staged:
+    """Return what is staged.
+
+    Raises:
+        SettingsError: The file is damaged.
+    """
+    path = repository / _FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Staged)
+    except FileNotFoundError:
+        return Staged()
+    except (OSError, msgspec.MsgspecError) as err:
+        raise SettingsError(
+            f"{path}: {err}",
+            reason=Reason.SETTINGS,
+            todo="Remove it, then add and assign again.",
+        ) from err
+
+
+def save_staged(repository: Path, staged: Staged) -> None:
+    """Save what is staged.
+
+    Raises:
+        DeviceError: It cannot be written.
+    """
+    if staged:
+        content = msgspec.json.format(msgspec.json.encode(staged), indent=2)
+        write_durably(repository / _FILE, content)
+    else:
+        (repository / _FILE).unlink(missing_ok=True)
+
+
+def next_group(
+    known: GroupFile | None,
+    wanted: Mapping[str, tuple[str, int]],
+    assignment: Assignment,
+) -> GroupFile:
+    """Return a group's desired state: what it said, changed as asked.
+
+    The generation is left to the caller, who knows what is published.
+
+    Raises:
+        SettingsError: A name or a number is not allowed.
+    """
+    before = known or GroupFile(generation=1, pipelines={})
+    pipelines = {**before.pipelines}
+    for name, (model, version) in wanted.items():
+        pipelines[name] = Wanted(model, version)
+    for name in assignment.removed:
+        pipelines.pop(name, None)
+    asked = {
+        key: value
+        for key in ("percent", "salt", "paused", "not_before", "window")
+        if (value := getattr(assignment, key)) is not None
+    }
+    after = replace(before, pipelines=pipelines, **asked)
+    if after.percent < 100 and not after.salt:
+        after = replace(after, salt=secrets.token_hex(8))
+    try:
+        return msgspec.convert(msgspec.to_builtins(after), GroupFile)
+    except msgspec.ValidationError as err:
+        raise SettingsError(f"assign: {err}", reason=Reason.SETTINGS) from err
