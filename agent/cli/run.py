@@ -1,0 +1,103 @@
+"""``tinyward run``: the daemon with the pipelines of a settings file."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from agent.cli.places import control_socket, read_settings, state_directory
+from agent.core.reasons import Reason
+from agent.errors import AgentError, SettingsError
+from agent.settings import Settings
+
+
+@click.command(short_help="Run the daemon with the pipelines of a settings file.")
+@click.option(
+    "--config",
+    "-c",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("/etc/tinyward/agent.toml"),
+    show_default=True,
+    help="The settings file; `tinyward check FILE` explains it.",
+)
+def command(config: Path) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C.
+
+    Each pipeline of the settings gets a worker process that answers its source with a
+    verified model. Models come from the TUF repository that [update] names, survive
+    restarts and power loss in the state directory, and are exchanged without losing a
+    sample. Metrics and health are served on [local] listen: /metrics, /healthz,
+    /readyz. Logs go to standard error, predictions where the sinks say.
+
+    Exit codes: 0 after SIGTERM or Ctrl-C, 1 for a failure, 2 for wrong settings.
+    """
+    settings = read_settings(config)
+    root = read_root(settings)
+    _start_logs(settings.log_level)
+    try:
+        asyncio.run(_run(settings, root))
+    except* AgentError as group:
+        raise _first(group) from None
+
+
+async def _run(settings: Settings, root: bytes) -> None:
+    """Open the state directory and run the daemon on it."""
+    from agent.daemon import Daemon
+    from agent.store import Store
+
+    state_dir = state_directory(settings)
+    store = Store.open(state_dir)
+    try:
+        await Daemon(
+            settings,
+            store,
+            state_dir,
+            root=root,
+            socket=control_socket(settings),
+            announce=_announce,
+        ).run()
+    finally:
+        store.close()
+
+
+def read_root(settings: Settings) -> bytes:
+    """Read the provisioned root.json; empty where the settings name none.
+
+    Raises:
+        SettingsError: ``settings``: it cannot be read.
+    """
+    if not settings.update.root:
+        return b""
+    path = Path(settings.update.root).expanduser()
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise SettingsError(
+            f"update.root: {path} cannot be read: {err.strerror}",
+            reason=Reason.SETTINGS,
+            todo="Copy metadata/1.root.json of the repository to this path.",
+        ) from err
+
+
+def _start_logs(level: str) -> None:
+    """Send events to standard error, for journald where it listens."""
+    import os
+
+    from agent.telemetry.logs import start_logging
+
+    start_logging(level, sys.stderr, journal="JOURNAL_STREAM" in os.environ)
+
+
+def _announce(where: str) -> None:
+    """Say where the listener is: one line for people, on standard error."""
+    click.echo(f"listening on {where}", err=True)
+
+
+def _first(group: BaseExceptionGroup[AgentError]) -> AgentError:
+    """Return the first error of ours in a group of errors."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, AgentError)  # noqa: S101 - the group holds nothing else
+    return first

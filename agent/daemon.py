@@ -1,0 +1,250 @@
+"""The composition root: builds everything, owns the one TaskGroup, clock and signals.
+
+The rules this module keeps:
+ * Workers are spawned before anything else is imported or read: their imports take
+   longest, and boot needs nothing but the store.
+ * A committed model starts from its verified bytes alone; the repository is looked at
+   afterwards, and its absence stops updates only.
+ * SIGTERM and SIGINT drain the workers, then end everything with one exception.
+"""
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agent import RELEASED_S, __version__
+from agent.core.installed import Board, Installed
+from agent.core.reasons import Reason
+from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
+from agent.errors import AgentError, BundleRefusedError, DeviceError
+from agent.settings import PipelineSettings, Settings
+from agent.store import Store
+from agent.supervise.pipeline import Pipeline, Placed
+from agent.supervise.trials import PipelineTrials
+from agent.supervise.worker_process import own_resident_bytes
+from agent.trust.bundle import open_bundle
+
+log = logging.getLogger(__name__)
+MB = 1024 * 1024
+# The first look at the repository waits for the first answers, but not for ever: an
+# unplugged camera must not keep a board from its updates.
+FIRST_LOOK_S = 3.0
+READY_POLL_S = 0.05
+
+
+class Shutdown(Exception):  # noqa: N818 - it is no error: it ends the TaskGroup
+    """Ends the daemon's TaskGroup after the workers were drained."""
+
+
+class Daemon:
+    """Everything that runs in the daemon's process.
+
+    Args:
+        settings: The whole agent.toml.
+        store: The open state directory; ``state_dir`` is where it lies.
+        root: Bytes of the provisioned root.json; empty without a repository.
+        socket: Path of the unix socket.
+        announce: Called once with what listens: a line for people.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        state_dir: Path,
+        *,
+        root: bytes,
+        socket: Path,
+        announce: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._state_dir = state_dir
+        self._root = root
+        self._socket = socket
+        self._announce = announce
+        self._stop_asked = asyncio.Event()
+        self._max_bundle_bytes = int(settings.update.max_bundle_mb * MB)
+        self._pipelines = {
+            table.name: self._pipeline(table) for table in settings.pipeline
+        }
+        self._update: Callable[[], UpdateSnapshot] = UpdateSnapshot
+        self._metrics: Callable[[str], tuple[str, bytes]] | None = None
+        self._read_board: Callable[[], Sequence[float]] = lambda: [float("nan")] * 8
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT; the workers end their samples first.
+
+        Raises:
+            ExceptionGroup: A task ended unexpectedly; everything else was ended too.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop_asked.set)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for pipeline in self._pipelines.values():
+                    group.create_task(pipeline.run())
+                await asyncio.sleep(0)  # the workers are being spawned
+                self._boot()
+                group.create_task(self._watch_board())
+                group.create_task(self._serve())
+                group.create_task(self._follow_updates())
+                group.create_task(self._stop())
+        except* Shutdown:
+            log.info("agent.stopped")
+
+    # --- what the listener shows
+
+    def snapshot(self) -> AgentSnapshot:
+        """Return the agent as of now; cheap, no waiting."""
+        pipelines = tuple(it.snapshot() for it in self._pipelines.values())
+        engines: dict[str, str] = {}
+        for pipeline in self._pipelines.values():
+            engines |= pipeline.engines
+        return AgentSnapshot(
+            version=__version__,
+            engines=engines,
+            pipelines=pipelines,
+            update=self._update(),
+            daemon_rss_bytes=own_resident_bytes(),
+        )
+
+    def metrics(self, accept: str) -> tuple[str, bytes]:
+        """Return content type and body of a scrape."""
+        if self._metrics is None:
+            return "text/plain", b""
+        return self._metrics(accept)
+
+    # --- parts
+
+    def _pipeline(self, table: PipelineSettings) -> Pipeline:
+        """Build one pipeline's supervisor."""
+        return Pipeline(
+            table,
+            self._settings.supervise,
+            delegates=self._settings.delegate,
+            read_board=lambda: self._read_board(),
+            crash_loop=self._set_aside,
+        )
+
+    def _boot(self) -> None:
+        """Give every pipeline the model the store says is committed."""
+        for name, pipeline in self._pipelines.items():
+            placed = self._committed(name, pipeline.settings.model)
+            if placed is not None:
+                pipeline.start_with(placed)
+
+    def _committed(self, name: str, model: str) -> Placed | None:
+        """Open what is committed; bytes that rotted fall back to the previous ones."""
+        installed = self._store.slots(name).active
+        while installed is not None and installed.model == model:
+            try:
+                return self._placed(installed)
+            except BundleRefusedError as err:
+                log.warning(
+                    "model.rotten",
+                    extra={"pipeline": name, "reason": err.reason, "detail": str(err)},
+                )
+                installed = self._store.fall_back(name, Reason.DIGEST)
+        return None
+
+    def _placed(self, installed: Installed) -> Placed:
+        """Open a committed bundle: hashed before it is parsed."""
+        content = self._store.open_object(installed.sha256)
+        bundle = open_bundle(content, max_bytes=len(content))
+        bundle.manifest.variant(installed.variant)
+        return Placed(bundle, installed)
+
+    async def _set_aside(self, name: str, reason: str) -> Placed | None:
+        """A model killed its workers in a row: the previous one takes over."""
+        installed = self._store.fall_back(name)
+        log.warning(
+            "model.set_aside",
+            extra={
+                "pipeline": name,
+                "reason": Reason.CRASH_LOOP,
+                "died_of": reason,
+                "now": f"{installed.model} {installed.version}" if installed else "-",
+            },
+        )
+        if installed is None:
+            return None
+        return self._committed(name, self._pipelines[name].settings.model)
+
+    async def _watch_board(self) -> None:
+        """Keep the board's readings at hand."""
+        from agent.board.readings import BoardReader, BoardWatch
+        from agent.telemetry.exposition import render_metrics
+
+        watch = BoardWatch(BoardReader(self._state_dir))
+        self._read_board = lambda: watch.readings.vector()
+
+        def metrics(accept: str) -> tuple[str, bytes]:
+            began = time.perf_counter()
+            snapshot = self.snapshot()
+            took_s = time.perf_counter() - began
+            return render_metrics(snapshot, watch.readings, accept, took_s)
+
+        self._metrics = metrics
+        await watch.run()
+
+    async def _serve(self) -> None:
+        """Listen on loopback and on the unix socket."""
+        from agent.endpoint.local import LocalEndpoint
+
+        endpoint = LocalEndpoint(self, self._settings.local.listen, self._socket)
+        await endpoint.open()
+        bound = endpoint.bound()
+        self._announce(f"http://{bound[0]}:{bound[1]}" if bound else str(self._socket))
+        await endpoint.run()
+
+    async def _follow_updates(self) -> None:
+        """Look at the repository now and then, and carry out what it wants."""
+        await self._first_answers()
+        from agent.update import Supply, Surroundings, UpdatePoller
+
+        poller = UpdatePoller(
+            self._settings,
+            Supply(self._repository(), self._factories()),
+            Surroundings(
+                store=self._store,
+                trials=PipelineTrials(self._pipelines, self._settings.delegate),
+                opener=open_bundle,
+                board=self._board,
+                clock=time.time,  # noqa: TID251 - the daemon owns the clock
+                draw=random.random,
+            ),
+        )
+        self._update = poller.snapshot
+        await poller.run()
+
+    async def _first_answers(self) -> None:
+        """Wait until every pipeline with a model has answered, a few seconds at most."""
+        deadline = time.monotonic() + FIRST_LOOK_S
+        while time.monotonic() < deadline:
+            reasons = [it.snapshot().reason for it in self._pipelines.values()]
+            if all(reason in (Reason.NONE, Reason.NO_MODEL) for reason in reasons):
+                return
+            await asyncio.sleep(READY_POLL_S)
+
+    def _board(self) -> Board:
+        """Return what admission asks about this board, as of now."""
+        from agent.board.hardware import board_now
+
+        table = self._settings.board
+        name = table.id or self._store.board_id()
+        return board_now(name, table.hardware, self._state_dir)
+
+    async def _stop(self) -> None:
+        """Drain the workers when asked to, then end everything."""
+        await self._stop_asked.wait()
+        log.info("agent.stopping")
+        async with asyncio.TaskGroup() as group:
+            for pipeline in self._pipelines.values():
+                group.create_task(pipeline.stop())
+        raise Shutdown

@@ -1,0 +1,205 @@
+"""A child process and the daemon's end of its control socket.
+
+The rules this module keeps:
+ * Started by exec, in isolated mode (``-I``), with nothing inherited but the
+   descriptors it is given; its standard error becomes log lines of the daemon.
+ * Whatever happens, ``close`` leaves no process and no descriptor behind.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from agent.core.messages import (
+    MAX_MESSAGE_BYTES,
+    FromChild,
+    Message,
+    parse_from_child,
+    render_message,
+)
+
+log = logging.getLogger(__name__)
+MAX_LINE_BYTES = 16 * 1024  # a traceback line; longer ones are cut by the reader
+# Said by LiteRT at every start, of no use to anyone who reads logs.
+CHATTER = ("INFO: ", "WARNING: All log messages before absl::InitializeLog")
+
+
+class Child:
+    """One running child.
+
+    Attributes:
+        pid: Its process id.
+        last_words: The last line it wrote to standard error.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.SubprocessTransport,
+        exited: asyncio.Future[int],
+        errors: "ErrorLines",
+        channel: socket.socket,
+    ) -> None:
+        self._transport = transport
+        self._exited = exited
+        self._errors = errors
+        self._socket = channel
+        self.pid = transport.get_pid()
+
+    @property
+    def last_words(self) -> str:
+        """The last line it wrote to standard error, or nothing."""
+        return self._errors.last
+
+    async def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Send one record, with descriptors; a child that is gone is no error here."""
+        record = render_message(message)
+        while True:
+            try:
+                socket.send_fds(self._socket, [record], list(descriptors))
+            except BlockingIOError:
+                await _writable(self._socket)
+            except (BrokenPipeError, ConnectionResetError):
+                return
+            else:
+                return
+
+    async def receive(self) -> FromChild | None:
+        """Wait for the next record; None when the child has ended.
+
+        Raises:
+            DeviceError: The record is no message (``crash``).
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            record = await loop.sock_recv(self._socket, MAX_MESSAGE_BYTES)
+        except ConnectionResetError:
+            return None
+        return parse_from_child(record) if record else None
+
+    def kill(self) -> None:
+        """End the process at once, if it still runs."""
+        if not self._exited.done():
+            self._transport.kill()
+
+    async def wait(self) -> int:
+        """Wait until the process is gone; return its exit code (-N: signal N)."""
+        return await asyncio.shield(self._exited)
+
+    async def close(self) -> int:
+        """Make sure that the process is gone; return its exit code (-N: signal N)."""
+        self.kill()
+        code = await self.wait()
+        self._transport.close()
+        self._socket.close()
+        return code
+
+
+class ErrorLines(asyncio.SubprocessProtocol):
+    """Turns a child's standard error into log lines, and sees it exit.
+
+    Attributes:
+        last: The last line, cut at 300 characters.
+    """
+
+    def __init__(self, name: str, exited: asyncio.Future[int]) -> None:
+        self._name = name
+        self._exited = exited
+        self._rest = b""
+        self._transport: asyncio.SubprocessTransport | None = None
+        self.last = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the process, to ask it for its exit code."""
+        assert isinstance(transport, asyncio.SubprocessTransport)  # noqa: S101 - typing
+        self._transport = transport
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002
+        """Log every whole line; a line without end is cut."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > MAX_LINE_BYTES:
+            lines.append(self._rest)
+            self._rest = b""
+        for line in lines:
+            self._say(line)
+
+    def process_exited(self) -> None:
+        """Say the last words, and let everyone who waits know."""
+        self._say(self._rest)
+        code = self._transport.get_returncode() if self._transport else None
+        if not self._exited.done():
+            self._exited.set_result(-signal.SIGKILL if code is None else code)
+
+    def _say(self, line: bytes) -> None:
+        """Log one line, printable characters only."""
+        text = "".join(filter(str.isprintable, line.decode("utf-8", "replace"))).strip()
+        if not text or text.startswith(CHATTER):
+            return
+        self.last = text[:300]
+        log.info("child.said", extra={"child": self._name, "text": self.last})
+
+
+async def spawn_child(
+    mode: Literal["run", "preflight"],
+    *,
+    name: str,
+    readable: Sequence[Path] = (),
+    block: int | None = None,
+    unlocked: bool = False,
+) -> Child:
+    """Start a child of ``agent.worker``.
+
+    Args:
+        mode: What it shall be.
+        name: What log lines call it.
+        readable: Paths it may read beside Python's own.
+        block: Descriptor of the statistics block (``run`` only).
+        unlocked: Without its locks; only a benchmark asks for that.
+
+    Raises:
+        OSError: No process or descriptor is left.
+    """
+    loop = asyncio.get_running_loop()
+    exited: asyncio.Future[int] = loop.create_future()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    with theirs:
+        passed = [theirs.fileno(), *([block] if block is not None else [])]
+        control, *rest = (str(descriptor) for descriptor in passed)
+        flags = ["--unlocked"] if unlocked else []
+        arguments = [mode, control, str(os.getpid()), *rest, *flags]
+        try:
+            transport, errors = await loop.subprocess_exec(
+                lambda: ErrorLines(name, exited),
+                *(sys.executable, "-I", "-m", "agent.worker", *arguments),
+                *map(str, readable),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=passed,
+            )
+        except OSError:
+            ours.close()
+            raise
+    return Child(transport, exited, errors, ours)
+
+
+async def _writable(sock: socket.socket) -> None:
+    """Wait until a socket takes data again."""
+    loop = asyncio.get_running_loop()
+    free: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not free.done():
+            free.set_result(None)
+
+    loop.add_writer(sock, wake)
+    try:
+        await free
+    finally:
+        loop.remove_writer(sock)

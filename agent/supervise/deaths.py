@@ -1,0 +1,73 @@
+"""Counting a pipeline's deaths: why, how many in a row, how long to wait.
+
+The rules this module keeps:
+ * Only deaths with a model loaded count towards setting it aside.
+ * A worker that lived for ``healthy_s`` ends the row.
+"""
+
+import time
+from pathlib import Path
+
+from agent.core.reasons import Reason
+from agent.settings import SuperviseSettings
+
+SIGKILLED = -9
+
+
+def oom_kills() -> int:
+    """Return how many processes the kernel has killed for memory (proc_vmstat)."""
+    for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+        if line.startswith("oom_kill "):
+            return int(line.split()[1])
+    return 0
+
+
+def death_reason(code: int, *, hung: bool, oom: bool) -> Reason:
+    """Return why a worker ended, from its exit code and what was seen.
+
+    >>> death_reason(-9, hung=False, oom=True)
+    <Reason.OOM: 'oom'>
+    """
+    if hung:
+        return Reason.HANG
+    if code == SIGKILLED and oom:
+        return Reason.OOM
+    return Reason.CRASH
+
+
+class Deaths:
+    """One pipeline's deaths.
+
+    Attributes:
+        last: Why the last worker ended; empty if none has.
+    """
+
+    def __init__(self, rules: SuperviseSettings) -> None:
+        self._rules = rules
+        self._counts: dict[str, int] = {}
+        self._row = 0
+        self._born_s = time.monotonic()
+        self.last = Reason.NONE
+
+    def began(self) -> None:
+        """A new worker starts now."""
+        self._born_s = time.monotonic()
+
+    def note(self, reason: Reason, *, with_model: bool) -> tuple[float, bool]:
+        """Count a death; return the pause before the next worker and "too many"."""
+        self.last = reason
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+        if time.monotonic() - self._born_s >= self._rules.healthy_s:
+            self._row = 0
+        self._row += 1
+        pause_s = self._rules.backoff_s * 2.0 ** min(self._row - 1, 30)
+        too_many = with_model and self._row >= self._rules.crash_limit
+        return min(pause_s, self._rules.max_backoff_s), too_many
+
+    def forgive(self) -> None:
+        """The model that died so often is set aside; its successor starts afresh."""
+        self._row = 0
+
+    def counts(self) -> dict[str, int]:
+        """Return the deaths by reason."""
+        return dict(self._counts)

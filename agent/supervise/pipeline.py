@@ -1,0 +1,353 @@
+"""One pipeline's supervisor: its worker lives, is watched, swapped and replaced.
+
+The rules this module keeps:
+ * What was committed is what a new worker loads; a candidate that was not committed
+   is forgotten when its worker dies: that is the rollback.
+ * Load and Activate go together, one pair at a time.
+ * Nothing is lost: the block of a dead worker is folded before the next one starts.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.executors import DelegateFile
+from agent.core.installed import Installed
+from agent.core.messages import Configure, Load
+from agent.core.reasons import Reason
+from agent.core.snapshot import PipelineSnapshot
+from agent.core.statistics_block import Block
+from agent.errors import AgentError, DeviceError, TrialFailedError
+from agent.settings import PipelineSettings, SuperviseSettings
+from agent.supervise.deaths import Deaths, death_reason, oom_kills
+from agent.supervise.plumbing import Plumbing
+from agent.supervise.preflight import OpenedBundle
+from agent.supervise.totals import Identity, Totals
+from agent.supervise.watch import Watch, answered
+from agent.supervise.worker_process import WorkerProcess
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A verified bundle and what of it runs."""
+
+    bundle: OpenedBundle
+    installed: Installed
+
+
+class Pipeline:
+    """Supervises one pipeline.
+
+    Args:
+        settings: The pipeline's table; ``rules`` the limits of all workers.
+        delegates: Libraries a worker may load.
+        read_board: The board's readings, for the ``board`` source.
+        crash_loop: Called when a model has killed its worker too often; returns what
+            to run instead, or None.
+    """
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        rules: SuperviseSettings,
+        *,
+        delegates: Sequence[DelegateFile],
+        read_board: Callable[[], Sequence[float]],
+        crash_loop: Callable[[str, str], Awaitable[Placed | None]],
+    ) -> None:
+        self.settings = settings
+        self._rules = rules
+        self._crash_loop = crash_loop
+        self._plumbing = Plumbing(settings, read_board, self._new_source)
+        paths = [Path(delegate.path) for delegate in delegates]
+        self._readable = [*self._plumbing.readable, *paths]
+        self._totals = Totals()
+        self._deaths = Deaths(rules)
+        self._committed: Placed | None = None
+        self._answering: Placed | None = None
+        self._worker: WorkerProcess | None = None
+        self._up = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._swapping = asyncio.Lock()
+        self._generation = 0
+        self._next_seq = 1
+        self._stop_asked = asyncio.Event()
+        self._swaps: dict[tuple[str, str], int] = {}
+        self._gap_s = 0.0
+        self._answered = False
+        self.engines: dict[str, str] = {}
+
+    # --- life
+
+    async def run(self) -> None:
+        """Keep a worker alive until ``stop``."""
+        async with asyncio.TaskGroup() as group:
+            tasks = self._plumbing.start(group)
+            while not self._stop_asked.is_set():
+                reason = await self._one_life()
+                if not self._stop_asked.is_set():
+                    await self._after_death(reason)
+            await self._plumbing.finish(1.0)
+            for task in tasks:
+                task.cancel()
+
+    async def stop(self) -> None:
+        """Let the worker end its sample, then end ``run``."""
+        self._stop_asked.set()
+        self._changed.set()
+        if self._worker is not None:
+            await self._worker.stop(self._rules.drain_s)
+            self._worker.kill()
+
+    async def _one_life(self) -> Reason:
+        """Start a worker, live with it, fold what it counted; return why it ended."""
+        self._answered = False
+        kills_before = oom_kills()
+        try:
+            worker = await WorkerProcess.start(self.settings.name, self._readable)
+        except OSError as err:
+            log.warning("worker.no_start", extra={"detail": str(err)})
+            return Reason.MEMORY
+        self._worker = worker
+        hung = False
+        try:
+            async with asyncio.timeout(self._rules.start_s):
+                await worker.ready()
+            hung = await self._live(worker)
+        except TimeoutError:
+            hung = True
+        except AgentError as err:
+            log.warning("worker.failed", extra={"detail": str(err)})
+        finally:
+            self._up.clear()
+            self._worker = None
+            self._answering = None
+            code = await worker.close()
+            reason = death_reason(code, hung=hung, oom=oom_kills() > kills_before)
+            self._fold_dead(worker, reason)
+        return reason
+
+    async def _live(self, worker: WorkerProcess) -> bool:
+        """Configure the worker and watch it until it ends; True if it hung."""
+        self.engines = worker.engines
+        flow = self.settings
+        order = Configure(flow.name, flow.source, flow.sinks, self._next_seq)
+        await worker.configure(order, self._plumbing.descriptors())
+        self._up.set()
+        watch = Watch(worker, flow, self._plumbing, lambda: self._answering is not None)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(watch.run())
+            loading = group.create_task(self._load_committed(worker))
+            with contextlib.suppress(DeviceError):
+                await worker.listen()
+            loading.cancel()
+            watching.cancel()
+            worker.kill()
+        return watch.hung
+
+    async def _load_committed(self, worker: WorkerProcess) -> None:
+        """Let a new worker answer with what was committed, as soon as there is any."""
+        while self._committed is None:
+            self._changed.clear()
+            await self._changed.wait()
+        async with self._swapping:
+            if self._answering is not None:
+                return
+            try:
+                await self._place(worker, self._committed)
+            except TrialFailedError as err:
+                log.warning("worker.load_failed", extra={"reason": err.reason})
+                worker.kill()
+
+    def _fold_dead(self, worker: WorkerProcess, reason: Reason) -> None:
+        """Keep what the worker counted; the next one counts on."""
+        block = worker.block.read_final()
+        if block is not None:
+            self._totals.fold_dead(block, reason)
+            self._next_seq = max(self._next_seq, block.next_seq)
+        worker.block.close()
+
+    async def _after_death(self, reason: Reason) -> None:
+        """Count the death, set the model aside after too many, and wait a little."""
+        name, with_model = self.settings.name, self._committed is not None
+        pause_s, too_many = self._deaths.note(reason, with_model=with_model)
+        log.warning(
+            "worker.died",
+            extra={"pipeline": name, "reason": reason, "pause_s": pause_s},
+        )
+        self._plumbing.worker_died()
+        if too_many:
+            self._deaths.forgive()
+            self._committed = await self._crash_loop(name, reason)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop_asked.wait(), pause_s)
+        self._deaths.began()
+
+    # --- trials
+
+    def start_with(self, placed: Placed) -> None:
+        """Run what the store says is committed."""
+        self._committed = placed
+        self._changed.set()
+
+    async def swap_in(self, placed: Placed) -> None:
+        """Let a candidate answer; it is forgotten unless ``commit`` follows.
+
+        Raises:
+            TrialFailedError: It was refused, hung or killed the worker.
+        """
+        try:
+            async with asyncio.timeout(self._rules.start_s):
+                await self._up.wait()
+        except TimeoutError as err:
+            raise TrialFailedError(
+                "there is no worker", reason=Reason.STARTING
+            ) from err
+        worker = self._worker
+        if worker is None:
+            raise TrialFailedError("the worker died", reason=Reason.CRASH)
+        async with self._swapping:
+            try:
+                await self._place(worker, placed)
+            except TrialFailedError as err:
+                self._count_swap("failed", err.reason)
+                raise
+        self._count_swap("ok", "")
+
+    async def swap_back(self) -> None:
+        """Let what is committed answer again."""
+        worker, committed = self._worker, self._committed
+        if worker is None or committed is None or self._answering is committed:
+            return
+        async with self._swapping:
+            try:
+                await self._place(worker, committed)
+            except TrialFailedError as err:
+                log.warning("swap.back_failed", extra={"reason": err.reason})
+                worker.kill()
+                return
+        self._count_swap("rolled_back", "")
+
+    def commit(self, placed: Placed) -> None:
+        """The candidate is durable; a worker that runs something else is replaced."""
+        self._committed = placed
+        self._changed.set()
+        if self._worker is not None and self._answering is not placed:
+            self._worker.kill()
+
+    async def _place(self, worker: WorkerProcess, placed: Placed) -> None:
+        """Load and activate one bundle in a worker."""
+        self._generation += 1
+        generation = self._generation
+        bundle, installed = placed.bundle, placed.installed
+        manifest = bundle.manifest
+        self._totals.names[generation] = Identity(
+            manifest.model, manifest.version, manifest.labels
+        )
+        content = bundle.variant_bytes(installed.variant)
+        before = self._answering
+        declared_mb = manifest.budgets.ram_mb
+        if before is not None:
+            declared_mb += before.bundle.manifest.budgets.ram_mb
+        worker.limit_memory(declared_mb, 2 * len(content))
+        order = Load(
+            generation, bundle.raw_manifest, installed.variant, installed.executor
+        )
+        await worker.load(order, content, self._rules.start_s)
+        swapped = await worker.activate(generation, self._rules.start_s)
+        self._answering = placed
+        self._gap_s = swapped.gap_ns / 1e9
+        await self._fold_retired(worker, generation)
+        worker.limit_memory(manifest.budgets.ram_mb, len(content))
+        log.info(
+            "model.answers",
+            extra={
+                "pipeline": self.settings.name,
+                "model": manifest.model,
+                "version": manifest.version,
+                "executor": installed.executor.describe(),
+                "gap_ms": round(swapped.gap_ns / 1e6, 3),
+            },
+        )
+
+    async def _fold_retired(self, worker: WorkerProcess, generation: int) -> None:
+        """Fold the section that no longer counts, from a copy made after the swap."""
+        for _ in range(100):
+            block = worker.block.read()
+            if block and block.sections[block.active].generation == generation:
+                self._totals.fold_retired(block)
+                return
+            await asyncio.sleep(0.001)
+        raise TrialFailedError("the block was never consistent", reason=Reason.INTERNAL)
+
+    def _count_swap(self, result: str, reason: str) -> None:
+        """Count one swap by its result."""
+        key = (result, reason)
+        self._swaps[key] = self._swaps.get(key, 0) + 1
+
+    async def _new_source(self, descriptor: int) -> None:
+        """Tell the worker that its program was started again."""
+        if self._worker is not None and self._up.is_set():
+            await self._worker.replace_source(descriptor)
+
+    # --- looking
+
+    def snapshot(self) -> PipelineSnapshot:
+        """Return the pipeline at this moment; cheap, no waiting."""
+        worker = self._worker
+        block = worker.block.read() if worker else None
+        if block is not None and not self._answered:
+            self._answered = answered(block) > 0
+        reason = self._reason()
+        placed = self._answering or self._committed
+        return PipelineSnapshot(
+            name=self.settings.name,
+            model=self.settings.model,
+            active=placed.installed if placed else None,
+            state=self._state(),
+            ready=reason is Reason.NONE,
+            reason=reason,
+            counts=self._totals.counts(block),
+            restarts=self._deaths.counts(),
+            swaps=dict(self._swaps),
+            gap_s=self._gap_s,
+            lag_s=(block.lag_ns if block else 0) / 1e9,
+            sink_dropped=self._sink_dropped(block),
+            worker_pid=worker.pid if worker else 0,
+            worker_rss_bytes=worker.resident_bytes() if worker else 0,
+            worker_locks=worker.locks if worker else {},
+            in_flight=sum(s.in_flight for s in block.sections) if block else 0,
+            seq=block.next_seq if block else self._next_seq,
+        )
+
+    def _state(self) -> str:
+        """What answers: the committed model, a candidate, or nothing."""
+        if self._answering is None:
+            return "none"
+        return "active" if self._answering is self._committed else "candidate"
+
+    def _reason(self) -> Reason:
+        """Why the pipeline is not ready, or nothing."""
+        if self._answered and self._answering is not None:
+            return Reason.NONE
+        if self._committed is None and self._answering is None:
+            return Reason.NO_MODEL
+        if self._worker is None:
+            return self._deaths.last or Reason.STARTING
+        if self._worker.source.reason not in (Reason.NONE, Reason.STARTING):
+            return self._worker.source.reason
+        return self._plumbing.reason or Reason.STARTING
+
+    def _sink_dropped(self, block: Block | None) -> dict[str, int]:
+        """Drops of each sink that writes, by its number and kind."""
+        dropped = block.sink_dropped if block else (0,) * len(self.settings.sinks)
+        return {
+            f"{number}-{sink.__struct_config__.tag}": dropped[number]
+            for number, sink in enumerate(self.settings.sinks)
+            if sink.__struct_config__.tag != "count"
+        }

@@ -1,0 +1,163 @@
+"""One pipeline's pipes and programs: what feeds its worker and what reads from it.
+
+The rules this module keeps:
+ * Pipes outlive workers; a new worker gets duplicates of the same ends.
+ * A program whose frames carry no mark of their beginning is started again with its
+   worker, because nobody knows where in a frame the old one died. MJPEG goes on.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from agent.core.flow import (
+    BoardSource,
+    CommandSink,
+    CommandSource,
+    CountSink,
+    FileSink,
+    FilesSource,
+)
+from agent.core.reasons import Reason
+from agent.settings import PipelineSettings
+from agent.supervise.feeds import (
+    RotatingWriter,
+    StdoutWriter,
+    feed_board,
+    open_pipe,
+    pump_lines,
+)
+from agent.supervise.programs import Program
+
+STARTS_ANYWHERE = ("mjpeg",)  # formats that find the next frame by themselves
+
+
+class Plumbing:
+    """Builds the pipes of one pipeline and keeps their other ends busy.
+
+    Attributes:
+        readable: Paths the worker has to read.
+    """
+
+    def __init__(
+        self,
+        settings: PipelineSettings,
+        read_board: Callable[[], Sequence[float]],
+        new_source: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._read_board = read_board
+        self._new_source = new_source
+        self._source_reader = -1
+        self._program: Program | None = None
+        self._pumps: list[asyncio.Task[None]] = []
+        self._sinks = [
+            (number, sink, *open_pipe())
+            for number, sink in enumerate(settings.sinks)
+            if not isinstance(sink, CountSink)
+        ]
+        source = settings.source
+        paths = [source.path] if isinstance(source, FilesSource) else []
+        self.readable = [Path(path) for path in paths]
+
+    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Start what runs beside the worker; return the tasks to cancel at the end.
+
+        Raises:
+            DeviceError: A sink's file cannot be opened (``permission``).
+        """
+        self._pumps = [
+            group.create_task(pump)
+            for pump in (self._pump(*row) for row in self._sinks)
+        ]
+        tasks = [
+            group.create_task(self._sink_program(sink, reader).run())
+            for _, sink, reader, _ in self._sinks
+            if isinstance(sink, CommandSink)
+        ]
+        source = self._settings.source
+        if isinstance(source, BoardSource):
+            self._source_reader, writer = open_pipe()
+            feed = feed_board(writer, source.rate, self._read_board)
+            tasks.append(group.create_task(feed))
+        if isinstance(source, CommandSource):
+            name = f"{self._settings.name}-source"
+            self._program = Program(
+                name, source.command, self._connect_source, self._announce
+            )
+            tasks.append(group.create_task(self._program.run()))
+        return tasks
+
+    def descriptors(self) -> list[int]:
+        """Return what a new worker gets: the source's pipe, then the sinks'."""
+        needs_pipe = isinstance(self._settings.source, BoardSource | CommandSource)
+        if needs_pipe and self._source_reader < 0:
+            self._source_reader, writer = open_pipe()
+            os.close(writer)
+        source = [self._source_reader] if needs_pipe else []
+        return [*source, *(writer for _, _, _, writer in self._sinks)]
+
+    @property
+    def reason(self) -> Reason:
+        """Why the source gives nothing, as far as its program knows."""
+        return self._program.reason if self._program else Reason.NONE
+
+    def saw_sample(self) -> None:
+        """The worker has received a sample: the program does its work."""
+        if self._program is not None and self._program.pid:
+            self._program.running()
+
+    def silent(self) -> None:
+        """No frame for too long: start the program again."""
+        if self._program is not None and self._program.pid:
+            self._program.restart(Reason.SOURCE_SILENT)
+
+    def worker_died(self) -> None:
+        """Start a program again whose frames cannot be told apart any more."""
+        source = self._settings.source
+        if self._program is None or not isinstance(source, CommandSource):
+            return
+        if source.format not in STARTS_ANYWHERE:
+            self._program.restart(Reason.REQUESTED)
+
+    async def finish(self, timeout_s: float) -> None:
+        """Close the writing ends and let the pumps move what is left."""
+        for _, _, _, writer in self._sinks:
+            os.close(writer)
+        if self._pumps:
+            await asyncio.wait(self._pumps, timeout=timeout_s)
+        for pump in self._pumps:
+            pump.cancel()
+
+    async def _pump(self, number: int, sink: object, reader: int, _writer: int) -> None:
+        """Move one sink's lines; a command reads its pipe by itself."""
+        if isinstance(sink, CommandSink):
+            return
+        writer = RotatingWriter(sink) if isinstance(sink, FileSink) else StdoutWriter()
+        name = f"{self._settings.name}-sink-{number}"
+        await pump_lines(reader, writer, name)
+
+    def _sink_program(self, sink: CommandSink, reader: int) -> Program:
+        """Return the program that reads one sink's pipe."""
+
+        async def nothing() -> None:
+            """There is nobody to tell."""
+
+        return Program(
+            f"{self._settings.name}-sink",
+            sink.command,
+            lambda: (os.dup(reader), -1),
+            nothing,
+        )
+
+    def _connect_source(self) -> tuple[int, int]:
+        """Make a new pipe for a new life of the source's program."""
+        if self._source_reader >= 0:
+            os.close(self._source_reader)
+        self._source_reader, writer = open_pipe()
+        return -1, writer
+
+    async def _announce(self) -> None:
+        """Hand the new pipe to the worker that runs, if one does."""
+        await self._new_source(self._source_reader)

@@ -1,0 +1,240 @@
+"""Preflight: a candidate is tried in a child of its own, which may die of it.
+
+The rules this module keeps:
+ * One child tries every pair of variant and executor; if it dies, the pair it had
+   announced is to blame, and a new child tries the others.
+ * The child has the worker's locks, a memory limit and a deadline.
+ * What the findings mean is decided by ``agent.core.trial_verdict``, not here.
+"""
+
+import asyncio
+import contextlib
+import os
+import resource
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from agent.core.executors import DelegateFile, Executor
+from agent.core.manifest import Manifest
+from agent.core.messages import Examine, Examined, Examining, Finding, Ready
+from agent.core.reasons import Reason
+from agent.core.trial_verdict import (
+    Chosen,
+    judge_preflight,
+    plan_examination,
+)
+from agent.errors import TrialFailedError
+from agent.supervise.child import Child, spawn_child
+from agent.supervise.memfd import sealed_memfd
+
+START_S = 30.0  # numpy and the runtime, cold, on a Pi 3 with a slow card
+MB = 1024 * 1024
+# Golden samples, raw copies and thread stacks of a preflight beside the model itself.
+SLACK_MB = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a pipeline's settings ask of executors; see ``plan_examination``."""
+
+    threads: int = 1
+    kernels: str = "auto"
+    delegates: Sequence[DelegateFile] = ()
+    cpu_count: int = 1
+
+
+class OpenedBundle(Protocol):
+    """What a trial needs of a bundle; ``agent.trust.bundle.Bundle`` provides it."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The parsed manifest."""
+
+    @property
+    def raw_manifest(self) -> bytes:
+        """The bytes it was parsed from."""
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the whole bundle."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole bundle."""
+
+    @property
+    def golden(self) -> memoryview:
+        """The golden samples' file."""
+
+    def variant_bytes(self, name: str) -> memoryview:
+        """Return the model of one variant."""
+
+
+@dataclass(slots=True)
+class PreflightReport:
+    """What a preflight found out.
+
+    Attributes:
+        plan: The pairs that were tried.
+        findings: Index in ``plan`` -> what was found.
+        crashed: Index in ``plan`` -> the reason its child died for.
+        locks: The layers that held while they were tried.
+        chosen: What may run; set once judged.
+    """
+
+    plan: Sequence[tuple[str, Executor]] = ()
+    findings: dict[int, Finding] = field(default_factory=dict)
+    crashed: dict[int, Reason] = field(default_factory=dict)
+    locks: dict[str, str] = field(default_factory=dict)
+    chosen: Chosen | None = None
+
+
+async def run_preflight(
+    bundle: OpenedBundle, wish: Wish, report: PreflightReport | None = None
+) -> PreflightReport:
+    """Try a bundle in a child; return the report with the executor to use.
+
+    Args:
+        bundle: What to try.
+        wish: What the settings ask of executors.
+        report: Filled as findings come in, for whoever wants to see them even if
+            nothing passes.
+
+    Raises:
+        TrialFailedError: Nothing here may run it; the reason is the most telling one.
+    """
+    report = report or PreflightReport()
+    trial = bundle.manifest.trial
+    async with _deadline(trial.preflight_s + START_S):
+        while not _complete(report):
+            await _one_child(bundle, report, wish)
+    report.chosen = judge_preflight(
+        report.plan,
+        list(report.findings.values()),
+        report.crashed,
+        bundle.manifest.budgets,
+    )
+    return report
+
+
+def _complete(report: PreflightReport) -> bool:
+    """Whether every pair has been found out about."""
+    tried = report.findings.keys() | report.crashed.keys()
+    return bool(report.plan) and len(tried) == len(report.plan)
+
+
+async def _one_child(bundle: OpenedBundle, report: PreflightReport, wish: Wish) -> None:
+    """Let one child try what has not been tried yet."""
+    readable = [Path(delegate.path) for delegate in wish.delegates]
+    child = await spawn_child("preflight", name="preflight", readable=readable)
+    try:
+        ready = await _ready(child)
+        report.locks = ready.locks
+        if not report.plan:
+            report.plan = plan_examination(
+                bundle.manifest,
+                ready.engines,
+                threads=wish.threads,
+                kernels=wish.kernels,
+                delegates=wish.delegates,
+                cpu_count=wish.cpu_count,
+            )
+        await _converse(child, bundle, report)
+    finally:
+        await child.close()
+
+
+async def _ready(child: Child) -> Ready:
+    """Wait until the child has locked itself in."""
+    message = await child.receive()
+    if isinstance(message, Ready):
+        return message
+    raise TrialFailedError(
+        f"the preflight child did not start: {child.last_words or 'no word'}",
+        reason=Reason.CRASH,
+    )
+
+
+async def _converse(
+    child: Child, bundle: OpenedBundle, report: PreflightReport
+) -> None:
+    """Send what is left of the plan and collect the findings."""
+    left = [
+        index
+        for index in range(len(report.plan))
+        if index not in report.findings and index not in report.crashed
+    ]
+    plan = tuple(report.plan[index] for index in left)
+    _limit_memory(child.pid, bundle.manifest)
+    descriptors = _descriptors(bundle, plan)
+    try:
+        trial = bundle.manifest.trial
+        order = Examine(bundle.raw_manifest, plan, deadline_s=trial.preflight_s)
+        await child.send(order, descriptors)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    blamed = 0
+    while (message := await child.receive()) is not None:
+        match message:
+            case Examining():
+                blamed = message.index
+            case Finding():
+                report.findings[left[message.index]] = message
+            case Examined():
+                return
+            case _:
+                raise _unexpected(message)
+    child.kill()
+    code = await child.wait()
+    report.crashed[left[blamed]] = Reason.MEMORY if code == -9 else Reason.CRASH
+
+
+def _descriptors(
+    bundle: OpenedBundle, plan: Sequence[tuple[str, Executor]]
+) -> list[int]:
+    """Return one memfd a variant, in order of first appearance, then the golden one."""
+    variants = list(dict.fromkeys(variant for variant, _ in plan))
+    opened: list[int] = []
+    try:
+        opened.extend(
+            sealed_memfd(f"model-{name}", bundle.variant_bytes(name))
+            for name in variants
+        )
+        opened.append(sealed_memfd("golden", bundle.golden))
+    except OSError as err:
+        for descriptor in opened:
+            os.close(descriptor)
+        raise TrialFailedError(
+            f"no memory for the candidate: {err}", reason=Reason.MEMORY
+        ) from err
+    return opened
+
+
+def _limit_memory(pid: int, manifest: Manifest) -> None:
+    """Cap the child's data at what the bundle declares, with slack for the trial."""
+    largest = max(variant.size for variant in manifest.variants)
+    limit = int((manifest.budgets.ram_mb + SLACK_MB) * MB * 1.25) + 2 * largest
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+
+
+@contextlib.asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    """Translate a missed deadline."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as err:
+        raise TrialFailedError(
+            f"the preflight took longer than {seconds:.0f} s", reason=Reason.HANG
+        ) from err
+
+
+def _unexpected(message: object) -> TrialFailedError:
+    """Return the error for a message that does not belong here."""
+    return TrialFailedError(
+        f"the preflight child sent {type(message).__name__}", reason=Reason.CRASH
+    )

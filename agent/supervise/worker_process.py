@@ -1,0 +1,236 @@
+"""One worker process: orders it understands, answers awaited, its block read.
+
+The rules this module keeps:
+ * One order at a time; each has a deadline, and a worker that dies answers all.
+ * The memory limit follows what is loaded: raised for a candidate, lowered after it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.core.messages import (
+    Activate,
+    Configure,
+    Discard,
+    FromChild,
+    Load,
+    Loaded,
+    Message,
+    NewSource,
+    Ready,
+    Refused,
+    SourceState,
+    Stop,
+    Stopped,
+    Swapped,
+)
+from agent.core.reasons import Reason
+from agent.core.statistics_block import BLOCK_BYTES
+from agent.errors import TrialFailedError
+from agent.supervise.child import Child, spawn_child
+from agent.supervise.memfd import sealed_memfd, shared_memory
+from agent.supervise.totals import BlockReader
+
+log = logging.getLogger(__name__)
+MB = 1024 * 1024
+STACKS_MB = 48  # stacks and arenas of the runtime's threads, beside the model itself
+
+
+class WorkerProcess:
+    """A worker that runs.
+
+    Attributes:
+        locks: Layers that hold (see ``agent.worker.locks``), once it is ready.
+        engines: Engine name -> version, once it is ready.
+        source: The last word about its source.
+        up: Set when it is ready and configured.
+    """
+
+    def __init__(self, child: Child, block: BlockReader) -> None:
+        self._child = child
+        self.block = block
+        self._answer: asyncio.Future[FromChild] | None = None
+        self._orders = asyncio.Lock()
+        self._data_bytes = 0
+        self.locks: dict[str, str] = {}
+        self.engines: dict[str, str] = {}
+        self.source = SourceState(Reason.STARTING)
+        self.stopped = False
+
+    @classmethod
+    async def start(
+        cls, name: str, readable: Sequence[Path], *, unlocked: bool = False
+    ) -> "WorkerProcess":
+        """Start the process; it is not ready yet.
+
+        Raises:
+            OSError: No process, memory or descriptor is left.
+        """
+        descriptor = shared_memory(f"statistics-{name}", BLOCK_BYTES)
+        try:
+            child = await spawn_child(
+                "run",
+                name=name,
+                readable=readable,
+                block=descriptor,
+                unlocked=unlocked,
+            )
+            return cls(child, BlockReader(descriptor))
+        finally:
+            os.close(descriptor)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
+
+    @property
+    def last_words(self) -> str:
+        """The last line it wrote to standard error."""
+        return self._child.last_words
+
+    def resident_bytes(self) -> int:
+        """Return its resident memory, 0 if it is gone (proc_pid_statm(5))."""
+        try:
+            text = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii")
+            return int(text.split()[1]) * resource.getpagesize()
+        except (OSError, IndexError):
+            return 0
+
+    async def ready(self) -> None:
+        """Wait until it has locked itself in.
+
+        Raises:
+            TrialFailedError: It died before (``crash``).
+        """
+        message = await self._child.receive()
+        if not isinstance(message, Ready):
+            raise self._died()
+        self.locks, self.engines = message.locks, message.engines
+        self._data_bytes = message.data_bytes
+
+    async def configure(self, order: Configure, descriptors: Sequence[int]) -> None:
+        """Send the first order."""
+        await self._child.send(order, descriptors)
+
+    async def listen(self) -> None:
+        """Pass its messages on until it ends; then whoever waits learns that."""
+        try:
+            while (message := await self._child.receive()) is not None:
+                self._take(message)
+        finally:
+            if self._answer is not None and not self._answer.done():
+                self._answer.set_exception(self._died())
+
+    async def load(self, order: Load, content: memoryview, deadline_s: float) -> Loaded:
+        """Have a candidate built.
+
+        Raises:
+            TrialFailedError: It was refused, took too long or killed the worker.
+        """
+        try:
+            descriptor = sealed_memfd(f"model-{order.variant}", content)
+        except OSError as err:
+            raise TrialFailedError(
+                f"no memory for the candidate: {err}", reason=Reason.MEMORY
+            ) from err
+        try:
+            answer = await self._ask(order, deadline_s, [descriptor])
+        finally:
+            os.close(descriptor)
+        if not isinstance(answer, Loaded):
+            raise TrialFailedError(
+                f"the worker answered {answer!r:.80}", reason=Reason.INTERNAL
+            )
+        return answer
+
+    async def activate(self, generation: int, deadline_s: float) -> Swapped:
+        """Let the candidate answer from the next sample on.
+
+        Raises:
+            TrialFailedError: It was refused, took too long or killed the worker.
+        """
+        answer = await self._ask(Activate(generation), deadline_s)
+        if not isinstance(answer, Swapped):
+            raise TrialFailedError(
+                f"the worker answered {answer!r:.80}", reason=Reason.INTERNAL
+            )
+        return answer
+
+    async def discard(self, generation: int) -> None:
+        """Forget a candidate."""
+        await self._child.send(Discard(generation))
+
+    async def replace_source(self, descriptor: int) -> None:
+        """Hand over the new pipe of a restarted program."""
+        await self._child.send(NewSource(), [descriptor])
+
+    def limit_memory(self, declared_mb: float, content_bytes: int) -> None:
+        """Allow imports + declared memory + 25 %, and the copies of model files."""
+        limit = int((self._data_bytes + (declared_mb + STACKS_MB) * MB) * 1.25)
+        soft = limit + 2 * content_bytes
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            resource.prlimit(
+                self.pid, resource.RLIMIT_DATA, (soft, resource.RLIM_INFINITY)
+            )
+
+    async def stop(self, drain_s: float) -> None:
+        """Let it finish its sample; a worker that does not is killed."""
+        await self._child.send(Stop())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._child.wait(), drain_s)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._child.kill()
+
+    async def close(self) -> int:
+        """Make sure that it is gone; return its exit code (-N: signal N)."""
+        return await self._child.close()
+
+    def _take(self, message: FromChild) -> None:
+        """Keep a message where it belongs."""
+        match message:
+            case SourceState():
+                self.source = message
+            case Stopped():
+                self.stopped = True
+            case Loaded() | Swapped() | Refused():
+                if self._answer is not None and not self._answer.done():
+                    self._answer.set_result(message)
+            case _:
+                log.warning("worker.unexpected", extra={"text": f"{message!r:.80}"})
+
+    async def _ask(
+        self, order: Message, deadline_s: float, descriptors: Sequence[int] = ()
+    ) -> FromChild:
+        """Send an order and wait for its answer."""
+        async with self._orders:
+            self._answer = asyncio.get_running_loop().create_future()
+            await self._child.send(order, descriptors)
+            try:
+                answer = await asyncio.wait_for(self._answer, deadline_s)
+            except TimeoutError as err:
+                raise TrialFailedError(
+                    f"no answer to {type(order).__name__} in {deadline_s:.0f} s",
+                    reason=Reason.HANG,
+                ) from err
+        if isinstance(answer, Refused):
+            raise TrialFailedError(answer.detail, reason=answer.reason)
+        return answer
+
+    def _died(self) -> TrialFailedError:
+        """Return the error for everyone who waited for a dead worker."""
+        words = self.last_words or "no word"
+        return TrialFailedError(f"the worker died: {words}", reason=Reason.CRASH)
+
+
+def own_resident_bytes() -> int:
+    """Return the resident memory of this process (proc_pid_statm(5))."""
+    text = Path("/proc/self/statm").read_text(encoding="ascii")
+    return int(text.split()[1]) * resource.getpagesize()

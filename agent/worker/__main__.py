@@ -1,0 +1,40 @@
+"""Entry of the child processes: ``python -I -m agent.worker MODE ARGUMENTS``.
+
+``run CONTROL PARENT BLOCK [READABLE...]`` is the data plane of one pipeline;
+``preflight CONTROL PARENT [READABLE...]`` tries a candidate and may die of it.
+CONTROL and BLOCK are descriptors, PARENT is the daemon's process id.
+
+The rules this module keeps:
+ * Lock in first; only then import numpy, the runtime, or anything that parses.
+ * The main thread runs the loop; signals that a terminal or systemd sends to the whole
+   group are ignored: the daemon says when to stop, and its death kills.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+from agent.worker.locks import lock_in
+
+
+def main(arguments: list[str]) -> None:
+    """Lock in, then become what MODE says."""
+    mode, control, parent, *rest = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    block = int(rest.pop(0)) if mode == "run" else -1
+    unlocked = "--unlocked" in rest  # for the benchmark that prices the locks
+    readable = [Path(path) for path in rest if not path.startswith("--")]
+    locks = {} if unlocked else lock_in(int(parent), readable)
+    if mode == "run":
+        from agent.worker.run import run_worker
+
+        run_worker(int(control), block, locks)
+    else:
+        from agent.worker.run import run_preflight
+
+        run_preflight(int(control), locks)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

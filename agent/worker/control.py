@@ -1,0 +1,145 @@
+"""The control thread: receives orders, builds candidates, never touches a sample.
+
+The rules this module keeps:
+ * A candidate is built beside the model that answers; the loop takes it between two
+   samples; only then is the old one let go.
+ * Every order is answered: Loaded or Refused, Swapped or Refused.
+"""
+
+import gc
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from agent.core.manifest import parse_manifest
+from agent.core.messages import (
+    Activate,
+    Discard,
+    Load,
+    Loaded,
+    Message,
+    NewSource,
+    Refused,
+    Stop,
+    Swapped,
+    ToChild,
+)
+from agent.core.reasons import Reason
+from agent.core.statistics_block import section_start
+from agent.errors import AgentError
+from agent.worker.channel import ChildChannel
+from agent.worker.model import LoadedModel, load_model
+from agent.worker.slot import Candidate, ModelSlot
+from agent.worker.statistics import StatisticsWriter
+from agent.worker.turn import Sink, build_emit, build_turn
+
+SWAP_S = 60.0  # longer than any sample's deadline; the daemon gives up before
+
+
+class Replaceable(Protocol):
+    """A source whose program can be started again."""
+
+    def replace(self, descriptor: int) -> None:
+        """Read from a new pipe from now on."""
+
+
+class Control:
+    """Performs the daemon's orders in the second thread."""
+
+    def __init__(
+        self,
+        channel: ChildChannel,
+        slot: ModelSlot,
+        statistics: StatisticsWriter,
+        source: Replaceable | None,
+        build: Callable[[LoadedModel, int], Candidate],
+    ) -> None:
+        self._channel = channel
+        self._slot = slot
+        self._statistics = statistics
+        self._source = source
+        self._build = build
+        self._candidate: Candidate | None = None
+
+    def run(self) -> None:
+        """Perform orders until told to stop, or until the daemon is gone."""
+        while True:
+            received = self._channel.receive()
+            if received is None:
+                # PDEATHSIG kills us as well; this covers a closed channel alone.
+                os._exit(1)
+            order, descriptors = received
+            answer = self._perform(order, descriptors)
+            if answer is not None:
+                self._channel.send(answer)
+            if isinstance(order, Stop):
+                return
+
+    def _perform(self, order: ToChild, descriptors: list[int]) -> Message | None:
+        """Perform one order; return what to answer."""
+        match order:
+            case Load():
+                return self._load(order, descriptors[0])
+            case Activate():
+                return self._activate(order)
+            case Discard():
+                self._candidate = None
+                self._slot.unwatch()
+            case NewSource() if self._source is not None:
+                self._source.replace(descriptors[0])
+            case Stop():
+                self._slot.stop()
+            case _:
+                return Refused(0, Reason.INTERNAL, f"unexpected {order!r:.80}")
+        return None
+
+    def _load(self, order: Load, descriptor: int) -> Message:
+        """Build the candidate; the model that answers goes on meanwhile."""
+        started_ns = time.perf_counter_ns()
+        self._candidate = None
+        self._slot.watch()
+        try:
+            manifest = parse_manifest(order.manifest)
+            model = load_model(
+                order.generation, manifest, order.variant, order.executor, descriptor
+            )
+            answering = self._slot.wanted
+            section = 1 - answering.section if answering else 0
+            self._candidate = self._build(model, section)
+        except AgentError as err:
+            self._slot.unwatch()
+            return Refused(order.generation, Reason(err.reason), str(err))
+        finally:
+            os.close(descriptor)
+        seconds = (time.perf_counter_ns() - started_ns) / 1e9
+        return Loaded(order.generation, seconds)
+
+    def _activate(self, order: Activate) -> Message:
+        """Let the candidate answer, let the old model go, and report the pause."""
+        candidate = self._candidate
+        if candidate is None or candidate.model.generation != order.generation:
+            return Refused(order.generation, Reason.INTERNAL, "it is not loaded")
+        self._candidate = None
+        if not self._slot.exchange(candidate, SWAP_S):
+            return Refused(order.generation, Reason.HANG, "the loop did not take it")
+        del candidate
+        gc.collect()  # the old interpreter's memory goes now, not some day
+        gap_ns = self._slot.unwatch()
+        return Swapped(order.generation, self._slot.first_seq, gap_ns)
+
+
+def candidate_builder(
+    pipeline: str,
+    sinks: Sequence[tuple[int, Sink]],
+    statistics: StatisticsWriter,
+    wall_clock: Callable[[], float],
+) -> Callable[[LoadedModel, int], Candidate]:
+    """Return what binds a loaded model to its section and the pipeline's sinks."""
+
+    def build(model: LoadedModel, section: int) -> Candidate:
+        emit = build_emit(model, pipeline, sinks, statistics, wall_clock)
+        turn = build_turn(model, statistics, section_start(section), emit)
+        return Candidate(model, turn, section)
+
+    return build

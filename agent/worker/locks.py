@@ -1,0 +1,150 @@
+"""The worker locks itself in, before it imports numpy or parses a model.
+
+The rules this module keeps:
+ * A layer the kernel does not have is reported, never fatal: ``doctor`` shows it.
+ * Order: die with the parent, no new privileges, no core file, seccomp (its library
+   is looked up by a program), Landlock, memory-deny-write-execute.
+ * XNNPACK needs /proc/cpuinfo and /sys/devices/system/cpu: both stay readable.
+"""
+
+import ctypes
+import errno
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+# linux/prctl.h
+PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+PR_SET_MDWE = 65
+PR_MDWE_REFUSE_EXEC_GAIN = 1
+
+READABLE = (
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/proc",
+    "/sys/devices/system",
+    "/dev/urandom",
+    "/dev/null",
+)
+# What a data plane never does. Sockets beyond AF_UNIX are refused separately, and so
+# are clone() flags that make namespaces; clone3 hides its flags behind a pointer, so
+# it "does not exist" and libc falls back to clone.
+FORBIDDEN_CALLS = (
+    *("execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev"),
+    *("bpf", "keyctl", "add_key", "request_key", "userfaultfd", "perf_event_open"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
+    *("unshare", "setns", "mount", "umount2", "pivot_root", "chroot"),
+    *("move_mount", "open_tree", "fsopen", "fsmount", "open_by_handle_at"),
+    *("kexec_load", "kexec_file_load", "init_module", "finit_module"),
+    *("delete_module", "reboot", "swapon", "swapoff", "settimeofday"),
+    *("clock_settime", "adjtimex", "personality", "acct", "quotactl"),
+)
+NAMESPACE_FLAGS = (
+    0x00000080,  # CLONE_NEWTIME
+    0x00020000,  # CLONE_NEWNS
+    0x02000000,  # CLONE_NEWCGROUP
+    0x04000000,  # CLONE_NEWUTS
+    0x08000000,  # CLONE_NEWIPC
+    0x10000000,  # CLONE_NEWUSER
+    0x20000000,  # CLONE_NEWPID
+    0x40000000,  # CLONE_NEWNET
+)
+AF_UNIX = 1
+
+
+def lock_in(parent: int, readable: Iterable[Path]) -> dict[str, str]:
+    """Confine this process for good.
+
+    Args:
+        parent: Process id of the daemon; this process ends with it.
+        readable: Paths the source needs beside Python's own.
+
+    Returns:
+        Layer -> "" if it holds, else why it does not.
+    """
+    layers: dict[str, Callable[[], None]] = {
+        "parent": lambda: _die_with(parent),
+        "no_new_privs": lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1),
+        "no_core": _no_core,
+        "seccomp": _seccomp,
+        "landlock": lambda: _landlock([*_python_paths(), *readable]),
+        "mdwe": lambda: _prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN),
+    }
+    return {name: _held(apply) for name, apply in layers.items()}
+
+
+def _held(apply: Callable[[], None]) -> str:
+    """Apply one layer; "" if it holds, else the reason, in a few words."""
+    try:
+        apply()
+    except (OSError, ImportError, ValueError, RuntimeError) as err:
+        return str(err) or type(err).__name__
+    return ""
+
+
+def _prctl(option: int, argument: int) -> None:
+    """Call prctl(2), raising OSError like the os module does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, argument, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _die_with(parent: int) -> None:
+    """Ask for SIGKILL when the parent dies, then see whether it already has."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the daemon died before its worker was ready")
+
+
+def _no_core() -> None:
+    """No core file: a model is in this memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _python_paths() -> list[Path]:
+    """Return where Python imports from: its prefixes and every entry of sys.path."""
+    prefixes = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path]
+    return [Path(entry) for entry in prefixes if entry]
+
+
+def _landlock(readable: list[Path]) -> None:
+    """Allow reading what Python, the runtime and the source need, and no writing."""
+    from landlockpy import AccessFS, Ruleset, Scope, fs_for_abi, supported
+
+    if not supported():
+        raise OSError(errno.ENOSYS, "this kernel has no Landlock")
+    read = AccessFS.READ_FILE | AccessFS.READ_DIR
+    handled = fs_for_abi(5)  # 6.10: files, directories, devices; not sockets
+    with Ruleset(handled_fs=handled, scoped=Scope.SIGNAL) as ruleset:
+        for path in {Path(entry) for entry in READABLE} | set(readable):
+            if path.is_dir():
+                ruleset.allow_path(path, read)
+            elif path.exists():
+                ruleset.allow_path(path, AccessFS.READ_FILE)
+        ruleset.restrict()
+
+
+def _seccomp() -> None:
+    """Refuse what a data plane never does with EPERM."""
+    import pyseccomp
+
+    refuse = pyseccomp.ERRNO(errno.EPERM)
+    rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    rules.set_attr(pyseccomp.Attr.CTL_NNP, 1)
+    for call in FORBIDDEN_CALLS:
+        rules.add_rule(refuse, call)
+    rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
+    other = pyseccomp.Arg(0, pyseccomp.NE, AF_UNIX)
+    rules.add_rule(refuse, "socket", other)
+    for flag in NAMESPACE_FLAGS:
+        made = pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag)
+        rules.add_rule(refuse, "clone", made)
+    rules.load()

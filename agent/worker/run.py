@@ -1,0 +1,122 @@
+"""What a child does once it is locked in: be a worker, or a preflight."""
+
+import gc
+import logging
+import mmap
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from agent.core.flow import BoardSource, CommandSource, CountSink
+from agent.core.messages import Configure, Examine, Ready, SourceState, Stopped
+from agent.core.reasons import Reason
+from agent.core.statistics_block import BLOCK_BYTES, NEXT_SEQ
+from agent.errors import AgentError
+from agent.worker.channel import ChildChannel
+from agent.worker.control import Control, candidate_builder
+from agent.worker.loop import Loop
+from agent.worker.preflight import examine
+from agent.worker.runtimes import available_engines
+from agent.worker.sinks import build_sink
+from agent.worker.slot import ModelSlot
+from agent.worker.sources import build_source
+from agent.worker.statistics import StatisticsWriter
+from agent.worker.turn import Sink
+
+# A thread that wants the GIL waits so long: the loop must get it back between two
+# bytecodes of a candidate's construction. 5 ms is Python's default.
+SWITCH_INTERVAL_S = 0.0005
+THREAD_STACK_BYTES = 512 * 1024  # stacks count as data; Python's default is 8 MB
+
+
+def run_worker(control: int, block: int, locks: dict[str, str]) -> None:
+    """Be the data plane of one pipeline until told to stop."""
+    _settle()
+    channel = ChildChannel(control)
+    channel.send(_ready(locks))
+    received = channel.receive()
+    if received is None:
+        return
+    order, descriptors = received
+    if not isinstance(order, Configure):
+        sys.exit("the first message was no Configure")
+    memory = mmap.mmap(block, BLOCK_BYTES)
+    statistics = StatisticsWriter(memoryview(memory), order.first_seq)
+    try:
+        _work(channel, order, descriptors, statistics)
+    except AgentError as err:
+        channel.send(SourceState(Reason(err.reason), str(err)))
+        sys.exit(str(err))
+    channel.send(Stopped(statistics.words[NEXT_SEQ]))
+
+
+def _work(
+    channel: ChildChannel,
+    order: Configure,
+    descriptors: list[int],
+    statistics: StatisticsWriter,
+) -> None:
+    """Build everything the settings name, then answer samples until stopped."""
+    piped = isinstance(order.source, CommandSource | BoardSource)
+    source = build_source(order.source, descriptors.pop(0) if piped else None)
+    sinks = _sinks(order, descriptors)
+    slot = ModelSlot(statistics)
+    clock = time.time  # noqa: TID251 - this is the worker's composition root
+    build = candidate_builder(order.pipeline, sinks, statistics, clock)
+    control = Control(channel, slot, statistics, source, build)
+    threading.Thread(target=control.run, name="control", daemon=True).start()
+    channel.send(SourceState(Reason.NONE))
+    ended = SourceState(Reason.NONE, ended=True)
+    Loop(source, slot, statistics, lambda: channel.send(ended)).run()
+    source.close()
+
+
+def run_preflight(control: int, locks: dict[str, str]) -> None:
+    """Try the pairs of one Examine message, report, and leave."""
+    _settle()
+    channel = ChildChannel(control)
+    channel.send(_ready(locks))
+    received = channel.receive()
+    if received is None:
+        return
+    order, descriptors = received
+    if not isinstance(order, Examine):
+        sys.exit("the first message was no Examine")
+    examine(order, descriptors, channel.send)
+
+
+def _settle() -> None:
+    """Process-wide choices of a child: log lines to stderr, short GIL turns."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    threading.stack_size(THREAD_STACK_BYTES)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.collect()
+    gc.freeze()  # what is imported now is never garbage: collections skip it
+
+
+def _ready(locks: dict[str, str]) -> Ready:
+    """Say what holds, how big the imports are and which engines there are."""
+    return Ready(os.getpid(), locks, _data_bytes(), available_engines())
+
+
+def _data_bytes() -> int:
+    """Return the size of this process's data segment (VmData)."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _sinks(order: Configure, descriptors: list[int]) -> list[tuple[int, Sink]]:
+    """Build the sinks that write, each with its number in the settings."""
+    written = [
+        (number, settings)
+        for number, settings in enumerate(order.sinks)
+        if not isinstance(settings, CountSink)
+    ]
+    return [
+        (number, build_sink(settings, descriptor))
+        for (number, settings), descriptor in zip(written, descriptors, strict=True)
+    ]

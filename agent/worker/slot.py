@@ -1,0 +1,81 @@
+"""The slot: which model answers, exchanged by one reference between two samples.
+
+The rules this module keeps:
+ * The loop reads ``turn`` before each sample and never waits for anyone.
+ * The control thread assigns ``candidate`` and waits until the loop has taken it.
+ * While ``watching``, the loop notes the longest time without an answer.
+"""
+
+import threading
+from dataclasses import dataclass
+
+from agent.core.statistics_block import GAP_NS, NEXT_SEQ
+from agent.worker.model import LoadedModel
+from agent.worker.statistics import StatisticsWriter
+from agent.worker.turn import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that is ready to answer, bound to one section of the block."""
+
+    model: LoadedModel
+    turn: Turn
+    section: int
+
+
+class ModelSlot:
+    """What the loop and the control thread share.
+
+    Attributes:
+        running: False ends the loop after the sample in flight.
+        wanted: What should answer from the next sample on; None before the first.
+        watching: The loop notes pauses in ``longest_pause_ns``.
+        first_seq: Number of the first sample that ``wanted`` answers.
+    """
+
+    def __init__(self, statistics: StatisticsWriter) -> None:
+        self._statistics = statistics
+        self._changed = threading.Event()
+        self._entered = threading.Event()
+        self.running = True
+        self.wanted: Candidate | None = None
+        self.watching = False
+        self.longest_pause_ns = 0
+        self.first_seq = 0
+
+    def watch(self) -> None:
+        """Begin to note the longest pause."""
+        self.longest_pause_ns = 0
+        self.watching = True
+
+    def unwatch(self) -> int:
+        """Stop noting; return the longest pause in ns and publish it."""
+        self.watching = False
+        self._statistics.words[GAP_NS] = self.longest_pause_ns
+        return self.longest_pause_ns
+
+    def exchange(self, candidate: Candidate, timeout_s: float) -> bool:
+        """Let ``candidate`` answer; True once the loop has taken it."""
+        self._entered.clear()
+        self.wanted = candidate
+        self._changed.set()
+        return self._entered.wait(timeout_s)
+
+    def enter(self, candidate: Candidate) -> Turn:
+        """Called by the loop: count into the candidate's section from now on."""
+        statistics = self._statistics
+        statistics.enter(candidate.section, candidate.model.generation)
+        self.first_seq = statistics.words[NEXT_SEQ]
+        self._entered.set()
+        return candidate.turn
+
+    def stop(self) -> None:
+        """End the loop after the sample in flight."""
+        self.running = False
+        self._changed.set()
+
+    def pause(self, timeout_s: float) -> None:
+        """Called by the loop while nothing can be done: wait for a change."""
+        if self._changed.wait(timeout_s):
+            self._changed.clear()
