@@ -1,0 +1,85 @@
+"""Tables of the README that are rendered from code, and the way to renew them.
+
+``python -m tests.architecture.readme_tables`` rewrites the marked blocks of README.md;
+the tests only compare.
+"""
+
+import re
+from pathlib import Path
+
+from agent.cli.settings_text import describe_keys
+from agent.core.reasons import EXPLANATIONS
+from agent.telemetry.families import METRICS, MODEL
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def render_reasons() -> str:
+    """Render the table of reasons: who acts, what happened, what to do."""
+    rows = [
+        (f"`{reason}`", known.what, known.actor, known.todo)
+        for reason, known in EXPLANATIONS.items()
+    ]
+    return _table(("reason", "what happened", "who acts", "what to do"), rows)
+
+
+def render_settings() -> str:
+    """Render the table of every key of agent.toml."""
+    rows = [
+        (
+            f"`{row.key}`",
+            row.accepts,
+            f"`{row.default}`" if row.default else "",
+            row.text.replace("``", "`"),
+        )
+        for row in describe_keys()
+    ]
+    return _table(("key", "takes", "default", "meaning"), rows)
+
+
+def render_metrics_table() -> str:
+    """Render the table of metrics."""
+    rows = [
+        (f"`{row.name}`", row.kind, ", ".join(row.labels), row.text)
+        for row in METRICS.values()
+    ]
+    assert any(row.labels[:3] == MODEL for row in METRICS.values())
+    return _table(("name", "type", "labels", "meaning"), rows)
+
+
+BLOCKS = {
+    "reasons": render_reasons,
+    "settings": render_settings,
+    "metrics": render_metrics_table,
+}
+
+
+def find_block(readme: str, name: str) -> str:
+    """Return the text between a block's marks."""
+    found = re.search(_marks(name), readme, re.DOTALL)
+    assert found is not None, f"README.md has no block {name}"
+    return found["text"]
+
+
+def renew(readme: str) -> str:
+    """Return the README with all blocks as the code says."""
+    for name, render in BLOCKS.items():
+        block = f"<!-- {name}:begin -->\n{render()}<!-- {name}:end -->"
+        readme = re.sub(_marks(name), lambda _, b=block: b, readme, flags=re.DOTALL)
+    return readme
+
+
+def _marks(name: str) -> str:
+    """Return the pattern of one marked block."""
+    return rf"<!-- {name}:begin -->\n(?P<text>.*?)<!-- {name}:end -->"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Render a Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+if __name__ == "__main__":
+    README.write_text(renew(README.read_text()))
