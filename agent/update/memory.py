@@ -1,0 +1,87 @@
+"""What was refused, so that it is neither asked for nor reported twice.
+
+The rules this module keeps:
+ * A refusal stands until its key changes: the file that ordered it, its generation,
+   or the digest that was signed for the bundle.
+ * What may mend itself without such a change (a file that is copied again, a disk that
+   gets room) is tried again after 1, 3, 7... rounds, at most 63.
+ * It lives as long as the daemon: a restart, with other settings perhaps, asks again.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from agent.core.reasons import Reason
+from agent.errors import AgentError, BundleRefusedError, DeviceError
+
+# The sender mends these by copying the same, rightly signed bytes once more.
+MENDABLE = frozenset(
+    {
+        Reason.DIGEST,
+        Reason.LENGTH,
+        Reason.TRUNCATED,
+        Reason.MISSING_TARGET,
+        Reason.UNREACHABLE,
+    }
+)
+MAX_DOUBLINGS = 6
+
+
+@dataclass(slots=True)
+class _Refusal:
+    """One subject's last refusal; ``rounds`` to sit out, None for all of them."""
+
+    key: Hashable
+    reason: str
+    failures: int = 0
+    rounds: int | None = 0
+
+
+class RefusalMemory:
+    """The last refusal of each subject: a pipeline, or a repository."""
+
+    def __init__(self) -> None:
+        self._refusals: dict[str, _Refusal] = {}
+
+    def may_try(self, subject: str, key: Hashable) -> bool:
+        """Return whether to try now; asking counts as one round."""
+        refusal = self._refusals.get(subject)
+        if refusal is None or refusal.key != key:
+            return True
+        if refusal.rounds:
+            refusal.rounds -= 1
+            return False
+        return refusal.rounds is not None
+
+    def remember(self, subject: str, key: Hashable, error: AgentError) -> bool:
+        """Keep a refusal and return whether it is news, to be logged and counted."""
+        known = self._refusals.get(subject)
+        news = known is None or (known.key, known.reason) != (key, error.reason)
+        failures = 0 if known is None or news else known.failures
+        failures = min(failures + 1, MAX_DOUBLINGS)
+        rounds = 2**failures - 1 if is_mendable(error) else None
+        self._refusals[subject] = _Refusal(key, error.reason, failures, rounds)
+        return news
+
+    def forget(self, subject: str) -> bool:
+        """Drop what was kept about a subject and return whether there was anything."""
+        return self._refusals.pop(subject, None) is not None
+
+    def hurry(self) -> None:
+        """Let everything that may mend itself be tried in the next round."""
+        for refusal in self._refusals.values():
+            if refusal.rounds is not None:
+                refusal.rounds = 0
+
+
+def is_mendable(error: AgentError) -> bool:
+    """Return whether the same may succeed later: copied again, or with room for it.
+
+    >>> is_mendable(BundleRefusedError("cut", reason=Reason.LENGTH))
+    True
+    >>> is_mendable(BundleRefusedError("old", reason=Reason.VERSION_FLOOR))
+    False
+    """
+    if isinstance(error, BundleRefusedError):
+        return error.reason in MENDABLE
+    return isinstance(error, DeviceError)

@@ -1,0 +1,143 @@
+"""The task that looks at repositories and takes in what they ask for.
+
+The rules this module keeps:
+ * One look: refresh, plan, consider each order. Where all runs as wanted, it ends there.
+ * The next look comes after ``poll_s`` or when someone pokes; after failures later.
+ * The factory slice is asked only for a pipeline without any model.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
+
+from agent.core.desired import plan
+from agent.core.installed import Slots
+from agent.core.snapshot import UpdateSnapshot
+from agent.core.targets import GroupFile
+from agent.settings import PipelineSettings, UpdateSettings
+from agent.update.intake import EXPECTED, Intake, Origin
+from agent.update.needs import Repository, Supply, Surroundings
+from agent.update.pace import Pace
+from agent.update.threads import in_thread
+
+log = logging.getLogger(__name__)
+
+MEGABYTE = 1_000_000
+REPOSITORY = "repository"  # the subject of troubles that concern no one pipeline
+
+
+class UpdatePoller:
+    """Follows the desired state of a fleet."""
+
+    def __init__(
+        self,
+        settings: UpdateSettings,
+        pipelines: Sequence[PipelineSettings],
+        supply: Supply,
+        surroundings: Surroundings,
+    ) -> None:
+        self._settings = settings
+        self._supply = supply
+        self._around = surroundings
+        self._store = surroundings.store
+        self._models = {pipeline.name: pipeline.model for pipeline in pipelines}
+        limit = int(settings.max_bundle_mb * MEGABYTE)
+        self._intake = Intake(self._models, limit, surroundings)
+        self._pace = Pace(settings.poll_s, surroundings.draw)
+        self._factories: dict[str, Repository] = {}
+        self._poked = asyncio.Event()
+
+    async def recover(self) -> None:
+        """Tidy up after the last life; call it before the first worker starts.
+
+        What is active may change here: a COMMIT that power loss interrupted is done.
+
+        Raises:
+            DeviceError: The store cannot be read.
+        """
+        await self._intake.recover()
+
+    async def run(self) -> NoReturn:
+        """Look, wait, look again; ends by cancellation only."""
+        while True:
+            pause_s = await self.look()
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._poked.wait()
+            except TimeoutError:
+                continue
+            self._poked.clear()
+            self._intake.memory.hurry()
+
+    def poke(self) -> None:
+        """Look now: someone says that something changed."""
+        self._poked.set()
+
+    def snapshot(self) -> UpdateSnapshot:
+        """Return the counters and the phase as they are now."""
+        repository = self._supply.repository
+        floor = repository.clock_floor if repository is not None else 0.0
+        behind_s = max(0.0, floor - self._around.clock())
+        return self._intake.tally.snapshot(str(self._intake.phase), behind_s)
+
+    async def look(self) -> float:
+        """Look once at everything and return the seconds until the next look."""
+        failed = False
+        try:
+            await self._look_at_factories()
+            await self._look_at_fleet()
+        except EXPECTED as err:
+            failed = True
+            self._intake.count_trouble(REPOSITORY, err)
+        else:
+            if self._intake.memory.forget(REPOSITORY):
+                log.info("repository.recovered")
+        return self._pace.after(failed=failed)
+
+    async def _look_at_fleet(self) -> None:
+        """Follow the fleet's repository, where it is the orchestrator."""
+        repository = self._supply.repository
+        if repository is None or self._settings.orchestrator != "tuf":
+            return
+        slots = {name: self._store.slots(name) for name in self._models}
+        await self._follow(Origin(repository), slots, self._around.clock())
+
+    async def _look_at_factories(self) -> None:
+        """Import the factory model of every pipeline that has none at all."""
+        for name, opens in self._supply.factories.items():
+            slots, subject = self._store.slots(name), f"factory of {name}"
+            if slots.active is not None:
+                continue
+            if not self._intake.memory.may_try(subject, ()):
+                continue
+            try:
+                if name not in self._factories:
+                    self._factories[name] = await in_thread(opens)
+                origin = Origin(self._factories[name], last_resort=True)
+                await self._follow(origin, {name: slots}, 0.0)
+            except EXPECTED as err:
+                self._intake.count_trouble(subject, err)
+
+    async def _follow(
+        self, origin: Origin, slots: dict[str, Slots], now: float
+    ) -> None:
+        """Take in what a repository wants of some pipelines.
+
+        Raises:
+            BundleRefusedError: Its metadata did not verify, or makes no sense.
+            DeviceError: Something on this board does not play along.
+        """
+        repository = origin.repository
+        files = await in_thread(partial(self._refreshed, repository, now))
+        time_s = max(now, repository.clock_floor)
+        for order in plan(files, slots, self._around.board().id, time_s):
+            await self._intake.consider(origin, order)
+
+    def _refreshed(
+        self, repository: Repository, now: float
+    ) -> list[tuple[str, GroupFile]]:
+        """Verify the newest metadata and return the desired states in it."""
+        repository.refresh(now)
+        return repository.desired(self._settings.groups)

@@ -1,0 +1,216 @@
+"""The hands of the update machine: each action performed through a Protocol.
+
+The rules this module keeps:
+ * Nothing is decided here but what an action found: it returns its event or raises.
+ * What blocks (fetching, hashing, parsing, fsync of a whole bundle) runs in a thread;
+   the journal's short transactions do not.
+ * Bytes are opened only after their digest was verified, and staged only after what
+   they say about themselves agrees with what was signed.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from agent.core.admission import check_contents
+from agent.core.installed import Installed
+from agent.core.reasons import Reason
+from agent.core.targets import SignedTarget
+from agent.core.update_machine import Action, Event, Job
+from agent.errors import (
+    AgentError,
+    BundleRefusedError,
+    DeviceError,
+    IllegalTransitionError,
+)
+from agent.update.needs import Incoming, OpenedBundle, Repository, Surroundings
+from agent.update.threads import in_thread
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_Perform = Callable[[Job], Awaitable[Event | Job | None]]
+
+
+class UpdateWork:
+    """Performs the actions of one job at a time.
+
+    Attributes:
+        max_bytes: Larger bundles are refused.
+        on_bytes: Told how many bytes were fetched.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        max_bytes: int,
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        self.max_bytes = max_bytes
+        self.on_bytes = on_bytes
+        self._around = surroundings
+        self._store = surroundings.store
+        self._trials = surroundings.trials
+        self._source: tuple[Repository, SignedTarget] | None = None
+        self._incoming: Incoming | None = None
+        self._content: memoryview | None = None
+        self._bundle: OpenedBundle | None = None
+        self._on_trial = False
+        self._actions: dict[Action, _Perform] = {
+            Action.FETCH: self._fetch,
+            Action.VERIFY: self._verify,
+            Action.STAGE: self._stage,
+            Action.EXAMINE: self._examine,
+            Action.SHADOW: self._shadow,
+            Action.SWAP_IN: self._swap_in,
+            Action.WATCH: self._watch,
+            Action.COMMIT: self._commit,
+            Action.ADOPT: self._adopt,
+            Action.SWAP_BACK: self._swap_back,
+            Action.DISCARD: self._discard,
+        }
+
+    def begin(self, repository: Repository, target: SignedTarget) -> None:
+        """Say where the next job's bytes come from."""
+        self._source = (repository, target)
+
+    async def perform(self, action: Action, job: Job) -> tuple[Event | None, Job]:
+        """Perform one action (see ``agent.update.runner.Work``).
+
+        Raises:
+            AgentError: It did not work.
+        """
+        outcome = await self._actions[action](job)
+        if isinstance(outcome, Job):
+            return Event.EXAMINED, outcome
+        return outcome, job
+
+    async def _fetch(self, job: Job) -> Event:
+        """Bring the bytes here, unless they lie here unchanged already."""
+        self._content = await in_thread(partial(self._stored, job.sha256))
+        if self._content is None:
+            repository, target = _known(self._source)
+            incoming = self._store.stage(job.sha256, target.length)
+            self._incoming = incoming
+            await in_thread(
+                partial(repository.fetch, target, incoming.write, self.max_bytes),
+                incoming.abandon,
+            )
+            self.on_bytes(target.length)
+        return Event.FETCHED
+
+    def _stored(self, sha256: str) -> memoryview | None:
+        """Return an object that lies in the store; a damaged one is fetched anew."""
+        if not self._store.has_object(sha256):
+            return None
+        try:
+            return self._store.open_object(sha256)
+        except AgentError as err:
+            log.warning("store.damaged", extra={"sha256": sha256, "detail": str(err)})
+            return None
+
+    async def _verify(self, job: Job) -> Event:
+        """Open the bytes and compare what they say with what was signed."""
+        content = self._content or _known(self._incoming).view()
+        opener, limit = self._around.opener, self.max_bytes
+        bundle = await in_thread(partial(opener, content, max_bytes=limit))
+        if bundle.sha256 != job.sha256:
+            raise BundleRefusedError(
+                f"bundle {bundle.sha256} came for {job.sha256}", reason=Reason.DIGEST
+            )
+        check_contents(_known(self._source)[1], bundle.manifest, self._around.board())
+        self._bundle = bundle
+        return Event.VERIFIED
+
+    async def _stage(self, job: Job) -> Event:
+        """Make what came durable; what was in the store is."""
+        del job
+        if self._incoming is not None:
+            await in_thread(self._incoming.commit)
+        return Event.STAGED
+
+    async def _examine(self, job: Job) -> Job:
+        """Let preflight choose; the choice is what COMMIT will write."""
+        bundle = _known(self._bundle)
+        chosen = await self._trials.examine(job.pipeline, bundle)
+        installed = Installed(
+            model=job.model,
+            version=job.version,
+            sha256=job.sha256,
+            size=bundle.size,
+            variant=chosen.variant,
+            executor=chosen.executor,
+            verified_at=self._around.clock(),
+        )
+        return replace(job, installed=installed)
+
+    async def _shadow(self, job: Job) -> Event:
+        """Pass at once: shadowing comes with its own rules and its own child."""
+        del job
+        return Event.SHADOWED
+
+    async def _swap_in(self, job: Job) -> None:
+        """Let the candidate answer."""
+        self._on_trial = True
+        await self._trials.swap_in(job.pipeline, _known(self._bundle), _installed(job))
+
+    async def _watch(self, job: Job) -> Event:
+        """Pass at once: what probation judges comes with its own rules."""
+        del job
+        return Event.TRIAL_PASSED
+
+    async def _commit(self, job: Job) -> Event:
+        """Move the durable pointer; after a restart only to bytes that are whole."""
+        if self._bundle is None:
+            await in_thread(partial(self._store.open_object, job.sha256))
+        self._store.commit(job.pipeline, _installed(job))
+        return Event.COMMITTED
+
+    async def _adopt(self, job: Job) -> None:
+        """Tell the supervisor, which after a restart reads it from the store."""
+        if self._on_trial:
+            await self._trials.commit(job.pipeline, _installed(job))
+
+    async def _swap_back(self, job: Job) -> Event:
+        """Let the active model answer again."""
+        if self._on_trial:
+            await self._trials.swap_back(job.pipeline)
+        return Event.RESTORED
+
+    async def _discard(self, job: Job) -> None:
+        """Let go of the job's bytes and remove what nothing refers to."""
+        del job
+        if self._incoming is not None:
+            self._incoming.close()
+        self._incoming = self._content = self._bundle = self._source = None
+        self._on_trial = False
+        try:
+            self._store.collect()
+        except DeviceError as err:
+            # Rubbish takes room and nothing else; the next DISCARD tries again.
+            log.warning("store.not_collected", extra={"detail": str(err)})
+
+
+def _installed(job: Job) -> Installed:
+    """Return what EXAMINE decided.
+
+    Raises:
+        DeviceError: ``state``: the saved job has no such thing.
+    """
+    if job.installed is None:
+        raise DeviceError("the saved job was never examined", reason=Reason.STATE)
+    return job.installed
+
+
+def _known(value: T | None) -> T:
+    """Return what an earlier action of the same job left, as the table promises.
+
+    Raises:
+        IllegalTransitionError: ``internal``: the actions came in another order.
+    """
+    if value is None:
+        raise IllegalTransitionError("too early", reason=Reason.INTERNAL)
+    return value
