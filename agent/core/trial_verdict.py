@@ -6,6 +6,7 @@ The rules this module keeps:
  * A pair without a finding did not pass, whatever the reason.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -196,12 +197,19 @@ def _verdicts(
         Finding(at, Reason.HANG, "not tried before the deadline") for at in range(count)
     ]
     for finding in findings:
-        if 0 <= finding.index < count:  # a child may say anything
-            verdicts[finding.index] = judge_budgets(finding, budgets)
+        if 0 <= finding.index < count:
+            verdicts[finding.index] = judge_budgets(_believable(finding), budgets)
     for at in crashed:
         reason = reasons.get(at, Reason.CRASH)
         verdicts[at] = Finding(at, reason, "it ended the preflight child")
     return verdicts
+
+
+def _believable(finding: Finding) -> Finding:
+    """Fail what no clock can have measured: the child that reports is not trusted."""
+    if finding.reason or 0 <= finding.p50_ms < math.inf:
+        return finding
+    return _failed(finding, Reason.CRASH, "it reported an impossible duration")
 
 
 def _none_passed(plan: Sequence[Pair], verdicts: Sequence[Finding]) -> TrialFailedError:

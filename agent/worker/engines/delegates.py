@@ -4,6 +4,7 @@ A delegate is native code in the worker. It is loaded only if the settings name 
 path and digest, and only with exactly that content.
 """
 
+import ctypes
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ from agent.core.executors import DelegateFile
 from agent.core.reasons import Reason
 from agent.errors import TrialFailedError
 from agent.worker.engines.failures import translated
+
+# delegates/external/external_delegate_interface.h of TensorFlow Lite
+ENTRY_POINTS = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 
 
 def load_allowed(
@@ -36,8 +40,24 @@ def load_allowed(
         raise _unusable(allowed, err.strerror or "it cannot be read") from err
     if digest != allowed.sha256:
         raise _unusable(allowed, f"its sha256 is {digest}")
+    _check_library(allowed)
     with translated(f"delegate {allowed.name}", Reason.DELEGATE):
         return load_delegate(str(path), dict(allowed.options))
+
+
+def _check_library(allowed: DelegateFile) -> None:
+    """Load the library ahead of the runtime, which leaves half an object behind.
+
+    Raises:
+        TrialFailedError: ``delegate``: it does not load, or is no delegate.
+    """
+    try:
+        library = ctypes.CDLL(allowed.path)
+    except OSError as err:
+        raise _unusable(allowed, str(err)) from err
+    for symbol in ENTRY_POINTS:
+        if not hasattr(library, symbol):
+            raise _unusable(allowed, f"it has no {symbol}")
 
 
 def _unusable(allowed: DelegateFile, why: str) -> TrialFailedError:
