@@ -14,6 +14,7 @@ _REASONS: Mapping[int, Reason] = MappingProxyType(
     {
         errno.ENOSPC: Reason.DISK_FULL,
         errno.EDQUOT: Reason.DISK_FULL,
+        errno.EFBIG: Reason.DISK_FULL,  # a limit on file sizes is a quota, too
         errno.EROFS: Reason.READ_ONLY,
         errno.EACCES: Reason.PERMISSION,
         errno.EPERM: Reason.PERMISSION,

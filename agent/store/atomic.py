@@ -16,17 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from agent.core.disk_reasons import disk_reason
 from agent.core.reasons import EXPLANATIONS, Reason
 from agent.errors import DeviceError
-
-REASON_BY_ERRNO = {
-    errno.ENOSPC: Reason.DISK_FULL,
-    errno.EDQUOT: Reason.DISK_FULL,
-    errno.EFBIG: Reason.DISK_FULL,  # a limit on file sizes is a quota, too
-    errno.EROFS: Reason.READ_ONLY,
-    errno.EACCES: Reason.PERMISSION,
-    errno.EPERM: Reason.PERMISSION,
-}
 
 
 def device_error(reason: Reason, message: str) -> DeviceError:
@@ -44,8 +36,8 @@ def device_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        reason = REASON_BY_ERRNO.get(err.errno or 0, Reason.STATE)
-        raise device_error(reason, f"{path}: {err.strerror or err}") from err
+        what = f"{path}: {err.strerror or err}"
+        raise device_error(disk_reason(err.errno), what) from err
 
 
 class Disk:

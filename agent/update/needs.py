@@ -167,9 +167,8 @@ class Supply:
 
     Attributes:
         repository: The fleet's repository; None where the settings name none.
-        factories: Pipeline -> opens the repository slice shipped with the system. It is
-            asked with ``refresh(0.0)``, the earliest time its clock floor allows: what
-            came with the system does not expire with its metadata.
+        factories: Pipeline -> opens the repository slice shipped with the system, whose
+            signatures count and whose age does not.
     """
 
     repository: Repository | None = None

@@ -1,14 +1,13 @@
 """The task that looks at repositories and takes in what they ask for.
 
 The rules this module keeps:
- * One look: refresh, plan, consider each order. Where all runs as wanted, it ends there.
+ * One look: refresh, plan, consider each order. Where all runs as wanted, that is all.
  * The next look comes after ``poll_s`` or when someone pokes; after failures later.
  * The factory slice is asked only for a pipeline without any model.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -16,7 +15,7 @@ from agent.core.desired import plan
 from agent.core.installed import Slots
 from agent.core.snapshot import UpdateSnapshot
 from agent.core.targets import GroupFile
-from agent.settings import PipelineSettings, UpdateSettings
+from agent.settings import Settings
 from agent.update.intake import EXPECTED, Intake, Origin
 from agent.update.needs import Repository, Supply, Surroundings
 from agent.update.pace import Pace
@@ -32,22 +31,19 @@ class UpdatePoller:
     """Follows the desired state of a fleet."""
 
     def __init__(
-        self,
-        settings: UpdateSettings,
-        pipelines: Sequence[PipelineSettings],
-        supply: Supply,
-        surroundings: Surroundings,
+        self, settings: Settings, supply: Supply, surroundings: Surroundings
     ) -> None:
-        self._settings = settings
+        self._settings = settings.update
         self._supply = supply
         self._around = surroundings
         self._store = surroundings.store
-        self._models = {pipeline.name: pipeline.model for pipeline in pipelines}
-        limit = int(settings.max_bundle_mb * MEGABYTE)
+        self._models = {table.name: table.model for table in settings.pipeline}
+        limit = int(settings.update.max_bundle_mb * MEGABYTE)
         self._intake = Intake(self._models, limit, surroundings)
-        self._pace = Pace(settings.poll_s, surroundings.draw)
+        self._pace = Pace(settings.update.poll_s, surroundings.draw)
         self._factories: dict[str, Repository] = {}
         self._poked = asyncio.Event()
+        self._recovered = False
 
     async def recover(self) -> None:
         """Tidy up after the last life; call it before the first worker starts.
@@ -57,10 +53,17 @@ class UpdatePoller:
         Raises:
             DeviceError: The store cannot be read.
         """
-        await self._intake.recover()
+        if not self._recovered:
+            await self._intake.recover()
+            self._recovered = True
 
     async def run(self) -> NoReturn:
-        """Look, wait, look again; ends by cancellation only."""
+        """Look, wait, look again; ends by cancellation only.
+
+        Raises:
+            DeviceError: Nobody called ``recover``, and the store cannot be read.
+        """
+        await self.recover()
         while True:
             pause_s = await self.look()
             try:
@@ -102,7 +105,7 @@ class UpdatePoller:
         if repository is None or self._settings.orchestrator != "tuf":
             return
         slots = {name: self._store.slots(name) for name in self._models}
-        await self._follow(Origin(repository), slots, self._around.clock())
+        await self._follow(Origin(repository), slots)
 
     async def _look_at_factories(self) -> None:
         """Import the factory model of every pipeline that has none at all."""
@@ -116,20 +119,18 @@ class UpdatePoller:
                 if name not in self._factories:
                     self._factories[name] = await in_thread(opens)
                 origin = Origin(self._factories[name], last_resort=True)
-                await self._follow(origin, {name: slots}, 0.0)
+                await self._follow(origin, {name: slots})
             except EXPECTED as err:
                 self._intake.count_trouble(subject, err)
 
-    async def _follow(
-        self, origin: Origin, slots: dict[str, Slots], now: float
-    ) -> None:
+    async def _follow(self, origin: Origin, slots: dict[str, Slots]) -> None:
         """Take in what a repository wants of some pipelines.
 
         Raises:
             BundleRefusedError: Its metadata did not verify, or makes no sense.
             DeviceError: Something on this board does not play along.
         """
-        repository = origin.repository
+        repository, now = origin.repository, self._around.clock()
         files = await in_thread(partial(self._refreshed, repository, now))
         time_s = max(now, repository.clock_floor)
         for order in plan(files, slots, self._around.board().id, time_s):
