@@ -7,41 +7,19 @@ The rules this module keeps: those of ``agent.worker.preprocess.arrays``.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agent.core.reasons import Reason
 from agent.core.steps import Colour, Crop, Resize
-from agent.errors import DeviceError
+from agent.worker.pictures import import_pillow
 from agent.worker.preprocess.arrays import Transform
 from agent.worker.samples import Array, InputError
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 # ITU-R BT.601 luma in 16 bit fixed point, rounded: the very arithmetic of Pillow and
 # libjpeg, so that a gray picture is the same wherever it was converted.
 _LUMA = np.array([19595, 38470, 7471], np.uint32)
 _HALF = np.uint32(0x8000)
 _LUMA_FLOAT = np.array([0.299, 0.587, 0.114], np.float32)
-
-
-def import_pillow() -> "ModuleType":
-    """Return ``PIL.Image``.
-
-    Raises:
-        DeviceError: Pillow is not installed (``input``).
-    """
-    try:
-        from PIL import Image
-    except ImportError as err:
-        raise DeviceError(
-            "images need Pillow, which is not installed",
-            reason=Reason.INPUT,
-            todo="Run: pip install 'tinyward[image]'",
-        ) from err
-    return Image
 
 
 def as_image(x: Array) -> Array:
