@@ -1,0 +1,104 @@
+"""``tinyward pack``: .tflite files, a description and samples become one bundle."""
+
+import os
+from pathlib import Path
+
+import click
+
+from agent.errors import SettingsError
+from agent.trust.bundle import Bundle, open_bundle
+
+HELP = """Make a bundle from DESCRIPTION, a pack.toml.
+
+\b
+The description is the manifest without what can be computed:
+    model = "digits"              # [a-z0-9_-], up to 64
+    version = 1                   # rises with every publication
+    task = "classification"       # regression, anomaly, detection, raw
+    samples = "recorded.npz"      # .npy, .npz, a folder of images, WAV, CSV, JSONL
+    golden_samples = 32           # how many of them are recorded (default 32)
+    array = "images"              # which array of an .npz (default: the first)
+    labels = ["zero", "one"]      # or a file with one a line
+    [[variant]]                   # one table for each .tflite file
+    name = "int8"
+    file = "int8.tflite"
+    tolerance = 0.05              # largest difference that still agrees, real units
+    runtimes = ["litert"]         # default: any
+    delegates = ["edgetpu"]       # default: none
+    [[preprocess]]                # steps from a sample to the model's input
+    step = "scale"
+    factor = 0.0625
+and io, version_name, [postprocess], [[state]], [budgets], [trial], [monitor].
+
+Tensor contracts, digests, RAM and golden outputs are computed from the files. The same
+input gives the same bytes. File names are relative to DESCRIPTION."""
+
+
+@click.command(help=HELP, short_help="Make a bundle from a description.")
+@click.argument("description", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Where to write it.  [default: MODEL-VERSION.bundle, here]",
+)
+def command(description: Path, output: Path | None) -> None:
+    """Pack, open what was packed as a board would, and only then write it.
+
+    Raises:
+        SettingsError: A key or a file does not fit (``settings``).
+        AgentError: A model or the samples cannot be used; or a board would refuse it.
+        DeviceError: The bundle cannot be written.
+    """
+    from agent.cli.examiner import ChildExaminer
+    from agent.publish.pack import load_description, pack
+
+    try:
+        described = load_description(description)
+        content = pack(described, description.parent, ChildExaminer())
+    except SettingsError as err:
+        raise SettingsError(
+            f"{description}: {err}",
+            reason=err.reason,
+            todo="`tinyward pack --help` shows the keys.",
+        ) from err
+    bundle = open_bundle(content, max_bytes=len(content))
+    path = output or Path(f"{described.model}-{described.version}.bundle")
+    save(path, content)
+    show(bundle, path)
+
+
+def save(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        DeviceError: It cannot be written (``disk_full``, ``read_only``, ``permission``,
+            ``state``).
+    """
+    from agent.store.atomic import device_errors
+
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with device_errors(path), part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with device_errors(path):
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def show(bundle: Bundle, path: Path) -> None:
+    """Say what was packed, and what comes next."""
+    from agent.cli.bundle_view import render_size
+
+    manifest = bundle.manifest
+    click.echo(
+        f"{path}  {manifest.model} {manifest.version}  {render_size(bundle.size)}"
+    )
+    for variant in manifest.variants:
+        ram = render_size(variant.ram_bytes)
+        click.echo(f"  {variant.name:<12} {render_size(variant.size):>9}  RAM {ram:>9}")
+    click.echo(f"  {manifest.golden.samples} golden samples  sha256 {bundle.sha256}")
+    click.echo(f"next: tinyward repo add REPO {path}")
