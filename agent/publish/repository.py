@@ -241,6 +241,13 @@ class Repository:
             save_staged(self.path, replace(staged, groups=groups))
         return after
 
+    def models(self, group: str) -> dict[str, str]:
+        """Return pipeline -> model as a group says now, staged changes included."""
+        file = load_staged(self.path).groups.get(group)
+        file = file or self._group(self._files.load(), group_path(group))
+        pipelines = file.pipelines if file else {}
+        return {name: wanted.model for name, wanted in pipelines.items()}
+
     def publish(self, now: float, told: Told = silent) -> None:
         """Sign what is staged; with nothing staged, renew what would expire.
 

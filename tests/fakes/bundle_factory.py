@@ -1,4 +1,4 @@
-"""Signed repositories and bundles for tests; each method spoils one thing.
+"""Signed repositories for tests; each method spoils one thing.
 
 ``make_repository`` builds a real repository with the product's own publisher (keys
 unencrypted, which skips only the stretching of a passphrase). ``SpoiledRepository``
@@ -7,7 +7,6 @@ or with none at all. Metadata that is re-signed seals what it refers to again, s
 exactly one thing is wrong.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,54 +16,14 @@ from typing import Any
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile
 
-from agent.core.container import render_container
-from agent.core.manifest import (
-    SCHEMA,
-    Golden,
-    Manifest,
-    TensorSpec,
-    Variant,
-    render_manifest,
-)
-from agent.core.targets import SignedTarget, bundle_path
+from agent.core.targets import bundle_path
 from agent.publish.files import stored_target
 from agent.publish.repository import KeyPlan, Repository, init_repository
+from agent.publish.roles import utc
 
 NOW = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 DAY_S = 86_400.0
 Signed = Any  # python-tuf's Root, Targets, Snapshot or Timestamp
-
-
-def make_bundle(
-    model: str = "kws", version: int = 1, content: bytes = b"\x00TFL3"
-) -> bytes:
-    """Return a bundle that opens; its one variant is not a model that runs."""
-    golden = b"golden"
-    tensor = TensorSpec(name="x", shape=(1,), dtype="float32")
-    variant = Variant(
-        name="float",
-        file="variants/float.tflite",
-        sha256=hashlib.sha256(content).hexdigest(),
-        size=len(content),
-        inputs=(tensor,),
-        outputs=(tensor,),
-        tolerance=0.0,
-    )
-    manifest = Manifest(
-        schema=SCHEMA,
-        model=model,
-        version=version,
-        task="raw",
-        variants=(variant,),
-        golden=Golden(hashlib.sha256(golden).hexdigest(), len(golden), 1),
-    )
-    return render_container(
-        {
-            "manifest.json": render_manifest(manifest),
-            "variants/float.tflite": content,
-            "golden.npz": golden,
-        }
-    )
 
 
 def make_repository(
@@ -160,7 +119,9 @@ class SpoiledRepository:
         content[offset] ^= 1
         path.write_bytes(bytes(content))
 
-    def edit_unsigned(self, role: str, change: Callable[[dict[str, Any]], None]) -> None:
+    def edit_unsigned(
+        self, role: str, change: Callable[[dict[str, Any]], None]
+    ) -> None:
         """Change a role's JSON and leave its signatures as they were."""
         tree = json.loads(self.file(role).read_bytes())
         change(tree["signed"])
@@ -176,8 +137,6 @@ class SpoiledRepository:
 
     def expire(self, role: str, at: float = NOW - DAY_S) -> None:
         """Let a role expire at a time, properly signed."""
-        from agent.publish.roles import utc
-
         self.resign(role, lambda signed: setattr(signed, "expires", utc(at)))
 
     def target_file(self, path: str) -> Path:
@@ -202,12 +161,3 @@ class SpoiledRepository:
         """Serve an earlier copy again."""
         shutil.rmtree(self.path)
         shutil.copytree(copied, self.path)
-
-
-def signed_target(content: bytes, model: str, version: int) -> SignedTarget:
-    """Return how ``content`` would be listed."""
-    from agent.core.targets import BundleFields
-
-    sha256 = hashlib.sha256(content).hexdigest()
-    fields = BundleFields(model, version, sha256, len(content))
-    return SignedTarget(bundle_path(model, version), len(content), sha256, fields)

@@ -1,0 +1,74 @@
+"""How ``tinyward repo status`` looks: three tables, or one JSON object."""
+
+import json
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from agent.publish.repository import RoleStatus, Status
+
+_SOON_DAYS = 2  # an online role that expires sooner needs a publication now
+
+
+def show_tables(status: Status, now: float) -> None:
+    """Print roles, bundles, groups and what is staged.
+
+    Args:
+        status: What the repository holds.
+        now: Unix seconds, to tell what is expired.
+    """
+    console = Console(highlight=False, markup=False)
+    console.print(_roles(status, now))
+    bundles = Table("bundle", "bytes", "sha256", "hardware", "min agent")
+    for target in status.bundles:
+        fields = target.fields
+        bundles.add_row(
+            f"{fields.model} {fields.version}",
+            str(target.length),
+            target.sha256[:16],
+            " ".join(fields.hardware) or "any",
+            fields.min_agent or "any",
+        )
+    console.print(bundles)
+    groups = Table("group", "generation", "percent", "pipelines")
+    for name, file in sorted(status.groups.items()):
+        wanted = [
+            f"{pipeline} = {version.model} {version.version}"
+            for pipeline, version in sorted(file.pipelines.items())
+        ]
+        paused = " (paused)" if file.paused else ""
+        groups.add_row(
+            name, f"{file.generation}{paused}", f"{file.percent:g}", "\n".join(wanted)
+        )
+    console.print(groups)
+    staged = [*status.staged.bundles, *(f"group {n}" for n in status.staged.groups)]
+    console.print("staged: " + (", ".join(staged) or "nothing"))
+
+
+def render_json(status: Status) -> str:
+    """Return the whole status as JSON."""
+    return json.dumps(msgspec.to_builtins(status), indent=2)
+
+
+def _roles(status: Status, now: float) -> Table:
+    """Return the table of roles."""
+    table = Table("role", "version", "expires (UTC)", "keys", "here", "")
+    for role in status.roles:
+        table.add_row(
+            role.role,
+            str(role.version),
+            f"{role.expires:%Y-%m-%d %H:%M}",
+            f"{role.threshold} of {role.keys} sign",
+            str(role.keys_here),
+            _verdict(role, now),
+        )
+    return table
+
+
+def _verdict(role: RoleStatus, now: float) -> str:
+    """Say what should be done about a role."""
+    left_days = (role.expires.timestamp() - now) / 86_400
+    if left_days <= 0:
+        return "expired: publish"
+    return "publish soon" if left_days < _SOON_DAYS else ""

@@ -1,0 +1,218 @@
+"""``tinyward verify``: what a board would believe about a bundle, step by step.
+
+It runs the agent's own ``TrustedRepository`` with nothing remembered: an empty cache
+in a directory that is thrown away, and floors in memory.
+"""
+
+import hashlib
+import json
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.core.reasons import Reason
+from agent.core.targets import SignedTarget
+from agent.errors import AgentError, BundleRefusedError, SettingsError
+
+if TYPE_CHECKING:
+    from agent.trust.client import TrustedRepository
+
+# In the order in which a board checks them; the first that does not hold is the last.
+STEPS = (
+    ("root", "the chain of roots begins with the given one"),
+    ("clock", "what time it is"),
+    ("timestamp", "which snapshot is newest"),
+    ("snapshot", "which versions belong together"),
+    ("targets", "which bundles are signed"),
+    ("fleet", "which desired states are signed"),
+    ("listed", "the bundle is one of them"),
+    ("content", "the repository's copy is what was signed"),
+    ("container", "the bundle opens, and its parts are what its manifest says"),
+    ("fields", "its manifest says what was signed about it"),
+)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class ForgottenNotes:
+    """Notes that nobody reads again."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load_note(self, key: str) -> bytes | None:
+        """Return what was saved under a key."""
+        return self._kept.get(key)
+
+    def save_note(self, key: str, value: bytes) -> None:
+        """Keep a value until the command ends."""
+        self._kept[key] = value
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked, in order; the step after the last one is what failed.
+
+    Attributes:
+        passed: (step, detail) of each step that held.
+        reason: Why the next one did not; empty if all held.
+        message: The same for people.
+    """
+
+    passed: list[tuple[str, str]] = field(default_factory=list)
+    reason: str = ""
+    message: str = ""
+
+    def note(self, step: str, detail: str) -> None:
+        """Take a step that held."""
+        self.passed.append((step, detail))
+
+    @property
+    def failed(self) -> str:
+        """Name of the step that did not hold, or empty."""
+        return STEPS[len(self.passed)][0] if self.reason else ""
+
+    def render(self) -> str:
+        """Return the report as JSON."""
+        steps = [
+            {"step": number, "name": name, "ok": True, "detail": detail}
+            for number, (name, detail) in enumerate(self.passed, 1)
+        ]
+        if self.reason:
+            steps.append(
+                {
+                    "step": len(steps) + 1,
+                    "name": self.failed,
+                    "ok": False,
+                    "detail": self.message,
+                }
+            )
+        verdict = {"ok": not self.reason, "reason": self.reason, "steps": steps}
+        return json.dumps(verdict, indent=2)
+
+
+@click.command("verify")
+@click.argument("bundle", metavar="BUNDLE", type=_FILE)
+@click.option("--repository", required=True, help="Directory of the repository.")
+@click.option("--root", required=True, type=_FILE, help="The board's root.json.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(bundle: Path, repository: str, root: Path, *, as_json: bool) -> None:
+    """Verify a bundle against a repository, explaining every step.
+
+    Ends with 1 and the reason at the first step that does not hold.
+    """
+    now = time.time()  # noqa: TID251 - a command is its own composition root
+    report = Report()
+    try:
+        verify(_read(bundle), repository, _read(root), now, report)
+    except BundleRefusedError as err:
+        report.reason, report.message = err.reason, str(err)
+    if as_json:
+        click.echo(report.render())
+    else:
+        _show(report, bundle)
+    if report.reason:
+        raise click.exceptions.Exit(AgentError.exit_code)
+
+
+def verify(
+    content: bytes, repository: str, root: bytes, now: float, report: Report
+) -> None:
+    """Check a bundle as a board without a past would, noting every step.
+
+    Raises:
+        BundleRefusedError: The first step that does not hold.
+        SettingsError: ``repository`` is not a directory's name.
+    """
+    from agent.trust.bundle import open_bundle
+    from agent.trust.client import TrustedRepository
+
+    with tempfile.TemporaryDirectory(prefix="tinyward-verify-") as cache:
+        trusted = TrustedRepository(
+            metadata_dir=Path(cache, "metadata"),
+            repository=repository,
+            root=root,
+            notes=ForgottenNotes(),
+            build_time=0.0,
+            explain=report.note,
+        )
+        trusted.refresh(now)
+        sha256 = hashlib.sha256(content).hexdigest()
+        target = trusted.find_digest(sha256)
+        if target is None:
+            raise _unlisted(content, trusted)
+        report.note("listed", f"{target.path}, sha256 {sha256}")
+        trusted.fetch(target, lambda _: None, max_bytes=len(content))
+        report.note("content", f"{target.length} bytes, digest as signed")
+    bundle = open_bundle(content, max_bytes=len(content))
+    variants = ", ".join(variant.name for variant in bundle.manifest.variants)
+    report.note("container", f"manifest, golden samples, variants {variants}")
+    _check_fields(target, bundle.manifest.model, bundle.manifest.version)
+    report.note("fields", f"{target.fields.model} {target.fields.version}")
+
+
+def _unlisted(content: bytes, trusted: "TrustedRepository") -> BundleRefusedError:
+    """Say why no signed target has this content: changed, or never signed.
+
+    The bundle is not trusted; what it says of itself only chooses the words.
+    """
+    from agent.trust.bundle import open_bundle
+
+    try:
+        manifest = open_bundle(content, max_bytes=len(content)).manifest
+    except BundleRefusedError as err:
+        return BundleRefusedError(
+            f"no signed bundle has these bytes, and they do not open: {err}",
+            reason=Reason.DIGEST,
+        )
+    try:
+        target = trusted.find(manifest.model, manifest.version)
+    except BundleRefusedError as err:
+        return err
+    if target.length != len(content):
+        return BundleRefusedError(
+            f"{target.path}: {len(content)} bytes, {target.length} signed",
+            reason=Reason.LENGTH,
+        )
+    return BundleRefusedError(
+        f"{target.path}: the signed digest is {target.sha256}", reason=Reason.DIGEST
+    )
+
+
+def _check_fields(target: SignedTarget, model: str, version: int) -> None:
+    """Refuse a manifest that contradicts the signed fields."""
+    signed = (target.fields.model, target.fields.version)
+    if signed != (model, version):
+        raise BundleRefusedError(
+            f"signed as {signed[0]} {signed[1]}, its manifest says {model} {version}",
+            reason=Reason.MISMATCH,
+        )
+
+
+def _show(report: Report, bundle: Path) -> None:
+    """Print the numbered steps."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    said = dict(STEPS)
+    for number, (name, detail) in enumerate(report.passed, 1):
+        line = Text.assemble(f"{number:2} ", ("✓", "green"), f" {name}: ")
+        console.print(line + Text(f"{said[name]}: {detail}"))
+    if report.reason:
+        number = len(report.passed) + 1
+        line = Text.assemble(f"{number:2} ", ("✗", "red"), f" {report.failed}: ")
+        console.print(line + Text(f"{report.message} [{report.reason}]"))
+    else:
+        console.print(Text(f"{bundle} is what its publisher signed"))
+
+
+def _read(path: Path) -> bytes:
+    """Read a file the user named."""
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise SettingsError(f"{path}: {err}", reason=Reason.SETTINGS) from err
