@@ -18,18 +18,20 @@ from pathlib import Path
 
 from agent import RELEASED_S, __version__
 from agent.core.installed import Board, Installed
+from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
-from agent.errors import AgentError, BundleRefusedError, DeviceError
+from agent.errors import BundleRefusedError
 from agent.settings import PipelineSettings, Settings
 from agent.store import Store
 from agent.supervise.pipeline import Pipeline, Placed
 from agent.supervise.trials import PipelineTrials
 from agent.supervise.worker_process import own_resident_bytes
 from agent.trust.bundle import open_bundle
+from agent.trust.client import TrustedRepository
+from agent.update import Supply, Surroundings, UpdatePoller
 
 log = logging.getLogger(__name__)
-MB = 1024 * 1024
 # The first look at the repository waits for the first answers, but not for ever: an
 # unplugged camera must not keep a board from its updates.
 FIRST_LOOK_S = 3.0
@@ -68,13 +70,12 @@ class Daemon:
         self._socket = socket
         self._announce = announce
         self._stop_asked = asyncio.Event()
-        self._max_bundle_bytes = int(settings.update.max_bundle_mb * MB)
         self._pipelines = {
             table.name: self._pipeline(table) for table in settings.pipeline
         }
         self._update: Callable[[], UpdateSnapshot] = UpdateSnapshot
         self._metrics: Callable[[str], tuple[str, bytes]] | None = None
-        self._read_board: Callable[[], Sequence[float]] = lambda: [float("nan")] * 8
+        self._readings: Callable[[], BoardReadings] = BoardReadings
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; the workers end their samples first.
@@ -90,10 +91,12 @@ class Daemon:
                 for pipeline in self._pipelines.values():
                     group.create_task(pipeline.run())
                 await asyncio.sleep(0)  # the workers are being spawned
+                poller = self._poller()
+                await poller.recover()
                 self._boot()
                 group.create_task(self._watch_board())
                 group.create_task(self._serve())
-                group.create_task(self._follow_updates())
+                group.create_task(self._follow_updates(poller))
                 group.create_task(self._stop())
         except* Shutdown:
             log.info("agent.stopped")
@@ -128,7 +131,7 @@ class Daemon:
             table,
             self._settings.supervise,
             delegates=self._settings.delegate,
-            read_board=lambda: self._read_board(),
+            read_board=self._read_board,
             crash_loop=self._set_aside,
         )
 
@@ -176,19 +179,23 @@ class Daemon:
             return None
         return self._committed(name, self._pipelines[name].settings.model)
 
+    def _read_board(self) -> Sequence[float]:
+        """Return the board's newest readings, for ``board`` sources."""
+        return self._readings().vector()
+
     async def _watch_board(self) -> None:
         """Keep the board's readings at hand."""
         from agent.board.readings import BoardReader, BoardWatch
         from agent.telemetry.exposition import render_metrics
 
         watch = BoardWatch(BoardReader(self._state_dir))
-        self._read_board = lambda: watch.readings.vector()
+        self._readings = lambda: watch.readings
 
         def metrics(accept: str) -> tuple[str, bytes]:
             began = time.perf_counter()
             snapshot = self.snapshot()
             took_s = time.perf_counter() - began
-            return render_metrics(snapshot, watch.readings, accept, took_s)
+            return render_metrics(snapshot, self._readings(), accept, took_s)
 
         self._metrics = metrics
         await watch.run()
@@ -203,17 +210,15 @@ class Daemon:
         self._announce(f"http://{bound[0]}:{bound[1]}" if bound else str(self._socket))
         await endpoint.run()
 
-    async def _follow_updates(self) -> None:
-        """Look at the repository now and then, and carry out what it wants."""
-        await self._first_answers()
-        from agent.update import Supply, Surroundings, UpdatePoller
-
+    def _poller(self) -> UpdatePoller:
+        """Build what follows the repository; nothing of it is read yet."""
+        settings = self._settings
         poller = UpdatePoller(
-            self._settings,
+            settings,
             Supply(self._repository(), self._factories()),
             Surroundings(
                 store=self._store,
-                trials=PipelineTrials(self._pipelines, self._settings.delegate),
+                trials=PipelineTrials(self._pipelines, settings.delegate),
                 opener=open_bundle,
                 board=self._board,
                 clock=time.time,  # noqa: TID251 - the daemon owns the clock
@@ -221,10 +226,46 @@ class Daemon:
             ),
         )
         self._update = poller.snapshot
+        return poller
+
+    def _repository(self) -> TrustedRepository | None:
+        """The fleet's repository, if the settings name one."""
+        if not self._settings.update.repository:
+            return None
+        return TrustedRepository(
+            metadata_dir=self._state_dir / "tuf" / "fleet",
+            repository=self._settings.update.repository,
+            root=self._root,
+            notes=self._store,
+            build_time=RELEASED_S,
+        )
+
+    def _factories(self) -> dict[str, Callable[[], TrustedRepository]]:
+        """The repository slices shipped with the system, by pipeline."""
+
+        def opener(name: str, slice_path: str) -> Callable[[], TrustedRepository]:
+            return lambda: TrustedRepository(
+                metadata_dir=self._state_dir / "tuf" / f"factory-{name}",
+                repository=slice_path,
+                root=self._root,
+                notes=self._store,
+                build_time=RELEASED_S,
+                factory=True,
+            )
+
+        return {
+            table.name: opener(table.name, table.factory)
+            for table in self._settings.pipeline
+            if table.factory
+        }
+
+    async def _follow_updates(self, poller: UpdatePoller) -> None:
+        """Look at the repository now and then, and carry out what it wants."""
+        await self._first_answers()
         await poller.run()
 
     async def _first_answers(self) -> None:
-        """Wait until every pipeline with a model has answered, a few seconds at most."""
+        """Wait until every pipeline with a model answers, a few seconds at most."""
         deadline = time.monotonic() + FIRST_LOOK_S
         while time.monotonic() < deadline:
             reasons = [it.snapshot().reason for it in self._pipelines.values()]

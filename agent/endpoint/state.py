@@ -5,12 +5,14 @@ The rules this module keeps:
  * Durations are in the unit that their key ends with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from math import isfinite
 
 import msgspec
 
-from agent.core.histogram import quantile
+from agent.core.counts import EMPTY
+from agent.core.histogram import merge, quantile
 from agent.core.installed import Installed
 from agent.core.labels import label_counts
 from agent.core.snapshot import (
@@ -68,6 +70,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "next_seq": pipeline.seq,
         "source_lag_ms": _milli(pipeline.lag_s),
         "swap_gap_ms": _milli(pipeline.gap_s),
+        "latency_ms": _describe_stage(_all_models(pipeline.counts)),
         "swaps": _describe_results(pipeline.swaps),
         "restarts": pipeline.restarts,
         "sink_dropped": pipeline.sink_dropped,
@@ -78,6 +81,17 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         },
         "models": [_describe_model(counts) for counts in pipeline.counts],
     }
+
+
+def _all_models(counts: Sequence[ModelCounts]) -> StageCounts:
+    """Sum the whole durations over all models of a pipeline."""
+    return reduce(_join, (row.section.stages[-1] for row in counts), EMPTY.stages[-1])
+
+
+def _join(left: StageCounts, right: StageCounts) -> StageCounts:
+    """Return the durations of both."""
+    buckets = tuple(merge(left.buckets, right.buckets))
+    return StageCounts(left.sum_ns + right.sum_ns, buckets)
 
 
 def _describe_installed(installed: Installed | None) -> Json | None:

@@ -7,6 +7,7 @@ Each Protocol is satisfied by a folder that this one never imports: ``Repository
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Protocol, Self
 
 from agent.core.installed import Board, Installed, Slots
@@ -99,7 +100,12 @@ class Incoming(Protocol):
     def __enter__(self) -> Self:
         """Return itself."""
 
-    def __exit__(self, *details: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Close."""
 
 
