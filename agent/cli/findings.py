@@ -42,7 +42,7 @@ def judge_engines(working: dict[str, str], broken: dict[str, str]) -> list[Findi
     return found
 
 
-def judge_processor(features: tuple[str, ...] | None) -> Finding:
+def judge_cpu(features: tuple[str, ...] | None) -> Finding:
     """Judge what fast kernels need of the processor."""
     if features is None:
         return Finding(

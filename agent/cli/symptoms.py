@@ -23,7 +23,7 @@ from agent.cli.findings import (
     judge_engines,
     judge_layer,
     judge_memory,
-    judge_processor,
+    judge_cpu,
 )
 
 IMPORT_S = 60.0  # a Pi Zero needs 20 s for numpy and a runtime from a cold card
@@ -106,7 +106,7 @@ def look_at_machine() -> list[Finding]:
     sensors = ", ".join(f"{name} {heat:.0f} C" for name, heat in read_temperatures())
     return [
         Finding("hardware", "green", f"{', '.join(hardware_names())}; {cores:g} cores"),
-        judge_processor(cpu_features()),
+        judge_cpu(cpu_features()),
         judge_memory(memory.available, memory.total, memory_left()),
         Finding("sensors", "green", sensors or "no temperature"),
     ]
