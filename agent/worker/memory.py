@@ -8,11 +8,16 @@ _KB = 1024  # /proc says kB and means KiB
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident memory in bytes: now, and the highest since the process began.
+    """Resident memory in bytes.
 
-    ``getrusage`` would not do: its peak survives exec, so it begins with the parent's.
+    Attributes:
+        own_bytes: What nobody shares: private memory, and memfds that are mapped. The
+            runtime's code, read from its file, is not counted: it serves all models.
+        resident_bytes: Everything, now; ``peak_bytes`` at most, since the process
+            began. (``getrusage`` would not do: its peak survives exec.)
     """
 
+    own_bytes: int
     resident_bytes: int
     peak_bytes: int
 
@@ -22,21 +27,24 @@ def read_memory() -> Memory:
     fields = dict(
         line.split(":", 1)
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        if line.startswith(("VmRSS", "VmHWM"))
+        if line.startswith(("Rss", "VmRSS", "VmHWM"))
     )
-    resident, peak = (int(fields[key].split()[0]) * _KB for key in ("VmRSS", "VmHWM"))
-    return Memory(resident, peak)
+    private, mapped, resident, peak = (
+        int(fields[key].split()[0]) * _KB
+        for key in ("RssAnon", "RssShmem", "VmRSS", "VmHWM")
+    )
+    return Memory(private + mapped, resident, peak)
 
 
 def judge_growth(before: Memory, after: Memory) -> int:
-    """Return by how many bytes memory grew in between, passing peaks included.
+    """Return by how many bytes memory grew in between, a passing peak included.
 
-    >>> judge_growth(Memory(100, 120), Memory(110, 120))
+    >>> judge_growth(Memory(50, 100, 120), Memory(60, 130, 120))
     10
-    >>> judge_growth(Memory(100, 120), Memory(110, 150))
-    50
+    >>> judge_growth(Memory(50, 100, 120), Memory(60, 130, 150))
+    30
     """
-    reached = after.resident_bytes
+    passing = 0
     if after.peak_bytes > before.peak_bytes:
-        reached = max(reached, after.peak_bytes)
-    return max(0, reached - before.resident_bytes)
+        passing = max(0, after.peak_bytes - after.resident_bytes)
+    return max(0, after.own_bytes - before.own_bytes + passing)

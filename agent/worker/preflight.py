@@ -16,15 +16,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from agent.core.executors import Executor
 from agent.core.manifest import Manifest, parse_manifest
 from agent.core.messages import Examine, Examined, Examining, Finding, Message
 from agent.core.reasons import Reason
-from agent.errors import AgentError, BundleRefusedError
+from agent.errors import AgentError, BundleRefusedError, TrialFailedError
 from agent.worker.agreement import check_boundaries, check_golden
+from agent.worker.engines import import_runtime
 from agent.worker.golden import GoldenSamples, parse_golden
 from agent.worker.memory import judge_growth, read_memory
 from agent.worker.model import LoadedModel, load_model
@@ -107,6 +108,9 @@ def _open(message: Examine, descriptors: Sequence[int], send: Send) -> Examinati
         BundleRefusedError: The manifest or the golden samples are not what was signed.
     """
     manifest = parse_manifest(message.manifest)
+    for engine in {executor.engine for _, executor in message.plan}:
+        with suppress(TrialFailedError):  # each pair will say so for itself
+            import_runtime(engine)  # before memory is measured: it is no model's
     names = list(dict.fromkeys(variant for variant, _ in message.plan))
     golden = _map_golden(descriptors[len(names)], manifest)
     models = dict(zip(names, descriptors, strict=False))

@@ -9,8 +9,8 @@ The rules this folder keeps:
  * One engine is only ever touched by one thread at a time.
 """
 
-from agent.worker.engines.build import build_engine
+from agent.worker.engines.build import build_engine, import_runtime
 from agent.worker.engines.engine import Engine, Infer
 from agent.worker.runtimes import available_engines
 
-__all__ = ["Engine", "Infer", "available_engines", "build_engine"]
+__all__ = ["Engine", "Infer", "available_engines", "build_engine", "import_runtime"]

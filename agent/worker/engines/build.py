@@ -73,7 +73,7 @@ def build_engine(
         TrialFailedError: ``no_executor``, ``delegate``, ``contract``,
             ``unsupported_op``, ``dynamic_shape``, ``memory`` or ``invoke``.
     """
-    runtime = _import_runtime(executor.engine)
+    runtime = import_runtime(executor.engine)
     delegates = None
     if executor.delegate:
         delegates = [load_allowed(executor.delegate, runtime.load_delegate)]
@@ -97,8 +97,12 @@ def build_engine(
     return _warm_engine(interpreter)
 
 
-def _import_runtime(name: EngineName) -> Any:  # noqa: ANN401 - untyped modules
-    """Return a runtime's module, imported at its first use."""
+def import_runtime(name: EngineName) -> Any:  # noqa: ANN401 - untyped modules
+    """Return a runtime's module, imported at its first use.
+
+    Raises:
+        TrialFailedError: ``no_executor``.
+    """
     if name not in available_engines():
         raise TrialFailedError(
             f"no runtime {name} works on this board", reason=Reason.NO_EXECUTOR
