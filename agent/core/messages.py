@@ -231,7 +231,7 @@ def parse_from_child(record: bytes) -> FromChild:
     """
     try:
         message: FromChild = _from_child.decode(record)
-    except msgspec.MsgspecError as err:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
         raise DeviceError(
             f"a child sent what is no message: {err}", reason=Reason.CRASH
         ) from err
