@@ -156,6 +156,11 @@ class Objects:
         """Return whether an object of that name lies there, changed or not."""
         return self.path(sha256).is_file()
 
+    def any(self) -> bool:
+        """Return whether there is any object."""
+        with device_errors(self._objects):
+            return bool(_files(self._objects))
+
     def stage(self, sha256: str, length: int) -> Staging:
         """Begin to bring in an object of ``length`` bytes.
 

@@ -58,8 +58,13 @@ class Transaction:
 class StateDatabase:
     """An open state.db; all of its methods raise ``DeviceError`` only."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_be_new: bool = True) -> None:
         """Open or create the file, check it and bring it to this agent's schema.
+
+        Args:
+            path: The file.
+            may_be_new: Where there are models already, an empty or missing file was
+                lost, and with it the version floors.
 
         Raises:
             DeviceError: ``state`` (damaged, foreign or of a newer agent),
@@ -75,7 +80,10 @@ class StateDatabase:
         try:
             with self._errors():
                 self._prepare()
-            self._migrate(self._check_version())
+            version = self._check_version()
+            if version == 0 and not may_be_new:
+                raise self._unusable("is empty, but there are models beside it")
+            self._migrate(version)
         except BaseException:
             self._connection.close()
             raise

@@ -57,7 +57,8 @@ class Store:
         lock = take_directory(state_dir)
         try:
             objects = Objects(state_dir, disk or Disk())
-            database = StateDatabase(state_dir / "state.db")
+            path = state_dir / "state.db"
+            database = StateDatabase(path, may_be_new=not objects.any())
         except BaseException:
             os.close(lock)
             raise
