@@ -19,7 +19,7 @@ The Update Framework (TUF) in ten lines:
  1. A repository is files. Whoever serves or copies them need not be trusted.
  2. `root` says which keys may sign what. Boards get the first root.json at
     installation and follow every later one, signed by old and new keys.
- 3. `targets` lists the bundles, with length and digest. Its keys stay offline.
+ 3. `targets` lists the bundles, with length and digest. Its keys are offline.
  4. A threshold of 2 means: one stolen key signs nothing.
  5. `fleet` says which group runs which version. Whoever steals its key can
     choose among signed versions, and publish none.

@@ -56,18 +56,19 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def place_target(targets: Path, path: str, content: bytes | Path) -> tuple[str, int]:
-    """Store a target's content under its digest; return (sha256, length).
+def place_target(targets: Path, path: str, content: bytes) -> str:
+    """Store a target's content under its digest; return its SHA-256.
 
     Nothing refers to it until metadata does, so a crash leaves at most rubbish.
+
+    Raises:
+        DeviceError: It cannot be written.
     """
-    with owners_disk():
-        raw = content.read_bytes() if isinstance(content, Path) else content
-    sha256 = hashlib.sha256(raw).hexdigest()
+    sha256 = hashlib.sha256(content).hexdigest()
     place = stored_target(targets, path, sha256)
-    if not place.is_file() or place.read_bytes() != raw:
-        write_durably(place, raw)
-    return sha256, len(raw)
+    if not place.is_file() or place.read_bytes() != content:
+        write_durably(place, content)
+    return sha256
 
 
 def stored_target(targets: Path, path: str, sha256: str) -> Path:

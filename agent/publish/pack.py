@@ -175,8 +175,9 @@ def _build_manifest(
         trial=description.trial,
         monitor=description.monitor,
     )
-    _check_labels(manifest)
-    return parse_manifest(render_manifest(manifest))
+    checked = parse_manifest(render_manifest(manifest))
+    _check_labels(checked)
+    return checked
 
 
 def _labels(description: PackDescription, base: Path) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ The rules this module keeps:
  * Nothing here opens a bundle: who calls ``add`` says what it holds.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -177,26 +178,33 @@ class Repository:
             BundleRefusedError: ``mismatch``: this version has other bytes already.
             DeviceError: It cannot be stored.
         """
+        if isinstance(content, Path):
+            with owners_disk():
+                content = content.read_bytes()
         path = bundle_path(model, version)
+        sha256 = hashlib.sha256(content).hexdigest()
+        # Checked before anything is stored: the path is made of these fields.
+        fields = _checked(
+            {
+                "model": model,
+                "version": version,
+                "plain_sha256": sha256,
+                "plain_bytes": len(content),
+                "hardware": list(hardware),
+                "min_agent": min_agent,
+            }
+        )
+        target = SignedTarget(path, len(content), sha256, fields)
         with locked(self.path):
             staged = load_staged(self.path)
             published = self._files.load().targets.signed.targets.get(path)
-            sha256, length = place_target(self._targets, path, content)
             if published and published.hashes["sha256"] != sha256:
                 raise BundleRefusedError(
                     f"{path} is published with other bytes",
                     reason=Reason.MISMATCH,
                     todo="Pack it again under a higher version.",
                 )
-            fields = {
-                "model": model,
-                "version": version,
-                "plain_sha256": sha256,
-                "plain_bytes": length,
-                "hardware": list(hardware),
-                "min_agent": min_agent,
-            }
-            target = SignedTarget(path, length, sha256, _checked(fields))
+            place_target(self._targets, path, content)
             bundles = {**staged.bundles, path: target}
             save_staged(self.path, replace(staged, bundles=bundles))
         return target
@@ -266,8 +274,9 @@ class Repository:
                 told(f"bundle {path}")
             for group, file in staged.groups.items():
                 path = group_path(group)
-                sha256, length = place_target(self._targets, path, render_group(file))
-                entry = TargetFile(length, {"sha256": sha256}, path)
+                content = render_group(file)
+                sha256 = place_target(self._targets, path, content)
+                entry = TargetFile(len(content), {"sha256": sha256}, path)
                 roles.fleet.signed.targets[path] = entry
                 told(f"group {group}, generation {file.generation}")
             offline = staged.bundles or targets_due(roles, moment)

@@ -1,0 +1,180 @@
+"""``tinyward repo`` from the outside: what is typed, what is said, what is left."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.cli import cli
+from agent.cli.repo import parse_group_name, parse_pipeline
+from agent.errors import SettingsError
+from tests.fakes.bundles import good_bundle
+
+
+class Shell:
+    """A directory, a passphrase and the command line."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.repo = str(home / "repo")
+        (home / "passphrase").write_text("a secret\n")
+        self.bundles = []
+        for version in (1, 2):
+            path = home / f"kws-{version}.bundle"
+            path.write_bytes(good_bundle(version))
+            self.bundles.append(str(path))
+
+    def run(self, *arguments: str, typed: str | None = None) -> Result:
+        """Run ``tinyward repo``; without ``typed`` the passphrase is in its file."""
+        command = ["repo", *arguments]
+        if typed is None and arguments[0] in {"init", "publish", "rotate"}:
+            command += ["--passphrase-file", str(self.home / "passphrase")]
+        return CliRunner().invoke(cli, command, input=typed)
+
+    def say(self, *arguments: str) -> str:
+        """Run a command that has to succeed; return what it printed."""
+        result = self.run(*arguments)
+        assert (result.exit_code, result.stderr) == (0, "")
+        return result.stdout
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def test_from_init_to_status(shell: Shell) -> None:
+    """The five commands of the README make a repository with one assigned model."""
+    said = shell.say("init", shell.repo, "--threshold", "2", "--targets-keys", "3")
+    assert "1.root.json" in said
+    said = shell.say("add", shell.repo, *shell.bundles, "--hardware", "rpi4")
+    assert "staged models/kws/1.bundle" in said
+    assert "staged models/kws/2.bundle" in said
+    said = shell.say("assign", shell.repo, "group:all", "kws=1", "door=kws@2")
+    assert "group:all door = kws 2" in said
+    said = shell.say("publish", shell.repo)
+    assert "targets: signed by 3 of 3 keys" in said
+    status = json.loads(shell.say("status", shell.repo, "--json"))
+    assert [bundle["path"] for bundle in status["bundles"]] == [
+        "models/kws/1.bundle",
+        "models/kws/2.bundle",
+    ]
+    assert status["groups"]["all"]["pipelines"]["door"] == {
+        "model": "kws",
+        "version": 2,
+    }
+    assert status["staged"] == {"bundles": {}, "groups": {}}
+
+
+def test_status_is_readable(shell: Shell) -> None:
+    """The tables name roles, bundles, groups and what is staged."""
+    shell.say("init", shell.repo)
+    shell.say("add", shell.repo, shell.bundles[0])
+    shell.say("assign", shell.repo, "group:all", "kws=1", "--percent", "10", "--paused")
+    before = shell.say("status", shell.repo)
+    assert "staged: models/kws/1.bundle, group all" in before
+    shell.say("publish", shell.repo)
+    after = shell.say("status", shell.repo)
+    for word in ("timestamp", "1 of 1 sign", "kws 1", "(paused)", "staged: nothing"):
+        assert word in after
+
+
+def test_the_short_form_keeps_the_model_of_the_pipeline(shell: Shell) -> None:
+    """PIPELINE=VERSION means the model that the group runs there already."""
+    shell.say("init", shell.repo)
+    shell.say("add", shell.repo, *shell.bundles)
+    shell.say("assign", shell.repo, "group:all", "door=kws@1")
+    shell.say("publish", shell.repo)
+    said = shell.say("assign", shell.repo, "group:all", "door=2")
+    assert "group:all door = kws 2" in said
+
+
+def test_rotate_says_what_is_new(shell: Shell) -> None:
+    """Rotation makes keys and publishes."""
+    shell.say("init", shell.repo)
+    said = shell.say("rotate", shell.repo, "timestamp")
+    assert "timestamp: 1 new keys" in said
+    assert "published" in said
+
+
+def test_the_passphrase_is_asked_for_twice_and_not_shown(shell: Shell) -> None:
+    """Without a file the passphrase is typed; a typing error makes nothing."""
+    result = shell.run("init", shell.repo, typed="one\ntwo\none\none\n")
+    assert result.exit_code == 0
+    assert "one" not in result.stdout
+    assert shell.run("publish", shell.repo, typed="one\n").exit_code == 0
+    wrong = shell.run("publish", shell.repo, typed="two\n")
+    assert wrong.exit_code == 2
+    assert "does not open" in wrong.stderr
+
+
+@pytest.mark.parametrize("content", ["", "\n", "x" * 5000])
+def test_a_file_without_a_passphrase_is_refused(shell: Shell, content: str) -> None:
+    """An empty passphrase never encrypts keys by accident."""
+    (shell.home / "passphrase").write_text(content)
+    result = shell.run("init", shell.repo)
+    assert result.exit_code == 2
+    assert "holds no passphrase" in result.stderr
+    assert not Path(shell.repo).exists()
+
+
+def test_no_option_takes_the_passphrase_itself(shell: Shell) -> None:
+    """Neither an argument nor the environment carries it: both are seen by others."""
+    result = CliRunner().invoke(cli, ["repo", "init", shell.repo, "--passphrase", "x"])
+    assert result.exit_code == 2
+    env = {"PASSPHRASE": "x", "TINYWARD_PASSPHRASE": "x"}
+    asked = CliRunner().invoke(cli, ["repo", "init", shell.repo], env=env, input="")
+    assert asked.exit_code == 1
+    assert not Path(shell.repo).exists()
+
+
+def test_what_is_no_bundle_is_not_added(shell: Shell) -> None:
+    """A file that a board would refuse is refused here, with the same reason."""
+    shell.say("init", shell.repo)
+    (shell.home / "bad.bundle").write_bytes(good_bundle(1)[:-1])
+    result = shell.run("add", shell.repo, str(shell.home / "bad.bundle"))
+    assert result.exit_code == 1
+    assert "[truncated]" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["group:all", "kws=9"], "missing_target"),
+        (["all", "kws=1"], "settings"),
+        (["group:a/b", "kws=1"], "settings"),
+        (["group:all", "kws"], "settings"),
+        (["group:all", "kws=1", "--percent", "200"], "settings"),
+        (["group:all", "A B=kws@1"], "settings"),
+    ],
+)
+def test_wrong_assignments_are_explained(
+    shell: Shell, arguments: list[str], reason: str
+) -> None:
+    """Each wrong assignment ends with its reason and stages nothing."""
+    shell.say("init", shell.repo)
+    shell.say("add", shell.repo, shell.bundles[0])
+    result = shell.run("assign", shell.repo, *arguments)
+    assert result.exit_code in {1, 2}
+    assert f"[{reason}]" in result.stderr
+    assert "group" not in shell.say("status", shell.repo).partition("staged:")[2]
+
+
+def test_help_explains_tuf_in_ten_lines() -> None:
+    """``repo --help`` numbers what one has to know before making keys."""
+    said = CliRunner().invoke(cli, ["repo", "--help"]).stdout
+    for number in range(1, 11):
+        assert f"{number:2}. " in said
+    assert all(len(line) <= 80 for line in said.splitlines())
+
+
+def test_names_and_pipelines_are_parsed_strictly() -> None:
+    """The two small grammars of the command line."""
+    assert parse_group_name("group:lab-2") == "lab-2"
+    assert parse_pipeline("kws=3", {}) == ("kws", ("kws", 3))
+    assert parse_pipeline("door=3", {"door": "kws"}) == ("door", ("kws", 3))
+    assert parse_pipeline("door=hey@3", {"door": "kws"}) == ("door", ("hey", 3))
+    for text in ("", "=1", "a=", "a=b", "a=b@", "a=@1", "a=1@2@3", "a=-1", "a=\u0661"):
+        with pytest.raises(SettingsError):
+            parse_pipeline(text, {})

@@ -1,0 +1,160 @@
+"""``tinyward verify``: ten numbered steps, or the first that does not hold."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.cli import cli
+from agent.cli.verify import STEPS
+from agent.core.reasons import Reason
+from tests.fakes.bundle_factory import DAY_S, SpoiledRepository, make_repository
+from tests.fakes.bundles import good_bundle
+
+NAMES = [name for name, _ in STEPS]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> SpoiledRepository:
+    now = time.time()  # noqa: TID251 - the command reads the real clock
+    made = make_repository(tmp_path / "repo", {("kws", 1): good_bundle(1)}, now=now)
+    (tmp_path / "root.json").write_bytes(made.root)
+    return made
+
+
+def verify(made: SpoiledRepository, content: bytes, *options: str) -> Result:
+    """Run the command on a file with this content."""
+    file = made.path.with_name("the.bundle")
+    file.write_bytes(content)
+    root = str(made.path.with_name("root.json"))
+    command = ["verify", str(file), "--repository", str(made.path), "--root", root]
+    return CliRunner().invoke(cli, [*command, *options])
+
+
+def verdict(made: SpoiledRepository, content: bytes) -> tuple[str, str]:
+    """Return (name of the failed step, reason), both empty where all hold."""
+    result = verify(made, content, "--json")
+    told = json.loads(result.stdout)
+    last = told["steps"][-1]
+    assert (not told["ok"]) == result.exit_code
+    assert NAMES[: len(told["steps"])] == [step["name"] for step in told["steps"]]
+    assert all(step["ok"] for step in told["steps"][:-1])
+    return ("" if last["ok"] else last["name"], told["reason"])
+
+
+def test_a_signed_bundle_passes_every_step(made: SpoiledRepository) -> None:
+    """All ten steps are told, in the order in which a board checks them."""
+    assert verdict(made, good_bundle(1)) == ("", "")
+    result = verify(made, good_bundle(1))
+    assert (0, len(STEPS)) == (result.exit_code, result.stdout.count("✓"))
+    assert "10 ✓ fields" in result.stdout
+
+
+def test_a_flipped_bit_is_refused_and_said(made: SpoiledRepository) -> None:
+    """The first step that does not hold is the last one told, with its reason."""
+    content = bytearray(good_bundle(1))
+    content[500] ^= 1
+    result = verify(made, bytes(content))
+    assert (result.exit_code, result.stdout.count("✗")) == (1, 1)
+    assert " 7 ✗ listed: " in result.stdout
+    assert "[digest]" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (good_bundle(1)[:-1], Reason.DIGEST),
+        (good_bundle(1) + b"x", Reason.DIGEST),
+        (b"", Reason.DIGEST),
+        (good_bundle(2), Reason.MISSING_TARGET),
+    ],
+)
+def test_what_nobody_signed_is_refused(
+    made: SpoiledRepository, content: bytes, reason: Reason
+) -> None:
+    """Damaged bundles and unsigned versions fail where the list is consulted."""
+    assert ("listed", reason) == verdict(made, content)
+
+
+def test_another_bundle_of_a_signed_version_is_told_apart(
+    made: SpoiledRepository,
+) -> None:
+    """A whole bundle that claims a signed version has the wrong digest or length."""
+    from agent.publish.pack import render_bundle
+    from tests.fakes.bundles import GOLDEN, VARIANTS, manifest
+
+    flipped = {name: b"\x00" + content[1:] for name, content in VARIANTS.items()}
+    other = render_bundle(manifest(flipped, version=1), flipped, GOLDEN)
+    assert verdict(made, other) == ("listed", Reason.DIGEST)
+    longer = {name: content + b"\x00" for name, content in VARIANTS.items()}
+    other = render_bundle(manifest(longer, version=1), longer, GOLDEN)
+    assert verdict(made, other) == ("listed", Reason.LENGTH)
+
+
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "fleet"])
+def test_a_strangers_signature_fails_at_its_role(
+    made: SpoiledRepository, role: str
+) -> None:
+    """Each role's own step fails, and no later one is told."""
+    made.sign_by_stranger(role)
+    assert (role, Reason.SIGNATURE) == verdict(made, good_bundle(1))
+
+
+def test_an_expired_role_fails_at_its_step(made: SpoiledRepository) -> None:
+    """Expiry is judged by the real clock."""
+    made.expire("targets")
+    assert verdict(made, good_bundle(1)) == ("targets", Reason.EXPIRED)
+
+
+def test_another_root_is_refused(made: SpoiledRepository, tmp_path: Path) -> None:
+    """With somebody else's root nothing of this repository is believed."""
+    now = time.time()  # noqa: TID251 - the command reads the real clock
+    other = make_repository(tmp_path / "other", now=now)
+    (tmp_path / "root.json").write_bytes(other.root)
+    assert verdict(made, good_bundle(1)) == ("timestamp", Reason.SIGNATURE)
+    (tmp_path / "root.json").write_bytes(b"{}")
+    assert verdict(made, good_bundle(1)) == ("root", Reason.METADATA)
+
+
+def test_the_repositorys_own_copy_is_checked(made: SpoiledRepository) -> None:
+    """A right file in hand does not excuse a damaged or missing one in the store."""
+    file = made.bundle_file("kws", 1)
+    made.flip_bit(file)
+    assert verdict(made, good_bundle(1)) == ("content", Reason.DIGEST)
+    file.unlink()
+    assert verdict(made, good_bundle(1)) == ("content", Reason.MISSING_TARGET)
+
+
+def test_signed_nonsense_still_has_to_open(made: SpoiledRepository) -> None:
+    """A signature over bytes that are no bundle does not make them one."""
+    now = time.time()  # noqa: TID251 - the command reads the real clock
+    made.repository.add(b"no bundle", model="kws", version=5)
+    made.repository.add(good_bundle(7), model="other", version=7)
+    made.repository.publish(now)
+    step, reason = verdict(made, b"no bundle")
+    assert (step, reason in {"malformed", "truncated"}) == ("container", True)
+    assert verdict(made, good_bundle(7)) == ("fields", Reason.MISMATCH)
+
+
+def test_nothing_is_left_behind_and_nothing_remembered(
+    made: SpoiledRepository, tmp_path: Path
+) -> None:
+    """Verifying changes no file beside the bundle, and forgets older verdicts."""
+    verify(made, good_bundle(1))
+    before = sorted(tmp_path.rglob("*"))
+    older = made.copy(tmp_path.with_name(f"{tmp_path.name}-older"))
+    made.repository.publish(time.time() + DAY_S)  # noqa: TID251 - the real clock
+    assert verdict(made, good_bundle(1)) == ("", "")
+    made.restore(older)
+    assert verdict(made, good_bundle(1)) == ("", "")
+    assert before == sorted(tmp_path.rglob("*"))
+
+
+def test_a_network_address_is_a_wrong_setting(made: SpoiledRepository) -> None:
+    """Other addresses than directories end with exit code 2."""
+    file, root = str(made.path.with_name("root.json")), str(made.file("root"))
+    command = ["verify", file, "--repository", "https://example.org", "--root", root]
+    result = CliRunner().invoke(cli, command)
+    assert (result.exit_code, "[settings]" in result.stderr) == (2, True)
