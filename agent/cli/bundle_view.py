@@ -14,6 +14,7 @@ from rich.text import Text
 from agent.cli.inspection import BundleFacts, Report, Trial, VariantFacts
 from agent.core.manifest import TensorSpec
 
+NUMBERS = ("Size", "RAM", "Tolerance", "p50 ms", "p95 ms", "Differs")
 MAX_LABELS_SHOWN = 12  # two lines; --json has them all
 
 
@@ -26,10 +27,13 @@ def print_report(report: Report) -> None:
     if report.bundle:
         _print_bundle(console, report.bundle)
     if report.variants:
-        console.print(_variants_table(report.variants))
-        console.print(_tensors_table(report.variants))
-    if report.trials:
-        console.print(_trials_table(report.trials, ran=report.ran))
+        _print_table(console, "Variants", _variants_table(report.variants))
+        _print_table(console, "Tensors", _tensors_table(report.variants))
+    if report.trials and report.ran:
+        _print_table(console, "Tried in a child", _ran_table(report.trials))
+        _print_failures(console, report.trials)
+    elif report.trials:
+        _print_table(console, "This board would try", _plan_table(report.trials))
 
 
 def render_size(count: int) -> str:
@@ -57,12 +61,12 @@ def _print_bundle(console: Console, facts: BundleFacts) -> None:
     console.print(_plain(f"\n{facts.model} {facts.version}{name}".lstrip(), "bold"))
     labels = ", ".join(facts.labels[:MAX_LABELS_SHOWN])
     more = len(facts.labels) - MAX_LABELS_SHOWN
-    steps = " > ".join(type(step).__name__.lower() for step in facts.preprocess)
+    steps = [str(step.__struct_config__.tag) for step in facts.preprocess]
     budgets = facts.budgets
     rows = {
         "task": f"{facts.task}, {facts.io} tensors, schema {facts.schema}",
         "labels": labels + (f" and {more} more" if more > 0 else ""),
-        "preprocess": steps,
+        "preprocess": ", then ".join(steps),
         "budgets": f"p95 {budgets.p95_ms:g} ms, {budgets.ram_mb:g} MB",
         "golden": f"{facts.golden_samples} samples",
     }
@@ -73,26 +77,28 @@ def _print_bundle(console: Console, facts: BundleFacts) -> None:
     console.print(table)
 
 
-def _table(title: str, *columns: str) -> Table:
-    """Return an empty table whose long cells fold."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None)
+def _print_table(console: Console, title: str, table: Table) -> None:
+    """Print a table under its title."""
+    console.print(Text(f"\n{title}", style="bold"))
+    console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    """Return an empty table; long names fold, numbers never do."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        right = column in ("Size", "RAM", "Tolerance", "p50 ms", "p95 ms", "Differs")
         table.add_column(
             column,
-            justify="right" if right else "left",
+            justify="right" if column in NUMBERS else "left",
+            no_wrap=column in (*NUMBERS, "Executor"),
             overflow="fold",
-            header_style="dim",
-            no_wrap=right,
         )
     return table
 
 
 def _variants_table(variants: Sequence[VariantFacts]) -> Table:
     """Return sizes, needs and operators."""
-    table = _table(
-        "\nVariants", "Variant", "Size", "RAM", "Tolerance", "May use", "Operators"
-    )
+    table = _table("Variant", "Size", "RAM", "Tolerance", "May use", "Operators")
     for facts in variants:
         tolerance = "-" if facts.tolerance is None else f"{facts.tolerance:g}"
         table.add_row(
@@ -108,7 +114,7 @@ def _variants_table(variants: Sequence[VariantFacts]) -> Table:
 
 def _tensors_table(variants: Sequence[VariantFacts]) -> Table:
     """Return the tensor contract."""
-    table = _table("\nTensors", "Variant", "", "Name", "Shape", "Type", "Real value")
+    table = _table("Variant", "", "Name", "Shape", "Type", "Real value")
     for facts in variants:
         for way, specs in (("in", facts.inputs), ("out", facts.outputs)):
             for spec in specs:
@@ -133,33 +139,36 @@ def _render_quantisation(spec: TensorSpec) -> str:
     return f"(q{offset}) * {spec.scale:.4g}" if offset else f"q * {spec.scale:.4g}"
 
 
-def _trials_table(trials: Sequence[Trial], *, ran: bool) -> Table:
-    """Return what this board would try, or how it went."""
-    if not ran:
-        table = _table("\nThis board would try", "Variant", "Executor")
-        for trial in trials:
-            table.add_row(_plain(trial.variant), _plain(trial.executor))
-        return table
-    table = _table(
-        "\nTried in a preflight child",
-        *("Variant", "Executor", "p50 ms", "p95 ms", "Differs", "RAM", "Verdict"),
-    )
+def _plan_table(trials: Sequence[Trial]) -> Table:
+    """Return what this board would try, most wanted first."""
+    table = _table("Variant", "Executor")
     for trial in trials:
-        table.add_row(*_trial_row(trial))
+        table.add_row(_plain(trial.variant), _plain(trial.executor))
     return table
 
 
-def _trial_row(trial: Trial) -> list[Text]:
-    """Return one line of how it went."""
-    found = trial.finding
-    cells = [trial.variant, trial.executor]
-    if found is None:
-        return [*map(_plain, cells), *[Text("-")] * 4, Text("not tried", style="red")]
-    if found.reason:
-        cells += ["-"] * 4
-        verdict = _plain(f"{found.reason}: {found.detail}", "red")
-        return [*map(_plain, cells), verdict]
-    cells += [f"{found.p50_ms:.3f}", f"{found.p95_ms:.3f}"]
-    cells += [f"{found.max_difference:.2g}", render_size(found.ram_bytes)]
-    verdict = Text("chosen", style="bold green") if trial.chosen else Text("agrees")
-    return [*map(_plain, cells), verdict]
+def _ran_table(trials: Sequence[Trial]) -> Table:
+    """Return how it went."""
+    table = _table(
+        "Variant", "Executor", "p50 ms", "p95 ms", "Differs", "RAM", "Verdict"
+    )
+    for trial in trials:
+        found = trial.finding
+        numbers = ["-"] * 4
+        verdict = Text("not tried", style="red")
+        if found and found.reason:
+            verdict = Text(found.reason, style="red")
+        elif found:
+            numbers = [f"{found.p50_ms:.3f}", f"{found.p95_ms:.3f}"]
+            numbers += [f"{found.max_difference:.2g}", render_size(found.ram_bytes)]
+            verdict = Text("chosen", "bold green") if trial.chosen else Text("agrees")
+        table.add_row(_plain(trial.variant), _plain(trial.executor), *numbers, verdict)
+    return table
+
+
+def _print_failures(console: Console, trials: Sequence[Trial]) -> None:
+    """Print why pairs did not pass."""
+    for trial in trials:
+        if trial.finding and trial.finding.reason:
+            where = f"{trial.variant} on {trial.executor}"
+            console.print(_plain(f"{where}: {trial.finding.detail}", "red"))

@@ -61,7 +61,7 @@ def record_drawn(manifest: Manifest, content: bytes) -> bytes:
     from agent.worker.model import load_model
 
     specs = manifest.variants[0].inputs
-    drawn = GoldenSamples(tuple(np.stack(list(_draw(spec))) for spec in specs), {})
+    drawn = GoldenSamples(tuple(np.stack(list(draw(spec))) for spec in specs), {})
     samples = drawn.sequence([spec.name for spec in specs])
     executor = default_examiner().executor
     descriptor = seal_content(content, VARIANT)
@@ -77,7 +77,7 @@ def record_drawn(manifest: Manifest, content: bytes) -> bytes:
     return render_golden(GoldenSamples(drawn.samples, {VARIANT: stacks}))
 
 
-def _draw(spec: TensorSpec) -> Iterator[Any]:
+def draw(spec: TensorSpec) -> Iterator[Any]:
     """Yield stored values for one input: zeros first, then what its type may hold."""
     import numpy as np
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -27,7 +28,8 @@ from agent.errors import (
 )
 
 EXAMINE_S = 600.0  # 32 golden samples of a 5 s model on two variants fit
-_ERRORS: dict[str, type[AgentError]] = {
+# The branches that a child may report, by name: callers catch no leaves.
+BRANCHES: dict[str, type[AgentError]] = {
     kind.__name__: kind
     for kind in (BundleRefusedError, DeviceError, SettingsError, TrialFailedError)
 }
@@ -67,7 +69,7 @@ class Reply(Struct, frozen=True, forbid_unknown_fields=True):
     """What the child answers: one of the first two, or an error.
 
     Attributes:
-        error: Name of the error's class; empty means none.
+        error: Name of the error's branch; empty means none.
     """
 
     contract: Contract | None = None
@@ -78,8 +80,17 @@ class Reply(Struct, frozen=True, forbid_unknown_fields=True):
     todo: str = ""
 
 
+@dataclass(frozen=True, slots=True)
 class ChildExaminer:
-    """Looks into models in a locked child, one child for each question."""
+    """Looks into models in a locked child, one child for each question.
+
+    Attributes:
+        command: How the child is started; its arguments follow.
+        deadline_s: A child that has not answered by then is killed.
+    """
+
+    command: tuple[str, ...] = (sys.executable, "-I", "-m", "agent.cli.examiner_child")
+    deadline_s: float = EXAMINE_S
 
     def contract(self, content: bytes) -> Contract:
         """Return what a .tflite file says about itself.
@@ -87,7 +98,7 @@ class ChildExaminer:
         Raises:
             TrialFailedError: It cannot be used, or killed the child (``crash``).
         """
-        reply = _ask(AskContract(content), ())
+        reply = self._ask(AskContract(content), ())
         if reply.contract is None:
             raise _unexpected("it sent no contract")
         return reply.contract
@@ -114,7 +125,7 @@ class ChildExaminer:
             array=array,
             count=count,
         )
-        return _ask(question, (path,)).golden
+        return self._ask(question, (path,)).golden
 
     def drawn(self, manifest: Manifest, content: bytes) -> bytes:
         """Return golden.npz of a draft (see ``agent.cli.draft``).
@@ -123,42 +134,58 @@ class ChildExaminer:
             TrialFailedError: The model fails on them, or killed the child (``crash``).
             AgentError: The model does not load.
         """
-        return _ask(AskDrawn(render_manifest(manifest), content), ()).golden
+        return self._ask(AskDrawn(render_manifest(manifest), content), ()).golden
+
+    def _ask(self, question: Question, readable: Sequence[Path]) -> Reply:
+        """Ask a new child; whatever it does, this process goes on.
+
+        Raises:
+            AgentError: What the child raised, or how it ended.
+        """
+        arguments = [*self.command, str(os.getpid()), *map(str, readable)]
+        try:
+            ended = subprocess.run(
+                arguments,
+                input=msgspec.msgpack.encode(question),
+                capture_output=True,
+                timeout=self.deadline_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as err:
+            raise TrialFailedError(
+                f"the model gave no answer for {self.deadline_s:g} s",
+                reason=Reason.HANG,
+            ) from err
+        if ended.returncode < 0:
+            raise TrialFailedError(
+                "the model killed the process that examined it: "
+                f"{signal.strsignal(-ended.returncode)}",
+                reason=Reason.CRASH,
+            )
+        if ended.returncode:
+            raise _unexpected(ended.stderr.decode("utf-8", "replace"))
+        return parse_reply(ended.stdout)
 
 
-def _ask(question: Question, readable: Sequence[Path]) -> Reply:
-    """Ask a new child; whatever it does, this process goes on.
+def parse_reply(raw: bytes) -> Reply:
+    """Parse what a child has sent, which a model may have taken over.
 
     Raises:
-        AgentError: What the child raised, or how it ended.
+        AgentError: The error that the child reports.
+        DeviceError: It is no reply (``internal``).
     """
-    arguments = [str(os.getpid()), *map(str, readable)]
     try:
-        ended = subprocess.run(
-            [sys.executable, "-I", "-m", "agent.cli.examiner_child", *arguments],
-            input=msgspec.msgpack.encode(question),
-            capture_output=True,
-            timeout=EXAMINE_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as err:
-        raise TrialFailedError(
-            f"the model gave no answer for {EXAMINE_S:.0f} s", reason=Reason.HANG
-        ) from err
-    if ended.returncode < 0:
-        raise TrialFailedError(
-            "the model killed the process that examined it: "
-            f"{signal.strsignal(-ended.returncode)}",
-            reason=Reason.CRASH,
-        )
-    if ended.returncode:
-        raise _unexpected(ended.stderr.decode("utf-8", "replace"))
-    reply = msgspec.msgpack.decode(ended.stdout, type=Reply)
-    if reply.error:
-        raise _ERRORS[reply.error](reply.message, reason=reply.reason, todo=reply.todo)
-    return reply
+        reply = msgspec.msgpack.decode(raw, type=Reply)
+    except msgspec.MsgspecError as err:
+        raise _unexpected(f"no reply: {err}") from err
+    if not reply.error:
+        return reply
+    branch = BRANCHES.get(reply.error, DeviceError)
+    raise branch(reply.message, reason=reply.reason, todo=reply.todo)
 
 
 def _unexpected(said: str) -> DeviceError:
     """Return the error for a child that ended as it never should."""
-    return DeviceError(f"the examining process failed: {said}", reason=Reason.INTERNAL)
+    return DeviceError(
+        f"the process that examines models failed: {said}", reason=Reason.INTERNAL
+    )

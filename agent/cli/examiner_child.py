@@ -14,7 +14,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.cli.examiner import AskContract, AskDrawn, Question, Reply
+from agent.cli.examiner import (
+    BRANCHES,
+    AskContract,
+    AskDrawn,
+    Question,
+    Reply,
+)
 from agent.core.reasons import Reason
 from agent.errors import AgentError
 from agent.worker.locks import lock_in
@@ -71,11 +77,17 @@ def caught(ask: Callable[[], Reply]) -> Reply:
         return ask()
     except AgentError as err:
         return Reply(
-            error=type(err).__name__,
+            error=branch_of(err),
             message=str(err),
             reason=Reason(err.reason),
             todo=err.todo,
         )
+
+
+def branch_of(error: AgentError) -> str:
+    """Return the branch of the error tree that an error belongs to."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    return next((name for name in names if name in BRANCHES), "DeviceError")
 
 
 def _limit_memory() -> None:

@@ -23,12 +23,14 @@ from agent.core.messages import Finding
 from agent.core.reasons import Reason
 from agent.core.steps import Step
 from agent.core.trial_verdict import Chosen, judge_budgets, plan_examination
-from agent.errors import TrialFailedError
+from agent.errors import BundleRefusedError, TrialFailedError
 from agent.publish.pack import render_bundle
+from agent.supervise import preflight
+from agent.supervise.preflight import PreflightReport, run_preflight
 from agent.trust.bundle import Bundle, open_bundle
 from agent.worker.runtimes import available_engines
 
-CONTAINER_MARK = b"PK"  # any ZIP: a damaged one is then explained as a bundle
+CONTAINER_MARK = b"PK"  # of any ZIP; what is wrong with it is for the reader to say
 MODEL_MARK = b"TFL3"  # the flatbuffer's file identifier, behind its root offset
 
 
@@ -130,22 +132,39 @@ def fill_report(report: Report, content: bytes, wish: Wish) -> None:
     Raises:
         AgentError: A board like this one would refuse it; the report is filled so far.
     """
-    examiner = ChildExaminer()
     if content[4:8] == MODEL_MARK:
         report.kind = "model"
-        contract = examiner.contract(content)
-        manifest = draft_manifest(contract, content)
-        report.variants = (_variant_facts(manifest.variants[0]),)
-        report.variants[0].tolerance = None
-        report.variants[0].operators = contract.operators
-        _plan(report, manifest, wish)
-        if wish.run:
-            golden = examiner.drawn(manifest, content)
-            drafted = render_bundle(manifest, {VARIANT: content}, golden)
-            _run(report, open_bundle(drafted, max_bytes=len(drafted)), wish)
-        return
-    if content.startswith(CONTAINER_MARK):
+        _fill_from_model(report, content, wish)
+    elif content.startswith(CONTAINER_MARK):
         report.kind = "bundle"
+        _fill_from_bundle(report, content, wish)
+    else:
+        raise BundleRefusedError(
+            "neither a bundle nor a .tflite file",
+            reason=Reason.MALFORMED,
+            todo="Name a file that `tinyward pack` or a converter has written.",
+        )
+
+
+def _fill_from_model(report: Report, content: bytes, wish: Wish) -> None:
+    """Find out about a .tflite file, by a draft of a bundle."""
+    examiner = ChildExaminer()
+    contract = examiner.contract(content)
+    manifest = draft_manifest(contract, content)
+    facts = _variant_facts(manifest.variants[0])
+    facts.tolerance = None
+    facts.operators = contract.operators
+    report.variants = (facts,)
+    _plan(report, manifest, wish)
+    if wish.run:
+        golden = examiner.drawn(manifest, content)
+        drafted = render_bundle(manifest, {VARIANT: content}, golden)
+        _run(report, open_bundle(drafted, max_bytes=len(drafted)), wish)
+
+
+def _fill_from_bundle(report: Report, content: bytes, wish: Wish) -> None:
+    """Find out about a bundle."""
+    examiner = ChildExaminer()
     bundle = open_bundle(content, max_bytes=wish.max_bytes)
     report.bundle = _bundle_facts(bundle.manifest)
     report.variants = tuple(map(_variant_facts, bundle.manifest.variants))
@@ -243,25 +262,29 @@ def _run(report: Report, bundle: Bundle, wish: Wish) -> None:
     Raises:
         TrialFailedError: Nothing here may run it.
     """
-    from agent.supervise.preflight import run_preflight
-
     report.ran = True
-    ran = asyncio.run(
-        run_preflight(
-            bundle,
-            threads=wish.threads,
-            kernels=wish.kernels,
-            cpu_count=os.cpu_count() or 1,
-        )
+    found = PreflightReport()
+    wished = preflight.Wish(
+        threads=wish.threads, kernels=wish.kernels, cpu_count=os.cpu_count() or 1
     )
-    report.trials = _trials(ran.plan)
-    for index, trial in enumerate(report.trials):
-        found = ran.findings.get(index)
-        if index in ran.crashed:
-            found = Finding(index, ran.crashed[index], "it ended the preflight child")
-        if found is not None:
-            trial.finding = judge_budgets(found, bundle.manifest.budgets)
-        trial.chosen = _is_chosen(ran.plan[index], ran.chosen)
+    try:
+        asyncio.run(run_preflight(bundle, wished, found))
+    finally:
+        report.trials = _tried(found, bundle.manifest.budgets) or report.trials
+
+
+def _tried(found: PreflightReport, budgets: Budgets) -> tuple[Trial, ...]:
+    """Return what was tried, and how it went."""
+    trials = _trials(found.plan)
+    for index, trial in enumerate(trials):
+        finding = found.findings.get(index)
+        if index in found.crashed:
+            what = "it ended the preflight child"
+            finding = Finding(index, found.crashed[index], what)
+        if finding is not None:
+            trial.finding = judge_budgets(finding, budgets)
+        trial.chosen = _is_chosen(found.plan[index], found.chosen)
+    return trials
 
 
 def _is_chosen(pair: tuple[str, Executor], chosen: Chosen | None) -> bool:

@@ -1,0 +1,125 @@
+"""``tinyward pack``: real models, real children, files written whole or not at all."""
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.cli import cli
+from agent.trust.bundle import open_bundle
+from tests.fakes.bundles import MAX_BYTES
+
+
+def tinyward(*arguments: str | Path) -> Result:
+    """Run the command line in this process; models run in children all the same."""
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def last_word(result: Result) -> str:
+    """Return the last word of the line that begins with ``error:``."""
+    lines = [li for li in result.stderr.splitlines() if li.startswith("error: ")]
+    return lines[-1].split()[-1] if lines else result.stderr
+
+
+@pytest.fixture
+def digits(repository: Path) -> Path:
+    """Give the description of the demo's first model."""
+    return repository / "agent" / "demo" / "assets" / "digits-1" / "pack.toml"
+
+
+def test_the_command_packs_the_same_bytes_every_time(
+    digits: Path, tmp_path: Path
+) -> None:
+    """Real models, packed twice by the real runtime, give one and the same file."""
+    paths = [tmp_path / "one.bundle", tmp_path / "two.bundle"]
+    results = [tinyward("pack", digits, "-o", path) for path in paths]
+    assert [result.exit_code for result in results] == [0, 0]
+    first, second = (path.read_bytes() for path in paths)
+    assert first == second
+    bundle = open_bundle(first, max_bytes=MAX_BYTES)
+    assert bundle.sha256 in results[0].stdout
+    assert f"tinyward repo add REPO {paths[0]}" in results[0].stdout
+    assert (bundle.manifest.model, bundle.manifest.golden.samples) == ("digits", 32)
+    assert [s.shape for s in bundle.manifest.variants[0].inputs] == [(1, 8, 8, 1)]
+    assert sorted(paths) == sorted(tmp_path.iterdir())
+
+
+def test_the_command_names_its_output(digits: Path, tmp_path: Path) -> None:
+    """Without ``-o`` the bundle is called MODEL-VERSION.bundle, here."""
+    with contextlib.chdir(tmp_path):
+        assert tinyward("pack", digits).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["digits-1.bundle"]
+
+
+def test_the_command_replaces_a_bundle_whole(digits: Path, tmp_path: Path) -> None:
+    """An older file of the name is replaced."""
+    path = tmp_path / "digits.bundle"
+    path.write_bytes(b"older" * 100_000)
+    assert tinyward("pack", digits, "-o", path).exit_code == 0
+    open_bundle(path.read_bytes(), max_bytes=MAX_BYTES)
+
+
+def test_the_command_says_what_cannot_be_written(digits: Path, tmp_path: Path) -> None:
+    """A folder that is not there ends with exit code 1, a reason and the path."""
+    result = tinyward("pack", digits, "-o", tmp_path / "no" / "digits.bundle")
+    assert (result.exit_code, "[state]" in result.stderr) == (1, True)
+    assert "no/digits.bundle" in result.stderr
+
+
+def test_the_command_names_a_wrong_key(digits: Path, tmp_path: Path) -> None:
+    """A wrong description ends with exit code 2 and names file and key."""
+    description = tmp_path / "pack.toml"
+    description.write_text(digits.read_text().replace("version = 1", "version = 0"))
+    result = tinyward("pack", description)
+    assert result.exit_code == 2
+    assert f"error: {description}: version: " in result.stderr
+    assert "[settings]" in result.stderr
+    assert tinyward("pack", tmp_path / "nothing.toml").exit_code == 2
+
+
+@pytest.fixture
+def project(digits: Path, tmp_path: Path) -> Path:
+    """Give a copy of the description and all it names, to be spoiled."""
+    folder = tmp_path / "digits-1"
+    shutil.copytree(digits.parent, folder)
+    shutil.copy(digits.parent.parent / "digits-stream.npz", tmp_path)
+    return folder
+
+
+SPOILED = {
+    "no model": ("int8.tflite", b"TFL3 and no more", "contract"),
+    "half a model": ("float.tflite", b"", "contract"),
+    "no samples": ("../digits-stream.npz", b"PK no", "input"),
+    "too many wanted": ("pack.toml", b"golden_samples = 9999", "input"),
+    "other preprocess": ("pack.toml", b'step = "mfcc"', "input"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_the_command_refuses_what_does_not_fit(case: str, project: Path) -> None:
+    """Models and samples that do not fit end with a reason and write nothing."""
+    name, content, reason = SPOILED[case]
+    path = project / name
+    if name == "pack.toml":
+        key = content.partition(b" =")[0].decode()
+        lines = path.read_text().splitlines()
+        spoiled = [content.decode() if li.startswith(key) else li for li in lines]
+        path.write_text("\n".join(li for li in spoiled if not li.startswith("factor")))
+    else:
+        path.write_bytes(content or path.read_bytes()[:1800])
+    output = project / "digits.bundle"
+    result = tinyward("pack", project / "pack.toml", "-o", output)
+    assert (result.exit_code, f"[{reason}]") == (1, last_word(result))
+    assert not output.exists()
+
+
+def test_manifests_are_readable_by_people(digits: Path, tmp_path: Path) -> None:
+    """The manifest inside is indented JSON that ends with a line feed."""
+    path = tmp_path / "digits.bundle"
+    assert tinyward("pack", digits, "-o", path).exit_code == 0
+    raw = open_bundle(path.read_bytes(), max_bytes=MAX_BYTES).raw_manifest.decode()
+    tree = json.loads(raw)
+    assert raw == json.dumps(tree, indent=2, sort_keys=True) + "\n"
