@@ -8,6 +8,7 @@ The rules this module keeps:
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ def read_npz(path: Path, array: str) -> Iterator[Array]:
             entry = _entry(archive, array)
             with archive.open(entry) as file:
                 yield from _rows(file, entry.file_size)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as err:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as err:
         raise InputError(f"not a readable .npz: {err}") from err
 
 
@@ -77,7 +78,7 @@ def _rows(file: IO[bytes], size: int) -> Iterator[Array]:
     if header.fortran:
         yield from _columns_first(file, header)
         return
-    native = header.dtype.newbyteorder("=")
+    native = _native(header.dtype)
     for number in range(rows):
         content = file.read(row_bytes)
         if len(content) != row_bytes:
@@ -91,7 +92,7 @@ def _columns_first(file: IO[bytes], header: Header) -> Iterator[Array]:
     count = int(np.prod(header.shape, dtype=object))
     content = file.read(count * header.dtype.itemsize)
     whole = np.frombuffer(content, header.dtype, count).reshape(header.shape[::-1]).T
-    native = header.dtype.newbyteorder("=")
+    native = _native(header.dtype)
     for row in whole:
         yield np.ascontiguousarray(row, native)
 
@@ -110,3 +111,8 @@ def _header(file: IO[bytes]) -> Header:
     if not shape:
         raise InputError("an array without axes holds no rows")
     return Header(shape, fortran and len(shape) > 1, dtype)
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype in this machine's byte order: numpy's one object of its kind."""
+    return np.dtype(dtype.type)
