@@ -80,10 +80,7 @@ class StateDatabase:
         try:
             with self._errors():
                 self._prepare()
-            version = self._check_version()
-            if version == 0 and not may_be_new:
-                raise self._unusable("is empty, but there are models beside it")
-            self._migrate(version)
+            self._migrate(self._check_version(may_be_new=may_be_new))
         except BaseException:
             self._connection.close()
             raise
@@ -133,12 +130,14 @@ class StateDatabase:
         if found != [("ok",)]:
             raise self._unusable(f"is damaged: {found[0][0]}")
 
-    def _check_version(self) -> int:
+    def _check_version(self, *, may_be_new: bool) -> int:
         """Return the file's schema version, 0 for a new one."""
         ((application,),) = self.rows("PRAGMA application_id")
         ((version,),) = self.rows("PRAGMA user_version")
         ((tables,),) = self.rows("SELECT count(*) FROM sqlite_schema")
         if (application, version, tables) == (0, 0, 0):
+            if not may_be_new:
+                raise self._unusable("is empty, but there are models beside it")
             return 0
         if application != APPLICATION_ID or not isinstance(version, int):
             raise self._unusable("is a database, but not Tinyward's")
