@@ -6,7 +6,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from agent.publish.repository import RoleStatus, Status
+from agent.publish.status import RoleStatus, Status
 
 _SOON_DAYS = 2  # an online role that expires sooner needs a publication now
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from securesystemslib.signer import Signer
@@ -27,6 +28,24 @@ def silent(line: str) -> None:
     del line
 
 
+@dataclass(frozen=True, slots=True)
+class KeyPlan:
+    """How many keys the offline roles get, and how many of them have to sign."""
+
+    root_keys: int = 1
+    root_threshold: int = 1
+    targets_keys: int = 1
+    targets_threshold: int = 1
+
+    def of(self, role: str) -> tuple[int, int]:
+        """Return (keys, threshold) of a role; online roles have one key."""
+        plans = {
+            Root.type: (self.root_keys, self.root_threshold),
+            Targets.type: (self.targets_keys, self.targets_threshold),
+        }
+        return plans.get(role, (1, 1))
+
+
 def give_keys(roles: RoleSet, ring: KeyRing, role: str, plan: tuple[int, int]) -> None:
     """Make new keys for a role: ``plan`` is (keys, threshold)."""
     count, threshold = plan
@@ -50,7 +69,11 @@ def targets_due(roles: RoleSet, moment: datetime) -> bool:
 
 
 def seal(
-    roles: RoleSet, ring: KeyRing, moment: datetime, offline: AbstractSet[str], told: Told
+    roles: RoleSet,
+    ring: KeyRing,
+    moment: datetime,
+    offline: AbstractSet[str],
+    told: Told,
 ) -> None:
     """Renew and sign: the offline roles that are named, then all online ones.
 

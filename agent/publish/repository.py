@@ -9,10 +9,7 @@ The rules this module keeps:
  * Nothing here opens a bundle: who calls ``add`` says what it holds.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -22,7 +19,6 @@ from tuf.api.metadata import Root, TargetFile, Targets
 
 from agent.core.reasons import Reason
 from agent.core.targets import (
-    BundleFields,
     GroupFile,
     SignedTarget,
     bundle_path,
@@ -34,6 +30,7 @@ from agent.errors import BundleRefusedError, SettingsError
 from agent.publish.files import locked, owners_disk, place_target, stored_target
 from agent.publish.keys import KeyRing
 from agent.publish.release import (
+    KeyPlan,
     Told,
     give_keys,
     seal,
@@ -46,50 +43,21 @@ from agent.publish.roles import FLEET, ROLES, RoleFiles, RoleSet, utc
 from agent.publish.staging import (
     Assignment,
     Staged,
+    describe_bundle,
     load_staged,
     next_group,
     save_staged,
 )
+from agent.publish.status import Status, listed_bundles, role_statuses
 
-
-@dataclass(frozen=True, slots=True)
-class KeyPlan:
-    """How many keys the offline roles get, and how many of them have to sign."""
-
-    root_keys: int = 1
-    root_threshold: int = 1
-    targets_keys: int = 1
-    targets_threshold: int = 1
-
-    def of(self, role: str) -> tuple[int, int]:
-        """Return (keys, threshold) of a role; online roles have one key."""
-        plans = {
-            Root.type: (self.root_keys, self.root_threshold),
-            Targets.type: (self.targets_keys, self.targets_threshold),
-        }
-        return plans.get(role, (1, 1))
-
-
-@dataclass(frozen=True, slots=True)
-class RoleStatus:
-    """What `tinyward repo status` shows of a role."""
-
-    role: str
-    version: int
-    expires: datetime
-    keys: int
-    threshold: int
-    keys_here: int
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What a repository holds: signed roles, bundles and groups, and what is staged."""
-
-    roles: tuple[RoleStatus, ...]
-    bundles: tuple[SignedTarget, ...]
-    groups: Mapping[str, GroupFile]
-    staged: Staged
+__all__ = [
+    "Assignment",
+    "KeyPlan",
+    "Repository",
+    "Status",
+    "default_keys",
+    "init_repository",
+]
 
 
 def default_keys(repository: Path) -> Path:
@@ -181,31 +149,25 @@ class Repository:
         if isinstance(content, Path):
             with owners_disk():
                 content = content.read_bytes()
-        path = bundle_path(model, version)
-        sha256 = hashlib.sha256(content).hexdigest()
         # Checked before anything is stored: the path is made of these fields.
-        fields = _checked(
-            {
-                "model": model,
-                "version": version,
-                "plain_sha256": sha256,
-                "plain_bytes": len(content),
-                "hardware": list(hardware),
-                "min_agent": min_agent,
-            }
+        target = describe_bundle(
+            content,
+            model=model,
+            version=version,
+            hardware=list(hardware),
+            min_agent=min_agent,
         )
-        target = SignedTarget(path, len(content), sha256, fields)
         with locked(self.path):
             staged = load_staged(self.path)
-            published = self._files.load().targets.signed.targets.get(path)
-            if published and published.hashes["sha256"] != sha256:
+            published = self._files.load().targets.signed.targets.get(target.path)
+            if published and published.hashes["sha256"] != target.sha256:
                 raise BundleRefusedError(
-                    f"{path} is published with other bytes",
+                    f"{target.path} is published with other bytes",
                     reason=Reason.MISMATCH,
                     todo="Pack it again under a higher version.",
                 )
-            place_target(self._targets, path, content)
-            bundles = {**staged.bundles, path: target}
+            place_target(self._targets, target.path, content)
+            bundles = {**staged.bundles, target.path: target}
             save_staged(self.path, replace(staged, bundles=bundles))
         return target
 
@@ -321,23 +283,15 @@ class Repository:
             SettingsError: It is damaged.
         """
         roles = self._files.load()
-        listed = roles.targets.signed.targets.values()
+        groups = {
+            path.removeprefix(group_path("")): file
+            for path in roles.fleet.signed.targets
+            if (file := self._group(roles, path)) is not None
+        }
         return Status(
-            roles=tuple(self._role_status(roles, role) for role in ROLES),
-            bundles=tuple(
-                SignedTarget(
-                    found.path,
-                    found.length,
-                    found.hashes["sha256"],
-                    _checked(found.custom),
-                )
-                for found in listed
-            ),
-            groups={
-                path.removeprefix(group_path("")): file
-                for path in roles.fleet.signed.targets
-                if (file := self._group(roles, path)) is not None
-            },
+            roles=role_statuses(roles, self._ring),
+            bundles=listed_bundles(roles),
+            groups=groups,
             staged=load_staged(self.path),
         )
 
@@ -353,28 +307,3 @@ class Repository:
         place = stored_target(self._targets, path, found.hashes["sha256"])
         with owners_disk():
             return parse_group(place.read_bytes(), path)
-
-    def _role_status(self, roles: RoleSet, role: str) -> RoleStatus:
-        """Return what is known of one role."""
-        signed = roles.signed(role)
-        keyids, threshold = roles.keys(role)
-        return RoleStatus(
-            role=role,
-            version=signed.version,
-            expires=signed.expires,
-            keys=len(keyids),
-            threshold=threshold,
-            keys_here=self._ring.count(role, keyids),
-        )
-
-
-def _checked(fields: object) -> BundleFields:
-    """Return the signed fields of a bundle.
-
-    Raises:
-        SettingsError: One of them is not allowed.
-    """
-    try:
-        return msgspec.convert(fields, BundleFields)
-    except msgspec.ValidationError as err:
-        raise SettingsError(f"bundle fields: {err}", reason=Reason.SETTINGS) from err

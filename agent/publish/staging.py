@@ -1,5 +1,6 @@
 """What was added and assigned, and is not signed yet: ``REPO/staged.json``."""
 
+import hashlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.core.reasons import Reason
-from agent.core.targets import GroupFile, SignedTarget, Wanted
+from agent.core.targets import (
+    BundleFields,
+    GroupFile,
+    SignedTarget,
+    Wanted,
+    bundle_path,
+)
 from agent.errors import SettingsError
 from agent.publish.files import write_durably
 
@@ -109,3 +116,28 @@ def next_group(
         return msgspec.convert(msgspec.to_builtins(after), GroupFile)
     except msgspec.ValidationError as err:
         raise SettingsError(f"assign: {err}", reason=Reason.SETTINGS) from err
+
+
+def describe_bundle(content: bytes, **fields: object) -> SignedTarget:
+    """Return how a bundle will be listed, by its bytes and its signed fields.
+
+    Raises:
+        SettingsError: A field is not allowed.
+    """
+    sha256 = hashlib.sha256(content).hexdigest()
+    plain = {"plain_sha256": sha256, "plain_bytes": len(content)}
+    checked = checked_fields({**plain, **fields})
+    path = bundle_path(checked.model, checked.version)
+    return SignedTarget(path, len(content), sha256, checked)
+
+
+def checked_fields(fields: object) -> BundleFields:
+    """Return the signed fields of a bundle.
+
+    Raises:
+        SettingsError: One of them is not allowed.
+    """
+    try:
+        return msgspec.convert(fields, BundleFields)
+    except msgspec.ValidationError as err:
+        raise SettingsError(f"bundle fields: {err}", reason=Reason.SETTINGS) from err

@@ -1,0 +1,68 @@
+"""What a repository holds, as values to be shown."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent.core.targets import GroupFile, SignedTarget
+from agent.publish.keys import KeyRing
+from agent.publish.roles import ROLES, RoleSet
+from agent.publish.staging import Staged, checked_fields
+
+
+@dataclass(frozen=True, slots=True)
+class RoleStatus:
+    """What `tinyward repo status` shows of a role."""
+
+    role: str
+    version: int
+    expires: datetime
+    keys: int
+    threshold: int
+    keys_here: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a repository holds: signed roles, bundles and groups, and what is staged."""
+
+    roles: tuple[RoleStatus, ...]
+    bundles: tuple[SignedTarget, ...]
+    groups: Mapping[str, GroupFile]
+    staged: Staged
+
+
+def role_statuses(roles: RoleSet, ring: KeyRing) -> tuple[RoleStatus, ...]:
+    """Return what is known of each role, in the order of trust."""
+    found = []
+    for role in ROLES:
+        keyids, threshold = roles.keys(role)
+        signed = roles.signed(role)
+        found.append(
+            RoleStatus(
+                role=role,
+                version=signed.version,
+                expires=signed.expires,
+                keys=len(keyids),
+                threshold=threshold,
+                keys_here=ring.count(role, keyids),
+            )
+        )
+    return tuple(found)
+
+
+def listed_bundles(roles: RoleSet) -> tuple[SignedTarget, ...]:
+    """Return the bundles that targets lists.
+
+    Raises:
+        SettingsError: Another tool wrote fields that make no sense.
+    """
+    return tuple(
+        SignedTarget(
+            found.path,
+            found.length,
+            found.hashes["sha256"],
+            checked_fields(found.custom),
+        )
+        for found in roles.targets.signed.targets.values()
+    )
