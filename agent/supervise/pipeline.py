@@ -30,6 +30,9 @@ from agent.supervise.watch import Watch, answered
 from agent.supervise.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
+# Together with ``drain_s`` below the 5 s that the daemon promises for its end.
+FLUSH_S = 1.0  # what sinks get for lines that are still in their pipes
+REAP_S = 0.5  # what it takes until a worker that was killed is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Pipeline:
         self._generation = 0
         self._next_seq = 1
         self._stop_asked = asyncio.Event()
+        self._ended = asyncio.Event()
         self._swaps: dict[tuple[str, str], int] = {}
         self._gap_s = 0.0
         self._answered = False
@@ -92,17 +96,21 @@ class Pipeline:
                 reason = await self._one_life()
                 if not self._stop_asked.is_set():
                     await self._after_death(reason)
-            await self._plumbing.finish(1.0)
+            await self._plumbing.finish(FLUSH_S)
             for task in tasks:
                 task.cancel()
+        self._ended.set()
 
     async def stop(self) -> None:
-        """Let the worker end its sample, then end ``run``."""
+        """Let the worker end its sample and the sinks take it; then ``run`` ends."""
         self._stop_asked.set()
         self._changed.set()
-        if self._worker is not None:
-            await self._worker.stop(self._rules.drain_s)
-            self._worker.kill()
+        worker = self._worker
+        if worker is not None:
+            await worker.stop(self._rules.drain_s)
+            worker.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), FLUSH_S + REAP_S)
 
     async def _one_life(self) -> Reason:
         """Start a worker, live with it, fold what it counted; return why it ended."""
@@ -115,6 +123,8 @@ class Pipeline:
             return Reason.MEMORY
         self._worker = worker
         hung = False
+        if self._stop_asked.is_set():
+            worker.kill()  # it was asked while the process was being made
         try:
             async with asyncio.timeout(self._rules.start_s):
                 await worker.ready()
@@ -222,7 +232,10 @@ class Pipeline:
     async def swap_back(self) -> None:
         """Let what is committed answer again."""
         worker, committed = self._worker, self._committed
-        if worker is None or committed is None or self._answering is committed:
+        if worker is None or self._answering is committed:
+            return
+        if committed is None:
+            worker.kill()  # what was never committed does not go on answering
             return
         async with self._swapping:
             try:

@@ -8,6 +8,7 @@ The rules this module keeps:
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -22,11 +23,11 @@ from agent.core.flow import (
 from agent.core.reasons import Reason
 from agent.settings import PipelineSettings
 from agent.supervise.feeds import (
+    Pump,
     RotatingWriter,
     StdoutWriter,
     feed_board,
     open_pipe,
-    pump_lines,
 )
 from agent.supervise.programs import Program
 
@@ -51,7 +52,9 @@ class Plumbing:
         self._new_source = new_source
         self._source_reader = -1
         self._program: Program | None = None
-        self._pumps: list[asyncio.Task[None]] = []
+        self._pumps: dict[int, Pump] = {}
+        self._sink_tasks: list[asyncio.Task[None]] = []
+        self._sink_programs: list[Program] = []
         self._sinks = [
             (number, sink, *open_pipe())
             for number, sink in enumerate(settings.sinks)
@@ -67,15 +70,17 @@ class Plumbing:
         Raises:
             DeviceError: A sink's file cannot be opened (``permission``).
         """
-        self._pumps = [
-            group.create_task(pump)
-            for pump in (self._pump(*row) for row in self._sinks)
-        ]
-        tasks = [
-            group.create_task(self._sink_program(sink, reader).run())
+        for number, sink, reader, _ in self._sinks:
+            self._pump(number, sink, reader)
+        self._sink_programs = [
+            self._sink_program(sink, reader)
             for _, sink, reader, _ in self._sinks
             if isinstance(sink, CommandSink)
         ]
+        self._sink_tasks = [
+            group.create_task(program.run()) for program in self._sink_programs
+        ]
+        tasks: list[asyncio.Task[None]] = []
         source = self._settings.source
         if isinstance(source, BoardSource):
             self._source_reader, writer = open_pipe()
@@ -120,23 +125,42 @@ class Plumbing:
             return
         if source.format not in STARTS_ANYWHERE:
             self._program.restart(Reason.REQUESTED)
+            self._drop_source()  # what is left in it begins somewhere in a frame
+
+    def lost(self, number: int) -> int:
+        """Return how many lines of a sink could not be written after the worker."""
+        return self._pumps[number].lost if number in self._pumps else 0
 
     async def finish(self, timeout_s: float) -> None:
-        """Close the writing ends and let the pumps move what is left."""
-        for _, _, _, writer in self._sinks:
-            os.close(writer)
-        if self._pumps:
-            await asyncio.wait(self._pumps, timeout=timeout_s)
-        for pump in self._pumps:
-            pump.cancel()
+        """Close the writing ends and let pumps and programs take what is left."""
+        for program in self._sink_programs:
+            program.let_end()
+        self.close()
+        deadline_s = time.monotonic() + timeout_s
+        if self._sink_tasks:
+            await asyncio.wait(self._sink_tasks, timeout=timeout_s)
+        for pump in self._pumps.values():
+            await pump.finish(deadline_s - time.monotonic())
+        for task in self._sink_tasks:
+            task.cancel()
 
-    async def _pump(self, number: int, sink: object, reader: int, _writer: int) -> None:
-        """Move one sink's lines; a command reads its pipe by itself."""
+    def close(self) -> None:
+        """Close the writing ends: pumps and programs then end by themselves."""
+        while self._sinks:
+            _, _, _, writer = self._sinks.pop()
+            os.close(writer)
+
+    def _pump(self, number: int, sink: object, reader: int) -> None:
+        """Move one sink's lines; a command reads its pipe by itself.
+
+        Raises:
+            DeviceError: Its file cannot be opened (``permission``).
+        """
         if isinstance(sink, CommandSink):
             return
         writer = RotatingWriter(sink) if isinstance(sink, FileSink) else StdoutWriter()
         name = f"{self._settings.name}-sink-{number}"
-        await pump_lines(reader, writer, name)
+        self._pumps[number] = Pump(reader, writer, name)
 
     def _sink_program(self, sink: CommandSink, reader: int) -> Program:
         """Return the program that reads one sink's pipe."""
@@ -153,10 +177,15 @@ class Plumbing:
 
     def _connect_source(self) -> tuple[int, int]:
         """Make a new pipe for a new life of the source's program."""
-        if self._source_reader >= 0:
-            os.close(self._source_reader)
+        self._drop_source()
         self._source_reader, writer = open_pipe()
         return -1, writer
+
+    def _drop_source(self) -> None:
+        """Close the reading end of the source's pipe, if there is one."""
+        if self._source_reader >= 0:
+            os.close(self._source_reader)
+            self._source_reader = -1
 
     async def _announce(self) -> None:
         """Hand the new pipe to the worker that runs, if one does."""

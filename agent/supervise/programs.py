@@ -4,6 +4,7 @@ The rules this module keeps:
  * Started by the daemon (the worker may not exec), in a process group of their own,
    never by a shell; they die with the daemon.
  * A program that ends is started again, with backoff; its last words are logged.
+ * A machine without a process or descriptor left costs a start, never the daemon.
 """
 
 import asyncio
@@ -53,34 +54,54 @@ class Program:
         self._connect = connect
         self._started = started
         self._transport: asyncio.SubprocessTransport | None = None
+        self._asked = Reason.NONE
+        self._last_life = asyncio.Event()
         self.reason = Reason.STARTING
         self.last_words = ""
         self.pid = 0
 
     async def run(self) -> None:
-        """Start the program again whenever it ends, until cancelled."""
+        """Start the program again whenever it ends, until ``let_end`` or cancelled."""
         pause_s = FIRST_PAUSE_S
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._last_life.is_set():
             began = loop.time()
-            if shutil.which(self._command[0]) is None:
-                self._note(
-                    Reason.SOURCE_MISSING, f"{self._command[0]} is not installed"
-                )
-            else:
-                await self._one_life()
+            try:
+                await self._start()
+            except OSError as err:
+                self._note(Reason.SOURCE_FAILED, f"no start: {err}")
             if loop.time() - began > HEALTHY_S:
                 pause_s = FIRST_PAUSE_S
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._last_life.wait(), pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def restart(self, reason: Reason) -> None:
-        """End the program; ``run`` starts it again."""
-        self.reason = reason
+        """End the program for a reason of ours; ``run`` starts it again."""
+        self.reason = self._asked = reason
         self._kill()
 
+    def let_end(self) -> None:
+        """Start it no more; what it does now it may finish."""
+        self._last_life.set()
+
+    async def _start(self) -> None:
+        """Start the program, if there is one, and wait until it ends.
+
+        Raises:
+            OSError: No process or descriptor is left.
+        """
+        if shutil.which(self._command[0]) is None:
+            self._note(Reason.SOURCE_MISSING, f"{self._command[0]} is not installed")
+        else:
+            await self._one_life()
+
     async def _one_life(self) -> None:
-        """Start the program and wait until it ends."""
+        """Live with the program until it ends.
+
+        Raises:
+            OSError: No process or descriptor is left.
+        """
         loop = asyncio.get_running_loop()
         exited: asyncio.Future[int] = loop.create_future()
         stdin, stdout = self._connect()
@@ -107,7 +128,8 @@ class Program:
             self._kill()
             transport.close()
             self._transport, self.pid = None, 0
-        self._note(Reason.SOURCE_FAILED, f"exit code {code}; {errors.last}")
+        asked, self._asked = self._asked, Reason.NONE
+        self._note(asked or Reason.SOURCE_FAILED, f"exit code {code}; {errors.last}")
 
     def running(self) -> None:
         """Say that it does its work: whole frames have come."""

@@ -7,7 +7,6 @@ The rules this module keeps:
 
 import asyncio
 import contextlib
-import logging
 import os
 import resource
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from agent.core.messages import (
     FromChild,
     Load,
     Loaded,
-    Message,
     NewSource,
     Ready,
     Refused,
@@ -31,12 +29,11 @@ from agent.core.messages import (
 )
 from agent.core.reasons import Reason
 from agent.core.statistics_block import BLOCK_BYTES
-from agent.errors import TrialFailedError
+from agent.errors import DeviceError, TrialFailedError
 from agent.supervise.child import Child, spawn_child
 from agent.supervise.memfd import sealed_memfd, shared_memory
 from agent.supervise.totals import BlockReader
 
-log = logging.getLogger(__name__)
 MB = 1024 * 1024
 STACKS_MB = 48  # stacks and arenas of the runtime's threads, beside the model itself
 
@@ -55,6 +52,8 @@ class WorkerProcess:
         self._child = child
         self.block = block
         self._answer: asyncio.Future[FromChild] | None = None
+        self._asked = 0  # generation of the order that waits for its answer
+        self._gone = False
         self._orders = asyncio.Lock()
         self._data_bytes = 0
         self.locks: dict[str, str] = {}
@@ -119,11 +118,16 @@ class WorkerProcess:
         await self._child.send(order, descriptors)
 
     async def listen(self) -> None:
-        """Pass its messages on until it ends; then whoever waits learns that."""
+        """Pass its messages on until it ends; then whoever waits learns that.
+
+        Raises:
+            DeviceError: It sent what does not belong here (``crash``).
+        """
         try:
             while (message := await self._child.receive()) is not None:
                 self._take(message)
         finally:
+            self._gone = True
             if self._answer is not None and not self._answer.done():
                 self._answer.set_exception(self._died())
 
@@ -140,7 +144,7 @@ class WorkerProcess:
                 f"no memory for the candidate: {err}", reason=Reason.MEMORY
             ) from err
         try:
-            answer = await self._ask(order, deadline_s, [descriptor])
+            answer = await self._ask(order, deadline_s, descriptor)
         finally:
             os.close(descriptor)
         if not isinstance(answer, Loaded):
@@ -194,27 +198,43 @@ class WorkerProcess:
         return await self._child.close()
 
     def _take(self, message: FromChild) -> None:
-        """Keep a message where it belongs."""
+        """Keep a message where it belongs; a late answer belongs nowhere.
+
+        Raises:
+            DeviceError: A worker does not send such a message (``crash``).
+        """
         match message:
             case SourceState():
                 self.source = message
             case Stopped():
                 self.stopped = True
             case Loaded() | Swapped() | Refused():
-                if self._answer is not None and not self._answer.done():
+                awaited = self._answer is not None and not self._answer.done()
+                if awaited and message.generation == self._asked:
+                    assert self._answer is not None  # noqa: S101 - typing
                     self._answer.set_result(message)
             case _:
-                log.warning("worker.unexpected", extra={"text": f"{message!r:.80}"})
+                raise DeviceError(
+                    f"a worker sent {type(message).__name__}", reason=Reason.CRASH
+                )
 
     async def _ask(
-        self, order: Message, deadline_s: float, descriptors: Sequence[int] = ()
+        self, order: Load | Activate, deadline_s: float, *descriptors: int
     ) -> FromChild:
-        """Send an order and wait for its answer."""
+        """Send an order and wait for its answer.
+
+        Raises:
+            TrialFailedError: It was refused, took too long or killed the worker.
+        """
         async with self._orders:
+            if self._gone:
+                raise self._died()
+            self._asked = order.generation
             self._answer = asyncio.get_running_loop().create_future()
-            await self._child.send(order, descriptors)
             try:
-                answer = await asyncio.wait_for(self._answer, deadline_s)
+                async with asyncio.timeout(deadline_s):
+                    await self._child.send(order, descriptors)
+                    answer = await self._answer
             except TimeoutError as err:
                 raise TrialFailedError(
                     f"no answer to {type(order).__name__} in {deadline_s:.0f} s",
