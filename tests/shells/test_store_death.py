@@ -48,7 +48,7 @@ def mounted(require_tool: Require) -> Callable[[str], list[str]]:
 def test_a_really_full_disk(
     tmp_path: Path, repository: Path, mounted: Callable[[str], list[str]]
 ) -> None:
-    """No block left: disk_full at every change, the old model whole, then it goes on."""
+    """No block left: disk_full at each change, the old model whole, then it goes on."""
     before = mounted(f"mount -t tmpfs -o size={FULL_TMPFS_KB}k tmpfs {tmp_path}")
     assert drive("full_disk", tmp_path, repository, *before) == {
         "told": dict.fromkeys(

@@ -1,0 +1,300 @@
+"""The runner: what it saves, in which order it performs, and how it comes back."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from agent.core.executors import Executor
+from agent.core.installed import Installed
+from agent.core.reasons import Reason
+from agent.core.update_machine import Action, Event, Job, Phase
+from agent.errors import (
+    AgentError,
+    BundleRefusedError,
+    DeviceError,
+    IllegalTransitionError,
+    TrialFailedError,
+)
+from agent.update.runner import Ending, UpdateRunner
+from tests.fakes.memory_store import MemoryStore
+
+ORDER = Job(pipeline="door", model="kws", version=2, sha256="a" * 64)
+INSTALLED = Installed(
+    "kws", 2, "a" * 64, 9, "int8", Executor("litert", "xnnpack", 1, "2.3.0")
+)
+EVENTS = {
+    Action.FETCH: Event.FETCHED,
+    Action.VERIFY: Event.VERIFIED,
+    Action.STAGE: Event.STAGED,
+    Action.EXAMINE: Event.EXAMINED,
+    Action.SHADOW: Event.SHADOWED,
+    Action.WATCH: Event.TRIAL_PASSED,
+    Action.COMMIT: Event.COMMITTED,
+    Action.SWAP_BACK: Event.RESTORED,
+}
+UP = [
+    Action.FETCH,
+    Action.VERIFY,
+    Action.STAGE,
+    Action.EXAMINE,
+    Action.SHADOW,
+    Action.SWAP_IN,
+    Action.WATCH,
+    Action.COMMIT,
+]
+PHASES_UP = [
+    Phase.FETCHING,
+    Phase.VERIFYING,
+    Phase.STAGING,
+    Phase.PREFLIGHT,
+    Phase.SHADOWING,
+    Phase.PROBATION,
+    Phase.COMMITTING,
+]
+Errors = Mapping[Action, BaseException]
+NO_ERRORS: Errors = {}
+REFUSED = BundleRefusedError("refused", reason=Reason.DIGEST)
+FAILED = TrialFailedError("failed", reason=Reason.GOLDEN)
+LACKING = DeviceError("no room", reason=Reason.DISK_FULL)
+
+
+class ListedWork:
+    """Work that lists its actions, and fails where the test says so.
+
+    Attributes:
+        done: The actions, with the phase that was on record when each began.
+    """
+
+    def __init__(self, journal: MemoryStore) -> None:
+        self.done: list[tuple[Action, Phase | None]] = []
+        self.errors = NO_ERRORS
+        self._journal = journal
+
+    async def perform(self, action: Action, job: Job) -> tuple[Event | None, Job]:
+        """List an action and report its event."""
+        saved = self._journal.load_job()
+        self.done.append((action, saved.phase if saved else None))
+        await asyncio.sleep(0)
+        if action in self.errors:
+            raise self.errors[action]
+        if action is Action.EXAMINE:
+            job = replace(job, installed=INSTALLED)
+        if action is Action.COMMIT:
+            self._journal.commit(job.pipeline, INSTALLED)
+        return EVENTS.get(action), job
+
+    @property
+    def actions(self) -> list[Action]:
+        """The actions alone."""
+        return [action for action, _ in self.done]
+
+
+def run(
+    journal: MemoryStore, errors: Errors = NO_ERRORS, job: Job = ORDER
+) -> tuple[Ending, ListedWork]:
+    """Carry an order out and return how it ended and what was done."""
+    work = ListedWork(journal)
+    work.errors = errors
+    runner = UpdateRunner(journal, work)
+    ending = asyncio.run(runner.carry_out(job))
+    assert runner.phase is Phase.IDLE
+    return ending, work
+
+
+def recover(
+    journal: MemoryStore, errors: Errors = NO_ERRORS
+) -> tuple[Ending | None, ListedWork]:
+    """Start again with what a journal holds."""
+    work = ListedWork(journal)
+    work.errors = errors
+    runner = UpdateRunner(journal, work)
+    ending = asyncio.run(runner.recover())
+    assert runner.phase is Phase.IDLE
+    return ending, work
+
+
+def phases(journal: MemoryStore) -> list[Phase | None]:
+    """Return every phase that was saved, None for a cleared job."""
+    return [job.phase if job else None for job in journal.jobs[1:]]
+
+
+def test_the_whole_road() -> None:
+    """Committed: each phase is on record before its actions begin, then no job is."""
+    journal = MemoryStore()
+    ending, work = run(journal)
+    assert ending == Ending("committed")
+    assert phases(journal) == [*PHASES_UP, None]
+    on_record = [
+        *PHASES_UP[:5],
+        *[Phase.PROBATION] * 2,
+        Phase.COMMITTING,
+    ]
+    expected = list(zip(UP, on_record, strict=True))
+    assert work.done == [*expected, (Action.ADOPT, None), (Action.DISCARD, None)]
+
+
+def test_the_job_learns_on_the_way() -> None:
+    """The attempt counts from PREFLIGHT on, what COMMIT writes is saved before it."""
+    journal = MemoryStore()
+    run(journal, job=replace(ORDER, attempts=1))
+    saved = [job for job in journal.jobs if job]
+    assert [job.attempts for job in saved] == [1, 1, 1, 2, 2, 2, 2]
+    assert [job.installed for job in saved] == [None] * 4 + [INSTALLED] * 3
+
+
+@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize(
+    ("error", "result"), [(REFUSED, "refused"), (FAILED, "failed"), (LACKING, "failed")]
+)
+def test_failures_before_the_swap(index: int, error: AgentError, result: str) -> None:
+    """Before SWAP_IN a failure ends with DISCARD and nothing else."""
+    journal = MemoryStore()
+    ending, work = run(journal, {UP[index]: error})
+    assert ending == Ending(result, error)
+    assert work.actions == [*UP[: index + 1], Action.DISCARD]
+    assert phases(journal) == [*PHASES_UP[: index + 1], None]
+
+
+@pytest.mark.parametrize("index", [5, 6, 7])
+def test_failures_after_the_swap(index: int) -> None:
+    """From SWAP_IN on the active model answers again before anything is discarded."""
+    journal = MemoryStore()
+    ending, work = run(journal, {UP[index]: FAILED})
+    assert ending == Ending("rolled_back", FAILED)
+    assert work.actions == [*UP[: index + 1], Action.SWAP_BACK, Action.DISCARD]
+    assert phases(journal)[-2:] == [Phase.ROLLING_BACK, None]
+    assert journal.slots("door").active is None
+
+
+def test_a_failure_while_rolling_back() -> None:
+    """A worker that cannot swap back ends the update all the same, for the first cause.
+
+    Its supervisor starts the active model again.
+    """
+    ending, work = run(MemoryStore(), {Action.WATCH: FAILED, Action.SWAP_BACK: LACKING})
+    assert ending == Ending("rolled_back", FAILED)
+    assert work.actions[-2:] == [Action.SWAP_BACK, Action.DISCARD]
+
+
+def test_what_comes_after_commit_cannot_undo_it() -> None:
+    """A supervisor that cannot be told finds the truth in the store."""
+    journal = MemoryStore()
+    ending, _ = run(journal, {Action.ADOPT: LACKING})
+    assert ending == Ending("committed")
+    assert journal.slots("door").active == INSTALLED
+
+
+def test_a_bug_is_not_an_event() -> None:
+    """Anything but the three branches of errors ends the daemon."""
+    for bug in (KeyError("bug"), IllegalTransitionError("bug", reason="internal")):
+        with pytest.raises(type(bug)):
+            run(MemoryStore(), {Action.VERIFY: bug})
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_phase_that_cannot_be_saved(number: int) -> None:
+    """What is not on record is not done; the way down needs no record."""
+    journal = MemoryStore()
+    journal.fail = fail_from(number, {"save_job", "clear_job"})
+    ending, work = run(journal)
+    up = PHASES_UP[: number - 1]
+    result = "rolled_back" if Phase.PROBATION in up else "failed"
+    assert (ending.result, ending.error and ending.error.reason) == (
+        result,
+        Reason.DISK_FULL,
+    )
+    down = [Action.SWAP_BACK] if result == "rolled_back" else []
+    done = UP[: number - 1 + (number == 7)]
+    home = [Action.DISCARD] if up else []
+    assert work.actions == [*done, *down, *home]
+    assert phases(journal) == up
+
+
+def fail_from(number: int, changes: set[str]) -> Callable[[str], None]:
+    """Return a script: these changes fail from the given one on."""
+    seen = 0
+
+    def script(change: str) -> None:
+        nonlocal seen
+        seen += change in changes
+        if change in changes and seen >= number:
+            raise LACKING
+
+    return script
+
+
+@pytest.mark.parametrize("phase", [None, *Phase])
+def test_a_restart_in_every_phase(phase: Phase | None) -> None:
+    """RESTARTED tidies up and never swaps in; COMMITTING is finished."""
+    journal = MemoryStore()
+    if phase is not None:
+        journal.save_job(replace(ORDER, phase=phase, installed=INSTALLED))
+    ending, work = recover(journal)
+    if phase is Phase.COMMITTING:
+        assert ending == Ending("committed")
+        assert work.actions == [Action.COMMIT, Action.ADOPT, Action.DISCARD]
+        assert journal.slots("door").active == INSTALLED
+    else:
+        assert ending is None
+        assert work.actions == [Action.DISCARD]
+        assert journal.slots("door").active is None
+    left = journal.load_job()
+    assert left is None or left.phase is Phase.IDLE
+
+
+def test_a_commit_that_cannot_be_finished() -> None:
+    """Bytes that are gone when COMMIT is done again: the active model stays."""
+    journal = MemoryStore()
+    journal.save_job(replace(ORDER, phase=Phase.COMMITTING, installed=INSTALLED))
+    ending, work = recover(journal, {Action.COMMIT: REFUSED})
+    assert ending == Ending("rolled_back", REFUSED)
+    assert work.actions == [Action.COMMIT, Action.SWAP_BACK, Action.DISCARD]
+
+
+@given(attempts=st.integers(1, 5), phase=st.sampled_from(PHASES_UP[:6]))
+def test_interrupted_trials_are_remembered(attempts: int, phase: Phase) -> None:
+    """Attempts outlive the restart that interrupted them, and the one after it."""
+    journal = MemoryStore()
+    journal.save_job(replace(ORDER, phase=phase, attempts=attempts))
+    for _ in range(2):
+        recover(journal)
+        assert journal.load_job() == replace(ORDER, attempts=attempts)
+
+
+def test_ended_trials_are_forgotten() -> None:
+    """A trial that ended, well or badly, leaves no attempt behind."""
+    for errors in (NO_ERRORS, {Action.EXAMINE: FAILED}, {Action.WATCH: FAILED}):
+        journal = MemoryStore()
+        run(journal, errors, replace(ORDER, attempts=2))
+        assert journal.load_job() is None
+
+
+@pytest.mark.parametrize("action", UP)
+def test_being_stopped_is_no_fault(action: Action) -> None:
+    """A polite stop in the middle of a trial does not count as an attempt."""
+    journal = MemoryStore()
+    with pytest.raises(asyncio.CancelledError):
+        run(journal, {action: asyncio.CancelledError()})
+    job = journal.load_job()
+    assert job is not None
+    in_commit = action is Action.COMMIT
+    assert job.attempts == (1 if in_commit else 0)
+
+
+def test_one_job_at_a_time() -> None:
+    """A second order in the middle of the first is our mistake, and says so."""
+
+    async def twice() -> None:
+        journal = MemoryStore()
+        runner = UpdateRunner(journal, ListedWork(journal))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(runner.carry_out(ORDER))
+            await asyncio.sleep(0)
+            with pytest.raises(IllegalTransitionError, match="ORDERED while"):
+                await runner.carry_out(ORDER)
+
+    asyncio.run(twice())
