@@ -1,31 +1,13 @@
 """Splitting mjpeg: any cut of the stream gives the same whole pictures."""
 
-import io
-
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from agent.worker.sources.jpeg import JpegSplitter
+from tests.fakes.pictures import NESTED, PLAIN, PROGRESSIVE, RESTARTING
 
 
-def picture(seed: int, **options: object) -> bytes:
-    """Return a small JPEG of noise."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (24, 16, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", **options)
-    return file.getvalue()
-
-
-PLAIN = picture(1)
-PROGRESSIVE = picture(2, progressive=True, quality=95)
-RESTARTING = picture(3, restart_marker_blocks=1)
-# A thumbnail inside a segment: whole JPEG bytes, SOI and EOI included.
-NESTED = (
-    PLAIN[:2] + b"\xff\xe1" + (len(PLAIN) + 2).to_bytes(2, "big") + PLAIN + PLAIN[2:]
-)
 PICTURES = (PLAIN, PROGRESSIVE, RESTARTING, NESTED)
 # What lies between pictures: nothing, headers of multipart streams, noise without SOI.
 GAPS = st.sampled_from(

@@ -1,0 +1,22 @@
+"""Small JPEG pictures of noise: each kind that a stream of them may hold."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+
+def make_jpeg(seed: int, **options: object) -> bytes:
+    """Return a JPEG of 16 x 24 pixels of noise, saved with Pillow's ``options``."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 16, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+PLAIN = make_jpeg(1)
+PROGRESSIVE = make_jpeg(2, progressive=True, quality=95)
+RESTARTING = make_jpeg(3, restart_marker_blocks=1)
+# A thumbnail inside a segment: whole JPEG bytes, SOI and EOI included.
+_SEGMENT = b"\xff\xe1" + (len(PLAIN) + 2).to_bytes(2, "big") + PLAIN
+NESTED = PLAIN[:2] + _SEGMENT + PLAIN[2:]
