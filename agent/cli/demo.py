@@ -92,9 +92,9 @@ def _owner(directory: Path) -> Owner:
     from agent.publish.description import parse_description
     from agent.publish.pack import pack
     from agent.publish.repository import Repository, init_repository
-    from agent.worker.examine import default_examiner
+    from agent.cli.examiner import ChildExaminer
 
-    examiner = default_examiner()
+    examiner = ChildExaminer()
 
     def found(path: Path, passphrase: bytes, now: float) -> Repository:
         return init_repository(path, None, passphrase, now=now)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 UNIT_NS = 625  # 10 us / 16: exported bounds fall on fine ones
 EXPORTED = 20  # bounds 10 us * 2**k, k = 0..19; the last is 5.24 s
+SHORT = 16 * UNIT_NS  # up to here a bucket is a division: what the loop inlines
 BUCKETS = 16 + 8 * (EXPORTED - 1) + 1  # linear, 8 per octave, the rest
 
 

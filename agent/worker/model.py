@@ -110,7 +110,7 @@ def bind_model(
         variant=variant,
         executor=executor,
         labels=manifest.labels,
-        preprocess=preprocess,
+        preprocess=preprocess.sample_path(),
         infer=infer,
         judge=postprocess.judge,
         describe=postprocess.describe,

@@ -10,6 +10,7 @@ The rules this module keeps:
  * ``describe`` returns JSON's own types; NaN and infinity become null.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +30,9 @@ from agent.worker.samples import Array, Arrays, OutputError
 # Tensors above it are no reading matter and would not fit a pipe: 4,096 values are
 # about 80 kB of JSON.
 MAX_LISTED_VALUES = 4096
+
+
+Judge = Callable[[Arrays, Arrays], tuple[int, float]]
 
 
 class Postprocess(Protocol):
@@ -138,18 +142,8 @@ class ClassTask(Described):
         self._spec = spec
         self._top_k = min(manifest.postprocess.top_k, expected)
 
-    def judge(self, inputs: Arrays, outputs: Arrays) -> tuple[int, float]:
-        """Return (index of the largest, its score)."""
-        del inputs
-        raw = outputs[self._at]
-        index = int(raw.argmax())  # of NaN there is no larger: it would be found
-        score = self._scale * (raw.item(index) - self._zero)
-        if self._binary:
-            index = int(score >= 0.5)
-            score = score if index else 1.0 - score
-        if score != score:  # noqa: PLR0124 - NaN; inlined, this is the sample path
-            raise OutputError(f"{self._spec.name} is NaN")
-        return index, score
+        build = _build_binary_judge if self._binary else _build_class_judge
+        self.judge = build(self._at, self._scale, self._zero)
 
     def describe(
         self, inputs: Arrays, outputs: Arrays, index: int, score: float
@@ -252,6 +246,33 @@ _TASKS: dict[str, Any] = {
     "anomaly": AnomalyTask,
     "detection": BoxTask,
 }
+
+
+def _build_class_judge(at: int, scale: float, zero: float) -> Judge:
+    """Return what finds the largest value and its score; bare, for the sample path."""
+
+    def judge(inputs: Arrays, outputs: Arrays) -> tuple[int, float]:
+        del inputs
+        raw = outputs[at]
+        index = int(raw.argmax())  # of NaN there is no larger: it would be found
+        score: float = scale * (raw.item(index) - zero)
+        if score != score:  # noqa: PLR0124 - NaN
+            raise OutputError("the largest output is NaN")
+        return index, score
+
+    return judge
+
+
+def _build_binary_judge(at: int, scale: float, zero: float) -> Judge:
+    """Return what takes the one output for the probability of the second class."""
+
+    def judge(inputs: Arrays, outputs: Arrays) -> tuple[int, float]:
+        del inputs
+        second = believed(float(scale * (outputs[at].item(0) - zero)))
+        index = int(second >= 0.5)
+        return index, second if index else 1.0 - second
+
+    return judge
 
 
 def build_postprocess(manifest: Manifest, variant: Variant) -> Postprocess:

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from agent.core.histogram import bucket_index
+from agent.core.histogram import SHORT, UNIT_NS
+from agent.core.histogram import bucket_index as index_of
 from agent.core.reasons import Reason
 from agent.core.statistics_block import (
     BUSY_SINCE_NS,
@@ -96,7 +97,11 @@ def build_turn(
 
 
 def _build_record(words: memoryview, start: int) -> Callable[..., None]:
-    """Return what counts an answered sample: four durations, ok, and its label."""
+    """Return what counts an answered sample: four durations, ok, and its label.
+
+    Durations below 10 us, as those of no preprocess are, find their bucket by a
+    division here: calling ``bucket_index`` four times costs half a microsecond.
+    """
     sums = [start + FIRST_STAGE + stage * STAGE_WORDS for stage in range(len(STAGES))]
     pre_sum, infer_sum, post_sum, total_sum = sums
     pre_first, infer_first, post_first, total_first = (first + 1 for first in sums)
@@ -105,20 +110,27 @@ def _build_record(words: memoryview, start: int) -> Callable[..., None]:
     def record(
         started: int, prepared: int, inferred: int, ended: int, index: int
     ) -> None:
-        words[SEQUENCE] += 1
-        words[pre_first + bucket_index(prepared - started)] += 1
-        words[pre_sum] += prepared - started
-        words[infer_first + bucket_index(inferred - prepared)] += 1
-        words[infer_sum] += inferred - prepared
-        words[post_first + bucket_index(ended - inferred)] += 1
-        words[post_sum] += ended - inferred
-        words[total_first + bucket_index(ended - started)] += 1
-        words[total_sum] += ended - started
+        sequence = words[SEQUENCE]
+        words[SEQUENCE] = sequence + 1
+        spent = prepared - started
+        at = (spent - 1) // UNIT_NS if 0 < spent <= SHORT else index_of(spent)
+        words[pre_first + at] += 1
+        words[pre_sum] += spent
+        spent = inferred - prepared
+        words[infer_first + index_of(spent)] += 1
+        words[infer_sum] += spent
+        spent = ended - inferred
+        at = (spent - 1) // UNIT_NS if 0 < spent <= SHORT else index_of(spent)
+        words[post_first + at] += 1
+        words[post_sum] += spent
+        spent = ended - started
+        words[total_first + index_of(spent)] += 1
+        words[total_sum] += spent
         words[ok] += 1
         if index >= 0:
             words[labels + (index if index < MAX_LABELS else MAX_LABELS)] += 1  # noqa: FURB136 - min() costs 80 ns here
         words[BUSY_SINCE_NS] = 0
-        words[SEQUENCE] += 1
+        words[SEQUENCE] = sequence + 2
 
     return record
 
