@@ -191,6 +191,14 @@ class TestRealEngines:
         """A leading dimension that is open is a batch."""
         assert real("dynamic_batch").inputs[0].shape == (1, 4)
 
+    def test_variables_begin_empty_and_are_reset(self, real: Maker) -> None:
+        """Warming up leaves no trace in what a model keeps inside itself."""
+        engine = real("remembering")
+        zero = np.zeros((1, 1), np.float32)
+        answers = [engine.infer([zero])[0].item() for _ in range(3)]
+        engine.reset()
+        assert [*answers, engine.infer([zero])[0].item()] == [1, 1.5, 1.75, 1]
+
     def test_a_path_and_bytes_give_the_same(self, real: Maker) -> None:
         """A sealed memfd is mapped by its path under /proc/self/fd."""
         assert real.executor is not None

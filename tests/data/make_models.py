@@ -111,6 +111,8 @@ OPTIONS = {
     OP.ADD: lambda: (schema.BuiltinOptions.AddOptions, schema.AddOptionsT()),
     OP.SUB: lambda: (schema.BuiltinOptions.SubOptions, schema.SubOptionsT()),
     OP.MUL: lambda: (schema.BuiltinOptions.MulOptions, schema.MulOptionsT()),
+    OP.EQUAL: lambda: (schema.BuiltinOptions.EqualOptions, schema.EqualOptionsT()),
+    OP.RNN: lambda: (schema.BuiltinOptions.RNNOptions, schema.RNNOptionsT()),
     OP.REDUCE_MAX: keep_dimensions,
 }
 
@@ -164,6 +166,33 @@ def dynamic_output() -> None:
     graph.save("dynamic_output", [sample], [rows])
 
 
+def dynamic_rows() -> None:
+    """WHERE(sample == 0): four rows for zeros, none for ones."""
+    graph = Graph()
+    sample = graph.tensor("sample", (1, 4))
+    zero = graph.constant("zero", np.array([0], np.float32), FLOAT)
+    found = graph.tensor("found", (1, 4), schema.TensorType.BOOL)
+    rows = graph.tensor("rows", (4, 2), schema.TensorType.INT64, signature=(-1, 2))
+    graph.operator(OP.EQUAL, [sample, zero], [found])
+    graph.operator(OP.WHERE, [found], [rows])
+    graph.save("dynamic_rows", [sample], [rows])
+
+
+def remembering() -> None:
+    """RNN: ``state = sample + state / 2 + 1``, kept in a variable inside the model."""
+    graph = Graph()
+    sample, answer = graph.tensor("sample", (1, 1)), graph.tensor("answer", (1, 1))
+    weights = [
+        graph.constant("weight", np.array([[1]], np.float32), FLOAT),
+        graph.constant("recurrent", np.array([[0.5]], np.float32), FLOAT),
+        graph.constant("bias", np.array([1], np.float32), FLOAT),
+    ]
+    state = graph.tensor("state", (1, 1))
+    graph.tensors[state].isVariable = True
+    graph.operator(OP.RNN, [sample, *weights, state], [answer])
+    graph.save("remembering", [sample], [answer])
+
+
 def unknown_operator() -> None:
     """A custom operator that no runtime has."""
     graph = Graph()
@@ -209,6 +238,8 @@ if __name__ == "__main__":
     dynamic("dynamic_batch", (-1, 4))
     dynamic("dynamic_length", (1, -1))
     dynamic_output()
+    dynamic_rows()
+    remembering()
     unknown_operator()
     logarithm()
     huge()

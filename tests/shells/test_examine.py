@@ -12,8 +12,15 @@ from agent.core.steps import Window
 from agent.errors import TrialFailedError
 from agent.publish.pack import Examiner as PackExaminer
 from agent.worker.engines.graph import Node, peak_bytes
-from agent.worker.examine import Examiner, default_examiner, read_samples, stack_samples
+from agent.worker.examine import (
+    Examiner,
+    check_fixed_outputs,
+    default_examiner,
+    read_samples,
+    stack_samples,
+)
 from agent.worker.golden import parse_golden
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.fakes.tiny_models import content, manifest
 
 SAMPLES = np.arange(20, dtype=np.float32).reshape(5, 4)
@@ -55,6 +62,7 @@ class TestContract:
             ("unknown_operator", Reason.UNSUPPORTED_OP),
             ("dynamic_length", Reason.DYNAMIC_SHAPE),
             ("dynamic_output", Reason.DYNAMIC_SHAPE),
+            ("dynamic_rows", Reason.DYNAMIC_SHAPE),
             ("text", Reason.CONTRACT),
             ("huge", Reason.MEMORY),
         ],
@@ -66,6 +74,14 @@ class TestContract:
         with pytest.raises(TrialFailedError) as caught:
             examiner.contract(content(name))
         assert caught.value.reason == reason
+
+    def test_outputs_that_change_their_shape_are_refused(self) -> None:
+        """The same, where the runtime would answer with another shape."""
+        spec = TensorSpec("x", (1, 4), "float32")
+        engine = ScriptedEngine((spec,), (spec,), lambda _: [np.zeros((2, 4), "f4")])
+        with pytest.raises(TrialFailedError) as caught:
+            check_fixed_outputs(engine)
+        assert caught.value.reason == Reason.DYNAMIC_SHAPE
 
     def test_public_models_have_plausible_contracts(
         self, examiner: Examiner, models: Path

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from msgspec.structs import replace
 
-from agent.core.container import render_container
+from agent.core.container import parse_container, render_container
 from agent.core.manifest import Golden, Manifest
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, TrialFailedError
@@ -115,6 +115,23 @@ class TestFile:
         }
         with pytest.raises(BundleRefusedError):
             parse_golden(memoryview(render_container(entries)), manifest("quantised"))
+
+    @pytest.mark.parametrize(
+        "claim", ["(9, 4)", "(2, 4)", "(99999999999, 4)", "(-3, 4)"]
+    )
+    def test_a_size_that_lies_is_refused(
+        self, recorded: tuple[Manifest, bytes], claim: str
+    ) -> None:
+        """In a container that is well made; nothing is allocated for a claim."""
+        entries = parse_container(memoryview(recorded[1]))
+        honest = bytes(entries["samples.npy"])
+        padding = " " * (len(claim) - len("(3, 4)"))
+        lie = honest.replace(f"(3, 4), }}{padding}".encode(), f"{claim}, }}".encode())
+        assert lie != honest
+        raw = render_container({**entries, "samples.npy": lie})
+        with pytest.raises(BundleRefusedError) as caught:
+            parse_golden(memoryview(raw), recorded[0])
+        assert caught.value.reason == Reason.MALFORMED
 
     @pytest.mark.parametrize(
         ("samples", "outputs", "reason"),
