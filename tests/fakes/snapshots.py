@@ -1,0 +1,114 @@
+"""Snapshots with something in every place, for listeners and metrics."""
+
+from dataclasses import dataclass, field
+
+from agent.core.executors import Executor
+from agent.core.histogram import BUCKETS, bucket_index
+from agent.core.installed import Installed
+from agent.core.readings import BoardReadings
+from agent.core.reasons import Reason
+from agent.core.snapshot import (
+    AgentSnapshot,
+    ModelCounts,
+    PipelineSnapshot,
+    UpdateSnapshot,
+)
+from agent.core.statistics_block import (
+    MAX_LABELS,
+    OK,
+    OUTCOME_INDEX,
+    OUTCOMES,
+    STAGES,
+    Section,
+    StageCounts,
+)
+from agent.telemetry.exposition import Exposition
+
+LITERT = Executor("litert", "xnnpack", 1, "2.3.0")
+BOARD = BoardReadings(
+    cpu_frequency_hertz=1.5e9, temperatures=(("cpu", 48.5), ("gpu", 51.0))
+)
+
+
+def stage_of(durations_ns: list[int]) -> StageCounts:
+    """Return the counts of some durations."""
+    buckets = [0] * BUCKETS
+    for duration in durations_ns:
+        buckets[bucket_index(duration)] += 1
+    return StageCounts(sum(durations_ns), tuple(buckets))
+
+
+def section(durations_ns: list[int], *, dropped: int = 0, label: int = 0) -> Section:
+    """Return a section with an ok sample for each duration."""
+    outcomes = [0] * len(OUTCOMES)
+    outcomes[OK] = len(durations_ns)
+    outcomes[OUTCOME_INDEX[Reason.OVERRUN]] = dropped
+    labels = [0] * (MAX_LABELS + 1)
+    labels[label] = len(durations_ns)
+    return Section(
+        generation=1,
+        received=sum(outcomes),
+        outcomes=tuple(outcomes),
+        stages=(stage_of(durations_ns),) * len(STAGES),
+        labels=tuple(labels),
+    )
+
+
+def pipeline(
+    name: str = "door", *, ready: bool = True, reason: str = ""
+) -> PipelineSnapshot:
+    """Return a pipeline whose model was swapped once."""
+    return PipelineSnapshot(
+        name=name,
+        model="kws",
+        active=Installed("kws", 2, "ab" * 32, 1_000, "int8", LITERT),
+        state="active",
+        ready=ready,
+        reason=reason,
+        counts=(
+            ModelCounts("kws", 1, ("yes", "no"), section([60_000] * 3, dropped=2)),
+            ModelCounts("kws", 2, ("yes", "no"), section([55_000, 70_000], label=1)),
+        ),
+        restarts={"crash": 1},
+        swaps={("ok", ""): 1},
+        gap_s=0.0004,
+        lag_s=0.012,
+        sink_dropped={"0_stdout": 3},
+        worker_pid=4711,
+        worker_rss_bytes=50_000_000,
+        worker_locks={"seccomp": "", "landlock": "not in this kernel"},
+        seq=8,
+    )
+
+
+def agent(*pipelines: PipelineSnapshot) -> AgentSnapshot:
+    """Return an agent that once refused an update."""
+    return AgentSnapshot(
+        version="0.1.0",
+        engines={"litert": "2.3.0"},
+        pipelines=pipelines,
+        update=UpdateSnapshot(
+            phase="PREFLIGHT",
+            results={("committed", ""): 2, ("refused", "signature"): 1},
+            verify_failures={"signature": 1},
+            bytes={"full": 12_345},
+            last_refusal=("signature", "not one of ours"),
+        ),
+        daemon_rss_bytes=45_000_000,
+    )
+
+
+@dataclass
+class FixedFacts:
+    """Facts that stay as a test has set them."""
+
+    shown: AgentSnapshot = field(default_factory=lambda: agent(pipeline()))
+    exposition: Exposition = field(default_factory=Exposition)
+
+    def snapshot(self) -> AgentSnapshot:
+        """Return the agent."""
+        return self.shown
+
+    def metrics(self, accept: str) -> tuple[str, bytes]:
+        """Return a scrape of it."""
+        return self.exposition.render(self.shown, BOARD, accept)
