@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from agent.worker.sources.jpeg import JpegSplitter
 from tests.fakes.pictures import NESTED, PLAIN, PROGRESSIVE, RESTARTING
 
-
 PICTURES = (PLAIN, PROGRESSIVE, RESTARTING, NESTED)
 # What lies between pictures: nothing, headers of multipart streams, noise without SOI.
 GAPS = st.sampled_from(
