@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agent.core.executors import DelegateFile
 from agent.core.installed import Installed
-from agent.core.messages import Configure, Load
+from agent.core.messages import Configure, Load, Swapped
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
 from agent.core.statistics_block import Block
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 # Together with ``drain_s`` below the 5 s that the daemon promises for its end.
 FLUSH_S = 1.0  # what sinks get for lines that are still in their pipes
 REAP_S = 0.5  # what it takes until a worker that was killed is gone
+FOLD_TRIES = 100  # looks at a block, 1 ms apart, until it shows the swap
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,14 @@ class Placed:
 
     bundle: OpenedBundle
     installed: Installed
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Why a worker ended; ``with_model`` if the committed model is to blame."""
+
+    reason: Reason
+    with_model: bool = False
 
 
 class Pipeline:
@@ -73,6 +82,8 @@ class Pipeline:
         self._deaths = Deaths(rules)
         self._committed: Placed | None = None
         self._answering: Placed | None = None
+        self._placed: Placed | None = None  # what a worker that dies now died of
+        self._unwanted = False  # it was ended for no fault of its own
         self._worker: WorkerProcess | None = None
         self._up = asyncio.Event()
         self._changed = asyncio.Event()
@@ -93,9 +104,9 @@ class Pipeline:
         async with asyncio.TaskGroup() as group:
             tasks = self._plumbing.start(group)
             while not self._stop_asked.is_set():
-                reason = await self._one_life()
+                death = await self._one_life()
                 if not self._stop_asked.is_set():
-                    await self._after_death(reason)
+                    await self._after_death(death)
             await self._plumbing.finish(FLUSH_S)
             for task in tasks:
                 task.cancel()
@@ -112,16 +123,16 @@ class Pipeline:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), FLUSH_S + REAP_S)
 
-    async def _one_life(self) -> Reason:
-        """Start a worker, live with it, fold what it counted; return why it ended."""
+    async def _one_life(self) -> Death:
+        """Start a worker, live with it, fold what it counted; return how it ended."""
         self._answered = False
         kills_before = oom_kills()
         try:
             worker = await WorkerProcess.start(self.settings.name, self._readable)
         except OSError as err:
             log.warning("worker.no_start", extra={"detail": str(err)})
-            return Reason.MEMORY
-        self._worker = worker
+            return Death(Reason.MEMORY)
+        self._worker, self._placed, self._unwanted = worker, None, False
         hung = False
         if self._stop_asked.is_set():
             worker.kill()  # it was asked while the process was being made
@@ -135,12 +146,21 @@ class Pipeline:
             log.warning("worker.failed", extra={"detail": str(err)})
         finally:
             self._up.clear()
-            self._worker = None
-            self._answering = None
+            self._worker = self._answering = None
             code = await worker.close()
-            reason = death_reason(code, hung=hung, oom=oom_kills() > kills_before)
-            self._fold_dead(worker, reason)
-        return reason
+            oom = oom_kills() > kills_before
+            death = self._judge(worker, death_reason(code, hung=hung, oom=oom))
+            self._fold_dead(worker, death.reason)
+        return death
+
+    def _judge(self, worker: WorkerProcess, reason: Reason) -> Death:
+        """Say why a worker ended, and whether the committed model is to blame."""
+        if self._unwanted:
+            return Death(Reason.REQUESTED)
+        if worker.source.reason not in (Reason.NONE, Reason.STARTING):
+            return Death(worker.source.reason)
+        blamed = self._placed is not None and self._placed is self._committed
+        return Death(reason, with_model=blamed)
 
     async def _live(self, worker: WorkerProcess) -> bool:
         """Configure the worker and watch it until it ends; True if it hung."""
@@ -153,8 +173,10 @@ class Pipeline:
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watch.run())
             loading = group.create_task(self._load_committed(worker))
-            with contextlib.suppress(DeviceError):
+            try:
                 await worker.listen()
+            except DeviceError as err:
+                log.warning("worker.broken", extra={"detail": str(err)})
             loading.cancel()
             watching.cancel()
             worker.kill()
@@ -166,13 +188,19 @@ class Pipeline:
             self._changed.clear()
             await self._changed.wait()
         async with self._swapping:
-            if self._answering is not None:
-                return
-            try:
-                await self._place(worker, self._committed)
-            except TrialFailedError as err:
-                log.warning("worker.load_failed", extra={"reason": err.reason})
-                worker.kill()
+            placed = None
+            # What is committed may change while it is being loaded.
+            while self._answering is placed and placed is not self._committed:
+                placed = self._committed
+                try:
+                    await self._place(worker, placed)
+                except TrialFailedError as err:
+                    log.warning(
+                        "worker.load_failed",
+                        extra={"reason": err.reason, "detail": str(err)},
+                    )
+                    worker.kill()
+                    return
 
     def _fold_dead(self, worker: WorkerProcess, reason: Reason) -> None:
         """Keep what the worker counted; the next one counts on."""
@@ -182,10 +210,10 @@ class Pipeline:
             self._next_seq = max(self._next_seq, block.next_seq)
         worker.block.close()
 
-    async def _after_death(self, reason: Reason) -> None:
+    async def _after_death(self, death: Death) -> None:
         """Count the death, set the model aside after too many, and wait a little."""
-        name, with_model = self.settings.name, self._committed is not None
-        pause_s, too_many = self._deaths.note(reason, with_model=with_model)
+        name, reason = self.settings.name, death.reason
+        pause_s, too_many = self._deaths.note(reason, with_model=death.with_model)
         log.warning(
             "worker.died",
             extra={"pipeline": name, "reason": reason, "pause_s": pause_s},
@@ -231,30 +259,71 @@ class Pipeline:
 
     async def swap_back(self) -> None:
         """Let what is committed answer again."""
-        worker, committed = self._worker, self._committed
-        if worker is None or self._answering is committed:
-            return
-        if committed is None:
-            worker.kill()  # what was never committed does not go on answering
-            return
         async with self._swapping:
-            try:
-                await self._place(worker, committed)
-            except TrialFailedError as err:
-                log.warning("swap.back_failed", extra={"reason": err.reason})
-                worker.kill()
+            worker, committed = self._worker, self._committed
+            if worker is None or self._answering in (None, committed):
                 return
+            if committed is None:
+                self._replace(worker)  # what was never committed stops answering
+            else:
+                try:
+                    await self._place(worker, committed)
+                except TrialFailedError as err:
+                    log.warning("swap.back_failed", extra={"reason": err.reason})
+                    self._replace(worker)
         self._count_swap("rolled_back", "")
 
     def commit(self, placed: Placed) -> None:
         """The candidate is durable; a worker that runs something else is replaced."""
         self._committed = placed
         self._changed.set()
-        if self._worker is not None and self._answering is not placed:
-            self._worker.kill()
+        if self._worker is not None and self._answering not in (None, placed):
+            self._replace(self._worker)
+
+    def _replace(self, worker: WorkerProcess) -> None:
+        """End a worker that does nothing wrong; the next loads what is committed."""
+        self._unwanted = True
+        worker.kill()
 
     async def _place(self, worker: WorkerProcess, placed: Placed) -> None:
-        """Load and activate one bundle in a worker."""
+        """Load and activate one bundle in a worker, within its memory.
+
+        Raises:
+            TrialFailedError: It was refused and the worker goes on as before; or the
+                worker hung or died, and is gone.
+        """
+        before, self._placed = self._answering, placed
+        _limit_memory(worker, placed, before)
+        try:
+            swapped = await self._exchange(worker, placed)
+        except TrialFailedError as err:
+            if err.reason == Reason.HANG:
+                worker.kill()  # nothing else ends a constructor that is stuck
+            elif self._worker is worker and before is not None:
+                self._placed = before
+                _limit_memory(worker, before)
+            raise
+        self._answering = placed
+        self._gap_s = swapped.gap_ns / 1e9
+        _limit_memory(worker, placed)
+        installed = placed.installed
+        log.info(
+            "model.answers",
+            extra={
+                "pipeline": self.settings.name,
+                "model": installed.model,
+                "version": installed.version,
+                "executor": installed.executor.describe(),
+                "gap_ms": round(swapped.gap_ns / 1e6, 3),
+            },
+        )
+
+    async def _exchange(self, worker: WorkerProcess, placed: Placed) -> Swapped:
+        """Load, activate, and fold what the model before it counted.
+
+        Raises:
+            TrialFailedError: Any of it failed.
+        """
         self._generation += 1
         generation = self._generation
         bundle, installed = placed.bundle, placed.installed
@@ -262,41 +331,31 @@ class Pipeline:
         self._totals.names[generation] = Identity(
             manifest.model, manifest.version, manifest.labels
         )
-        content = bundle.variant_bytes(installed.variant)
-        before = self._answering
-        declared_mb = manifest.budgets.ram_mb
-        if before is not None:
-            declared_mb += before.bundle.manifest.budgets.ram_mb
-        worker.limit_memory(declared_mb, 2 * len(content))
         order = Load(
             generation, bundle.raw_manifest, installed.variant, installed.executor
         )
+        content = bundle.variant_bytes(installed.variant)
         await worker.load(order, content, self._rules.start_s)
         swapped = await worker.activate(generation, self._rules.start_s)
-        self._answering = placed
-        self._gap_s = swapped.gap_ns / 1e9
         await self._fold_retired(worker, generation)
-        worker.limit_memory(manifest.budgets.ram_mb, len(content))
-        log.info(
-            "model.answers",
-            extra={
-                "pipeline": self.settings.name,
-                "model": manifest.model,
-                "version": manifest.version,
-                "executor": installed.executor.describe(),
-                "gap_ms": round(swapped.gap_ns / 1e6, 3),
-            },
-        )
+        return swapped
 
     async def _fold_retired(self, worker: WorkerProcess, generation: int) -> None:
-        """Fold the section that no longer counts, from a copy made after the swap."""
-        for _ in range(100):
+        """Fold the section that no longer counts, from a copy made after the swap.
+
+        Raises:
+            TrialFailedError: The worker died meanwhile (``crash``), or its block stayed
+                torn (``hang``).
+        """
+        for _ in range(FOLD_TRIES):
+            if self._worker is not worker:  # its block is closed, and folded as a whole
+                raise TrialFailedError("the worker died", reason=Reason.CRASH)
             block = worker.block.read()
             if block and block.sections[block.active].generation == generation:
                 self._totals.fold_retired(block)
                 return
             await asyncio.sleep(0.001)
-        raise TrialFailedError("the block was never consistent", reason=Reason.INTERNAL)
+        raise TrialFailedError("the block was never consistent", reason=Reason.HANG)
 
     def _count_swap(self, result: str, reason: str) -> None:
         """Count one swap by its result."""
@@ -364,3 +423,16 @@ class Pipeline:
             for number, sink in enumerate(self.settings.sinks)
             if sink.__struct_config__.tag != "count"
         }
+
+
+def _limit_memory(
+    worker: WorkerProcess, placed: Placed, beside: Placed | None = None
+) -> None:
+    """Allow what one model declares, and what the one beside it does during a swap."""
+    content = placed.bundle.variant_bytes(placed.installed.variant)
+    declared_mb = placed.bundle.manifest.budgets.ram_mb
+    if beside is None:
+        worker.limit_memory(declared_mb, len(content))
+    else:
+        declared_mb += beside.bundle.manifest.budgets.ram_mb
+        worker.limit_memory(declared_mb, 2 * len(content))
