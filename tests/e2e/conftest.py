@@ -61,7 +61,7 @@ def make_board(tmp_path: Path, fleet: Fleet) -> Iterator[MakeBoard]:
         pipeline: Table | None = None,
         state_dir: Path | None = None,
     ) -> DaemonProcess:
-        everything = {
+        everything: dict[str, Table] = {
             "update": fleet.update_table(),
             "supervise": BRISK,
             **(tables or {}),

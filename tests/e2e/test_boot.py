@@ -1,4 +1,4 @@
-"""Boot: with nothing, with a committed model and no repository, from a factory slice."""
+"""Boot: with nothing, without a repository, from a factory slice, with rotten bytes."""
 
 import json
 import shutil

@@ -143,7 +143,7 @@ class DaemonProcess:
         """Start the daemon and return at once."""
         assert not self.runs
         self._spoken = self.log.stat().st_size if self.log.exists() else 0
-        command = [sys.executable, "-m", "agent", "run", "--config", self.settings]
+        command = [sys.executable, "-m", "agent", "run", "--config", str(self.settings)]
         with self.log.open("ab") as log, self.out.open("ab") as out:
             self._process = subprocess.Popen(
                 [*self.wrapper, *command],
