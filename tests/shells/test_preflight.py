@@ -27,12 +27,14 @@ from agent.core.manifest import (
 from agent.core.messages import Examine, Examined, Examining, Finding, Message
 from agent.core.reasons import Reason
 from agent.core.trial_verdict import judge_preflight, plan_examination
-from agent.worker.agreement import boundary_inputs
+from agent.worker.agreement import boundary_inputs, check_boundaries
 from agent.worker.content import seal_content
 from agent.worker.golden import GoldenSamples, parse_golden, render_golden
 from agent.worker.memory import Memory, judge_growth, read_memory
+from agent.worker.model import bind_model
 from agent.worker.preflight import examine
 from agent.worker.runtimes import available_engines
+from agent.worker.samples import Arrays
 from agent.worker.timing import (
     MIN_ROUNDS,
     affordable,
@@ -40,6 +42,7 @@ from agent.worker.timing import (
     fitting_rounds,
     summarise,
 )
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.fakes.tiny_models import content, executor, manifest, record, variant
 
 SAMPLES = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
@@ -248,7 +251,8 @@ class TestEnd:
         """A model that does not fit below RLIMIT_DATA is refused as ``memory``."""
         script = """
             import resource
-            from tests.fakes.tiny_models import content, executor
+            from tests.fakes.scripted_engine import ScriptedEngine
+from tests.fakes.tiny_models import content, executor
             from agent.worker.engines import build_engine
             from agent.errors import TrialFailedError
             resource.setrlimit(resource.RLIMIT_DATA, (300 << 20, 300 << 20))
@@ -283,6 +287,23 @@ class TestBoundaries:
         recorded = [[np.array([[4, 7]], dtype)], [np.array([[-2, 5]], dtype)]]
         pushed = [given[0].max() for _, given in boundary_inputs([spec], recorded)]
         assert pushed == [0, -2, 7]
+
+    def test_each_boundary_begins_without_a_past(self) -> None:
+        """State is reset before every one: they are no sequence."""
+        stated = manifest("streaming")
+        only = stated.variants[0]
+
+        def remember(given: Arrays) -> Arrays:
+            fresh = not given[1].any()
+            return [
+                np.full((1, 4), 0 if fresh else np.nan, "f4"),
+                np.ones((1, 4), "f4"),
+            ]
+
+        engine = ScriptedEngine(only.inputs, only.outputs, remember)
+        model = bind_model(1, stated, only, executor(), engine)
+        check_boundaries(model, [[SAMPLES[:1]]])
+        assert engine.calls == 3
 
 
 class TestTiming:
