@@ -100,7 +100,8 @@ def _remark(
     words = ["file" if name in raw else "default"]
     words += [unit for ending, unit in UNITS.items() if name.endswith(ending)][:1]
     if where in resolved:
-        words.append(f"here {resolved[where]}")
+        here = resolved[where]
+        words.append(f"here {here if here.isprintable() else _toml(here)}")
     return f"  # {', '.join(words)}"
 
 

@@ -1,0 +1,184 @@
+"""``tinyward doctor``: each finding's mark follows from facts, and red stops."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from agent.cli import cli
+from agent.cli.doctor import describe, render
+from agent.cli.findings import (
+    MB,
+    Finding,
+    judge_clock,
+    judge_cpu,
+    judge_engines,
+    judge_layer,
+    judge_memory,
+)
+from agent.cli.symptoms import (
+    look_at_delegates,
+    look_at_directory,
+    look_at_engines,
+    try_import,
+)
+
+LITERT = {"litert": "2.3.0"}
+BROKEN = {"tflite 2.14.0": "needs numpy < 2"}
+
+
+@pytest.mark.parametrize(
+    ("working", "broken", "marks"),
+    [
+        (LITERT, {}, ["green"]),
+        (LITERT, BROKEN, ["green", "yellow"]),
+        ({}, BROKEN, ["red"]),
+        ({}, {}, ["red"]),
+    ],
+    ids=["one", "one and a broken one", "a broken one", "none"],
+)
+def test_one_runtime_has_to_work(
+    working: dict[str, str], broken: dict[str, str], marks: list[str]
+) -> None:
+    """A broken runtime is red only if there is no other."""
+    found = judge_engines(working, broken)
+    assert [finding.mark for finding in found] == marks
+    assert all(finding.todo for finding in found if finding.mark != "green")
+
+
+@pytest.mark.parametrize(
+    ("available", "allowed", "mark"),
+    [(900, 900, "green"), (900, 150, "yellow"), (900, 70, "red"), (70, 900, "red")],
+)
+def test_memory_is_what_is_left_of_both(
+    available: int, allowed: int, mark: str
+) -> None:
+    """The machine and the control group both limit; the smaller one counts."""
+    assert judge_memory(available * MB, 1000 * MB, allowed * MB).mark == mark
+
+
+@pytest.mark.parametrize(
+    ("now", "synchronised", "mark"),
+    [
+        (2e9, True, "green"),
+        (2e9, False, "yellow"),
+        (2e9, None, "yellow"),
+        (1e9, True, "yellow"),
+    ],
+)
+def test_a_clock_is_never_red(now: float, mark: str, *, synchronised: object) -> None:
+    """A wrong clock is a note: boards without a battery wake up in 1970."""
+    known = None if synchronised is None else bool(synchronised)
+    found = judge_clock(now=now, built=1.7e9, synchronised=known, battery=False)
+    assert found.mark == mark
+
+
+def test_a_hidden_processor_is_slow() -> None:
+    """Without /proc/cpuinfo models run, but 80 times slower: somebody should know."""
+    assert judge_cpu(None).mark == "yellow"
+    assert judge_cpu(("avx2", "fma")) == Finding("processor", "green", "avx2 fma")
+
+
+def test_a_missing_layer_says_how_to_get_it() -> None:
+    """The others hold without it."""
+    assert judge_layer("mdwe", "").mark == "green"
+    missing = judge_layer("seccomp", "libseccomp does not load")
+    assert (missing.mark, missing.todo) == ("yellow", "apt install libseccomp2")
+
+
+def test_the_state_directory_may_be_made_later(tmp_path: Path) -> None:
+    """Nothing is created; where it would be is looked at."""
+    found = look_at_directory(tmp_path / "a" / "b")
+    assert found.mark == "green"
+    assert "will be made" in found.what
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_state_directory(tmp_path: Path) -> None:
+    """What cannot be written is red and says what to do."""
+    (tmp_path / "state").write_text("")
+    found = look_at_directory(tmp_path / "state")
+    assert (found.mark, bool(found.todo)) == ("red", True)
+
+
+def test_a_state_directory_of_another_user_is_red(tmp_path: Path) -> None:
+    """Its owner is named."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    os.chown(tmp_path, 4711, 4711)
+    found = look_at_directory(tmp_path)
+    assert (found.mark, "4711" in found.what) == ("red", True)
+
+
+def test_delegates_are_found_where_they_lie(tmp_path: Path) -> None:
+    """A library in a usual folder is named with what it is."""
+    library = tmp_path / "usr/lib/aarch64-linux-gnu/libteflon.so"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"")
+    (found,) = look_at_delegates(tmp_path)
+    assert str(library) in found.what
+    assert "Teflon" in found.what
+
+
+def test_an_import_that_fails_is_described() -> None:
+    """The last words of the child say why."""
+    assert try_import("json_of_nobody").startswith("ModuleNotFoundError")
+    assert try_import("importlib.resources.abc").startswith("ModuleNotFoundError")
+
+
+def test_a_runtime_works_here() -> None:
+    """The tests run where Tinyward runs, so one runtime imports."""
+    assert "green" in {finding.mark for finding in look_at_engines()}
+
+
+def test_red_stops() -> None:
+    """``ok`` is false exactly if something is red."""
+    green, yellow = Finding("a", "green", "x"), Finding("b", "yellow", "y", "do")
+    red = Finding("c", "red", "z", "do it")
+    assert describe([green, yellow])["ok"] is True
+    assert describe([green, yellow, red])["ok"] is False
+
+
+def test_findings_are_lines() -> None:
+    """One line for each, one more for what to do."""
+    written = render([Finding("a", "green", "x"), Finding("long", "red", "z", "do it")])
+    plain = "".join(part.partition("m")[2] for part in written.split("\x1b[") if part)
+    assert plain.splitlines() == [
+        "[ ok ] a     x",
+        "[STOP] long  z",
+        "             -> do it",
+    ]
+
+
+def test_the_command_examines_this_board(tmp_path: Path) -> None:
+    """All topics are there, as text and as JSON; only red ends with 1."""
+    config = tmp_path / "agent.toml"
+    config.write_text(f'state_dir = "{tmp_path / "state"}"')
+    words = ["doctor", "--config", str(config)]
+    text = CliRunner().invoke(cli, words)
+    data = CliRunner().invoke(cli, [*words, "--json"])
+    report = json.loads(data.stdout)
+    assert text.exit_code == data.exit_code == (0 if report["ok"] else 1)
+    topics = {finding["topic"] for finding in report["findings"]}
+    assert {"agent", "runtime", "processor", "memory", "clock", "state"} <= topics
+    assert {"sandbox", "images", "sources", "hardware"} <= topics
+    assert f"{tmp_path}/state" in text.stdout
+
+
+def test_a_state_directory_that_cannot_be_is_exit_code_1(tmp_path: Path) -> None:
+    """Red anywhere ends with exit code 1."""
+    (tmp_path / "file").write_text("")
+    config = tmp_path / "agent.toml"
+    config.write_text(f'state_dir = "{tmp_path}/file/state"')
+    result = CliRunner().invoke(cli, ["doctor", "--config", str(config)])
+    assert (result.exit_code, "[STOP] state" in result.stdout) == (1, True)
+
+
+def test_wrong_settings_are_exit_code_2(tmp_path: Path) -> None:
+    """The doctor does not examine what nobody meant."""
+    config = tmp_path / "agent.toml"
+    config.write_text("colour = 1")
+    result = CliRunner().invoke(cli, ["doctor", "--config", str(config)])
+    assert (result.exit_code, "colour" in result.stderr) == (2, True)
