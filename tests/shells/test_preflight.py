@@ -251,8 +251,7 @@ class TestEnd:
         """A model that does not fit below RLIMIT_DATA is refused as ``memory``."""
         script = """
             import resource
-            from tests.fakes.scripted_engine import ScriptedEngine
-from tests.fakes.tiny_models import content, executor
+            from tests.fakes.tiny_models import content, executor
             from agent.worker.engines import build_engine
             from agent.errors import TrialFailedError
             resource.setrlimit(resource.RLIMIT_DATA, (300 << 20, 300 << 20))
