@@ -273,10 +273,16 @@ def test_what_is_no_manifest_is_refused(raw: bytes) -> None:
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 def test_numbers_that_are_none_are_refused(word: str) -> None:
     """NaN and infinities, spelled as words or as overflow, are refused."""
-    raw = render_manifest(manifest()).replace(
-        b'"tolerance": 0.25', f'"tolerance": {word}'.encode()
-    )
+    good = b'"tolerance": 0.25'
+    raw = render_manifest(manifest()).replace(good, f'"tolerance": {word}'.encode())
     assert refusal(raw).reason == Reason.MANIFEST
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_words_that_json_lacks_are_named(word: str) -> None:
+    """Python would read them; the standard does not have them."""
+    raw = render_manifest(manifest()).replace(b"0.25", word.encode(), 1)
+    assert str(refusal(raw)) == f"manifest.json: {word} is not JSON"
 
 
 def test_duplicate_keys_are_refused() -> None:

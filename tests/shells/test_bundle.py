@@ -3,6 +3,7 @@
 import hashlib
 import json
 import mmap
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,18 @@ def test_the_size_limit_comes_first() -> None:
     assert isinstance(open_bundle(GOOD, max_bytes=len(GOOD)), Bundle)
     assert refusal(GOOD, len(GOOD) - 1).reason == Reason.TOO_LARGE
     assert refusal(b"no bundle at all", 4).reason == Reason.TOO_LARGE
+
+
+@pytest.mark.skipif(sys.maxsize < 2**32, reason="a 32-bit board maps no 4 GB")
+def test_what_would_need_zip64_is_refused_at_any_limit(tmp_path: Path) -> None:
+    """4 GB of nothing are refused before they are read, whatever the limit is."""
+    path = tmp_path / "huge.bundle"
+    with path.open("w+b") as file:
+        file.truncate(2**32)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with pytest.raises(BundleRefusedError) as caught:
+        open_bundle(memoryview(mapped), max_bytes=2**40)
+    assert caught.value.reason == Reason.TOO_LARGE
 
 
 def boundaries() -> list[int]:
