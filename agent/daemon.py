@@ -24,7 +24,8 @@ from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
 from agent.errors import BundleRefusedError
 from agent.settings import PipelineSettings, Settings
 from agent.store import Store
-from agent.supervise.pipeline import Pipeline, Placed
+from agent.supervise.pipeline import Pipeline
+from agent.supervise.placing import Placed
 from agent.supervise.trials import PipelineTrials
 from agent.supervise.worker_process import own_resident_bytes
 from agent.trust.bundle import open_bundle
@@ -85,7 +86,7 @@ class Daemon:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop_asked.set)
+            loop.add_signal_handler(number, self.ask_to_stop)
         try:
             async with asyncio.TaskGroup() as group:
                 for pipeline in self._pipelines.values():
@@ -100,6 +101,10 @@ class Daemon:
                 group.create_task(self._stop())
         except* Shutdown:
             log.info("agent.stopped")
+
+    def ask_to_stop(self) -> None:
+        """Do what SIGTERM does."""
+        self._stop_asked.set()
 
     # --- what the listener shows
 

@@ -1,11 +1,13 @@
 """Counting a pipeline's deaths: why, how many in a row, how long to wait.
 
 The rules this module keeps:
- * Only deaths with a model loaded count towards setting it aside.
+ * Only deaths that the committed model is to blame for count towards setting it aside:
+   a source that is missing or a candidate on trial is not its fault.
  * A worker that lived for ``healthy_s`` ends the row.
 """
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.reasons import Reason
@@ -35,6 +37,14 @@ def death_reason(code: int, *, hung: bool, oom: bool) -> Reason:
     return Reason.CRASH
 
 
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Why a worker ended; ``with_model`` if the committed model is to blame."""
+
+    reason: Reason
+    with_model: bool = False
+
+
 class Deaths:
     """One pipeline's deaths.
 
@@ -45,7 +55,8 @@ class Deaths:
     def __init__(self, rules: SuperviseSettings) -> None:
         self._rules = rules
         self._counts: dict[str, int] = {}
-        self._row = 0
+        self._row = 0  # deaths, for the pause; and those that the model is blamed for
+        self._blamed = 0
         self._born_s = time.monotonic()
         self.last = Reason.NONE
 
@@ -53,20 +64,21 @@ class Deaths:
         """A new worker starts now."""
         self._born_s = time.monotonic()
 
-    def note(self, reason: Reason, *, with_model: bool) -> tuple[float, bool]:
+    def note(self, death: Death) -> tuple[float, bool]:
         """Count a death; return the pause before the next worker and "too many"."""
-        self.last = reason
+        self.last = reason = death.reason
         self._counts[reason] = self._counts.get(reason, 0) + 1
         if time.monotonic() - self._born_s >= self._rules.healthy_s:
-            self._row = 0
+            self._row = self._blamed = 0
         self._row += 1
         pause_s = self._rules.backoff_s * 2.0 ** min(self._row - 1, 30)
-        too_many = with_model and self._row >= self._rules.crash_limit
+        self._blamed += death.with_model
+        too_many = death.with_model and self._blamed >= self._rules.crash_limit
         return min(pause_s, self._rules.max_backoff_s), too_many
 
     def forgive(self) -> None:
         """The model that died so often is set aside; its successor starts afresh."""
-        self._row = 0
+        self._row = self._blamed = 0
 
     def counts(self) -> dict[str, int]:
         """Return the deaths by reason."""

@@ -3,7 +3,6 @@
 The rules this module keeps:
  * What was committed is what a new worker loads; a candidate that was not committed
    is forgotten when its worker dies: that is the rollback.
- * Load and Activate go together, one pair at a time.
  * Nothing is lost: the block of a dead worker is folded before the next one starts.
 """
 
@@ -11,21 +10,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.executors import DelegateFile
-from agent.core.installed import Installed
-from agent.core.messages import Configure, Load, Swapped
+from agent.core.messages import Configure
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
-from agent.core.statistics_block import Block
 from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.settings import PipelineSettings, SuperviseSettings
-from agent.supervise.deaths import Deaths, death_reason, oom_kills
+from agent.supervise.deaths import Death, Deaths, death_reason, oom_kills
+from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
-from agent.supervise.preflight import OpenedBundle
-from agent.supervise.totals import Identity, Totals
+from agent.supervise.totals import Totals
 from agent.supervise.watch import Watch, answered
 from agent.supervise.worker_process import WorkerProcess
 
@@ -33,23 +29,6 @@ log = logging.getLogger(__name__)
 # Together with ``drain_s`` below the 5 s that the daemon promises for its end.
 FLUSH_S = 1.0  # what sinks get for lines that are still in their pipes
 REAP_S = 0.5  # what it takes until a worker that was killed is gone
-FOLD_TRIES = 100  # looks at a block, 1 ms apart, until it shows the swap
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A verified bundle and what of it runs."""
-
-    bundle: OpenedBundle
-    installed: Installed
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """Why a worker ended; ``with_model`` if the committed model is to blame."""
-
-    reason: Reason
-    with_model: bool = False
 
 
 class Pipeline:
@@ -79,21 +58,17 @@ class Pipeline:
         paths = [Path(delegate.path) for delegate in delegates]
         self._readable = [*self._plumbing.readable, *paths]
         self._totals = Totals()
+        self._placing = Placing(settings.name, self._totals, rules.start_s)
         self._deaths = Deaths(rules)
         self._committed: Placed | None = None
-        self._answering: Placed | None = None
-        self._placed: Placed | None = None  # what a worker that dies now died of
         self._unwanted = False  # it was ended for no fault of its own
         self._worker: WorkerProcess | None = None
         self._up = asyncio.Event()
         self._changed = asyncio.Event()
         self._swapping = asyncio.Lock()
-        self._generation = 0
         self._next_seq = 1
         self._stop_asked = asyncio.Event()
         self._ended = asyncio.Event()
-        self._swaps: dict[tuple[str, str], int] = {}
-        self._gap_s = 0.0
         self._answered = False
         self.engines: dict[str, str] = {}
 
@@ -101,16 +76,19 @@ class Pipeline:
 
     async def run(self) -> None:
         """Keep a worker alive until ``stop``."""
-        async with asyncio.TaskGroup() as group:
-            tasks = self._plumbing.start(group)
-            while not self._stop_asked.is_set():
-                death = await self._one_life()
-                if not self._stop_asked.is_set():
-                    await self._after_death(death)
-            await self._plumbing.finish(FLUSH_S)
-            for task in tasks:
-                task.cancel()
-        self._ended.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = self._plumbing.start(group)
+                while not self._stop_asked.is_set():
+                    death = await self._one_life()
+                    if not self._stop_asked.is_set():
+                        await self._after_death(death)
+                await self._plumbing.finish(FLUSH_S)
+                for task in tasks:
+                    task.cancel()
+        finally:
+            self._plumbing.close()
+            self._ended.set()
 
     async def stop(self) -> None:
         """Let the worker end its sample and the sinks take it; then ``run`` ends."""
@@ -132,7 +110,8 @@ class Pipeline:
         except OSError as err:
             log.warning("worker.no_start", extra={"detail": str(err)})
             return Death(Reason.MEMORY)
-        self._worker, self._placed, self._unwanted = worker, None, False
+        self._worker, self._unwanted = worker, False
+        self._placing.tried = None
         hung = False
         if self._stop_asked.is_set():
             worker.kill()  # it was asked while the process was being made
@@ -146,7 +125,7 @@ class Pipeline:
             log.warning("worker.failed", extra={"detail": str(err)})
         finally:
             self._up.clear()
-            self._worker = self._answering = None
+            self._worker = self._placing.answering = None
             code = await worker.close()
             oom = oom_kills() > kills_before
             death = self._judge(worker, death_reason(code, hung=hung, oom=oom))
@@ -159,7 +138,8 @@ class Pipeline:
             return Death(Reason.REQUESTED)
         if worker.source.reason not in (Reason.NONE, Reason.STARTING):
             return Death(worker.source.reason)
-        blamed = self._placed is not None and self._placed is self._committed
+        tried = self._placing.tried
+        blamed = tried is not None and tried is self._committed
         return Death(reason, with_model=blamed)
 
     async def _live(self, worker: WorkerProcess) -> bool:
@@ -169,7 +149,9 @@ class Pipeline:
         order = Configure(flow.name, flow.source, flow.sinks, self._next_seq)
         await worker.configure(order, self._plumbing.descriptors())
         self._up.set()
-        watch = Watch(worker, flow, self._plumbing, lambda: self._answering is not None)
+        watch = Watch(
+            worker, flow, self._plumbing, lambda: self._placing.answering is not None
+        )
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watch.run())
             loading = group.create_task(self._load_committed(worker))
@@ -190,10 +172,10 @@ class Pipeline:
         async with self._swapping:
             placed = None
             # What is committed may change while it is being loaded.
-            while self._answering is placed and placed is not self._committed:
+            while self._placing.answering is placed and placed is not self._committed:
                 placed = self._committed
                 try:
-                    await self._place(worker, placed)
+                    await self._placing.place(worker, placed)
                 except TrialFailedError as err:
                     log.warning(
                         "worker.load_failed",
@@ -207,13 +189,14 @@ class Pipeline:
         block = worker.block.read_final()
         if block is not None:
             self._totals.fold_dead(block, reason)
+            self._plumbing.fold_dropped(block)
             self._next_seq = max(self._next_seq, block.next_seq)
         worker.block.close()
 
     async def _after_death(self, death: Death) -> None:
         """Count the death, set the model aside after too many, and wait a little."""
         name, reason = self.settings.name, death.reason
-        pause_s, too_many = self._deaths.note(reason, with_model=death.with_model)
+        pause_s, too_many = self._deaths.note(death)
         log.warning(
             "worker.died",
             extra={"pipeline": name, "reason": reason, "pause_s": pause_s},
@@ -251,116 +234,39 @@ class Pipeline:
             raise TrialFailedError("the worker died", reason=Reason.CRASH)
         async with self._swapping:
             try:
-                await self._place(worker, placed)
+                await self._placing.place(worker, placed)
             except TrialFailedError as err:
-                self._count_swap("failed", err.reason)
+                self._placing.count("failed", err.reason)
                 raise
-        self._count_swap("ok", "")
+        self._placing.count("ok", "")
 
     async def swap_back(self) -> None:
         """Let what is committed answer again."""
         async with self._swapping:
             worker, committed = self._worker, self._committed
-            if worker is None or self._answering in (None, committed):
+            if worker is None or self._placing.answering in (None, committed):
                 return
             if committed is None:
                 self._replace(worker)  # what was never committed stops answering
             else:
                 try:
-                    await self._place(worker, committed)
+                    await self._placing.place(worker, committed)
                 except TrialFailedError as err:
                     log.warning("swap.back_failed", extra={"reason": err.reason})
                     self._replace(worker)
-        self._count_swap("rolled_back", "")
+        self._placing.count("rolled_back", "")
 
     def commit(self, placed: Placed) -> None:
         """The candidate is durable; a worker that runs something else is replaced."""
         self._committed = placed
         self._changed.set()
-        if self._worker is not None and self._answering not in (None, placed):
+        if self._worker is not None and self._placing.answering not in (None, placed):
             self._replace(self._worker)
 
     def _replace(self, worker: WorkerProcess) -> None:
         """End a worker that does nothing wrong; the next loads what is committed."""
         self._unwanted = True
         worker.kill()
-
-    async def _place(self, worker: WorkerProcess, placed: Placed) -> None:
-        """Load and activate one bundle in a worker, within its memory.
-
-        Raises:
-            TrialFailedError: It was refused and the worker goes on as before; or the
-                worker hung or died, and is gone.
-        """
-        before, self._placed = self._answering, placed
-        _limit_memory(worker, placed, before)
-        try:
-            swapped = await self._exchange(worker, placed)
-        except TrialFailedError as err:
-            if err.reason == Reason.HANG:
-                worker.kill()  # nothing else ends a constructor that is stuck
-            elif self._worker is worker and before is not None:
-                self._placed = before
-                _limit_memory(worker, before)
-            raise
-        self._answering = placed
-        self._gap_s = swapped.gap_ns / 1e9
-        _limit_memory(worker, placed)
-        installed = placed.installed
-        log.info(
-            "model.answers",
-            extra={
-                "pipeline": self.settings.name,
-                "model": installed.model,
-                "version": installed.version,
-                "executor": installed.executor.describe(),
-                "gap_ms": round(swapped.gap_ns / 1e6, 3),
-            },
-        )
-
-    async def _exchange(self, worker: WorkerProcess, placed: Placed) -> Swapped:
-        """Load, activate, and fold what the model before it counted.
-
-        Raises:
-            TrialFailedError: Any of it failed.
-        """
-        self._generation += 1
-        generation = self._generation
-        bundle, installed = placed.bundle, placed.installed
-        manifest = bundle.manifest
-        self._totals.names[generation] = Identity(
-            manifest.model, manifest.version, manifest.labels
-        )
-        order = Load(
-            generation, bundle.raw_manifest, installed.variant, installed.executor
-        )
-        content = bundle.variant_bytes(installed.variant)
-        await worker.load(order, content, self._rules.start_s)
-        swapped = await worker.activate(generation, self._rules.start_s)
-        await self._fold_retired(worker, generation)
-        return swapped
-
-    async def _fold_retired(self, worker: WorkerProcess, generation: int) -> None:
-        """Fold the section that no longer counts, from a copy made after the swap.
-
-        Raises:
-            TrialFailedError: The worker died meanwhile (``crash``), or its block stayed
-                torn (``hang``).
-        """
-        for _ in range(FOLD_TRIES):
-            if self._worker is not worker:  # its block is closed, and folded as a whole
-                raise TrialFailedError("the worker died", reason=Reason.CRASH)
-            block = worker.block.read()
-            if block and block.sections[block.active].generation == generation:
-                self._totals.fold_retired(block)
-                return
-            await asyncio.sleep(0.001)
-        raise TrialFailedError("the block was never consistent", reason=Reason.HANG)
-
-    def _count_swap(self, result: str, reason: str) -> None:
-        """Count one swap by its result."""
-        key = (result, reason)
-        self._swaps[key] = self._swaps.get(key, 0) + 1
 
     async def _new_source(self, descriptor: int) -> None:
         """Tell the worker that its program was started again."""
@@ -376,7 +282,7 @@ class Pipeline:
         if block is not None and not self._answered:
             self._answered = answered(block) > 0
         reason = self._reason()
-        placed = self._answering or self._committed
+        placed = self._placing.answering or self._committed
         return PipelineSnapshot(
             name=self.settings.name,
             model=self.settings.model,
@@ -386,10 +292,10 @@ class Pipeline:
             reason=reason,
             counts=self._totals.counts(block),
             restarts=self._deaths.counts(),
-            swaps=dict(self._swaps),
-            gap_s=self._gap_s,
+            swaps=dict(self._placing.swaps),
+            gap_s=self._placing.gap_s,
             lag_s=(block.lag_ns if block else 0) / 1e9,
-            sink_dropped=self._sink_dropped(block),
+            sink_dropped=self._plumbing.dropped(block),
             worker_pid=worker.pid if worker else 0,
             worker_rss_bytes=worker.resident_bytes() if worker else 0,
             worker_locks=worker.locks if worker else {},
@@ -399,40 +305,18 @@ class Pipeline:
 
     def _state(self) -> str:
         """What answers: the committed model, a candidate, or nothing."""
-        if self._answering is None:
+        if self._placing.answering is None:
             return "none"
-        return "active" if self._answering is self._committed else "candidate"
+        return "active" if self._placing.answering is self._committed else "candidate"
 
     def _reason(self) -> Reason:
         """Why the pipeline is not ready, or nothing."""
-        if self._answered and self._answering is not None:
+        if self._answered and self._placing.answering is not None:
             return Reason.NONE
-        if self._committed is None and self._answering is None:
+        if self._committed is None and self._placing.answering is None:
             return Reason.NO_MODEL
         if self._worker is None:
             return self._deaths.last or Reason.STARTING
         if self._worker.source.reason not in (Reason.NONE, Reason.STARTING):
             return self._worker.source.reason
         return self._plumbing.reason or Reason.STARTING
-
-    def _sink_dropped(self, block: Block | None) -> dict[str, int]:
-        """Drops of each sink that writes, by its number and kind."""
-        dropped = block.sink_dropped if block else (0,) * len(self.settings.sinks)
-        return {
-            f"{number}-{sink.__struct_config__.tag}": dropped[number]
-            for number, sink in enumerate(self.settings.sinks)
-            if sink.__struct_config__.tag != "count"
-        }
-
-
-def _limit_memory(
-    worker: WorkerProcess, placed: Placed, beside: Placed | None = None
-) -> None:
-    """Allow what one model declares, and what the one beside it does during a swap."""
-    content = placed.bundle.variant_bytes(placed.installed.variant)
-    declared_mb = placed.bundle.manifest.budgets.ram_mb
-    if beside is None:
-        worker.limit_memory(declared_mb, len(content))
-    else:
-        declared_mb += beside.bundle.manifest.budgets.ram_mb
-        worker.limit_memory(declared_mb, 2 * len(content))

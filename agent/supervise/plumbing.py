@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from operator import add
 from pathlib import Path
 
 from agent.core.flow import (
@@ -21,6 +22,7 @@ from agent.core.flow import (
     FilesSource,
 )
 from agent.core.reasons import Reason
+from agent.core.statistics_block import MAX_SINKS, Block
 from agent.settings import PipelineSettings
 from agent.supervise.feeds import (
     Pump,
@@ -53,6 +55,7 @@ class Plumbing:
         self._source_reader = -1
         self._program: Program | None = None
         self._pumps: dict[int, Pump] = {}
+        self._folded = [0] * MAX_SINKS
         self._sink_tasks: list[asyncio.Task[None]] = []
         self._sink_programs: list[Program] = []
         self._sinks = [
@@ -127,9 +130,20 @@ class Plumbing:
             self._program.restart(Reason.REQUESTED)
             self._drop_source()  # what is left in it begins somewhere in a frame
 
-    def lost(self, number: int) -> int:
-        """Return how many lines of a sink could not be written after the worker."""
-        return self._pumps[number].lost if number in self._pumps else 0
+    def dropped(self, block: Block | None) -> dict[str, int]:
+        """Return the predictions that each sink did not take: by number and kind."""
+        by_worker = block.sink_dropped if block else (0,) * MAX_SINKS
+        return {
+            f"{number}-{sink.__struct_config__.tag}": by_worker[number]
+            + self._folded[number]
+            + (self._pumps[number].lost if number in self._pumps else 0)
+            for number, sink in enumerate(self._settings.sinks)
+            if not isinstance(sink, CountSink)
+        }
+
+    def fold_dropped(self, block: Block) -> None:
+        """Keep what a worker that is dead has dropped: counters never fall."""
+        self._folded = [*map(add, self._folded, block.sink_dropped)]
 
     async def finish(self, timeout_s: float) -> None:
         """Close the writing ends and let pumps and programs take what is left."""

@@ -4,35 +4,51 @@ The rules this module keeps:
  * One child tries every pair of variant and executor; if it dies, the pair it had
    announced is to blame, and a new child tries the others.
  * The child has the worker's locks, a memory limit and a deadline.
+ * The child is not trusted: what it sends is believed only where it makes sense.
  * What the findings mean is decided by ``agent.core.trial_verdict``, not here.
 """
 
 import asyncio
 import contextlib
+import logging
 import os
 import resource
+import signal
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from agent.core.executors import DelegateFile, Executor
 from agent.core.manifest import Manifest
-from agent.core.messages import Examine, Examined, Examining, Finding, Ready
+from agent.core.messages import (
+    Examine,
+    Examined,
+    Examining,
+    Finding,
+    FromChild,
+    Ready,
+)
 from agent.core.reasons import Reason
 from agent.core.trial_verdict import (
     Chosen,
     judge_preflight,
     plan_examination,
 )
-from agent.errors import TrialFailedError
+from agent.errors import DeviceError, TrialFailedError
 from agent.supervise.child import Child, spawn_child
 from agent.supervise.memfd import sealed_memfd
 
+log = logging.getLogger(__name__)
 START_S = 30.0  # numpy and the runtime, cold, on a Pi 3 with a slow card
 MB = 1024 * 1024
 # Golden samples, raw copies and thread stacks of a preflight beside the model itself.
 SLACK_MB = 96
+LAST_WORDS_S = 1.0  # what an interpreter takes to end after it closed its socket
+# SIGKILL is what the kernel's memory killer sends, SIGALRM the child's own deadline.
+CAUSES = {-signal.SIGKILL: Reason.MEMORY, -signal.SIGALRM: Reason.HANG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,11 @@ class PreflightReport:
     locks: dict[str, str] = field(default_factory=dict)
     chosen: Chosen | None = None
 
+    def untried(self, indexes: Sequence[int]) -> list[int]:
+        """Return those pairs about which nothing is known yet."""
+        tried = self.findings.keys() | self.crashed.keys()
+        return [index for index in indexes if index not in tried]
+
 
 async def run_preflight(
     bundle: OpenedBundle, wish: Wish, report: PreflightReport | None = None
@@ -121,8 +142,7 @@ async def run_preflight(
 
 def _complete(report: PreflightReport) -> bool:
     """Whether every pair has been found out about."""
-    tried = report.findings.keys() | report.crashed.keys()
-    return bool(report.plan) and len(tried) == len(report.plan)
+    return bool(report.plan) and not report.untried(range(len(report.plan)))
 
 
 async def _one_child(bundle: OpenedBundle, report: PreflightReport, wish: Wish) -> None:
@@ -147,8 +167,12 @@ async def _one_child(bundle: OpenedBundle, report: PreflightReport, wish: Wish) 
 
 
 async def _ready(child: Child) -> Ready:
-    """Wait until the child has locked itself in."""
-    message = await child.receive()
+    """Wait until the child has locked itself in.
+
+    Raises:
+        TrialFailedError: It died or sent something else (``crash``).
+    """
+    message = await _next(child)
     if isinstance(message, Ready):
         return message
     raise TrialFailedError(
@@ -161,11 +185,7 @@ async def _converse(
     child: Child, bundle: OpenedBundle, report: PreflightReport
 ) -> None:
     """Send what is left of the plan and collect the findings."""
-    left = [
-        index
-        for index in range(len(report.plan))
-        if index not in report.findings and index not in report.crashed
-    ]
+    left = report.untried(range(len(report.plan)))
     plan = tuple(report.plan[index] for index in left)
     _limit_memory(child.pid, bundle.manifest)
     descriptors = _descriptors(bundle, plan)
@@ -176,20 +196,58 @@ async def _converse(
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+    blamed = await _collect(child, report, left)
+    if blamed is not None:
+        report.crashed[blamed] = await _cause(child)
+
+
+async def _collect(
+    child: Child, report: PreflightReport, left: Sequence[int]
+) -> int | None:
+    """Collect findings until the child has ended; return the pair it died of, if any.
+
+    Args:
+        child: Who sends.
+        report: What is filled.
+        left: Numbers of the pairs that the child was given, in its order.
+    """
     blamed = 0
-    while (message := await child.receive()) is not None:
+    while (message := await _next(child)) is not None:
         match message:
-            case Examining():
+            case Examining() if 0 <= message.index < len(left):
                 blamed = message.index
-            case Finding():
-                report.findings[left[message.index]] = message
+            case Finding() if 0 <= message.index < len(left):
+                index = left[message.index]
+                report.findings[index] = replace(message, index=index)
             case Examined():
-                return
+                break
             case _:
-                raise _unexpected(message)
+                log.warning("preflight.unexpected", extra={"text": f"{message!r:.80}"})
+                break
+    if not report.untried(left):
+        return None
+    # The pair that was announced last may have been found out about already.
+    untried = report.untried(left)
+    return left[blamed] if left[blamed] in untried else untried[0]
+
+
+async def _next(child: Child) -> FromChild | None:
+    """Wait for the next message; None at the end, and for what is no message."""
+    try:
+        return await child.receive()
+    except DeviceError as err:
+        log.warning("preflight.broken", extra={"detail": str(err)})
+        return None
+
+
+async def _cause(child: Child) -> Reason:
+    """Return why a child ended before its time, from the signal that ended it."""
+    with contextlib.suppress(TimeoutError):
+        # It may have closed its socket before it dies of what it dies of.
+        await asyncio.wait_for(child.wait(), LAST_WORDS_S)
     child.kill()
     code = await child.wait()
-    report.crashed[left[blamed]] = Reason.MEMORY if code == -9 else Reason.CRASH
+    return CAUSES.get(code, Reason.CRASH)
 
 
 def _descriptors(
@@ -231,10 +289,3 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
         raise TrialFailedError(
             f"the preflight took longer than {seconds:.0f} s", reason=Reason.HANG
         ) from err
-
-
-def _unexpected(message: object) -> TrialFailedError:
-    """Return the error for a message that does not belong here."""
-    return TrialFailedError(
-        f"the preflight child sent {type(message).__name__}", reason=Reason.CRASH
-    )

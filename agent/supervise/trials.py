@@ -13,7 +13,8 @@ from agent.core.installed import Installed
 from agent.core.reasons import Reason
 from agent.core.trial_verdict import Chosen
 from agent.errors import TrialFailedError
-from agent.supervise.pipeline import Pipeline, Placed
+from agent.supervise.pipeline import Pipeline
+from agent.supervise.placing import Placed
 from agent.supervise.preflight import OpenedBundle, Wish, run_preflight
 
 

@@ -45,7 +45,7 @@ class WorkerProcess:
         locks: Layers that hold (see ``agent.worker.locks``), once it is ready.
         engines: Engine name -> version, once it is ready.
         source: The last word about its source.
-        up: Set when it is ready and configured.
+        gone: Its messages have ended, and so has it.
     """
 
     def __init__(self, child: Child, block: BlockReader) -> None:
@@ -53,7 +53,7 @@ class WorkerProcess:
         self.block = block
         self._answer: asyncio.Future[FromChild] | None = None
         self._asked = 0  # generation of the order that waits for its answer
-        self._gone = False
+        self.gone = False
         self._orders = asyncio.Lock()
         self._data_bytes = 0
         self.locks: dict[str, str] = {}
@@ -127,7 +127,7 @@ class WorkerProcess:
             while (message := await self._child.receive()) is not None:
                 self._take(message)
         finally:
-            self._gone = True
+            self.gone = True
             if self._answer is not None and not self._answer.done():
                 self._answer.set_exception(self._died())
 
@@ -227,7 +227,7 @@ class WorkerProcess:
             TrialFailedError: It was refused, took too long or killed the worker.
         """
         async with self._orders:
-            if self._gone:
+            if self.gone:
                 raise self._died()
             self._asked = order.generation
             self._answer = asyncio.get_running_loop().create_future()

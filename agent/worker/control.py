@@ -3,10 +3,12 @@
 The rules this module keeps:
  * A candidate is built beside the model that answers; the loop takes it between two
    samples; only then is the old one let go.
- * Every order is answered: Loaded or Refused, Swapped or Refused.
+ * Every order is answered: Loaded or Refused, Swapped or Refused, also where memory
+   ends or the code is wrong; the model that answers goes on.
 """
 
 import gc
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +36,7 @@ from agent.worker.slot import Candidate, ModelSlot
 from agent.worker.statistics import StatisticsWriter
 from agent.worker.turn import Sink, build_emit, build_turn
 
+log = logging.getLogger(__name__)
 SWAP_S = 60.0  # longer than any sample's deadline; the daemon gives up before
 
 
@@ -107,9 +110,9 @@ class Control:
             answering = self._slot.wanted
             section = 1 - answering.section if answering else 0
             self._candidate = self._build(model, section)
-        except AgentError as err:
+        except Exception as err:  # noqa: BLE001 - the thread's boundary: it is reported
             self._slot.unwatch()
-            return Refused(order.generation, Reason(err.reason), str(err))
+            return _refused(order.generation, err)
         finally:
             os.close(descriptor)
         seconds = (time.perf_counter_ns() - started_ns) / 1e9
@@ -127,6 +130,16 @@ class Control:
         gc.collect()  # the old interpreter's memory goes now, not some day
         gap_ns = self._slot.unwatch()
         return Swapped(order.generation, self._slot.first_seq, gap_ns)
+
+
+def _refused(generation: int, err: Exception) -> Refused:
+    """Say why a candidate was not built; what nobody foresaw is also logged."""
+    if isinstance(err, AgentError):
+        return Refused(generation, Reason(err.reason), str(err))
+    if isinstance(err, MemoryError):
+        return Refused(generation, Reason.MEMORY, f"no memory: {err}")
+    log.error("the candidate was not built", exc_info=err)
+    return Refused(generation, Reason.INTERNAL, f"{type(err).__name__}: {err}"[:300])
 
 
 def candidate_builder(

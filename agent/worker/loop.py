@@ -6,6 +6,7 @@ The rules this module keeps:
    the daemon can tell an idle loop from a stuck one.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -17,6 +18,7 @@ from agent.worker.slot import Candidate, ModelSlot
 from agent.worker.statistics import StatisticsWriter
 from agent.worker.turn import Turn
 
+log = logging.getLogger(__name__)
 TURN_S = 0.05  # a swap on an idle source takes at most this long
 OVERRUN = OUTCOME_INDEX[Reason.OVERRUN]
 PARTIAL = OUTCOME_INDEX[Reason.PARTIAL]
@@ -59,6 +61,7 @@ class Loop:
         self._dropped = 0
         self._partial = 0
         self._ended = False
+        self._said = False
 
     def run(self) -> None:
         """Answer samples until the slot is stopped."""
@@ -76,8 +79,8 @@ class Loop:
                 continue
             try:
                 sample = take(TURN_S)
-            except InputError:
-                self._statistics.count(INPUT)
+            except InputError as err:
+                self._bad_sample(err)
                 continue
             if sample is None:
                 self._idle_source()
@@ -90,6 +93,13 @@ class Loop:
                 pause_ns = ended_ns - max(previous_ns, ready_ns)
                 slot.longest_pause_ns = max(slot.longest_pause_ns, pause_ns)
             previous_ns = ended_ns
+
+    def _bad_sample(self, err: InputError) -> None:
+        """What the source could not read was received and failed; say so once."""
+        self._statistics.count(INPUT)
+        if not self._said:
+            self._said = True
+            log.warning("samples cannot be read (%s): %s", Reason.INPUT, err)
 
     def _note(self, ready_ns: int) -> None:
         """Publish how old the sample is, and what the source dropped before it."""

@@ -17,7 +17,6 @@ from agent.errors import AgentError
 from agent.worker.channel import ChildChannel
 from agent.worker.control import Control, candidate_builder
 from agent.worker.loop import Loop
-from agent.worker.preflight import examine
 from agent.worker.runtimes import available_engines
 from agent.worker.sinks import build_sink
 from agent.worker.slot import ModelSlot
@@ -60,7 +59,9 @@ def _work(
 ) -> None:
     """Build everything the settings name, then answer samples until stopped."""
     piped = isinstance(order.source, CommandSource | BoardSource)
-    source = build_source(order.source, descriptors.pop(0) if piped else None)
+    descriptor = descriptors.pop(0) if piped else None
+    # A recording goes on where the worker before this one ended.
+    source = build_source(order.source, descriptor, start=order.first_seq - 1)
     sinks = _sinks(order, descriptors)
     slot = ModelSlot(statistics)
     clock = time.time  # noqa: TID251 - this is the worker's composition root
@@ -75,6 +76,8 @@ def _work(
 
 def run_preflight(control: int, locks: dict[str, str]) -> None:
     """Try the pairs of one Examine message, report, and leave."""
+    from agent.worker.preflight import examine  # a worker has no use for it
+
     _settle()
     channel = ChildChannel(control)
     channel.send(_ready(locks))

@@ -15,20 +15,23 @@ from agent.worker.sources.source import Source
 __all__ = ["PipeSource", "RecordedSource", "Source", "build_source"]
 
 
-def build_source(settings: SourceSettings, descriptor: int | None) -> Source:
+def build_source(
+    settings: SourceSettings, descriptor: int | None, start: int = 0
+) -> Source:
     """Return the source that a pipeline's settings describe.
 
     Args:
         settings: The pipeline's ``source`` table.
         descriptor: The pipe of frames of ``command`` and ``board``; the source owns
             it from now on.
+        start: Recorded samples to pass over, because an earlier worker took them.
 
     Raises:
         DeviceError: Nothing can be read (``source_missing``, ``source_failed``), or
             Pillow is needed and missing (``input``).
     """
     if isinstance(settings, FilesSource):
-        return open_recorded(settings)
+        return open_recorded(settings, start)
     if descriptor is None:
         raise DeviceError("the source came without a pipe", reason=Reason.INTERNAL)
     return open_pipe(settings, descriptor)

@@ -4,6 +4,7 @@ The rules this module keeps: whatever is wrong with a file becomes an ``InputErr
 the place of its samples, and reading goes on with the next file.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -82,6 +83,38 @@ def read_all(files: tuple[Path, ...], array: str, *, loop: bool) -> Iterator[Ite
             yield InputError(f"{files[0].parent}: the files hold no samples")
         if not (loop and good):
             return
+
+
+def read_from(
+    files: tuple[Path, ...], array: str, start: int, *, loop: bool
+) -> Iterator[Item]:
+    """Yield what ``read_all`` yields, but for the first ``start`` items.
+
+    With ``loop`` whole rounds are left out, by counting one. Pictures are passed over
+    unread: each is one item.
+    """
+    counts: list[int] = []
+    for path in files if start else ():
+        counts.append(_count(path, array))
+        if not loop and sum(counts) >= start:
+            break
+    left = start % sum(counts) if loop and sum(counts) else start
+    passed = 0
+    while passed < len(counts) and left >= counts[passed]:
+        left -= counts[passed]
+        passed += 1
+    if passed < len(files):
+        rest = read_all(files[passed:], array, loop=False)
+        yield from itertools.islice(rest, left, None)
+    if loop:
+        yield from read_all(files, array, loop=True)
+
+
+def _count(path: Path, array: str) -> int:
+    """Return how many items a file has."""
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return 1
+    return sum(1 for _ in read_file(path, array))
 
 
 def _is_known(path: Path) -> bool:

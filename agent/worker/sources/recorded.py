@@ -16,7 +16,7 @@ from agent.core.flow import FilesSource
 from agent.core.reasons import Reason
 from agent.errors import DeviceError
 from agent.worker.samples import InputError, Sample
-from agent.worker.sources.reading import Item, find_files, read_all
+from agent.worker.sources.reading import Item, find_files, read_all, read_from
 from agent.worker.sources.schedule import Schedule
 
 MAX_MEMORY_BYTES = 256 * 1024 * 1024  # what `memory = true` may hold
@@ -79,8 +79,13 @@ class RecordedSource:
         return True
 
 
-def open_recorded(settings: FilesSource) -> RecordedSource:
+def open_recorded(settings: FilesSource, start: int = 0) -> RecordedSource:
     """Return the source of a ``files`` table.
+
+    Args:
+        settings: The table.
+        start: Samples to pass over, bad ones included; with ``loop`` modulo their
+            number.
 
     Raises:
         DeviceError: There is nothing to read (``source_missing``), it is of no known
@@ -90,12 +95,13 @@ def open_recorded(settings: FilesSource) -> RecordedSource:
     files = find_files(Path(settings.path).expanduser())
     schedule = Schedule(settings.rate) if settings.rate else None
     if not settings.memory:
-        items = read_all(files, settings.array, loop=settings.loop)
+        items = read_from(files, settings.array, start, loop=settings.loop)
         return RecordedSource(items, schedule)
     kept = _preload(read_all(files, settings.array, loop=False))
-    return RecordedSource(
-        itertools.cycle(kept) if settings.loop else iter(kept), schedule
-    )
+    if settings.loop:
+        first = start % len(kept)
+        return RecordedSource(itertools.cycle(kept[first:] + kept[:first]), schedule)
+    return RecordedSource(iter(kept[start:]), schedule)
 
 
 def _preload(items: Iterator[Item]) -> list[Item]:

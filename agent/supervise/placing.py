@@ -1,0 +1,147 @@
+"""Putting a model into a worker that runs: limits, load, activate, fold.
+
+The rules this module keeps:
+ * Load and Activate go together; the caller lets one pair run at a time.
+ * A worker that did not answer in time is killed: nothing else ends a constructor that
+   is stuck, and whether the loop took the candidate would be anyone's guess.
+ * What the model before it counted is folded before another one can clear it.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from agent.core.installed import Installed
+from agent.core.messages import Load, Swapped
+from agent.core.reasons import Reason
+from agent.errors import TrialFailedError
+from agent.supervise.preflight import OpenedBundle
+from agent.supervise.totals import Identity, Totals
+from agent.supervise.worker_process import WorkerProcess
+
+log = logging.getLogger(__name__)
+FOLD_TRIES = 100  # looks at a block, 1 ms apart, until it shows the swap
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A verified bundle and what of it runs."""
+
+    bundle: OpenedBundle
+    installed: Installed
+
+
+class Placing:
+    """What one pipeline's worker runs.
+
+    Args:
+        pipeline: Its name, for log lines.
+        totals: Where finished sections are folded.
+        deadline_s: For each of load and activate.
+
+    Attributes:
+        answering: What answers now.
+        tried: What was placed last: what a worker that dies now died of.
+        gap_s: The longest pause of the loop around the last swap.
+        swaps: (result, reason) -> swaps that were asked for.
+    """
+
+    def __init__(self, pipeline: str, totals: Totals, deadline_s: float) -> None:
+        self._pipeline = pipeline
+        self._totals = totals
+        self._deadline_s = deadline_s
+        self._generation = 0
+        self.answering: Placed | None = None
+        self.tried: Placed | None = None
+        self.gap_s = 0.0
+        self.swaps: dict[tuple[str, str], int] = {}
+
+    async def place(self, worker: WorkerProcess, placed: Placed) -> None:
+        """Let a model answer in a worker.
+
+        Raises:
+            TrialFailedError: It was refused and the worker goes on as before; or the
+                worker hung or died, and is gone.
+        """
+        before, self.tried = self.answering, placed
+        _limit_memory(worker, placed, before)
+        try:
+            swapped = await self._exchange(worker, placed)
+        except TrialFailedError as err:
+            if err.reason == Reason.HANG:
+                worker.kill()
+            elif before is not None and not worker.gone:
+                self.tried = before
+                _limit_memory(worker, before)
+            raise
+        self.answering = placed
+        self.gap_s = swapped.gap_ns / 1e9
+        _limit_memory(worker, placed)
+        installed = placed.installed
+        log.info(
+            "model.answers",
+            extra={
+                "pipeline": self._pipeline,
+                "model": installed.model,
+                "version": installed.version,
+                "executor": installed.executor.describe(),
+                "gap_ms": round(swapped.gap_ns / 1e6, 3),
+            },
+        )
+
+    def count(self, result: str, reason: str = "") -> None:
+        """Count one swap by its result."""
+        key = (result, reason)
+        self.swaps[key] = self.swaps.get(key, 0) + 1
+
+    async def _exchange(self, worker: WorkerProcess, placed: Placed) -> Swapped:
+        """Load, activate, and fold what the model before it counted.
+
+        Raises:
+            TrialFailedError: Any of it failed.
+        """
+        self._generation += 1
+        generation = self._generation
+        bundle, installed = placed.bundle, placed.installed
+        manifest = bundle.manifest
+        self._totals.names[generation] = Identity(
+            manifest.model, manifest.version, manifest.labels
+        )
+        order = Load(
+            generation, bundle.raw_manifest, installed.variant, installed.executor
+        )
+        content = bundle.variant_bytes(installed.variant)
+        await worker.load(order, content, self._deadline_s)
+        swapped = await worker.activate(generation, self._deadline_s)
+        await self._fold_retired(worker, generation)
+        return swapped
+
+    async def _fold_retired(self, worker: WorkerProcess, generation: int) -> None:
+        """Fold the section that no longer counts, from a copy made after the swap.
+
+        Raises:
+            TrialFailedError: The worker died meanwhile (``crash``), or its block stayed
+                torn (``hang``).
+        """
+        for _ in range(FOLD_TRIES):
+            if worker.gone:  # its block is folded as a whole, and closed
+                raise TrialFailedError("the worker died", reason=Reason.CRASH)
+            block = worker.block.read()
+            if block and block.sections[block.active].generation == generation:
+                self._totals.fold_retired(block)
+                return
+            await asyncio.sleep(0.001)
+        raise TrialFailedError("the block was never consistent", reason=Reason.HANG)
+
+
+def _limit_memory(
+    worker: WorkerProcess, placed: Placed, beside: Placed | None = None
+) -> None:
+    """Allow what one model declares, and what the one beside it does during a swap."""
+    content = placed.bundle.variant_bytes(placed.installed.variant)
+    declared_mb = placed.bundle.manifest.budgets.ram_mb
+    if beside is None:
+        worker.limit_memory(declared_mb, len(content))
+    else:
+        declared_mb += beside.bundle.manifest.budgets.ram_mb
+        worker.limit_memory(declared_mb, 2 * len(content))
