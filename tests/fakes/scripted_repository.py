@@ -25,6 +25,7 @@ class ScriptedRepository:
     Attributes:
         bundles: (model, version) -> content, as signed.
         spoiled: (model, version) -> content that is delivered instead.
+        gone: (model, version) whose content is signed and not there.
         groups: Group -> desired state.
         fields: (model, version) -> what is signed differently.
         error: What the next refreshes raise.
@@ -35,6 +36,7 @@ class ScriptedRepository:
     def __init__(self, bundles: Mapping[tuple[str, int], bytes] | None = None) -> None:
         self.bundles = dict(bundles or {})
         self.spoiled: dict[tuple[str, int], bytes] = {}
+        self.gone: set[tuple[str, int]] = set()
         self.groups: dict[str, GroupFile] = {}
         self.fields: dict[tuple[str, int], dict[str, object]] = {}
         self.error: AgentError | None = None
@@ -90,7 +92,7 @@ class ScriptedRepository:
             raise BundleRefusedError("too large", reason=Reason.TOO_LARGE)
         key = (target.fields.model, target.fields.version)
         content = self.spoiled.get(key, self.bundles.get(key))
-        if content is None:
+        if content is None or key in self.gone:
             raise BundleRefusedError("it is gone", reason=Reason.MISSING_TARGET)
         for start in range(0, min(len(content), target.length), CHUNK_BYTES):
             end = min(start + CHUNK_BYTES, target.length)

@@ -1,0 +1,157 @@
+"""One contract, two repositories: TUF on a disk, and the scripted fake."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from agent.core.reasons import Reason
+from agent.core.targets import Wanted, bundle_path
+from agent.errors import BundleRefusedError, DeviceError
+from agent.trust.client import TrustedRepository
+from agent.update.needs import Repository
+from tests.fakes.bundle_factory import NOW, SpoiledRepository, make_repository
+from tests.fakes.bundles import good_bundle
+from tests.fakes.memory_notes import MemoryNotes
+from tests.fakes.scripted_repository import ScriptedRepository
+
+BODY = good_bundle(2)
+LIMIT = 10**6
+
+
+class Offer(Protocol):
+    """A repository that holds kws 2 for the group ``all``, and how to spoil it."""
+
+    repository: Repository
+
+    def spoil(self, content: bytes | None) -> None:
+        """Deliver something else than what was signed; None: nothing."""
+
+
+class RealOffer:
+    """A published TUF repository and its client."""
+
+    def __init__(self, path: Path) -> None:
+        self._made: SpoiledRepository = make_repository(
+            path / "repository", {("kws", 2): BODY}, {"all": {"door": ("kws", 2)}}
+        )
+        self.repository: Repository = TrustedRepository(
+            metadata_dir=path / "metadata",
+            repository=str(self._made.path),
+            root=self._made.root,
+            notes=MemoryNotes(),
+            build_time=0.0,
+        )
+
+    def spoil(self, content: bytes | None) -> None:
+        """Change the stored file."""
+        file = self._made.bundle_file("kws", 2)
+        if content is None:
+            file.unlink()
+        else:
+            file.write_bytes(content)
+
+
+class ScriptedOffer:
+    """The fake."""
+
+    def __init__(self, _path: Path) -> None:
+        self._made = ScriptedRepository({("kws", 2): BODY})
+        self._made.assign(door=("kws", 2))
+        self.repository: Repository = self._made
+
+    def spoil(self, content: bytes | None) -> None:
+        """Script another delivery."""
+        if content is None:
+            self._made.gone.add(("kws", 2))
+        else:
+            self._made.spoiled["kws", 2] = content
+
+
+@pytest.fixture(params=[RealOffer, ScriptedOffer])
+def offer(request: pytest.FixtureRequest, tmp_path: Path) -> Offer:
+    """Give each of the two repositories."""
+    make: Callable[[Path], Offer] = request.param
+    return make(tmp_path)
+
+
+def fetched(repository: Repository, limit: int = LIMIT) -> bytes:
+    """Fetch kws 2."""
+    content = bytearray()
+    repository.fetch(repository.find("kws", 2), content.extend, limit)
+    return bytes(content)
+
+
+def reason(call: Callable[[], object]) -> str:
+    """Return why a call is refused."""
+    with pytest.raises(BundleRefusedError) as caught:
+        call()
+    return caught.value.reason
+
+
+def test_nothing_is_said_before_it_was_verified(offer: Offer) -> None:
+    """Without a refresh there is neither a desired state nor a target."""
+    repository = offer.repository
+    assert reason(lambda: repository.desired(["all"])) == Reason.UNREACHABLE
+    assert reason(lambda: repository.find("kws", 2)) == Reason.UNREACHABLE
+
+
+def test_what_was_published_comes_back(offer: Offer) -> None:
+    """Desired state, signed target and content are those that were published."""
+    repository = offer.repository
+    repository.refresh(NOW)
+    ((path, file),) = repository.desired(["lab", "all"])
+    assert (path, file.generation) == ("fleet/groups/all", 1)
+    assert file.pipelines == {"door": Wanted("kws", 2)}
+    target = repository.find("kws", 2)
+    assert (target.path, target.length) == (bundle_path("kws", 2), len(BODY))
+    assert target.fields.plain_sha256 == target.sha256
+    assert fetched(repository) == BODY
+
+
+def test_what_is_not_there_is_missing(offer: Offer) -> None:
+    """A version that was not signed, or whose file is gone: missing_target."""
+    repository = offer.repository
+    repository.refresh(NOW)
+    assert reason(lambda: repository.find("kws", 3)) == Reason.MISSING_TARGET
+    offer.spoil(None)
+    assert reason(lambda: fetched(repository)) == Reason.MISSING_TARGET
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (BODY[:-1], Reason.LENGTH),
+        (BODY + b"x", Reason.LENGTH),
+        (BODY[:-1] + b"x", Reason.DIGEST),
+    ],
+)
+def test_other_content_is_refused(
+    offer: Offer, content: bytes, expected: Reason
+) -> None:
+    """Shorter, longer and changed content have their own reasons."""
+    offer.repository.refresh(NOW)
+    offer.spoil(content)
+    assert reason(lambda: fetched(offer.repository)) == expected
+
+
+def test_limits_come_before_bytes(offer: Offer) -> None:
+    """More than the board allows is not even begun."""
+    offer.repository.refresh(NOW)
+    limit = len(BODY) - 1
+    assert reason(lambda: fetched(offer.repository, limit)) == Reason.TOO_LARGE
+
+
+def test_errors_of_the_writer_pass(offer: Offer) -> None:
+    """A disk that is full while it is written to is not the repository's fault."""
+
+    def full(_content: memoryview) -> None:
+        raise DeviceError("full", reason=Reason.DISK_FULL)
+
+    repository = offer.repository
+    repository.refresh(NOW)
+    target = repository.find("kws", 2)
+    with pytest.raises(DeviceError) as caught:
+        repository.fetch(target, full, LIMIT)
+    assert caught.value.reason == Reason.DISK_FULL

@@ -1,0 +1,177 @@
+"""The poller's life: restarts in the middle, polite stops, pokes."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from agent.core.reasons import Reason
+from agent.core.targets import SignedTarget
+from agent.core.update_machine import Job, Phase
+from agent.errors import DeviceError
+from agent.update import Supply
+from tests.fakes.scripted_repository import ScriptedRepository
+from tests.fakes.update_bench import BUNDLES, NOW, Bench
+
+
+class EndlessRepository(ScriptedRepository):
+    """A repository whose bundles never end.
+
+    Attributes:
+        begun: Called when a fetch has begun, in its thread.
+        ended: Why a fetch ended.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(BUNDLES)
+        self.begun: Callable[[], object] = lambda: None
+        self.ended = ""
+
+    def fetch(
+        self, target: SignedTarget, write: Callable[[memoryview], None], max_bytes: int
+    ) -> None:
+        """Deliver nothing, for ever."""
+        del target, max_bytes
+        self.begun()
+        try:
+            while True:
+                write(memoryview(b""))
+        except DeviceError as err:
+            self.ended = err.reason
+            raise
+
+
+@pytest.mark.parametrize("phase", [Phase.FETCHING, Phase.PROBATION])
+def test_a_restart_starts_over(phase: Phase) -> None:
+    """An interrupted update is tidied up, then ordered again."""
+    bench = Bench()
+    bench.repository.assign(door=("kws", 2))
+    target = believed(bench.repository).find("kws", 2)
+    bench.store.objects[target.sha256] = b"half"
+    bench.store.save_job(Job("door", "kws", 2, target.sha256, phase=phase, attempts=1))
+    asyncio.run(bench.start().recover())
+    assert bench.store.objects == {}
+    assert bench.trials.calls == []
+    bench.look()
+    assert bench.versions() == (2, 0)
+    assert bench.store.load_job() is None
+
+
+def test_a_commit_is_finished_before_the_first_look() -> None:
+    """Power loss between the trial and COMMIT: recover commits, and says so."""
+    bench = Bench()
+    bench.update(2)
+    done = bench.store.slots("door").active
+    assert done is not None
+    fresh = Bench()
+    fresh.store.objects = dict(bench.store.objects)
+    fresh.store.save_job(Job("door", "kws", 2, done.sha256, Phase.COMMITTING, 1, done))
+    asyncio.run(fresh.poller.recover())
+    asyncio.run(fresh.poller.recover())
+    assert fresh.store.slots("door").active == done
+    assert fresh.results() == {("committed", ""): 1}
+    assert fresh.trials.calls == []
+
+
+def test_three_interrupted_trials_are_enough() -> None:
+    """Bytes whose trial the board did not survive three times are set aside."""
+    bench = Bench()
+    bench.repository.assign(door=("kws", 2))
+    sha256 = believed(bench.repository).find("kws", 2).sha256
+    for life in range(3):
+        assert bench.store.is_set_aside(sha256) == ""
+        begin_and_die(bench)
+        assert bench.versions() == (0, 0), life
+        asyncio.run(bench.start().recover())
+    bench.look(5)
+    assert bench.store.is_set_aside(sha256) == Reason.CRASH
+    assert bench.results() == {("refused", Reason.CRASH): 1}
+    assert bench.fetches() == 3
+
+
+def test_a_polite_stop_counts_nothing() -> None:
+    """Being stopped in the middle of a trial is not held against the model."""
+    bench = Bench()
+    bench.repository.assign(door=("kws", 2))
+
+    async def stop_in_the_middle() -> None:
+        examining = asyncio.Event()
+
+        async def wait_for_ever() -> None:
+            examining.set()
+            await asyncio.Event().wait()
+
+        bench.trials.pauses["examine"] = wait_for_ever
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(bench.poller.run())
+            await examining.wait()
+            assert bench.poller.snapshot().phase == "PREFLIGHT"
+            running.cancel()
+
+    for _ in range(4):
+        asyncio.run(stop_in_the_middle())
+        bench.start()
+    bench.trials.pauses.clear()
+    asyncio.run(bench.poller.recover())
+    bench.look()
+    assert bench.versions() == (2, 0)
+
+
+def test_a_stop_ends_a_fetch() -> None:
+    """A fetch in a thread does not go on behind the daemon's back."""
+    bench, endless = Bench(), EndlessRepository()
+    endless.assign(door=("kws", 2))
+    bench.supply = Supply(endless)
+    bench.start()
+
+    async def stop_while_fetching() -> None:
+        begun, loop = asyncio.Event(), asyncio.get_running_loop()
+        endless.begun = lambda: loop.call_soon_threadsafe(begun.set)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(bench.poller.run())
+            await begun.wait()
+            running.cancel()
+
+    asyncio.run(stop_while_fetching())
+    assert endless.ended == Reason.STOPPING
+
+
+def test_a_poke_looks_now() -> None:
+    """``run`` looks at once, and again when it is poked, not only after poll_s."""
+    bench = Bench()
+
+    async def poke_twice() -> None:
+        committed = asyncio.Event()
+
+        async def tell() -> None:
+            committed.set()
+
+        bench.trials.pauses["commit"] = tell
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(bench.poller.run())
+            for version in (1, 2):
+                bench.repository.assign(door=("kws", version))
+                bench.poller.poke()
+                await committed.wait()
+                committed.clear()
+            running.cancel()
+
+    asyncio.run(poke_twice())
+    assert bench.versions() == (2, 1)
+
+
+def believed(repository: ScriptedRepository) -> ScriptedRepository:
+    """Return a repository that was refreshed."""
+    repository.refresh(NOW)
+    return repository
+
+
+def begin_and_die(bench: Bench) -> None:
+    """Carry an update as far as preflight, then lose power."""
+
+    class PowerLossError(Exception):
+        """Nothing runs any more."""
+
+    bench.trials.errors["examine"] = PowerLossError()
+    with pytest.raises(PowerLossError):
+        bench.look()
