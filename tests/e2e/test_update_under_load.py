@@ -95,9 +95,7 @@ def test_an_update_loses_no_sample_and_no_answer_its_author(
     assert answers[1] != answers[2]
 
 
-def test_swaps_in_a_row_keep_every_sample(
-    make_board: MakeBoard, fleet: Fleet
-) -> None:
+def test_swaps_in_a_row_keep_every_sample(make_board: MakeBoard, fleet: Fleet) -> None:
     """Version after version at full speed: in = ok, nothing failed, nothing dropped."""
     board = make_board()
     with board:
