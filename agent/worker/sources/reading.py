@@ -98,7 +98,8 @@ def read_from(
         counts.append(_count(path, array))
         if not loop and sum(counts) >= start:
             break
-    left = start % sum(counts) if loop and sum(counts) else start
+    total = sum(counts)
+    left = start % total if loop and total else start
     passed = 0
     while passed < len(counts) and left >= counts[passed]:
         left -= counts[passed]
