@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -314,15 +315,33 @@ def test_a_cache_from_a_backup_is_not_believed(
     assert board.refusal() == Reason.REPLAYED
 
 
-def test_an_old_root_does_not_bring_revoked_keys_back(
+def test_a_refused_publication_is_not_kept(
     board: Board, repository: SpoiledRepository, tmp_path: Path
 ) -> None:
-    """With the cache lost, a repository from before a rotation is refused."""
-    before = repository.copy(tmp_path / "before")
+    """What is below a floor never reaches the cache."""
+    old = repository.copy(tmp_path / "old")
+    publish_two(repository)
+    board.refresh()
+    board.lose_cache()
+    repository.restore(old)
+    assert board.refusal() == Reason.REPLAYED
+    assert [path.name for path in board.cache.glob("*.json")] == []
+
+
+def test_an_old_root_does_not_bring_revoked_keys_back(
+    board: Board, repository: SpoiledRepository
+) -> None:
+    """With the cache lost, a mirror that hides the newest root is refused.
+
+    The revoked key signs a high version over what is otherwise current: only the
+    root's own version gives it away.
+    """
+    revoked = repository.signers("timestamp")
     repository.repository.rotate("timestamp", NOW)
     board.refresh()
     board.lose_cache()
-    repository.restore(before)
+    (repository.path / "metadata/2.root.json").unlink()
+    repository.resign("timestamp", lambda t: setattr(t, "version", 99), revoked)
     assert board.refusal() == Reason.REPLAYED
 
 
@@ -553,6 +572,10 @@ def pipe(file: Path) -> None:
     os.mkfifo(file)
 
 
+def sparse(file: Path) -> None:
+    os.truncate(file, 2**36)  # 64 GB that take no room, and minutes to read
+
+
 def endless(file: Path) -> None:
     file.unlink()
     file.symlink_to("/dev/zero")
@@ -565,6 +588,7 @@ def endless(file: Path) -> None:
         (shorter, Reason.LENGTH),
         (flipped, Reason.DIGEST),
         (Path.unlink, Reason.MISSING_TARGET),
+        (sparse, Reason.LENGTH),
         (pipe, Reason.UNREACHABLE),
         (endless, Reason.UNREACHABLE),
     ],
@@ -791,23 +815,31 @@ def refusal_of(board: Board) -> str:
     return ""
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> SpoiledRepository:
+    home = tmp_path_factory.mktemp("fuzz")
+    return make_repository(home / "repo", {("kws", 1): good_bundle(1)})
+
+
 @settings(max_examples=150)
 @given(st.data())
 def test_mutated_metadata_is_refused_or_means_the_same(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    published: SpoiledRepository, data: st.DataObject
 ) -> None:
     """Whatever bytes arrive, only BundleRefusedError leaves a refresh."""
-    home = tmp_path_factory.mktemp("fuzz")
-    repository = make_repository(home / "repo", {("kws", 1): good_bundle(1)})
-    board = Board(home / "board", repository)
     role = data.draw(st.sampled_from(["timestamp", "snapshot", "targets", "fleet"]))
-    file = repository.file(role)
-    content = bytearray(file.read_bytes())
+    file = published.file(role)
+    good = file.read_bytes()
+    content = bytearray(good)
     place = data.draw(st.integers(0, len(content) - 1))
     width = data.draw(st.integers(0, 20))
     content[place : place + width] = data.draw(st.binary(max_size=20))
-    file.write_bytes(bytes(content))
-    reason = refusal_of(board)
-    assert reason in {"", "metadata", "signature", "mixed", "digest", "length"}
-    assert reason or board.trusted.find("kws", 1).fields.version == 1
-    shutil.rmtree(home)
+    with tempfile.TemporaryDirectory() as home:
+        board = Board(Path(home), published)
+        file.write_bytes(bytes(content))
+        try:
+            reason = refusal_of(board)
+        finally:
+            file.write_bytes(good)
+        assert reason in {"", "metadata", "signature", "mixed", "digest", "length"}
+        assert reason or board.trusted.find("kws", 1).fields.version == 1
