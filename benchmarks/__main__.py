@@ -1,0 +1,132 @@
+"""``python -m benchmarks [--json] [NAME [options]] ...``: measure, print, save."""
+
+import asyncio
+import json
+
+import click
+from rich.console import Console
+
+from benchmarks.rows import Row, save, show
+
+QUICK = ("loop", "locks", "swap", "preflight", "start", "memory", "scrape")
+
+
+class Report:
+    """Prints each benchmark as it ends; keeps the rows for ``--json``."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.rows: list[Row] = []
+        self.console = Console(stderr=as_json)
+
+    def add(self, name: str, rows: list[Row]) -> None:
+        """Take the rows of one benchmark."""
+        save(name, rows)
+        show(rows, self.console)
+        self.rows += rows
+
+
+@click.group(chain=True, invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list on stdout.")
+@click.pass_context
+def main(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click passes it
+    """Measure what Tinyward costs; without a NAME, everything that is quick.
+
+    Writes benchmarks/results/NAME.json. Nothing here is a gate: machines differ.
+    """
+    ctx.obj = Report(as_json=as_json)
+    if ctx.invoked_subcommand is None:
+        for name in QUICK:
+            ctx.invoke(main.commands[name])
+        _finish(ctx.obj)
+
+
+@main.result_callback()
+@click.pass_obj
+def _end(report: Report, /, *_results: object, **_options: object) -> None:
+    """Print the JSON list after the last named benchmark."""
+    _finish(report)
+
+
+def _finish(report: Report) -> None:
+    """Print everything once more, for scripts."""
+    if report.as_json and report.rows:
+        click.echo(json.dumps([row.render() for row in report.rows]))
+        report.rows = []
+
+
+@main.command()
+@click.option("--rounds", default=25, show_default=True, help="Alternating rounds.")
+@click.option("--seconds", default=0.15, show_default=True, help="Of each side.")
+@click.pass_obj
+def loop(report: Report, rounds: int, seconds: float) -> None:
+    """Throughput and added time per sample, beside the bare interpreter."""
+    from benchmarks.loop import run
+
+    report.add("loop", run(rounds, seconds))
+
+
+@main.command()
+@click.option("--rounds", default=9, show_default=True, help="Alternating rounds.")
+@click.option("--seconds", default=0.5, show_default=True, help="Of each side.")
+@click.pass_obj
+def locks(report: Report, rounds: int, seconds: float) -> None:
+    """Throughput of a worker inside its locks, beside one without them."""
+    from benchmarks.locks import run
+
+    report.add("locks", asyncio.run(run(rounds, seconds)))
+
+
+@main.command()
+@click.option("--swaps", default=200, show_default=True, help="Swaps in a row.")
+@click.pass_obj
+def swap(report: Report, swaps: int) -> None:
+    """Swaps under full load: pauses, losses, attribution, memory."""
+    from benchmarks.swap import run
+
+    report.add("swap", asyncio.run(run(swaps)))
+
+
+@main.command()
+@click.option("--rounds", default=9, show_default=True, help="Alternating rounds.")
+@click.option("--seconds", default=2.0, show_default=True, help="Of each side.")
+@click.pass_obj
+def scrape(report: Report, rounds: int, seconds: float) -> None:
+    """Duration of a scrape, and what ten a second do to the loop's p99."""
+    from benchmarks.scrape import run
+
+    report.add("scrape", asyncio.run(run(rounds, seconds)))
+
+
+@main.command()
+@click.option("--rounds", default=9, show_default=True, help="Starts.")
+@click.pass_obj
+def start(report: Report, rounds: int) -> None:
+    """From ``tinyward run`` to the first answer and to ``/readyz`` 200."""
+    from benchmarks.start import run
+
+    report.add("start", run(rounds))
+
+
+@main.command()
+@click.option("--venv", is_flag=True, help="Also install into a new environment.")
+@click.pass_obj
+def memory(report: Report, venv: bool) -> None:  # noqa: FBT001 - click passes it
+    """Resident and proportional memory of daemon and worker; installed size."""
+    from benchmarks.memory import run
+
+    report.add("memory", run(venv=venv))
+
+
+@main.command()
+@click.option("--rounds", default=5, show_default=True, help="Preflights.")
+@click.pass_obj
+def preflight(report: Report, rounds: int) -> None:
+    """A preflight of the keyword model on three executors."""
+    from benchmarks.preflight import run
+
+    report.add("preflight", asyncio.run(run(rounds)))
+
+
+if __name__ == "__main__":
+    main()
