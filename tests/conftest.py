@@ -9,6 +9,7 @@ The rules this module keeps:
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +18,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Tests import each other's fakes as ``tests.fakes``; behind everything else, so that
+# after a plain install it is the installed package that is tested.
+sys.path.append(str(REPOSITORY))
 
 # No test may depend on speed: boards and shared machines are slow now and then.
 settings.register_profile(

@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
 
 def show_error(error: AgentError) -> None:
     """Write an error to stderr: the message, the reason, and what to do about it."""
-    from agent.core.reasons import EXPLANATIONS
+    from agent.core.explanations import EXPLANATIONS
 
     todos = {str(reason): known.todo for reason, known in EXPLANATIONS.items()}
     click.echo(f"error: {error} [{error.reason}]", err=True)

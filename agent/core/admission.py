@@ -12,9 +12,10 @@ The rules this module keeps:
 import re
 from dataclasses import dataclass
 
+from agent.core.explanations import EXPLANATIONS
 from agent.core.installed import Board, Installed, Slots
 from agent.core.manifest import Manifest
-from agent.core.reasons import EXPLANATIONS, Reason
+from agent.core.reasons import Reason
 from agent.core.targets import SignedTarget
 from agent.errors import BundleRefusedError, DeviceError
 

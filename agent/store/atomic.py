@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.core.disk_reasons import disk_reason
-from agent.core.reasons import EXPLANATIONS, Reason
+from agent.core.explanations import EXPLANATIONS
+from agent.core.reasons import Reason
 from agent.errors import DeviceError
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from agent.core.reasons import EXPLANATIONS, Reason
+from agent.core.explanations import EXPLANATIONS
+from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, DeviceError
 from agent.store.atomic import Disk, device_error, device_errors
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.cli.settings_text import describe_keys
-from agent.core.reasons import EXPLANATIONS
+from agent.core.explanations import EXPLANATIONS
 from agent.telemetry.families import METRICS
 
 README = Path(__file__).resolve().parents[2] / "README.md"

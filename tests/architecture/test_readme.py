@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.reasons import EXPLANATIONS, Reason
+from agent.core.explanations import EXPLANATIONS
+from agent.core.reasons import Reason
 from tests.architecture.readme_tables import BLOCKS, README, find_block, renew
 
 RUN = re.compile(r"<!-- run -->\n```sh\n(?P<commands>.*?)```", re.DOTALL)

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from agent.core.reasons import EXPLANATIONS, Reason
+from agent.core.explanations import EXPLANATIONS
+from agent.core.reasons import Reason
 
 # Words that others already depend on, in dashboards and scripts: never renamed.
 PUBLISHED = (

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from agent import __version__
 from agent.cli import COMMANDS, LazyGroup, cli
-from agent.core.reasons import EXPLANATIONS, Reason
+from agent.core.explanations import EXPLANATIONS
+from agent.core.reasons import Reason
 from agent.errors import AgentError, BundleRefusedError, DeviceError, SettingsError
 
 ERRORS = [
