@@ -338,6 +338,21 @@ def test_rotation_does_not_publish_what_is_staged(made: SpoiledRepository) -> No
     assert list(status.staged.bundles) == ["models/kws/2.bundle"]
 
 
+def test_fleet_is_rotated_without_the_keys_of_root(made: SpoiledRepository) -> None:
+    """Targets delegates to fleet, so its keys are enough; root's stay in the safe."""
+    keys = made.path.with_name("repo-keys")
+    next(keys.glob("root-*.pem")).unlink()
+    Repository.open(made.path).rotate("fleet", NOW)
+    assert versions(made)["targets"] == 3
+    assert versions(made)["root"] == 1
+    expect(
+        SettingsError,
+        Reason.SETTINGS,
+        lambda: Repository.open(made.path).rotate("timestamp", NOW),
+    )
+    assert len(list(keys.glob("timestamp-*.pem"))) == 1
+
+
 def test_an_unknown_role_is_named(made: SpoiledRepository) -> None:
     """Rotating what does not exist says what exists."""
     error = expect(

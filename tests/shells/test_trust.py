@@ -1,5 +1,6 @@
 """Refreshing a repository: each attack has its reason and leaves the board unharmed."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -389,6 +390,23 @@ def test_an_issue_time_in_2099_ends_with_the_stolen_key(
     assert board.refresh().clock_floor == NOW
 
 
+def test_an_expired_root_is_named(board: Board, repository: SpoiledRepository) -> None:
+    """The message names the file that expired, not the one that was loaded after."""
+    rotate_expired(repository)
+    with pytest.raises(BundleRefusedError, match=r"^root\.json: it expired at 2026-"):
+        board.refresh()
+    repository.expire("timestamp")
+    with pytest.raises(BundleRefusedError, match=r"^root\.json: "):
+        board.refresh()
+
+
+def test_an_unchanged_timestamp_expires_by_its_own_name(board: Board) -> None:
+    """A frozen repository ends with its timestamp, although nothing new arrives."""
+    board.refresh()
+    with pytest.raises(BundleRefusedError, match=r"^timestamp\.json: it expired at"):
+        board.refresh(NOW + 8 * DAY_S)
+
+
 def test_an_edited_issue_time_is_unsigned(
     board: Board, repository: SpoiledRepository
 ) -> None:
@@ -482,8 +500,6 @@ def list_target(
 
 def fields(model: str, version: int, content: bytes) -> dict[str, object]:
     """Return custom fields."""
-    import hashlib
-
     sha256 = hashlib.sha256(content).hexdigest()
     return {
         "model": model,
@@ -528,7 +544,8 @@ def test_a_target_path_cannot_leave_the_repository(
     board: Board, repository: SpoiledRepository, tmp_path: Path
 ) -> None:
     """Neither listed nor asked for does a path lead out of the directory."""
-    (tmp_path / "secret").write_bytes(b"secret")
+    sha256 = hashlib.sha256(b"secret").hexdigest()
+    (tmp_path / f"{sha256}.secret").write_bytes(b"secret")
     path = "models/../../../secret/9.bundle"
     custom = fields("../../../secret", 9, b"secret")
     list_target(repository, "targets", path, b"secret", custom)
@@ -536,11 +553,11 @@ def test_a_target_path_cannot_leave_the_repository(
     expect_refusal(Reason.METADATA, trusted.find, "../../../secret", 9)
     assert trusted.desired(["../../../secret"]) == []
     known = trusted.find("kws", 1)
-    for outside in ("../../secret", "/etc/passwd", "a/../../../secret", "a\0b"):
-        target = SignedTarget(outside, 6, "0" * 64, known.fields)
-        with pytest.raises(BundleRefusedError) as caught:
-            board.fetch(target)
-        assert caught.value.reason in {Reason.UNREACHABLE, Reason.MISSING_TARGET}
+    for outside in ("../../secret", "a/../../../secret", "a\0b"):
+        target = SignedTarget(outside, 6, sha256, known.fields)
+        expect_refusal(Reason.UNREACHABLE, board.fetch, target)
+    absolute = SignedTarget(f"{tmp_path}/secret", 6, sha256, known.fields)
+    expect_refusal(Reason.MISSING_TARGET, board.fetch, absolute)
 
 
 def test_an_unlisted_version_is_missing(board: Board) -> None:
