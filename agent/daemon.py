@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 # unplugged camera must not keep a board from its updates.
 FIRST_LOOK_S = 3.0
 READY_POLL_S = 0.05
+READ_BOARD_S = 1.0  # 0.6 ms each; a `board` source of 1/s gets a new reading each time
 
 
 class Shutdown(Exception):  # noqa: N818 - it is no error: it ends the TaskGroup
@@ -191,16 +192,14 @@ class Daemon:
     async def _watch_board(self) -> None:
         """Keep the board's readings at hand."""
         from agent.board.readings import BoardReader, BoardWatch
-        from agent.telemetry.exposition import render_metrics
+        from agent.telemetry.exposition import Exposition
 
-        watch = BoardWatch(BoardReader(self._state_dir))
+        watch = BoardWatch(BoardReader(self._state_dir), READ_BOARD_S)
+        exposition = Exposition()
         self._readings = lambda: watch.readings
 
         def metrics(accept: str) -> tuple[str, bytes]:
-            began = time.perf_counter()
-            snapshot = self.snapshot()
-            took_s = time.perf_counter() - began
-            return render_metrics(snapshot, self._readings(), accept, took_s)
+            return exposition.render(self.snapshot(), self._readings(), accept)
 
         self._metrics = metrics
         await watch.run()

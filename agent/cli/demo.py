@@ -89,10 +89,10 @@ def _tell(
 
 def _owner(directory: Path) -> Owner:
     """Make the owner, with the functions that ``tinyward pack`` and ``repo`` use."""
+    from agent.cli.examiner import ChildExaminer
     from agent.publish.description import parse_description
     from agent.publish.pack import pack
     from agent.publish.repository import Repository, init_repository
-    from agent.cli.examiner import ChildExaminer
 
     examiner = ChildExaminer()
 

@@ -84,9 +84,9 @@ def _start_logs(level: str) -> None:
     """Send events to standard error, for journald where it listens."""
     import os
 
-    from agent.telemetry.logs import start_logging
+    from agent.telemetry.logs import is_journal, start_logging
 
-    start_logging(level, sys.stderr, journal="JOURNAL_STREAM" in os.environ)
+    start_logging(level, sys.stderr, journal=is_journal(sys.stderr, os.environ))
 
 
 def _announce(where: str) -> None:

@@ -109,7 +109,7 @@ class Pipeline:
             worker = await WorkerProcess.start(self.settings.name, self._readable)
         except OSError as err:
             log.warning("worker.no_start", extra={"detail": str(err)})
-            return Death(Reason.MEMORY)
+            return Death(Reason.OOM)
         self._worker, self._unwanted = worker, False
         self._placing.tried = None
         hung = False

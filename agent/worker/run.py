@@ -26,7 +26,7 @@ from agent.worker.turn import Sink
 
 # A thread that wants the GIL waits so long: the loop must get it back between two
 # bytecodes of a candidate's construction. 5 ms is Python's default.
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.0001
 THREAD_STACK_BYTES = 512 * 1024  # stacks count as data; Python's default is 8 MB
 
 

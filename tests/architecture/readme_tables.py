@@ -4,15 +4,19 @@
 the tests only compare.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from agent.cli.settings_text import describe_keys
 from agent.core.explanations import EXPLANATIONS
+from agent.core.update_machine import render_diagram
 from agent.telemetry.families import METRICS
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+RESULTS = README.parent / "benchmarks" / "results"
+BENCHMARKS = ("loop", "locks", "swap", "preflight", "start", "memory", "scrape")
 
 
 def render_reasons() -> str:
@@ -47,7 +51,28 @@ def render_metrics_table() -> str:
     return _table(("name", "type", "labels", "meaning"), rows)
 
 
+def render_machine() -> str:
+    """Render the update machine's table as a diagram."""
+    return f"```mermaid\n{render_diagram()}\n```\n"
+
+
+def render_benchmarks() -> str:
+    """Render what the benchmarks measured last, with targets and verdicts."""
+    rows: list[tuple[str, ...]] = []
+    for name in BENCHMARKS:
+        content = json.loads((RESULTS / f"{name}.json").read_text())
+        for row in content["rows"]:
+            bound = "<=" if row["better"] == "below" else ">="
+            target = "" if row["target"] is None else f"{bound} {row['target']:g}"
+            verdict = {True: "reached", False: "**missed**", None: ""}[row["ok"]]
+            value = f"{row['value']:.4g} {row['unit']}".strip()
+            rows.append((f"`{name}`", row["measure"], value, target, verdict))
+    return _table(("benchmark", "measure", "median", "target", ""), rows)
+
+
 BLOCKS = {
+    "machine": render_machine,
+    "benchmarks": render_benchmarks,
     "reasons": render_reasons,
     "settings": render_settings,
     "metrics": render_metrics_table,
