@@ -1,5 +1,7 @@
 """Preprocess: steps do what the manifest says, and the result is the tensor."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -229,9 +231,10 @@ def test_what_numpy_refuses_is_a_bad_sample() -> None:
         preprocess(np.array([["a", "b", "c"]] * 2))
 
 
-def test_results_are_never_written_again() -> None:
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_results_are_never_written_again(dtype: Literal["float32", "int8"]) -> None:
     """Callers may keep what they got: the next sample leaves it alone."""
-    spec = TensorSpec("x", (3, 1), "int8", 0.5)
+    spec = TensorSpec("x", (3, 1), dtype, 0.5)
     preprocess = build_preprocess((Scale(factor=2.0), Window(length=3)), (spec,))
     results = []
     for value in range(6):

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.worker.sources.jpeg import JpegSplitter
-from tests.fakes.pictures import NESTED, PLAIN, PROGRESSIVE, RESTARTING
+from tests.fakes.pictures import FILLED, NESTED, PLAIN, PROGRESSIVE, RESTARTING
 
-PICTURES = (PLAIN, PROGRESSIVE, RESTARTING, NESTED)
+PICTURES = (PLAIN, PROGRESSIVE, RESTARTING, NESTED, FILLED)
 # What lies between pictures: nothing, headers of multipart streams, noise without SOI.
 GAPS = st.sampled_from(
     [b"", b"\r\n--frame\r\nContent-Length: 7\r\n\r\n", b"\xff", b"\xd8"]
@@ -26,7 +26,7 @@ def split(stream: bytes, chunk: int) -> tuple[list[bytes], JpegSplitter]:
 @pytest.mark.parametrize("whole", PICTURES)
 @pytest.mark.parametrize("chunk", [1, 2, 3, 64, 100_000])
 def test_each_kind_of_picture(whole: bytes, chunk: int) -> None:
-    """Baseline, progressive, restart markers and thumbnails are each one picture."""
+    """Restart markers, thumbnails and fill bytes do not end a picture."""
     pictures, splitter = split(whole * 2, chunk)
     assert pictures == [whole, whole]
     assert splitter.partial == 0

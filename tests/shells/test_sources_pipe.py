@@ -1,8 +1,11 @@
 """Pipe sources: frames of exact size, newest wins or the program waits, any end."""
 
+import fcntl
 import os
+import termios
 import threading
 import time
+from array import array
 from collections.abc import Iterator
 
 import numpy as np
@@ -119,6 +122,15 @@ def test_a_program_that_is_started_again(lossless: Program) -> None:
     assert lossless.source.partial == 1
 
 
+def test_a_program_that_dies_again_and_again(lossless: Program) -> None:
+    """However death and new pipe coincide, the new pipe is kept and its frames come."""
+    for number in range(100):
+        lossless.write(number, number)
+        lossless.die()
+        lossless.restart()
+        assert lossless.take().tolist() == [number, number]
+
+
 def test_a_pipe_replaced_before_its_end(lossless: Program) -> None:
     """What was written before the replacement is read before it, many times over."""
     old = []
@@ -202,15 +214,24 @@ def test_back_pressure() -> None:
     program.close()
 
 
-def test_close_ends_the_reader() -> None:
-    """Closing does not wait for a program that writes nothing or is not read."""
-    for content in ((), (1.0, 2.0) * 4):
-        program = Program(PAIR_LOSSLESS)
-        if content:
-            program.write(*content)
-        before = program.source._reader
-        program.close()
-        assert not before.is_alive()
+def test_close_ends_an_idle_reader() -> None:
+    """Closing does not wait for a program that writes nothing."""
+    program = Program(PAIR_LOSSLESS)
+    reader = program.source._reader
+    program.close()
+    assert not reader.is_alive()
+
+
+def test_close_ends_a_reader_that_nobody_takes_from() -> None:
+    """Nor does it wait for room: the reader holds a second frame and is let go."""
+    program = Program(PAIR_LOSSLESS)
+    program.write(*range(8))
+    unread = array("i", [0])
+    while unread[0] != 16:  # two of four frames: one waits, one wants to
+        fcntl.ioctl(program.writing, termios.FIONREAD, unread)
+    reader = program.source._reader
+    program.close()
+    assert not reader.is_alive()
 
 
 def test_the_board_is_eight_values() -> None:

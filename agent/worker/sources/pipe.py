@@ -110,15 +110,17 @@ class PipeSource:
         waiting = select.poll()
         waiting.register(descriptor, select.POLLIN)
         waiting.register(self._waking, select.POLLIN)
+        leaving = False
         while not self._closing:
-            ready = {number for number, _ in waiting.poll()}
+            ready = {number for number, _ in waiting.poll(0 if leaving else None)}
             if descriptor in ready:
                 if not self._read(descriptor):
                     return
-            elif self._waking in ready:
+            elif leaving:
+                return  # a look after the word came: nothing is left in the old pipe
+            else:
                 os.read(self._waking, 1)  # may be the word of a pipe already taken
-                if self._next:
-                    return  # nothing is left in the old pipe, and a new one waits
+                leaving = bool(self._next)
 
     def _read(self, descriptor: int) -> bool:
         """Read once and hand over what is whole; False at the end of the stream."""
