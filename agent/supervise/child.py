@@ -7,6 +7,7 @@ The rules this module keeps:
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -50,6 +51,7 @@ class Child:
         self._errors = errors
         self._socket = channel
         self.pid = transport.get_pid()
+        self._pidfd = _open_pidfd(self.pid)
 
     @property
     def last_words(self) -> str:
@@ -83,9 +85,14 @@ class Child:
         return parse_from_child(record) if record else None
 
     def kill(self) -> None:
-        """End the process at once, if it still runs."""
-        if not self._exited.done():
-            self._transport.kill()
+        """End the process at once, if it still runs.
+
+        Not through the transport: it would reap a process that has just died, and how
+        that ended would be lost.
+        """
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def wait(self) -> int:
         """Wait until the process is gone; return its exit code (-N: signal N)."""
@@ -97,6 +104,9 @@ class Child:
         code = await self.wait()
         self._transport.close()
         self._socket.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
         return code
 
 
@@ -187,6 +197,14 @@ async def spawn_child(
             ours.close()
             raise
     return Child(transport, exited, errors, ours)
+
+
+def _open_pidfd(pid: int) -> int:
+    """Return a descriptor of a child, -1 if it is gone already (pidfd_open(2))."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
 
 
 async def _writable(sock: socket.socket) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import FULL_LOAD, MakeBoard
+from tests.e2e.conftest import FULL_LOAD, MakeBoard, Table
 from tests.fakes.daemon_process import (
     DaemonProcess,
     alive,
@@ -82,10 +82,13 @@ def test_a_stop_writes_the_lines_of_all_answers(
 ) -> None:
     """What was answered is on the disk, to the last line, by file and by program."""
     files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
-    copy = f"import shutil,sys; shutil.copyfileobj(sys.stdin.buffer, open({str(files[1])!r}, 'ab'))"
-    sinks = [
+    copy = (
+        "import shutil, sys; "
+        "shutil.copyfileobj(sys.stdin.buffer, open(sys.argv[1], 'ab'))"
+    )
+    sinks: list[Table] = [
         {"kind": "file", "path": files[0], "max_mb": 4000.0},
-        {"kind": "command", "command": [sys.executable, "-c", copy]},
+        {"kind": "command", "command": [sys.executable, "-c", copy, str(files[1])]},
     ]
     fleet.publish(1)
     board = make_board(source={**FULL_LOAD, "rate": 300.0}, sinks=sinks)

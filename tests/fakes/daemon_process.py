@@ -62,13 +62,13 @@ class DaemonProcess:
         sinks: Its sink tables.
         tables: Further tables of agent.toml, e.g. ``{"update": {...}}``.
         pipeline: Further keys of the pipeline's table.
-        wrapper: A command line in front of the daemon's, e.g. ``("faketime", ...)``.
+        state_dir: Its state directory; ``directory/state`` unless told otherwise.
 
     Attributes:
         directory: See above; ``state_dir`` and ``settings`` lie in it.
         log: Standard error of all lives; ``out`` is standard output.
-        wrapper: May be changed between two lives.
-        user: User id to run as between two lives, None for this one.
+        wrapper: A command line in front of the daemon's, e.g. ``("faketime", ...)``;
+            may be changed between two lives.
     """
 
     def __init__(
@@ -89,7 +89,6 @@ class DaemonProcess:
         self.log = directory / "daemon.log"
         self.out = directory / "daemon.out"
         self.wrapper: tuple[str, ...] = ()
-        self.user: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._spoken = 0
         self._tables: dict[str, Mapping[str, object]] = {
@@ -150,7 +149,6 @@ class DaemonProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,
-                user=self.user,
                 start_new_session=True,
             )
 
