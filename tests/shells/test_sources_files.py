@@ -342,6 +342,38 @@ def test_looping(tmp_path: Path, *, memory: bool) -> None:
     assert (built.take(0.0), built.ended) == (None, True)
 
 
+@given(
+    lengths=st.lists(st.integers(0, 4), min_size=1, max_size=4).filter(any),
+    start=st.integers(0, 30),
+    loop=st.booleans(),
+    memory=st.booleans(),
+)
+def test_going_on_where_another_worker_ended(
+    tmp_path_factory: pytest.TempPathFactory,
+    lengths: list[int],
+    *,
+    start: int,
+    loop: bool,
+    memory: bool,
+) -> None:
+    """Law: from ``start`` on, samples are those that a whole run would give."""
+    folder = tmp_path_factory.mktemp("rounds")
+    numbers = iter(range(100))
+    for name, length in enumerate(lengths):
+        lines = [f"[{next(numbers)}]\n" for _ in range(length)]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    settings = FilesSource(path=str(folder), loop=loop, memory=memory)
+    whole = build_source(settings, None)
+    later = build_source(settings, None, start)
+    for _ in range(start):
+        whole.take(0.0)
+    for _ in range(15):
+        expected, actual = whole.take(0.0), later.take(0.0)
+        assert isinstance(actual, np.ndarray) == isinstance(expected, np.ndarray)
+        if isinstance(expected, np.ndarray) and isinstance(actual, np.ndarray):
+            assert expected.item() == actual.item()
+
+
 def test_looping_over_nothing_ends(tmp_path: Path) -> None:
     """A round without one good sample is the last one."""
     np.save(tmp_path / "a.npy", np.zeros((0, 3)))

@@ -90,11 +90,15 @@ def read_from(
 ) -> Iterator[Item]:
     """Yield what ``read_all`` yields, but for the first ``start`` items.
 
+    Law: with a good sample in each round it is ``islice(read_all(...), start, None)``.
     With ``loop`` whole rounds are left out, by counting one. Pictures are passed over
     unread: each is one item.
     """
+    if start == 0:
+        yield from read_all(files, array, loop=loop)
+        return
     counts: list[int] = []
-    for path in files if start else ():
+    for path in files:
         counts.append(_count(path, array))
         if not loop and sum(counts) >= start:
             break
@@ -105,7 +109,7 @@ def read_from(
         left -= counts[passed]
         passed += 1
     if passed < len(files):
-        rest = read_all(files[passed:], array, loop=False)
+        rest = (item for path in files[passed:] for item in read_file(path, array))
         yield from itertools.islice(rest, left, None)
     if loop:
         yield from read_all(files, array, loop=True)
