@@ -26,6 +26,7 @@ from agent.core.messages import (
 )
 
 log = logging.getLogger(__name__)
+PROGRAM = (sys.executable, "-I", "-m", "agent.worker")
 MAX_LINE_BYTES = 16 * 1024  # a traceback line; longer ones are cut by the reader
 # Said by LiteRT at every start, of no use to anyone who reads logs.
 CHATTER = ("INFO: ", "WARNING: All log messages before absl::InitializeLog")
@@ -81,7 +82,9 @@ class Child:
         try:
             record = await loop.sock_recv(self._socket, MAX_MESSAGE_BYTES)
         except ConnectionResetError:
-            return None
+            # Said once, and before what is queued, by a child that ended without
+            # having read everything: its last words are behind it.
+            record = await loop.sock_recv(self._socket, MAX_MESSAGE_BYTES)
         return parse_from_child(record) if record else None
 
     def kill(self) -> None:
@@ -161,6 +164,7 @@ async def spawn_child(
     readable: Sequence[Path] = (),
     block: int | None = None,
     unlocked: bool = False,
+    program: Sequence[str] = PROGRAM,
 ) -> Child:
     """Start a child of ``agent.worker``.
 
@@ -170,6 +174,7 @@ async def spawn_child(
         readable: Paths it may read beside Python's own.
         block: Descriptor of the statistics block (``run`` only).
         unlocked: Without its locks; only a benchmark asks for that.
+        program: What is started; only tests start anything else.
 
     Raises:
         OSError: No process or descriptor is left.
@@ -186,7 +191,7 @@ async def spawn_child(
         try:
             transport, errors = await loop.subprocess_exec(
                 lambda: ErrorLines(name, exited),
-                *(sys.executable, "-I", "-m", "agent.worker", *arguments),
+                *(*program, *arguments),
                 *map(str, readable),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,

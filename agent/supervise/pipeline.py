@@ -18,6 +18,7 @@ from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
 from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.settings import PipelineSettings, SuperviseSettings
+from agent.supervise.child import PROGRAM
 from agent.supervise.deaths import Death, Deaths, death_reason, oom_kills
 from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
@@ -40,6 +41,7 @@ class Pipeline:
         read_board: The board's readings, for the ``board`` source.
         crash_loop: Called when a model has killed its worker too often; returns what
             to run instead, or None.
+        program: What is started as a worker; only tests start anything else.
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class Pipeline:
         delegates: Sequence[DelegateFile],
         read_board: Callable[[], Sequence[float]],
         crash_loop: Callable[[str, str], Awaitable[Placed | None]],
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.settings = settings
         self._rules = rules
+        self._program = program
         self._crash_loop = crash_loop
         self._plumbing = Plumbing(settings, read_board, self._new_source)
         paths = [Path(delegate.path) for delegate in delegates]
@@ -106,7 +110,9 @@ class Pipeline:
         self._answered = False
         kills_before = oom_kills()
         try:
-            worker = await WorkerProcess.start(self.settings.name, self._readable)
+            worker = await WorkerProcess.start(
+                self.settings.name, self._readable, program=self._program
+            )
         except OSError as err:
             log.warning("worker.no_start", extra={"detail": str(err)})
             return Death(Reason.OOM)
@@ -221,14 +227,14 @@ class Pipeline:
 
         Raises:
             TrialFailedError: It was refused, hung or killed the worker.
+            DeviceError: There is no worker, or it ended for want of its source: no
+                fault of the candidate's, which is tried again later.
         """
         try:
             async with asyncio.timeout(self._rules.start_s):
                 await self._up.wait()
         except TimeoutError as err:
-            raise TrialFailedError(
-                "there is no worker", reason=Reason.STARTING
-            ) from err
+            raise DeviceError("there is no worker", reason=Reason.STARTING) from err
         worker = self._worker
         if worker is None:
             raise TrialFailedError("the worker died", reason=Reason.CRASH)
@@ -236,15 +242,22 @@ class Pipeline:
             try:
                 await self._placing.place(worker, placed)
             except TrialFailedError as err:
-                self._placing.count("failed", err.reason)
-                raise
+                source = worker.source
+                if source.reason in (Reason.NONE, Reason.STARTING):
+                    self._placing.count("failed", err.reason)
+                    raise
+                self._placing.count("failed", source.reason)
+                raise DeviceError(
+                    f"the worker has no source: {source.detail}", reason=source.reason
+                ) from err
         self._placing.count("ok", "")
 
     async def swap_back(self) -> None:
         """Let what is committed answer again."""
         async with self._swapping:
             worker, committed = self._worker, self._committed
-            if worker is None or self._placing.answering in (None, committed):
+            answering = self._placing.answering
+            if worker is None or answering is None or answering is committed:
                 return
             if committed is None:
                 self._replace(worker)  # what was never committed stops answering
@@ -260,7 +273,8 @@ class Pipeline:
         """The candidate is durable; a worker that runs something else is replaced."""
         self._committed = placed
         self._changed.set()
-        if self._worker is not None and self._placing.answering not in (None, placed):
+        answering = self._placing.answering
+        if self._worker and answering is not None and answering is not placed:
             self._replace(self._worker)
 
     def _replace(self, worker: WorkerProcess) -> None:
@@ -315,8 +329,9 @@ class Pipeline:
             return Reason.NONE
         if self._committed is None and self._placing.answering is None:
             return Reason.NO_MODEL
-        if self._worker is None:
-            return self._deaths.last or Reason.STARTING
-        if self._worker.source.reason not in (Reason.NONE, Reason.STARTING):
-            return self._worker.source.reason
-        return self._plumbing.reason or Reason.STARTING
+        source = self._worker.source.reason if self._worker else Reason.NONE
+        # The most telling one: what the source says, else why the last worker ended.
+        for reason in (source, self._plumbing.reason, self._deaths.last):
+            if reason not in (Reason.NONE, Reason.STARTING):
+                return reason
+        return Reason.STARTING

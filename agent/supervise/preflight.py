@@ -38,7 +38,7 @@ from agent.core.trial_verdict import (
     plan_examination,
 )
 from agent.errors import DeviceError, TrialFailedError
-from agent.supervise.child import Child, spawn_child
+from agent.supervise.child import PROGRAM, Child, spawn_child
 from agent.supervise.memfd import sealed_memfd
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,10 @@ class PreflightReport:
 
 
 async def run_preflight(
-    bundle: OpenedBundle, wish: Wish, report: PreflightReport | None = None
+    bundle: OpenedBundle,
+    wish: Wish,
+    report: PreflightReport | None = None,
+    program: Sequence[str] = PROGRAM,
 ) -> PreflightReport:
     """Try a bundle in a child; return the report with the executor to use.
 
@@ -122,6 +125,7 @@ async def run_preflight(
         wish: What the settings ask of executors.
         report: Filled as findings come in, for whoever wants to see them even if
             nothing passes.
+        program: What is started as the child; only tests start anything else.
 
     Raises:
         TrialFailedError: Nothing here may run it; the reason is the most telling one.
@@ -130,7 +134,7 @@ async def run_preflight(
     trial = bundle.manifest.trial
     async with _deadline(trial.preflight_s + START_S):
         while not _complete(report):
-            await _one_child(bundle, report, wish)
+            await _one_child(bundle, report, wish, program)
     report.chosen = judge_preflight(
         report.plan,
         list(report.findings.values()),
@@ -145,10 +149,14 @@ def _complete(report: PreflightReport) -> bool:
     return bool(report.plan) and not report.untried(range(len(report.plan)))
 
 
-async def _one_child(bundle: OpenedBundle, report: PreflightReport, wish: Wish) -> None:
+async def _one_child(
+    bundle: OpenedBundle, report: PreflightReport, wish: Wish, program: Sequence[str]
+) -> None:
     """Let one child try what has not been tried yet."""
     readable = [Path(delegate.path) for delegate in wish.delegates]
-    child = await spawn_child("preflight", name="preflight", readable=readable)
+    child = await spawn_child(
+        "preflight", name="preflight", readable=readable, program=program
+    )
     try:
         ready = await _ready(child)
         report.locks = ready.locks

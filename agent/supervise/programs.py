@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 LAUNCH = Path(__file__).with_name("launch.py")
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+REAP_S = 1.0  # a process that was killed is gone by then, but for a stuck disk
 HEALTHY_S = 10.0  # a program that ran so long starts the backoff anew
 
 
@@ -123,9 +124,10 @@ class Program:
         self._transport, self.pid = transport, transport.get_pid()
         try:
             await self._started()
-            code = await exited
+            code = await asyncio.shield(exited)
         finally:
             self._kill()
+            await asyncio.wait({exited}, timeout=REAP_S)  # also when cancelled
             transport.close()
             self._transport, self.pid = None, 0
         asked, self._asked = self._asked, Reason.NONE

@@ -30,7 +30,7 @@ from agent.core.messages import (
 from agent.core.reasons import Reason
 from agent.core.statistics_block import BLOCK_BYTES
 from agent.errors import DeviceError, TrialFailedError
-from agent.supervise.child import Child, spawn_child
+from agent.supervise.child import PROGRAM, Child, spawn_child
 from agent.supervise.memfd import sealed_memfd, shared_memory
 from agent.supervise.totals import BlockReader
 
@@ -63,7 +63,12 @@ class WorkerProcess:
 
     @classmethod
     async def start(
-        cls, name: str, readable: Sequence[Path], *, unlocked: bool = False
+        cls,
+        name: str,
+        readable: Sequence[Path],
+        *,
+        unlocked: bool = False,
+        program: Sequence[str] = PROGRAM,
     ) -> "WorkerProcess":
         """Start the process; it is not ready yet.
 
@@ -78,6 +83,7 @@ class WorkerProcess:
                 readable=readable,
                 block=descriptor,
                 unlocked=unlocked,
+                program=program,
             )
             return cls(child, BlockReader(descriptor))
         finally:

@@ -1,0 +1,135 @@
+"""A child that misbehaves: ``rogue_child.py BEHAVIOUR MODE CONTROL PARENT ...``.
+
+It greets like a real one, takes its order, and then does what BEHAVIOUR says.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from agent.core.messages import (
+    MAX_MESSAGE_BYTES,
+    Examined,
+    Examining,
+    Finding,
+    Loaded,
+    Message,
+    Ready,
+    Swapped,
+    render_message,
+)
+from agent.worker.runtimes import available_engines
+
+FOREVER_S = 600
+
+
+class Rogue:
+    """The child's end of the socket, and what it may do with it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+
+    def say(self, message: Message) -> None:
+        """Send a message."""
+        self._socket.send(render_message(message))
+
+    def send(self, record: bytes) -> None:
+        """Send a record as it is."""
+        self._socket.send(record)
+
+    def greet(self) -> None:
+        """Say Ready and take the first order, like a real child."""
+        self.say(Ready(os.getpid(), {}, 0, available_engines()))
+        socket.recv_fds(self._socket, MAX_MESSAGE_BYTES, 32)
+
+    # --- behaviours
+
+    def nonsense(self) -> None:
+        """Send what is no message, at once."""
+        self.send(b"\xff" * 16)
+
+    def late_nonsense(self) -> None:
+        """Send what is no message, after a good start."""
+        self.greet()
+        self.send(b"\x00nonsense")
+
+    def stranger(self) -> None:
+        """Send a message that only other children send, with values of no sense."""
+        self.greet()
+        self.say(Examining(2**40, "load"))
+
+    def huge(self) -> None:
+        """Send more than one record may have."""
+        self.greet()
+        self.send(b"\x91" * (MAX_MESSAGE_BYTES + 100))
+
+    def late_answers(self) -> None:
+        """Answer for other generations than were asked for, and never again."""
+        self.greet()
+        for generation in range(900, 910):
+            self.say(Loaded(generation, 0.0))
+            self.say(Swapped(generation, 1, 0))
+
+    def wild(self) -> None:
+        """Report about pairs that nobody asked for."""
+        self.greet()
+        self.say(Examining(99, "load"))
+        self.say(Finding(99))
+        self.say(Finding(-1))
+
+    def no_findings(self) -> None:
+        """Claim to have examined everything."""
+        self.greet()
+        self.say(Examined())
+        sys.exit(0)
+
+    def impossible(self) -> None:
+        """Report durations that no clock can measure."""
+        self.greet()
+        for index in range(32):
+            self.say(Finding(index, p50_ms=float("nan"), p95_ms=-1.0))
+        self.say(Examined())
+
+    def segfault(self) -> None:
+        """Die as a damaged model makes one die."""
+        self.greet()
+        self.say(Examining(0, "golden"))
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def starved(self) -> None:
+        """Die as the kernel's memory killer makes one die."""
+        self.greet()
+        self.say(Examining(0, "load"))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def alarmed(self) -> None:
+        """Die by its own deadline."""
+        self.greet()
+        self.say(Examining(0, "time"))
+        os.kill(os.getpid(), signal.SIGALRM)
+
+    def confused(self) -> None:
+        """Close the socket long before it ends, with an error of Python's."""
+        self.greet()
+        self._socket.close()
+        time.sleep(0.2)
+        sys.exit(1)
+
+    def hang(self) -> None:
+        """Greet, then say nothing."""
+        self.greet()
+
+
+def main() -> None:
+    """Misbehave, then wait to be ended."""
+    behaviour, _, control, *_ = sys.argv[1:]
+    perform: Callable[[], None] = getattr(Rogue(int(control)), behaviour)
+    perform()
+    time.sleep(FOREVER_S)
+
+
+if __name__ == "__main__":
+    main()
