@@ -27,6 +27,8 @@ from agent.core.messages import (
 
 log = logging.getLogger(__name__)
 PROGRAM = (sys.executable, "-I", "-m", "agent.worker")
+# A worker's own arithmetic is small; BLAS threads would only compete with the loop.
+SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1"}
 MAX_LINE_BYTES = 16 * 1024  # a traceback line; longer ones are cut by the reader
 # Said by LiteRT at every start, of no use to anyone who reads logs.
 CHATTER = ("INFO: ", "WARNING: All log messages before absl::InitializeLog")
@@ -197,6 +199,7 @@ async def spawn_child(
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=passed,
+                env=os.environ | SINGLE_THREADED,
             )
         except OSError:
             ours.close()
