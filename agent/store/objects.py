@@ -8,6 +8,7 @@ The rules this module keeps:
    then an error and not a SIGBUS, and only then maps the file, which costs no memory.
 """
 
+import errno
 import hashlib
 import mmap
 import os
@@ -18,11 +19,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from agent.core.disk_reasons import disk_reason
 from agent.core.explanations import EXPLANATIONS
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, DeviceError
 from agent.store.atomic import Disk, device_error, device_errors
 
+# What the kernel says where no whole regular file is: nothing, a bad block, a link, a
+# pipe, a folder. Another copy of the same bytes mends all of these.
+ROTTEN = {errno.ENOENT, errno.EIO, errno.ELOOP, errno.EINVAL, errno.ENXIO}
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -177,18 +182,24 @@ class Objects:
         """Return an object's bytes, mapped, after hashing them.
 
         Raises:
-            BundleRefusedError: ``digest``: the bytes changed since they were verified.
-            DeviceError: ``state``: it is not there or cannot be read.
+            BundleRefusedError: ``digest``: the bytes that were verified are not there
+                any more: changed, gone, or on a bad block.
+            DeviceError: ``permission``, or this process lacks something.
         """
         path = self.path(sha256)
-        with device_errors(path):
+        try:
             descriptor = self.disk.open_regular(path)
             try:
-                if _digest(descriptor) != sha256:
-                    raise _refused(sha256, "changed on disk", Reason.DIGEST)
-                return _map(descriptor, os.fstat(descriptor).st_size)
+                if _digest(descriptor) == sha256:
+                    return _map(descriptor, os.fstat(descriptor).st_size)
             finally:
                 os.close(descriptor)
+        except OSError as err:
+            if err.errno not in ROTTEN:
+                raise device_error(disk_reason(err.errno), f"{path}: {err}") from err
+            what = f"cannot be read: {err.strerror}"
+            raise _refused(sha256, what, Reason.DIGEST) from err
+        raise _refused(sha256, "changed on disk", Reason.DIGEST)
 
     def discard(self, sha256: str) -> None:
         """Remove an object; one that is not there is fine.

@@ -9,6 +9,7 @@ The rules this module keeps:
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -17,6 +18,7 @@ import msgspec
 from agent.core.installed import Installed, Slots
 from agent.core.reasons import Reason
 from agent.core.update_machine import Job, Phase
+from agent.errors import DeviceError
 from agent.store.atomic import Disk, device_error
 from agent.store.lock import take_directory
 from agent.store.objects import Objects, Staging
@@ -120,7 +122,9 @@ class Store:
             if failed is not None and reason != Reason.DIGEST:
                 _set_aside(change, failed.sha256, reason)
         if failed is not None and reason == Reason.DIGEST:
-            self._objects.discard(failed.sha256)
+            # What cannot be removed now is rubbish, and is collected later.
+            with suppress(DeviceError):
+                self.discard(failed.sha256)
         return active
 
     # What may run
@@ -203,8 +207,8 @@ class Store:
         """Return an object's bytes, mapped, after hashing them.
 
         Raises:
-            BundleRefusedError: ``digest``: the bytes changed since they were verified.
-            DeviceError: ``state``: it is not there or cannot be read.
+            BundleRefusedError: ``digest``: the bytes that were verified are not there
+                any more: changed, gone, or on a bad block.
         """
         return self._objects.open(sha256)
 

@@ -204,9 +204,9 @@ class TestObjects:
             staging.write(memoryview(BODY))
             raise KeyError
         assert not store.has_object(SHA)
-        with pytest.raises(DeviceError) as caught:
+        with pytest.raises(BundleRefusedError) as caught:
             store.open_object(SHA)
-        assert caught.value.reason == Reason.STATE
+        assert caught.value.reason == Reason.DIGEST
 
     @pytest.mark.parametrize(
         ("content", "reason"),

@@ -30,6 +30,7 @@ class ScriptedRepository:
         fields: (model, version) -> what is signed differently.
         error: What the next refreshes raise.
         calls: What was asked, in order.
+        refreshed: Called when a refresh succeeded.
         clock_floor: What it says about time.
     """
 
@@ -41,6 +42,7 @@ class ScriptedRepository:
         self.fields: dict[tuple[str, int], dict[str, object]] = {}
         self.error: AgentError | None = None
         self.calls: list[str] = []
+        self.refreshed: Callable[[], object] = lambda: None
         self.clock_floor = 0.0
         self._believed = False
 
@@ -58,6 +60,7 @@ class ScriptedRepository:
         if self.error is not None:
             raise self.error
         self._believed = True
+        self.refreshed()
 
     def desired(self, groups: Sequence[str]) -> list[tuple[str, GroupFile]]:
         """Return the desired states of those groups that have one."""

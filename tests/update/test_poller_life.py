@@ -175,3 +175,79 @@ def begin_and_die(bench: Bench) -> None:
     bench.trials.errors["examine"] = PowerLossError()
     with pytest.raises(PowerLossError):
         bench.look()
+
+
+def test_a_poke_hurries_what_may_mend_itself() -> None:
+    """After a repair and a poke a flipped bundle is fetched at once, not rounds later.
+
+    Without the poke it would sit out three more rounds.
+    """
+    bench = Bench()
+    bench.repository.spoiled["kws", 2] = BUNDLES["kws", 3]
+    bench.repository.assign(door=("kws", 2))
+    bench.look(3)
+    assert bench.fetches() == 2
+    bench.repository.spoiled.clear()
+
+    async def poke_once() -> None:
+        committed, looked = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        async def tell() -> None:
+            committed.set()
+
+        bench.trials.pauses["commit"] = tell
+        bench.repository.refreshed = lambda: loop.call_soon_threadsafe(looked.set)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            running = group.create_task(bench.poller.run())
+            await looked.wait()
+            bench.poller.poke()
+            await committed.wait()
+            running.cancel()
+
+    asyncio.run(poke_once())
+    assert bench.versions() == (2, 0)
+
+
+def test_a_commit_of_bytes_that_are_gone() -> None:
+    """An interrupted COMMIT whose object is not whole any more is rolled back."""
+    bench = Bench()
+    bench.update(2)
+    done = bench.store.slots("door").active
+    assert done is not None
+    fresh = Bench()
+    fresh.store.objects[done.sha256] = b"cut"
+    fresh.store.save_job(Job("door", "kws", 2, done.sha256, Phase.COMMITTING, 1, done))
+    asyncio.run(fresh.poller.recover())
+    assert fresh.versions() == (0, 0)
+    assert fresh.results() == {("rolled_back", Reason.DIGEST): 1}
+    assert fresh.trials.calls == []
+
+
+def test_bytes_are_believed_by_their_digest() -> None:
+    """A repository that delivers another good bundle is found out while verifying."""
+    bench = Bench()
+    lying = LyingRepository()
+    lying.assign(door=("kws", 2))
+    bench.supply = Supply(lying)
+    bench.start()
+    bench.look()
+    assert bench.results() == {("refused", Reason.DIGEST): 1}
+    phases = [job.phase for job in bench.store.jobs if job]
+    assert phases == [Phase.FETCHING, Phase.VERIFYING]
+
+
+class LyingRepository(ScriptedRepository):
+    """A repository that delivers version 3 for every other one, and says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(BUNDLES)
+
+    def fetch(
+        self, target: SignedTarget, write: Callable[[memoryview], None], max_bytes: int
+    ) -> None:
+        """Deliver bytes of the right length that nobody signed."""
+        del max_bytes
+        content = BUNDLES["kws", 3]
+        assert len(content) == target.length
+        write(memoryview(content))
