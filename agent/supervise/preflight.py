@@ -249,12 +249,12 @@ async def _next(child: Child) -> FromChild | None:
 
 
 async def _cause(child: Child) -> Reason:
-    """Return why a child ended before its time, from the signal that ended it."""
-    with contextlib.suppress(TimeoutError):
+    """Return why a child ended before its time; ``_one_child`` makes sure it did."""
+    try:
         # It may have closed its socket before it dies of what it dies of.
-        await asyncio.wait_for(child.wait(), LAST_WORDS_S)
-    child.kill()
-    code = await child.wait()
+        code = await asyncio.wait_for(child.wait(), LAST_WORDS_S)
+    except TimeoutError:  # it lives: it was the one to break off
+        return Reason.CRASH
     return CAUSES.get(code, Reason.CRASH)
 
 

@@ -34,6 +34,8 @@ from tests.fakes.digits import (
     running,
     until,
 )
+from tests.fakes.tiny_models import content
+from tests.shells.test_preflight import lying
 
 SWAPS = 20
 ROGUE = (sys.executable, str(Path(__file__).parent.parent / "fakes" / "rogue_child.py"))
@@ -208,19 +210,17 @@ def spoilt(kind: str) -> Placed:
     """Return a candidate that a worker must refuse."""
     bundle = digits(2)
     manifest = bundle.manifest
-    content = bytes(bundle.variant_bytes("int8"))
+    model = bytes(bundle.variant_bytes("int8"))
     if kind == "digest":
-        content = bytes([content[0] ^ 1]) + content[1:]
+        model = bytes([model[0] ^ 1]) + model[1:]
     if kind == "contract":
         variants = tuple(
             replace(v, outputs=tuple(replace(o, shape=(1, 9)) for o in v.outputs))
             for v in manifest.variants
         )
         manifest = replace(manifest, labels=manifest.labels[:9], variants=variants)
-    if kind == "memory":
-        manifest = replace(manifest, budgets=replace(manifest.budgets, ram_mb=0.001))
     raw = render_manifest(manifest)
-    altered = AlteredBundle(manifest, raw, "0" * 64, 1, bundle.golden, content)
+    altered = AlteredBundle(manifest, raw, "0" * 64, 1, bundle.golden, model)
     return place(altered)
 
 
@@ -245,6 +245,21 @@ def test_a_refused_candidate_leaves_the_active_model(kind: str) -> None:
             await bench.answers(2)
 
     case()
+
+
+@in_loop
+async def test_a_hog_is_refused_for_memory() -> None:
+    """A candidate that asks for more than the worker may have leaves it unharmed."""
+    stated, golden = lying("huge")
+    raw, model = render_manifest(stated), content("huge")
+    hog = AlteredBundle(stated, raw, "0" * 64, 1, memoryview(golden), model)
+    async with running(placed(1)) as bench:
+        await bench.ready()
+        with pytest.raises(TrialFailedError) as refused:
+            await bench.pipeline.swap_in(place(hog, "huge"))
+        await bench.answers(1, 50)
+        assert refused.value.reason == "memory"
+        assert (bench.now.state, bench.now.restarts) == ("active", {})
 
 
 @in_loop
