@@ -1,0 +1,205 @@
+"""Programs of sources and sinks: real ones, started, ended, started again."""
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.core.reasons import Reason
+from agent.supervise.programs import LAUNCH, Program
+from tests.fakes.digits import in_loop, until
+from tests.shells.test_locks import is_gone
+
+
+async def nothing() -> None:
+    """There is nobody to tell."""
+
+
+def no_pipes() -> tuple[int, int]:
+    """Connect a program to nothing."""
+    return -1, -1
+
+
+@asynccontextmanager
+async def kept(*command: str) -> AsyncIterator[tuple[Program, list[int]]]:
+    """Keep a program running; yield it and the process ids of its lives."""
+    lives: list[int] = []
+
+    async def started() -> None:
+        lives.append(program.pid)
+
+    program = Program("camera", command, no_pipes, started)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(program.run())
+        try:
+            yield program, lives
+        finally:
+            task.cancel()
+
+
+def endings(caplog: pytest.LogCaptureFixture) -> Sequence[tuple[str, str]]:
+    """Return (reason, detail) of the ends that were logged."""
+    return [
+        (record.__dict__["reason"], record.__dict__["detail"])
+        for record in caplog.records
+        if record.message == "program.ended"
+    ]
+
+
+@in_loop
+async def test_a_missing_program_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """What is not installed is said so, and looked for again."""
+    async with kept("no-such-camera") as (program, lives):
+        await until(lambda: len(endings(caplog)) >= 2, "two tries")
+        assert program.reason == Reason.SOURCE_MISSING
+    assert lives == []
+    assert set(endings(caplog)) == {
+        ("source_missing", "no-such-camera is not installed")
+    }
+
+
+@in_loop
+async def test_a_program_that_dies_is_started_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its exit code and last words are logged, and it gets another life."""
+    script = "echo starting >&2; echo 'no camera found' >&2; exit 3"
+    async with kept("sh", "-c", script) as (program, lives):
+        await until(lambda: len(lives) >= 2, "two lives")
+        await until(lambda: len(endings(caplog)) >= 2, "two ends")
+        assert program.reason == Reason.SOURCE_FAILED
+    assert len(set(lives)) == len(lives)
+    assert endings(caplog)[0] == ("source_failed", "exit code 3; no camera found")
+
+
+@in_loop
+async def test_a_restart_of_ours_keeps_its_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A silent program is ended for silence, not for the signal that ended it."""
+    async with kept("sleep", "600") as (program, lives):
+        await until(lambda: len(lives) == 1, "a life")
+        program.running()
+        await until(lambda: program.reason == Reason.NONE, "it works")
+        program.restart(Reason.SOURCE_SILENT)
+        await until(lambda: len(lives) == 2, "a second life")
+        await until(lambda: program.reason == Reason.SOURCE_SILENT, "the reason")
+    assert [reason for reason, _ in endings(caplog)] == ["source_silent"]
+
+
+@in_loop
+async def test_the_whole_group_ends(tmp_path: Path) -> None:
+    """What a program started ends with it."""
+    note = tmp_path / "pid"
+    script = f"sleep 600 & echo $! > {note}.new; mv {note}.new {note}; wait"
+    async with kept("sh", "-c", script) as (_, lives):
+        await until(note.exists, "the grandchild")
+        grandchild = int(note.read_text("ascii"))
+        assert not is_gone(grandchild)
+    await until(lambda: is_gone(grandchild), "its end")
+    await until(lambda: is_gone(lives[0]), "the program's end")
+
+
+@in_loop
+async def test_no_descriptor_left_costs_a_start_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A start that fails for want of descriptors is tried again."""
+    tries = iter(range(2))
+
+    def connect() -> tuple[int, int]:
+        if next(tries, None) is not None:
+            raise OSError(24, "Too many open files")
+        return -1, -1
+
+    program = Program("camera", ("sleep", "600"), connect, nothing)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(program.run())
+        await until(lambda: program.pid > 0, "a start")
+        task.cancel()
+    assert [reason for reason, _ in endings(caplog)] == ["source_failed"] * 2
+    assert "Too many open files" in endings(caplog)[0][1]
+
+
+@in_loop
+async def test_let_end_waits_for_the_program_itself(tmp_path: Path) -> None:
+    """A program that is let end sees the end of its input, and is not started again."""
+    reader, writer = os.pipe()
+    kept_lines = tmp_path / "lines"
+    program = Program(
+        "sink",
+        ("sh", "-c", f"cat > {kept_lines}"),
+        lambda: (os.dup(reader), -1),
+        nothing,
+    )
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(program.run())
+        await until(lambda: program.pid > 0, "a start")
+        os.write(writer, b"last line\n")
+        program.let_end()
+        os.close(writer)
+        os.close(reader)
+        await asyncio.wait({task})
+    assert kept_lines.read_bytes() == b"last line\n"
+
+
+def test_dies_with_the_daemon() -> None:
+    """kill -9 of the daemon ends its programs."""
+    code = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-I', '-S', sys.argv[1],"
+        " str(os.getpid()), 'sh', '-c', 'echo $$; exec sleep 600'],"
+        " stdout=subprocess.PIPE, start_new_session=True, text=True)\n"
+        "print(child.stdout.readline(), flush=True)\n"
+        "time.sleep(600)"
+    )
+    daemon = subprocess.Popen(
+        [sys.executable, "-I", "-c", code, LAUNCH], stdout=subprocess.PIPE, text=True
+    )
+    with daemon:
+        assert daemon.stdout is not None
+        program = int(daemon.stdout.readline())
+        before = is_gone(program)
+        os.kill(daemon.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while not is_gone(program) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert (before, is_gone(program)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("parent", "command", "code"),
+    [
+        (os.getpid(), "true", 0),
+        (os.getpid(), "/nonexistent", 127),
+        (1, "true", 1),  # the daemon is gone already
+    ],
+)
+def test_launch_becomes_the_program(parent: int, command: str, code: int) -> None:
+    """The launcher's exit code is the program's, or says why there is none."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", LAUNCH, str(parent), command],
+        check=False,
+        capture_output=True,
+    )
+    assert done.returncode == code
+
+
+@in_loop
+async def test_what_a_program_says_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Lines of its standard error come out as events, unprintable bytes without."""
+    caplog.set_level(logging.INFO)
+    async with kept("sh", "-c", "printf 'a\\033[31mb\\n' >&2; sleep 600"):
+        await until(
+            lambda: any(r.message == "child.said" for r in caplog.records), "a line"
+        )
+    (said,) = [r for r in caplog.records if r.message == "child.said"]
+    assert (said.__dict__["child"], said.__dict__["text"]) == ("camera", "a[31mb")
