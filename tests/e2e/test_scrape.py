@@ -1,0 +1,142 @@
+"""Real scrapers: promtool's opinion, and a Prometheus that stores what it found."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from tests.conftest import find_tool
+from tests.e2e.conftest import BRISK, MakeBoard, Table
+from tests.fakes.daemon_process import DaemonProcess, wait_until
+from tests.fakes.fleet import Fleet
+
+SCRAPE = """\
+global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
+scrape_configs:
+  - job_name: tinyward
+    static_configs: [{{targets: ["{target}"]}}]
+"""
+
+
+def checked(promtool: Path, board: DaemonProcess) -> str:
+    """Scrape once and let promtool judge the text; return it."""
+    status, body = board.get("/metrics")
+    assert status == 200
+    judged = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=body.encode(),
+        capture_output=True,
+        check=False,
+    )
+    said = (judged.stdout + judged.stderr).decode()
+    assert (judged.returncode, said) == (0, "")
+    return body
+
+
+def test_promtool_has_nothing_to_say_whatever_happens(
+    make_board: MakeBoard, fleet: Fleet
+) -> None:
+    """Before the first model, under load, over deaths, swaps and refusals."""
+    promtool = find_tool("promtool")
+    sleep: Table = {"kind": "command", "command": ["sleep", "600"]}
+    board = make_board(sinks=[sleep], tables={"supervise": {**BRISK, "crash_limit": 9}})
+    with board:
+        checked(promtool, board)
+        for version in (1, 2):
+            fleet.publish(version)
+            board.wait_version(version)
+            checked(promtool, board)
+            pid = board.worker_pid()
+            os.kill(pid, signal.SIGKILL)
+            checked(promtool, board)
+            board.wait_for(partial(board.version), "another worker")
+        stored = fleet.spoiled.bundle_file
+        fleet.publish(3)
+        fleet.spoiled.flip_bit(stored("digits", 3), 1000)
+        board.wait_for(
+            lambda: (
+                'tinyward_verify_failures_total{reason="digest"}' in board.metrics()
+                or board.version() == 3
+            ),
+            "a refusal, unless it was faster than the attacker",
+        )
+        body = checked(promtool, board)
+    assert "tinyward_sink_dropped_total" in body
+    assert 'tinyward_updates_total{reason="",result="committed"} 2' in body or (
+        'tinyward_updates_total{reason="",result="committed"} 3' in body
+    )
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago: Prometheus does not say what it got."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def prometheus(program: Path, folder: Path, target: str) -> Iterator[int]:
+    """Run a server that scrapes one target; give its port."""
+    folder.mkdir()
+    (folder / "prometheus.yml").write_text(SCRAPE.format(target=target))
+    port = free_port()
+    flags = {
+        "config.file": folder / "prometheus.yml",
+        "storage.tsdb.path": folder / "data",
+        "web.listen-address": f"127.0.0.1:{port}",
+    }
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [program, *(f"--{name}={value}" for name, value in flags.items())],
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield port
+        finally:
+            server.kill()
+            server.wait()
+
+
+def stored(port: int, query: str) -> list[float]:
+    """Return the values that a query finds, none while the server starts."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", f"/api/v1/query?query={query}")
+        answer = connection.getresponse()
+        if answer.status != 200:
+            return []
+        found = json.loads(answer.read())["data"]["result"]
+        return [float(row["value"][1]) for row in found]
+    except OSError:
+        return []
+    finally:
+        connection.close()
+
+
+def test_a_real_prometheus_stores_our_samples(
+    make_board: MakeBoard, fleet: Fleet, tmp_path: Path
+) -> None:
+    """Its own API returns counters that rise, and it calls the target up."""
+    program = find_tool("prometheus")
+    fleet.publish(1)
+    board = make_board()
+    with board:
+        board.wait_version(1)
+        host, port = board.address
+        with prometheus(program, tmp_path / "p", f"{host}:{port}") as server:
+            wait_until(partial(stored, server, "tinyward_samples_total>0"), "samples")
+            (first,) = stored(server, "max(tinyward_samples_total)")
+            wait_until(
+                lambda: max(stored(server, "tinyward_samples_total")) > first, "more"
+            )
+            assert stored(server, "up") == [1.0]
+            buckets = "tinyward_inference_duration_seconds_bucket"
+            assert len(stored(server, buckets)) > 10
+            assert stored(server, "tinyward_pipeline_ready") == [1.0]
