@@ -99,7 +99,7 @@ class BoardSource(Described, frozen=True, tag="board"):
 
     The vector is ``[cpu %, memory %, disk %, load of 1 min, temperature in degrees C,
     CPU frequency in MHz, bytes received/s, bytes sent/s]``; NaN where a board has no
-    such sensor.
+    such sensor; a ``fill`` step of the manifest mends that.
 
     Attributes:
         rate: Readings per second.

@@ -61,6 +61,15 @@ class Scale(StepBase, frozen=True, tag="scale"):
     offset: Factor = 0.0
 
 
+class Fill(StepBase, frozen=True, tag="fill"):
+    """Put ``value`` where a float sample has NaN or infinity: a sensor that is absent.
+
+    Without it such a sample is refused (``input``).
+    """
+
+    value: Factor = 0.0
+
+
 class Cast(StepBase, frozen=True, tag="cast"):
     """Convert to ``dtype``, rounding half to even and clipping to its range."""
 
@@ -104,4 +113,4 @@ class Mfcc(StepBase, frozen=True, tag="mfcc"):
     count: Annotated[int, Meta(ge=1, le=512)] = 10
 
 
-Step = Resize | Crop | Colour | Normalise | Scale | Cast | Window | LogMel | Mfcc
+Step = Resize | Crop | Colour | Normalise | Scale | Fill | Cast | Window | LogMel | Mfcc

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as stn
 
 from agent.core.manifest import TensorSpec
 from agent.core.reasons import Reason
-from agent.core.steps import Cast, Normalise, Scale, Step, Window
+from agent.core.steps import Cast, Fill, Normalise, Scale, Step, Window
 from agent.errors import TrialFailedError
 from agent.worker.preprocess import build_preprocess
 from agent.worker.samples import Array, InputError, check_finite
@@ -181,6 +181,21 @@ def test_scale(values: Array, factor: float, offset: float) -> None:
     actual = apply(Scale(factor=factor, offset=offset), values)
     assert np.float32 == actual.dtype
     assert np.allclose(expected, actual, rtol=1e-5, atol=1e-4)
+
+
+def test_fill_mends_what_is_not_finite() -> None:
+    """A sensor that is absent becomes a number; finite samples pass as they are."""
+    sample = np.array([[1.0, np.nan], [-np.inf, 4.0]], np.float32)
+    assert apply(Fill(value=7.0), sample).tolist() == [[1.0, 7.0], [7.0, 4.0]]
+    assert np.isnan(sample[0, 1])
+    whole = np.ones((2, 2), np.float32)
+    assert apply(Fill(), whole) is whole
+
+
+def test_without_fill_what_is_not_finite_is_refused() -> None:
+    """NaN that no step mends ends the sample, not the answer."""
+    with pytest.raises(InputError, match="NaN"):
+        apply(Scale(), np.array([np.nan], np.float32))
 
 
 def test_normalise_by_channel() -> None:

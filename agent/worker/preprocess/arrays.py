@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from agent.core.reasons import Reason
-from agent.core.steps import Cast, Normalise, Scale
+from agent.core.steps import Cast, Fill, Normalise, Scale
 from agent.errors import TrialFailedError
 from agent.worker.samples import Array, InputError, check_finite
 
@@ -30,6 +30,17 @@ def build_scale(step: Scale) -> Transform:
         return np.multiply(y, factor, out=y)
 
     return scale
+
+
+def build_fill(step: Fill) -> Transform:
+    """Return what puts a value where there is no finite one; never in place."""
+    value = np.float32(step.value)
+
+    def fill(x: Array) -> Array:
+        finite = np.isfinite(x)
+        return x if finite.all() else np.where(finite, x, value).astype(x.dtype)
+
+    return fill
 
 
 def build_normalise(step: Normalise) -> Transform:

@@ -16,6 +16,7 @@ from agent.core.steps import (
     Cast,
     Colour,
     Crop,
+    Fill,
     LogMel,
     Mfcc,
     Normalise,
@@ -26,6 +27,7 @@ from agent.core.steps import (
 )
 from agent.worker.preprocess.arrays import (
     build_cast,
+    build_fill,
     build_normalise,
     build_scale,
     misfit,
@@ -167,7 +169,8 @@ def build_preprocess(
         steps: The manifest's steps, in order; each works on the input it names.
         inputs: The tensors a sample fills, in the model's order, without state.
         io: As in the manifest.
-        finite: Refuse float samples with NaN or infinity; off for task ``raw``.
+        finite: Refuse float samples with NaN or infinity; off for task ``raw``, and
+            for inputs that a ``fill`` step mends.
 
     Raises:
         TrialFailedError: A step contradicts itself or names no input (``contract``).
@@ -181,9 +184,14 @@ def build_preprocess(
         if name not in chains:
             raise misfit(f"the model has no input {name!r}")
         chains[name].append(build_step(step))
+    filled = {step.input or inputs[0].name for step in steps if isinstance(step, Fill)}
     return Preprocess(
         tuple(
-            Lane(tuple(chains[spec.name]), Fit(spec, io), finite=finite)
+            Lane(
+                tuple(chains[spec.name]),
+                Fit(spec, io),
+                finite=finite and spec.name not in filled,
+            )
             for spec in inputs
         )
     )
@@ -206,6 +214,7 @@ _BUILDERS: dict[type, Callable[[Any], Performed]] = {
     Colour: build_colour,
     Normalise: build_normalise,
     Scale: build_scale,
+    Fill: build_fill,
     Cast: build_cast,
     Window: SlidingWindow,
     LogMel: build_log_mel,
