@@ -1,0 +1,209 @@
+"""The control thread in a process of its own making: real tiny models, real socket."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from agent.core.flow import BoardSource
+from agent.core.manifest import Manifest, render_manifest
+from agent.core.messages import (
+    MAX_MESSAGE_BYTES,
+    Activate,
+    Configure,
+    Discard,
+    FromChild,
+    Load,
+    Loaded,
+    Message,
+    NewSource,
+    Refused,
+    Stop,
+    Swapped,
+    parse_from_child,
+    render_message,
+)
+from agent.core.reasons import Reason
+from agent.worker.channel import ChildChannel
+from agent.worker.content import seal_content
+from agent.worker.control import Control, candidate_builder
+from agent.worker.loop import Loop
+from agent.worker.model import LoadedModel
+from agent.worker.samples import Sample
+from agent.worker.slot import Candidate, ModelSlot
+from tests.fakes.tiny_models import content, executor, manifest
+from tests.fakes.worker_parts import Board
+
+SAMPLE = np.ones((1, 4), np.float32)
+
+
+class Endless:
+    """A source that always has a sample."""
+
+    ready_ns = 1
+    dropped = partial = 0
+    ended = False
+
+    def __init__(self) -> None:
+        self.replaced: list[int] = []
+
+    def take(self, timeout_s: float) -> Sample | None:
+        """Return a sample, a little later."""
+        threading.Event().wait(min(timeout_s, 0.0005))
+        return SAMPLE
+
+    def replace(self, descriptor: int) -> None:
+        """Note and close the descriptor."""
+        self.replaced.append(descriptor)
+        os.close(descriptor)
+
+
+@dataclass
+class Worker:
+    """A loop and a control thread, seen from the daemon's end of the socket."""
+
+    ours: socket.socket
+    board: Board
+    source: Endless
+    stated: Manifest
+
+    def send(self, message: Message, *descriptors: int) -> None:
+        """Send an order."""
+        socket.send_fds(self.ours, [render_message(message)], list(descriptors))
+
+    def ask(self, message: Message, *descriptors: int) -> FromChild:
+        """Send an order and return the answer."""
+        self.send(message, *descriptors)
+        return parse_from_child(self.ours.recv(MAX_MESSAGE_BYTES))
+
+    def load(self, generation: int, model: bytes | None = None) -> FromChild:
+        """Have a model loaded."""
+        descriptor = seal_content(model or content("quantised"), "model")
+        raw = render_manifest(self.stated)
+        try:
+            return self.ask(Load(generation, raw, "quantised", executor()), descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    """Give a loop and a control thread that run; they are stopped in the end."""
+    yield from run_worker(None)
+
+
+def run_worker(broken: Exception | None) -> Iterator[Worker]:
+    """Run a worker in threads; with ``broken`` its candidates cannot be bound."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(60)
+    board, source = Board(), Endless()
+    slot = ModelSlot(board.writer)
+    build = candidate_builder("p", [], board.writer, lambda: 0.0)
+
+    def bind(model: LoadedModel, section: int) -> Candidate:
+        if broken is not None:
+            raise broken
+        return build(model, section)
+
+    channel = ChildChannel(theirs.detach())
+    control = Control(channel, slot, board.writer, source, bind)
+    loop = Loop(source, slot, board.writer, lambda: None)
+    threads = [threading.Thread(target=it) for it in (control.run, loop.run)]
+    for thread in threads:
+        thread.start()
+    worker = Worker(ours, board, source, manifest("quantised"))
+    try:
+        yield worker
+    finally:
+        worker.send(Stop())
+        for thread in threads:
+            thread.join()
+        ours.close()
+        channel._socket.close()
+
+
+def generations(worker: Worker) -> list[int]:
+    """Return the generations of both sections, the active one last."""
+    while True:
+        try:
+            block = worker.board.block()
+        except AssertionError:  # copied within a store
+            continue
+        sections = block.sections
+        return [
+            sections[1 - block.active].generation,
+            sections[block.active].generation,
+        ]
+
+
+def test_load_then_activate(worker: Worker) -> None:
+    """A candidate is built beside the model that answers, then takes its place."""
+    for generation in (1, 2, 3):
+        loaded = worker.load(generation)
+        before = generations(worker)
+        swapped = worker.ask(Activate(generation))
+        assert isinstance(loaded, Loaded)
+        assert isinstance(swapped, Swapped)
+        assert (loaded.generation, swapped.generation) == (generation, generation)
+        assert before[1] == generation - 1
+        assert generations(worker) == [generation - 1, generation]
+        assert swapped.first_seq <= worker.board.writer.words[8]
+
+
+def test_activate_without_load(worker: Worker) -> None:
+    """What was not loaded, or was discarded, or refused, cannot answer."""
+    assert worker.ask(Activate(1)) == Refused(1, Reason.INTERNAL, "it is not loaded")
+    worker.load(2)
+    assert isinstance(worker.ask(Activate(1)), Refused)
+    worker.load(3)
+    worker.send(Discard(3))
+    assert isinstance(worker.ask(Activate(3)), Refused)
+    assert generations(worker) == [0, 0]
+
+
+def test_a_refused_load_leaves_the_model(worker: Worker) -> None:
+    """Other bytes than signed are refused; the model that answers goes on."""
+    worker.load(1)
+    worker.ask(Activate(1))
+    refused = worker.load(2, content("logarithm"))
+    assert isinstance(refused, Refused)
+    assert (refused.generation, refused.reason) == (2, Reason.DIGEST)
+    assert generations(worker)[1] == 1
+    assert isinstance(worker.load(3), Loaded)
+
+
+@pytest.mark.parametrize(
+    ("err", "reason"),
+    [
+        (MemoryError("enough"), Reason.MEMORY),
+        (ValueError("a bug of ours"), Reason.INTERNAL),
+    ],
+)
+def test_whatever_fails_is_answered(err: Exception, reason: Reason) -> None:
+    """No memory and our own mistakes are answers, too, and the thread lives on."""
+    for worker in run_worker(err):
+        for generation in (1, 2):
+            refused = worker.load(generation)
+            assert isinstance(refused, Refused)
+            assert (refused.generation, refused.reason) == (generation, reason)
+
+
+def test_a_new_source_is_handed_over(worker: Worker) -> None:
+    """The descriptor of a program's next life goes to the source."""
+    reader, writer = os.pipe()
+    worker.send(NewSource(), reader)
+    worker.load(1)  # orders are performed one after the other
+    os.close(reader)
+    os.close(writer)
+    assert len(worker.source.replaced) == 1
+
+
+def test_an_order_that_does_not_belong_here(worker: Worker) -> None:
+    """A second Configure is refused."""
+    refused = worker.ask(Configure("p", BoardSource(), ()))
+    assert isinstance(refused, Refused)
+    assert refused.reason == Reason.INTERNAL

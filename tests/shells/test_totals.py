@@ -1,0 +1,133 @@
+"""Totals of a pipeline: each section is folded once, and counters never fall."""
+
+import mmap
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.reasons import Reason
+from agent.core.statistics_block import (
+    BLOCK_BYTES,
+    OUTCOME_INDEX,
+    RECEIVED,
+    SEQUENCE,
+    section_start,
+)
+from agent.supervise.memfd import shared_memory
+from agent.supervise.totals import BlockReader, Identity, Totals
+from agent.worker.statistics import StatisticsWriter
+from tests.fakes.worker_parts import Board
+
+INPUT = OUTCOME_INDEX[Reason.INPUT]
+WARMING = OUTCOME_INDEX[Reason.WARMING]
+actions = st.lists(
+    st.sampled_from(["count", "swap", "fold", "die_idle", "die_busy", "look"]),
+    max_size=40,
+)
+
+
+class Life:
+    """Workers that count, swap and die, and the daemon's sums of them."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+        self.generation = 0
+        self.counted = 0
+        self.crashed = 0
+        self.seen = 0
+        self.folded = True
+        self.begin()
+
+    def begin(self) -> None:
+        """Start a worker with its first model."""
+        self.board = Board()
+        self.section = 1
+        self.swap()
+
+    def swap(self) -> None:
+        """Let the next model count."""
+        if not self.folded:
+            self.totals.fold_retired(self.board.block())
+        self.generation += 1
+        version = 1 + self.generation % 2
+        self.totals.names[self.generation] = Identity("digits", version, ())
+        self.section = 1 - self.section
+        self.board.writer.enter(self.section, self.generation)
+        self.folded = False
+
+    def die(self, *, busy: bool) -> None:
+        """End the worker, perhaps within a sample, and start another."""
+        if busy:
+            words = self.board.writer.words
+            words[section_start(self.section) + RECEIVED] += 1
+            self.crashed += 1
+        self.totals.fold_dead(self.board.block(), Reason.CRASH)
+        self.folded = True
+        self.begin()
+
+    def perform(self, action: str) -> None:
+        """Do one thing."""
+        match action:
+            case "count":
+                self.board.writer.count(INPUT)
+                self.counted += 1
+            case "swap":
+                self.swap()
+            case "fold":
+                self.totals.fold_retired(self.board.block())
+                self.folded = True
+            case "die_idle" | "die_busy":
+                self.die(busy=action == "die_busy")
+            case _:
+                assert action == "look"
+
+    def check(self) -> None:
+        """Sums are exact at every moment, whoever has folded what."""
+        live = self.totals.counts(self.board.block())
+        received = sum(counts.section.received for counts in live)
+        crash = sum(c.section.outcomes[OUTCOME_INDEX[Reason.CRASH]] for c in live)
+        assert received == self.counted + self.crashed >= self.seen
+        assert crash == self.crashed
+        self.seen = received
+
+
+@given(actions)
+def test_sums_are_exact_whatever_happens(script: list[str]) -> None:
+    """Counting, swapping, folding twice and dying: nothing is lost or counted twice."""
+    life = Life()
+    for action in script:
+        life.perform(action)
+        life.check()
+
+
+def test_other_reasons_of_death_count_as_crash() -> None:
+    """A sample in flight when memory ended failed for `crash`: `oom` is no outcome."""
+    totals, board = Totals(), Board()
+    totals.names[1] = Identity("digits", 1, ("zero",))
+    board.writer.enter(0, 1)
+    board.writer.words[section_start(0) + RECEIVED] += 1
+    totals.fold_dead(board.block(), Reason.OOM)
+    (counts,) = totals.counts(None)
+    assert counts.section.outcomes[OUTCOME_INDEX[Reason.CRASH]] == 1
+    assert counts.labels == ("zero",)
+
+
+def test_a_reader_keeps_the_last_good_copy() -> None:
+    """While the writer stands within a store, the copy before it is shown."""
+    descriptor = shared_memory("statistics", BLOCK_BYTES)
+    reader = BlockReader(descriptor)
+    writer = StatisticsWriter(memoryview(mmap.mmap(descriptor, BLOCK_BYTES)), 5)
+    os.close(descriptor)
+    assert reader.read() is not None
+    writer.enter(0, 1)
+    writer.count(WARMING)
+    good = reader.read()
+    writer.words[SEQUENCE] += 1
+    writer.words[section_start(0) + RECEIVED] += 1
+    assert reader.read() == good
+    final = reader.read_final()
+    assert good is not None
+    assert final is not None
+    assert (good.next_seq, final.sections[0].in_flight) == (6, 1)
+    reader.close()
