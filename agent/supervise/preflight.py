@@ -46,7 +46,7 @@ START_S = 30.0  # numpy and the runtime, cold, on a Pi 3 with a slow card
 MB = 1024 * 1024
 # Golden samples, raw copies and thread stacks of a preflight beside the model itself.
 SLACK_MB = 96
-LAST_WORDS_S = 1.0  # what an interpreter takes to end after it closed its socket
+LAST_WORDS_S = 0.5  # a process that died of a signal is gone at once
 # SIGKILL is what the kernel's memory killer sends, SIGALRM the child's own deadline.
 CAUSES = {-signal.SIGKILL: Reason.MEMORY, -signal.SIGALRM: Reason.HANG}
 

@@ -1,0 +1,153 @@
+"""One worker process: orders answered, refused, or answered by its end."""
+
+import asyncio
+import os
+import resource
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.core.flow import CountSink
+from agent.core.messages import Configure, Load
+from agent.core.reasons import Reason
+from agent.errors import TrialFailedError
+from agent.settings import SuperviseSettings
+from agent.supervise.child import PROGRAM
+from agent.supervise.deaths import Death, Deaths, death_reason, oom_kills
+from agent.supervise.worker_process import MB, WorkerProcess, own_resident_bytes
+from tests.fakes.digits import ENDLESS, PATIENCE_S, in_loop, placed, until
+
+ROGUE = (sys.executable, str(Path(__file__).parent.parent / "fakes" / "rogue_child.py"))
+
+
+@asynccontextmanager
+async def configured(*program: str) -> AsyncIterator[WorkerProcess]:
+    """Start a worker and configure it; it is ended in the end."""
+    readable = [Path(ENDLESS.path)]
+    worker = await WorkerProcess.start("digits", readable, program=program or PROGRAM)
+    try:
+        await worker.ready()
+        await worker.configure(Configure("digits", ENDLESS, (CountSink(),)), [])
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(worker.listen())
+            try:
+                yield worker
+            finally:
+                worker.kill()
+                await asyncio.wait({listening})
+    finally:
+        await worker.close()
+        worker.block.close()
+
+
+def order(generation: int) -> tuple[Load, memoryview]:
+    """Return what loads the demo's first model."""
+    bundle, installed = placed(1).bundle, placed(1).installed
+    load = Load(generation, bundle.raw_manifest, "int8", installed.executor)
+    return load, bundle.variant_bytes("int8")
+
+
+@in_loop
+async def test_load_activate_stop() -> None:
+    """A worker says what it is, loads, answers, and stops when told to."""
+    async with configured() as worker:
+        assert worker.locks["parent"] == ""
+        assert worker.engines
+        load, content = order(1)
+        loaded = await worker.load(load, content, PATIENCE_S)
+        swapped = await worker.activate(1, PATIENCE_S)
+        assert (loaded.generation, swapped.generation, swapped.first_seq) == (1, 1, 1)
+        assert worker.resident_bytes() > MB
+        await worker.stop(PATIENCE_S)
+        await until(lambda: worker.stopped and worker.gone, "its last word")
+        block = worker.block.read_final()
+        assert block is not None
+        assert block.sections[0].in_flight == 0
+        assert block.next_seq > 1
+    assert worker.resident_bytes() == 0
+
+
+@in_loop
+async def test_an_order_to_a_dead_worker_is_answered_at_once() -> None:
+    """Whoever waits for a worker that died, or asks it later, learns so."""
+    async with configured() as worker:
+        asked = asyncio.ensure_future(worker.activate(1, PATIENCE_S))  # noqa: TID251 - two at a time
+        os.kill(worker.pid, 9)
+        with pytest.raises(TrialFailedError) as died:
+            await asked
+        await until(lambda: worker.gone, "its end")
+        with pytest.raises(TrialFailedError) as later:
+            await worker.load(*order(2), PATIENCE_S)
+    assert died.value.reason in (Reason.CRASH, Reason.INTERNAL)
+    assert later.value.reason == Reason.CRASH
+
+
+@in_loop
+async def test_answers_for_others_are_no_answers() -> None:
+    """A late answer to an order that was given up is not taken for this one's."""
+    async with configured(*ROGUE, "late_answers") as worker:
+        with pytest.raises(TrialFailedError) as late:
+            await worker.load(*order(1), 0.3)
+    assert late.value.reason == Reason.HANG
+
+
+@in_loop
+async def test_the_memory_limit_follows_the_declaration() -> None:
+    """The soft limit of data is what was declared, and more for a larger one."""
+    async with configured() as worker:
+        limits = []
+        for declared_mb in (10.0, 100.0):
+            worker.limit_memory(declared_mb, 0)
+            limits.append(resource.prlimit(worker.pid, resource.RLIMIT_DATA)[0])
+    assert limits[1] - limits[0] == int(90 * MB * 1.25)
+
+
+def test_own_memory() -> None:
+    """A process that runs Python has a few megabytes."""
+    assert own_resident_bytes() > MB
+
+
+@pytest.mark.parametrize(
+    ("code", "hung", "oom", "reason"),
+    [
+        (-11, False, False, Reason.CRASH),
+        (1, False, True, Reason.CRASH),
+        (-9, False, True, Reason.OOM),
+        (-9, False, False, Reason.CRASH),
+        (-9, True, True, Reason.HANG),
+    ],
+)
+def test_reasons_of_death(code: int, *, hung: bool, oom: bool, reason: Reason) -> None:
+    """What was seen says more than the code."""
+    assert death_reason(code, hung=hung, oom=oom) == reason
+
+
+def test_deaths_in_a_row() -> None:
+    """Pauses double up to the longest; only the model's own deaths count against it."""
+    rules = SuperviseSettings(backoff_s=1, max_backoff_s=5, crash_limit=2)
+    deaths = Deaths(rules)
+    blamed = Death(Reason.CRASH, with_model=True)
+    noted = [
+        deaths.note(death)
+        for death in (Death(Reason.SOURCE_MISSING), blamed, Death(Reason.OOM), blamed)
+    ]
+    assert noted == [(1, False), (2, False), (4, False), (5, True)]
+    deaths.forgive()
+    assert deaths.note(blamed) == (1, False)
+    assert deaths.counts() == {"source_missing": 1, "crash": 3, "oom": 1}
+    assert deaths.last == Reason.CRASH
+
+
+def test_a_healthy_life_ends_the_row() -> None:
+    """A worker that lived long enough is not one of a row."""
+    deaths = Deaths(SuperviseSettings(healthy_s=1e-9, crash_limit=2))
+    blamed = Death(Reason.CRASH, with_model=True)
+    assert [deaths.note(blamed) for _ in range(3)] == [(0.5, False)] * 3
+
+
+def test_oom_kills_never_fall() -> None:
+    """The kernel's counter, wherever it stands."""
+    assert 0 <= oom_kills() <= oom_kills()
