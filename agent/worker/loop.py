@@ -76,6 +76,7 @@ class Loop:
                 turn = slot.enter(current) if current else None
             if turn is None:
                 self._idle()
+                previous_ns = time.perf_counter_ns()  # waiting for a model is no pause
                 continue
             try:
                 sample = take(TURN_S)
