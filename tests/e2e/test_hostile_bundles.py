@@ -16,14 +16,12 @@ import pytest
 from agent import RELEASED_S
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, TrialFailedError
-from agent.publish.files import stored_target
 from agent.supervise.preflight import Wish, run_preflight
 from agent.trust.bundle import open_bundle
 from agent.trust.client import TrustedRepository
 from tests.e2e.conftest import FULL_LOAD, MakeBoard
 from tests.fakes.daemon_process import read_lines
 from tests.fakes.fleet import (
-    GROUP,
     MAX_BYTES,
     MODEL,
     Fleet,
@@ -83,7 +81,7 @@ def test_unsigned_mutants_never_reach_the_store_of_a_daemon(
     with board:
         board.wait_version(1)
         for version in range(2, 7):
-            publish_spoiled(fleet, version, mutated(bundle(version), chance))
+            fleet.publish_spoiled(version, mutated(bundle(version), chance))
             board.wait_said(f"model=digits version={version} generation=")
             assert board.version() == 1
         results = board.state()["update"]["results"]
@@ -95,17 +93,6 @@ def test_unsigned_mutants_never_reach_the_store_of_a_daemon(
         board.wait_version(7)
         sums = board.samples()
     assert (sums["failed"], sums["dropped"]) == (0, 0)
-
-
-def publish_spoiled(fleet: Fleet, version: int, content: bytes) -> None:
-    """Publish a version whose file on the mirror was overwritten before that."""
-    repository = fleet.spoiled.repository
-    target = repository.add(bundle(version), model=MODEL, version=version)
-    path = stored_target(fleet.path / "targets", target.path, target.sha256)
-    path.chmod(0o644)
-    path.write_bytes(content)
-    repository.assign(GROUP, {MODEL: (MODEL, version)})
-    repository.publish(time.time())  # noqa: TID251 - the daemon reads the same clock
 
 
 def signed_mutants(count: int, seed: int) -> list[bytes]:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from agent.demo.owner import ASSETS
 from agent.publish.description import parse_description
+from agent.publish.files import stored_target
 from agent.publish.pack import pack, render_bundle
 from agent.trust.bundle import Bundle, open_bundle
 from agent.worker.examine import default_examiner
@@ -82,6 +83,16 @@ class Fleet:
         repository.add(content or bundle(version), model=MODEL, version=version)
         repository.assign(GROUP, {MODEL: (MODEL, version)})
         repository.publish(_now(now))
+
+    def publish_spoiled(self, version: int, content: bytes) -> None:
+        """Publish a version whose file on the mirror was overwritten before that."""
+        repository = self.spoiled.repository
+        target = repository.add(bundle(version), model=MODEL, version=version)
+        path = stored_target(self.path / "targets", target.path, target.sha256)
+        path.chmod(0o644)
+        path.write_bytes(content)
+        repository.assign(GROUP, {MODEL: (MODEL, version)})
+        repository.publish(_now(None))
 
 
 def _now(now: float | None) -> float:
