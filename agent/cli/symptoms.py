@@ -20,10 +20,10 @@ from agent.cli.findings import (
     MB,
     Finding,
     judge_clock,
+    judge_cpu,
     judge_engines,
     judge_layer,
     judge_memory,
-    judge_cpu,
 )
 
 IMPORT_S = 60.0  # a Pi Zero needs 20 s for numpy and a runtime from a cold card
