@@ -9,6 +9,7 @@ The rules this module keeps:
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Tests import each other's fakes as ``tests.fakes``; behind everything else, so that
 # after a plain install it is the installed package that is tested.
 sys.path.append(str(REPOSITORY))
+# A runner in the background hands down an ignored Ctrl-C, which daemons would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test may depend on speed: boards and shared machines are slow now and then.
 settings.register_profile(
