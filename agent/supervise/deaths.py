@@ -45,6 +45,16 @@ class Death:
     with_model: bool = False
 
 
+def most_telling(*reasons: Reason) -> Reason:
+    """Return the first that says more than that something starts.
+
+    >>> most_telling(Reason.NONE, Reason.STARTING, Reason.CRASH)
+    <Reason.CRASH: 'crash'>
+    """
+    told = (it for it in reasons if it not in (Reason.NONE, Reason.STARTING))
+    return next(told, Reason.STARTING)
+
+
 class Deaths:
     """One pipeline's deaths.
 
@@ -58,11 +68,32 @@ class Deaths:
         self._row = 0  # deaths, for the pause; and those that the model is blamed for
         self._blamed = 0
         self._born_s = time.monotonic()
+        self._kills = 0
         self.last = Reason.NONE
 
     def began(self) -> None:
         """A new worker starts now."""
         self._born_s = time.monotonic()
+        self._kills = oom_kills()
+
+    def judge(
+        self, code: int, *, hung: bool, source: Reason, unwanted: bool, blamed: bool
+    ) -> Death:
+        """Say what the end of the worker that began last is counted as.
+
+        Args:
+            code: Its exit code.
+            hung: It missed a deadline.
+            source: What it last said about its source.
+            unwanted: It was ended for no fault of its own.
+            blamed: The committed model was the last that was placed in it.
+        """
+        if unwanted:
+            return Death(Reason.REQUESTED)
+        if source not in (Reason.NONE, Reason.STARTING):
+            return Death(source)
+        oom = oom_kills() > self._kills
+        return Death(death_reason(code, hung=hung, oom=oom), with_model=blamed)
 
     def note(self, death: Death) -> tuple[float, bool]:
         """Count a death; return the pause before the next worker and "too many"."""

@@ -19,10 +19,10 @@ from agent.core.snapshot import PipelineSnapshot
 from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.settings import PipelineSettings, SuperviseSettings
 from agent.supervise.child import PROGRAM
-from agent.supervise.deaths import Death, Deaths, death_reason, oom_kills
+from agent.supervise.deaths import Death, Deaths, most_telling
 from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
-from agent.supervise.totals import Totals
+from agent.supervise.totals import BlockReader, Totals
 from agent.supervise.watch import Watch, answered
 from agent.supervise.worker_process import WorkerProcess
 
@@ -67,6 +67,7 @@ class Pipeline:
         self._committed: Placed | None = None
         self._unwanted = False  # it was ended for no fault of its own
         self._worker: WorkerProcess | None = None
+        self._block: BlockReader | None = None  # outlives its worker until it is folded
         self._up = asyncio.Event()
         self._changed = asyncio.Event()
         self._swapping = asyncio.Lock()
@@ -82,14 +83,12 @@ class Pipeline:
         """Keep a worker alive until ``stop``."""
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = self._plumbing.start(group)
+                self._plumbing.start(group)
                 while not self._stop_asked.is_set():
                     death = await self._one_life()
                     if not self._stop_asked.is_set():
                         await self._after_death(death)
                 await self._plumbing.finish(FLUSH_S)
-                for task in tasks:
-                    task.cancel()
         finally:
             self._plumbing.close()
             self._ended.set()
@@ -108,7 +107,7 @@ class Pipeline:
     async def _one_life(self) -> Death:
         """Start a worker, live with it, fold what it counted; return how it ended."""
         self._answered = False
-        kills_before = oom_kills()
+        self._deaths.began()
         try:
             worker = await WorkerProcess.start(
                 self.settings.name, self._readable, program=self._program
@@ -116,7 +115,7 @@ class Pipeline:
         except OSError as err:
             log.warning("worker.no_start", extra={"detail": str(err)})
             return Death(Reason.OOM)
-        self._worker, self._unwanted = worker, False
+        self._worker, self._block, self._unwanted = worker, worker.block, False
         self._placing.tried = None
         hung = False
         if self._stop_asked.is_set():
@@ -133,20 +132,15 @@ class Pipeline:
             self._up.clear()
             self._worker = self._placing.answering = None
             code = await worker.close()
-            oom = oom_kills() > kills_before
-            death = self._judge(worker, death_reason(code, hung=hung, oom=oom))
+            death = self._deaths.judge(
+                code,
+                hung=hung,
+                source=worker.source.reason,
+                unwanted=self._unwanted,
+                blamed=self._placing.tried is self._committed is not None,
+            )
             self._fold_dead(worker, death.reason)
         return death
-
-    def _judge(self, worker: WorkerProcess, reason: Reason) -> Death:
-        """Say why a worker ended, and whether the committed model is to blame."""
-        if self._unwanted:
-            return Death(Reason.REQUESTED)
-        if worker.source.reason not in (Reason.NONE, Reason.STARTING):
-            return Death(worker.source.reason)
-        tried = self._placing.tried
-        blamed = tried is not None and tried is self._committed
-        return Death(reason, with_model=blamed)
 
     async def _live(self, worker: WorkerProcess) -> bool:
         """Configure the worker and watch it until it ends; True if it hung."""
@@ -183,16 +177,14 @@ class Pipeline:
                 try:
                     await self._placing.place(worker, placed)
                 except TrialFailedError as err:
-                    log.warning(
-                        "worker.load_failed",
-                        extra={"reason": err.reason, "detail": str(err)},
-                    )
+                    said = {"reason": err.reason, "detail": str(err)}
+                    log.warning("worker.load_failed", extra=said)
                     worker.kill()
                     return
 
     def _fold_dead(self, worker: WorkerProcess, reason: Reason) -> None:
         """Keep what the worker counted; the next one counts on."""
-        block = worker.block.read_final()
+        block, self._block = worker.block.read_final(), None
         if block is not None:
             self._totals.fold_dead(block, reason)
             self._plumbing.fold_dropped(block)
@@ -203,17 +195,14 @@ class Pipeline:
         """Count the death, set the model aside after too many, and wait a little."""
         name, reason = self.settings.name, death.reason
         pause_s, too_many = self._deaths.note(death)
-        log.warning(
-            "worker.died",
-            extra={"pipeline": name, "reason": reason, "pause_s": pause_s},
-        )
+        said = {"pipeline": name, "reason": reason, "pause_s": pause_s}
+        log.warning("worker.died", extra=said)
         self._plumbing.worker_died()
         if too_many:
             self._deaths.forgive()
             self._committed = await self._crash_loop(name, reason)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop_asked.wait(), pause_s)
-        self._deaths.began()
 
     # --- trials
 
@@ -292,7 +281,7 @@ class Pipeline:
     def snapshot(self) -> PipelineSnapshot:
         """Return the pipeline at this moment; cheap, no waiting."""
         worker = self._worker
-        block = worker.block.read() if worker else None
+        block = self._block.read() if self._block else None
         if block is not None and not self._answered:
             self._answered = answered(block) > 0
         reason = self._reason()
@@ -330,8 +319,4 @@ class Pipeline:
         if self._committed is None and self._placing.answering is None:
             return Reason.NO_MODEL
         source = self._worker.source.reason if self._worker else Reason.NONE
-        # The most telling one: what the source says, else why the last worker ended.
-        for reason in (source, self._plumbing.reason, self._deaths.last):
-            if reason not in (Reason.NONE, Reason.STARTING):
-                return reason
-        return Reason.STARTING
+        return most_telling(source, self._plumbing.reason, self._deaths.last)

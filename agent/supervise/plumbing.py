@@ -57,6 +57,7 @@ class Plumbing:
         self._pumps: dict[int, Pump] = {}
         self._folded = [0] * MAX_SINKS
         self._sink_tasks: list[asyncio.Task[None]] = []
+        self._source_tasks: list[asyncio.Task[None]] = []
         self._sink_programs: list[Program] = []
         self._sinks = [
             (number, sink, *open_pipe())
@@ -67,8 +68,8 @@ class Plumbing:
         paths = [source.path] if isinstance(source, FilesSource) else []
         self.readable = [Path(path) for path in paths]
 
-    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        """Start what runs beside the worker; return the tasks to cancel at the end.
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Start what runs beside the worker; ``finish`` ends it.
 
         Raises:
             DeviceError: A sink's file cannot be opened (``permission``).
@@ -83,19 +84,17 @@ class Plumbing:
         self._sink_tasks = [
             group.create_task(program.run()) for program in self._sink_programs
         ]
-        tasks: list[asyncio.Task[None]] = []
         source = self._settings.source
         if isinstance(source, BoardSource):
             self._source_reader, writer = open_pipe()
             feed = feed_board(writer, source.rate, self._read_board)
-            tasks.append(group.create_task(feed))
+            self._source_tasks = [group.create_task(feed)]
         if isinstance(source, CommandSource):
             name = f"{self._settings.name}-source"
             self._program = Program(
                 name, source.command, self._connect_source, self._announce
             )
-            tasks.append(group.create_task(self._program.run()))
-        return tasks
+            self._source_tasks = [group.create_task(self._program.run())]
 
     def descriptors(self) -> list[int]:
         """Return what a new worker gets: the source's pipe, then the sinks'."""
@@ -146,7 +145,10 @@ class Plumbing:
         self._folded = [*map(add, self._folded, block.sink_dropped)]
 
     async def finish(self, timeout_s: float) -> None:
-        """Close the writing ends and let pumps and programs take what is left."""
+        """Close the writing ends and let pumps and programs take what is left.
+
+        What does not end in time is ended; lines that it has not taken are gone.
+        """
         for program in self._sink_programs:
             program.let_end()
         self.close()
@@ -155,7 +157,7 @@ class Plumbing:
             await asyncio.wait(self._sink_tasks, timeout=timeout_s)
         for pump in self._pumps.values():
             await pump.finish(deadline_s - time.monotonic())
-        for task in self._sink_tasks:
+        for task in (*self._sink_tasks, *self._source_tasks):
             task.cancel()
 
     def close(self) -> None:

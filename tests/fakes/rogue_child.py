@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from agent.core.messages import (
     MAX_MESSAGE_BYTES,
+    Examine,
     Examined,
     Examining,
     Finding,
@@ -19,6 +20,7 @@ from agent.core.messages import (
     Message,
     Ready,
     Swapped,
+    parse_to_child,
     render_message,
 )
 from agent.worker.runtimes import available_engines
@@ -31,6 +33,7 @@ class Rogue:
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
+        self._order = b""
 
     def say(self, message: Message) -> None:
         """Send a message."""
@@ -43,7 +46,7 @@ class Rogue:
     def greet(self) -> None:
         """Say Ready and take the first order, like a real child."""
         self.say(Ready(os.getpid(), {}, 0, available_engines()))
-        socket.recv_fds(self._socket, MAX_MESSAGE_BYTES, 32)
+        self._order, *_ = socket.recv_fds(self._socket, MAX_MESSAGE_BYTES, 32)
 
     # --- behaviours
 
@@ -98,6 +101,17 @@ class Rogue:
         self.greet()
         self.say(Examining(0, "golden"))
         os.kill(os.getpid(), signal.SIGSEGV)
+
+    def segfault_once(self) -> None:
+        """Die of the first of several pairs; find out about a single one."""
+        self.greet()
+        order = parse_to_child(self._order)
+        if isinstance(order, Examine) and len(order.plan) > 1:
+            self.say(Examining(0, "golden"))
+            os.kill(os.getpid(), signal.SIGSEGV)
+        self.say(Examining(0, "golden"))
+        self.say(Finding(0, p50_ms=1.0, p95_ms=1.0))
+        self.say(Examined())
 
     def starved(self) -> None:
         """Die as the kernel's memory killer makes one die."""

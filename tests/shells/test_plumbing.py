@@ -40,13 +40,11 @@ async def laid(
     settings = PipelineSettings("digits", "digits", source, tuple(sinks))
     plumbing = Plumbing(settings, lambda: (1.0, 2.0), new_source)
     async with asyncio.TaskGroup() as group:
-        tasks = plumbing.start(group)
+        plumbing.start(group)
         try:
             yield plumbing, announced
         finally:
             await plumbing.finish(10.0)
-            for task in tasks:
-                task.cancel()
 
 
 @in_loop

@@ -98,6 +98,17 @@ async def test_each_pair_gets_its_own_chance() -> None:
 
 
 @in_loop
+async def test_findings_of_a_second_child_are_its_own() -> None:
+    """What the next child calls its first pair is the second of the plan."""
+    program = (*ROGUE, "segfault_once")
+    report = await run_preflight(digits(1), WISH, program=program)
+    assert report.chosen is not None
+    assert report.crashed == {0: Reason.CRASH}
+    assert report.findings.keys() == {1}
+    assert (report.chosen.variant, report.chosen.executor) == report.plan[1]
+
+
+@in_loop
 async def test_a_child_that_hangs_is_ended() -> None:
     """A deadline ends a preflight of which nothing comes; the child is gone."""
     before = asyncio.all_tasks()

@@ -141,6 +141,22 @@ def test_deaths_in_a_row() -> None:
     assert deaths.last == Reason.CRASH
 
 
+def test_what_a_death_is_counted_as() -> None:
+    """Our own wish comes first, then what the worker said, then what was seen."""
+    deaths = Deaths(SuperviseSettings())
+    deaths.began()
+
+    def judge(source: Reason, *, unwanted: bool = False) -> Death:
+        return deaths.judge(
+            -9, hung=True, source=source, unwanted=unwanted, blamed=True
+        )
+
+    assert judge(Reason.SOURCE_FAILED, unwanted=True) == Death(Reason.REQUESTED)
+    assert judge(Reason.SOURCE_FAILED) == Death(Reason.SOURCE_FAILED)
+    for said in (Reason.NONE, Reason.STARTING):
+        assert judge(said) == Death(Reason.HANG, with_model=True)
+
+
 def test_a_healthy_life_ends_the_row() -> None:
     """A worker that lived long enough is not one of a row."""
     deaths = Deaths(SuperviseSettings(healthy_s=1e-9, crash_limit=2))
