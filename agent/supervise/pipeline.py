@@ -71,7 +71,6 @@ class Pipeline:
         self._up = asyncio.Event()
         self._changed = asyncio.Event()
         self._swapping = asyncio.Lock()
-        self._next_seq = 1
         self._stop_asked = asyncio.Event()
         self._ended = asyncio.Event()
         self._answered = False
@@ -146,12 +145,10 @@ class Pipeline:
         """Configure the worker and watch it until it ends; True if it hung."""
         self.engines = worker.engines
         flow = self.settings
-        order = Configure(flow.name, flow.source, flow.sinks, self._next_seq)
+        order = Configure(flow.name, flow.source, flow.sinks, self._totals.next_seq)
         await worker.configure(order, self._plumbing.descriptors())
         self._up.set()
-        watch = Watch(
-            worker, flow, self._plumbing, lambda: self._placing.answering is not None
-        )
+        watch = Watch(worker, flow, self._plumbing, self._placing.has_model)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watch.run())
             loading = group.create_task(self._load_committed(worker))
@@ -188,7 +185,6 @@ class Pipeline:
         if block is not None:
             self._totals.fold_dead(block, reason)
             self._plumbing.fold_dropped(block)
-            self._next_seq = max(self._next_seq, block.next_seq)
         worker.block.close()
 
     async def _after_death(self, death: Death) -> None:
@@ -231,14 +227,9 @@ class Pipeline:
             try:
                 await self._placing.place(worker, placed)
             except TrialFailedError as err:
-                source = worker.source
-                if source.reason in (Reason.NONE, Reason.STARTING):
-                    self._placing.count("failed", err.reason)
-                    raise
-                self._placing.count("failed", source.reason)
-                raise DeviceError(
-                    f"the worker has no source: {source.detail}", reason=source.reason
-                ) from err
+                blamed = worker.blame(err)
+                self._placing.count("failed", blamed.reason)
+                raise blamed from err
         self._placing.count("ok", "")
 
     async def swap_back(self) -> None:
@@ -303,7 +294,7 @@ class Pipeline:
             worker_rss_bytes=worker.resident_bytes() if worker else 0,
             worker_locks=worker.locks if worker else {},
             in_flight=sum(s.in_flight for s in block.sections) if block else 0,
-            seq=block.next_seq if block else self._next_seq,
+            seq=block.next_seq if block else self._totals.next_seq,
         )
 
     def _state(self) -> str:

@@ -89,6 +89,10 @@ class Placing:
             },
         )
 
+    def has_model(self) -> bool:
+        """Whether anything answers."""
+        return self.answering is not None
+
     def count(self, result: str, reason: str = "") -> None:
         """Count one swap by its result."""
         key = (result, reason)

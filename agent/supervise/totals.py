@@ -65,9 +65,15 @@ class BlockReader:
 
 @dataclass(slots=True)
 class Totals:
-    """Sums by model version; ``names`` says whose answers a generation counts."""
+    """Sums by model version.
+
+    Attributes:
+        names: Whose answers a generation counts.
+        next_seq: Number of the next worker's first sample.
+    """
 
     names: dict[int, Identity] = field(default_factory=dict)
+    next_seq: int = 1
     _sums: dict[tuple[str, int], Section] = field(default_factory=dict)
     _folded: set[int] = field(default_factory=set)
 
@@ -89,6 +95,7 @@ class Totals:
         outcome = OUTCOME_INDEX.get(reason, OUTCOME_INDEX[Reason.CRASH])
         for section in block.sections:
             self.fold(close_section(section, outcome))
+        self.next_seq = max(self.next_seq, block.next_seq)
 
     def counts(self, live: Block | None) -> tuple[ModelCounts, ...]:
         """Return the sums, with what a living worker has counted so far."""

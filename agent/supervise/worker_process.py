@@ -29,7 +29,7 @@ from agent.core.messages import (
 )
 from agent.core.reasons import Reason
 from agent.core.statistics_block import BLOCK_BYTES
-from agent.errors import DeviceError, TrialFailedError
+from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.supervise.child import PROGRAM, Child, spawn_child
 from agent.supervise.memfd import sealed_memfd, shared_memory
 from agent.supervise.totals import BlockReader
@@ -194,6 +194,14 @@ class WorkerProcess:
         await self._child.send(Stop())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._child.wait(), drain_s)
+
+    def blame(self, error: TrialFailedError) -> AgentError:
+        """Return the error of whoever has to act: a missing source is no model's."""
+        if self.source.reason in (Reason.NONE, Reason.STARTING):
+            return error
+        return DeviceError(
+            f"the worker has no source: {self.source.detail}", reason=self.source.reason
+        )
 
     def kill(self) -> None:
         """End it at once."""
