@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -49,6 +50,9 @@ def command(
     """
     directory = Path(tempfile.mkdtemp(prefix="tinyward-demo-"))
     kept = False
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal is a Ctrl-C, too
+        if signal.getsignal(number) is not signal.SIG_IGN:  # not so under nohup
+            signal.signal(number, signal.default_int_handler)
     try:
         held, kept = _tell(directory, seconds, rate, as_json=as_json, keep=keep)
     finally:

@@ -23,6 +23,15 @@ from agent.errors import DeviceError
 from tests.shells.test_locks import is_gone
 
 DEMO = (sys.executable, "-m", "agent", "demo", "--seconds", "1", "--json")
+# The demo with its signals as a shell gives them, however the tests were started.
+FRESH = """
+import signal
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from agent.__main__ import main
+main()
+"""
 KEYS = {
     "samples": {"in", "ok", "failed", "dropped", "lost"},
     "latency_ms": {"p50", "p95", "p99"},
@@ -121,10 +130,13 @@ def test_keep_leaves_it_running_and_says_where(tmp_path: Path) -> None:
     shutil.rmtree(next(tmp_path.iterdir()))
 
 
-def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
-    """Ctrl-C ends the daemon, too, and removes what it made."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_demo_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C, a kill or a closed terminal ends the daemon, too, and tidies up."""
     process = subprocess.Popen(
-        [*DEMO, "--seconds", "600"],
+        [sys.executable, "-c", FRESH, *DEMO[3:], "--seconds", "600"],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -133,7 +145,7 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
     while not list(tmp_path.glob("*/predictions.jsonl")):
         assert time.monotonic() < deadline, "the daemon never answered"
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.wait(60) != 0
     assert list(tmp_path.iterdir()) == []
 
