@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from agent.core.installed import Installed
 from agent.core.messages import Load, Swapped
+from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
 from agent.errors import TrialFailedError
-from agent.supervise.preflight import OpenedBundle
 from agent.supervise.totals import Identity, Totals
 from agent.supervise.worker_process import WorkerProcess
 

@@ -17,7 +17,6 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -31,6 +30,7 @@ from agent.core.messages import (
     FromChild,
     Ready,
 )
+from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
 from agent.core.trial_verdict import (
     Chosen,
@@ -59,33 +59,6 @@ class Wish:
     kernels: str = "auto"
     delegates: Sequence[DelegateFile] = ()
     cpu_count: int = 1
-
-
-class OpenedBundle(Protocol):
-    """What a trial needs of a bundle; ``agent.trust.bundle.Bundle`` provides it."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """The parsed manifest."""
-
-    @property
-    def raw_manifest(self) -> bytes:
-        """The bytes it was parsed from."""
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the whole bundle."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole bundle."""
-
-    @property
-    def golden(self) -> memoryview:
-        """The golden samples' file."""
-
-    def variant_bytes(self, name: str) -> memoryview:
-        """Return the model of one variant."""
 
 
 @dataclass(slots=True)

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 
 from agent.core.executors import DelegateFile
 from agent.core.installed import Installed
+from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
 from agent.core.trial_verdict import Chosen
 from agent.errors import TrialFailedError
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
-from agent.supervise.preflight import OpenedBundle, Wish, run_preflight
+from agent.supervise.preflight import Wish, run_preflight
 
 
 class PipelineTrials:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from agent.core.installed import Board, Installed, Slots
-from agent.core.manifest import Manifest
+from agent.core.opened_bundle import OpenedBundle
 from agent.core.targets import GroupFile, SignedTarget
 from agent.core.trial_verdict import Chosen
 from agent.core.update_machine import Job
@@ -43,33 +43,6 @@ class Repository(Protocol):
         max_bytes: int,
     ) -> None:
         """Write a bundle of the signed length and hash; errors of ``write`` pass."""
-
-
-class OpenedBundle(Protocol):
-    """A bundle whose container, manifest and digests were checked."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """The parsed manifest."""
-
-    @property
-    def raw_manifest(self) -> bytes:
-        """The manifest as it was signed."""
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the whole bundle."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole bundle."""
-
-    @property
-    def golden(self) -> memoryview:
-        """The golden samples' file."""
-
-    def variant_bytes(self, name: str) -> memoryview:
-        """Return the .tflite bytes of a variant."""
 
 
 class Opener(Protocol):

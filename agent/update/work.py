@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from agent.core.admission import check_contents
 from agent.core.installed import Installed
+from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
 from agent.core.targets import SignedTarget
 from agent.core.update_machine import Action, Event, Job
@@ -26,7 +27,7 @@ from agent.errors import (
     DeviceError,
     IllegalTransitionError,
 )
-from agent.update.needs import Incoming, OpenedBundle, Repository, Surroundings
+from agent.update.needs import Incoming, Repository, Surroundings
 from agent.update.threads import in_thread
 
 log = logging.getLogger(__name__)

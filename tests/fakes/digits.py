@@ -19,6 +19,7 @@ from agent.core.executors import EngineName, Executor
 from agent.core.flow import CountSink, FilesSource, SinkSettings, SourceSettings
 from agent.core.installed import Installed
 from agent.core.manifest import Manifest
+from agent.core.opened_bundle import OpenedBundle
 from agent.core.snapshot import PipelineSnapshot
 from agent.core.statistics_block import OUTCOMES
 from agent.demo.owner import ASSETS
@@ -28,7 +29,6 @@ from agent.settings import PipelineSettings, SuperviseSettings
 from agent.supervise.child import PROGRAM
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
-from agent.supervise.preflight import OpenedBundle
 from agent.trust.bundle import Bundle, open_bundle
 from agent.worker.examine import default_examiner
 from agent.worker.runtimes import PACKAGES, available_engines

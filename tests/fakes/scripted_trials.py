@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 
 from agent.core.executors import Executor
 from agent.core.installed import Installed
+from agent.core.opened_bundle import OpenedBundle
 from agent.core.trial_verdict import Chosen
-from agent.update.needs import OpenedBundle
 
 EXECUTOR = Executor("litert", "xnnpack", 1, "2.3.0")
 
