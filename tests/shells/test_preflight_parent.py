@@ -8,11 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from agent.core.manifest import Manifest, render_manifest
+from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
 from agent.errors import TrialFailedError
 from agent.supervise.child import PROGRAM
 from agent.supervise.preflight import (
-    OpenedBundle,
     PreflightReport,
     Wish,
     run_preflight,
