@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 UNIT_NS = 625  # 10 us / 16: exported bounds fall on fine ones
 EXPORTED = 20  # bounds 10 us * 2**k, k = 0..19; the last is 5.24 s
+_REST = 16 + 8 * (EXPORTED - 1)  # the last bucket, which has no upper bound
 SHORT = 16 * UNIT_NS  # up to here a bucket is a division: what the loop inlines
 BUCKETS = 16 + 8 * (EXPORTED - 1) + 1  # linear, 8 per octave, the rest
 
@@ -28,7 +29,7 @@ def bucket_index(duration_ns: int) -> int:
         return max(0, units)
     bits = units.bit_length()
     index = (bits - 3) * 8 + ((units >> (bits - 4)) & 7)
-    return min(BUCKETS - 1, index)
+    return index if index < _REST else _REST  # noqa: FURB136 - min() costs 50 ns here
 
 
 def bucket_bound_ns(index: int) -> float:

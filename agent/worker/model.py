@@ -35,6 +35,7 @@ class LoadedModel:
         labels: Class names, in the model's order; empty means numbers.
         preprocess: Sample -> the inputs that are not state; None while a window
             still fills. Raises ``InputError``.
+        prepares: False where samples are tensors already: there is nothing to time.
         infer: Those inputs -> all outputs, stored values; carries the state on.
         judge: (inputs, outputs) -> (label index or -1, score).
         describe: (inputs, outputs, index, score) -> fields of a prediction line.
@@ -48,6 +49,7 @@ class LoadedModel:
     executor: Executor
     labels: tuple[str, ...]
     preprocess: Callable[[Sample], Arrays | None]
+    prepares: bool
     infer: Infer
     judge: Callable[[Arrays, Arrays], tuple[int, float]]
     describe: Callable[[Arrays, Arrays, int, float], dict[str, object]]
@@ -99,6 +101,8 @@ def bind_model(
     postprocess = build_postprocess(manifest, variant)
     infer, reset_state = carry_state(variant, manifest.state, engine.infer)
 
+    path = preprocess.sample_path()
+
     def reset() -> None:
         preprocess.reset()
         reset_state()
@@ -110,7 +114,8 @@ def bind_model(
         variant=variant,
         executor=executor,
         labels=manifest.labels,
-        preprocess=preprocess.sample_path(),
+        preprocess=path,
+        prepares=path is preprocess,
         infer=infer,
         judge=postprocess.judge,
         describe=postprocess.describe,

@@ -66,8 +66,8 @@ def build_turn(
     words = statistics.words
     clock = time.perf_counter_ns
     preprocess, infer, judge = model.preprocess, model.infer, model.judge
-    received = start + RECEIVED
-    record = _build_record(words, start)
+    prepares, received = model.prepares, start + RECEIVED
+    record = _build_record(words, start, prepares=prepares)
     failed = _build_failed(model, statistics, start)
 
     def turn(sample: Sample) -> int:
@@ -78,7 +78,7 @@ def build_turn(
         words[BUSY_SINCE_NS] = started = clock()
         try:
             inputs = preprocess(sample)
-            prepared = clock()
+            prepared = clock() if prepares else started
             if inputs is None:
                 statistics.end(start, OUTCOME_INDEX[Reason.WARMING])
                 return prepared
@@ -96,12 +96,18 @@ def build_turn(
     return turn
 
 
-def _build_record(words: memoryview, start: int) -> Callable[..., None]:
-    """Return what counts an answered sample: four durations, ok, and its label.
+def _build_record(
+    words: memoryview, start: int, *, prepares: bool
+) -> Callable[..., None]:
+    """Return what counts an answered sample: its durations, ok, and its label.
+
+    A model whose samples are tensors already has no preprocess stage to count.
 
     Durations below 10 us, as those of no preprocess are, find their bucket by a
-    division here: calling ``bucket_index`` four times costs half a microsecond.
+    division here, and sums are kept beside the block they are stored in: a call costs
+    100 ns, adding in place 43, storing 16. The section is clear when its turn begins.
     """
+    pre_ns = infer_ns = post_ns = answered = 0
     sums = [start + FIRST_STAGE + stage * STAGE_WORDS for stage in range(len(STAGES))]
     pre_sum, infer_sum, post_sum, total_sum = sums
     pre_first, infer_first, post_first, total_first = (first + 1 for first in sums)
@@ -110,23 +116,24 @@ def _build_record(words: memoryview, start: int) -> Callable[..., None]:
     def record(
         started: int, prepared: int, inferred: int, ended: int, index: int
     ) -> None:
+        nonlocal pre_ns, infer_ns, post_ns, answered
         sequence = words[SEQUENCE]
         words[SEQUENCE] = sequence + 1
-        spent = prepared - started
-        at = (spent - 1) // UNIT_NS if 0 < spent <= SHORT else index_of(spent)
-        words[pre_first + at] += 1
-        words[pre_sum] += spent
+        if prepares:
+            spent = prepared - started
+            at = (spent - 1) // UNIT_NS if 0 < spent <= SHORT else index_of(spent)
+            words[pre_first + at] += 1
+            words[pre_sum] = pre_ns = pre_ns + spent
         spent = inferred - prepared
         words[infer_first + index_of(spent)] += 1
-        words[infer_sum] += spent
+        words[infer_sum] = infer_ns = infer_ns + spent
         spent = ended - inferred
         at = (spent - 1) // UNIT_NS if 0 < spent <= SHORT else index_of(spent)
         words[post_first + at] += 1
-        words[post_sum] += spent
-        spent = ended - started
-        words[total_first + index_of(spent)] += 1
-        words[total_sum] += spent
-        words[ok] += 1
+        words[post_sum] = post_ns = post_ns + spent
+        words[total_first + index_of(ended - started)] += 1
+        words[total_sum] = pre_ns + infer_ns + post_ns
+        words[ok] = answered = answered + 1
         if index >= 0:
             words[labels + (index if index < MAX_LABELS else MAX_LABELS)] += 1  # noqa: FURB136 - min() costs 80 ns here
         words[BUSY_SINCE_NS] = 0

@@ -137,6 +137,7 @@ def scripted_model(
         executor=Executor("litert", "plain"),
         labels=stated.labels,
         preprocess=script.preprocess,
+        prepares=True,
         infer=script.infer,
         judge=script.judge,
         describe=script.describe,

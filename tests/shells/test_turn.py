@@ -21,14 +21,20 @@ spans = st.integers(min_value=0, max_value=10**11)
     began=st.integers(1, 10**15),
     spent=st.lists(st.tuples(spans, spans, spans), min_size=1, max_size=5),
     index=st.integers(-1, 200),
+    prepares=st.booleans(),
 )
 def test_durations_and_labels_are_recorded(
-    began: int, spent: list[tuple[int, int, int]], index: int
+    *, began: int, spent: list[tuple[int, int, int]], index: int, prepares: bool
 ) -> None:
-    """Each stage's sum and histogram are those of the times that were given."""
+    """Each stage's sum and histogram are those of the times that were given.
+
+    Samples that are tensors already have no preprocess stage.
+    """
+    if not prepares:
+        spent = [(0, second, third) for _, second, third in spent]
     board = Board()
     board.writer.enter(1, 1)
-    record = _build_record(board.writer.words, section_start(1))
+    record = _build_record(board.writer.words, section_start(1), prepares=prepares)
     words = board.writer.words
     for first, second, third in spent:
         words[section_start(1) + 1] += 1  # received
@@ -37,7 +43,7 @@ def test_durations_and_labels_are_recorded(
     section = board.block().sections[1]
     whole = [(*each, sum(each)) for each in spent]
     for stage, counts in enumerate(section.stages):
-        times = [each[stage] for each in whole]
+        times = [each[stage] for each in whole if stage or prepares]
         expected = [0] * len(counts.buckets)
         for time in times:
             expected[bucket_index(time)] += 1

@@ -9,10 +9,14 @@ from agent.core.flow import FilesSource, SourceSettings
 from agent.core.reasons import Reason
 from agent.errors import DeviceError
 from agent.worker.sources.pipe import PipeSource, open_pipe
-from agent.worker.sources.recorded import RecordedSource, open_recorded
+from agent.worker.sources.recorded import (
+    EndlessSource,
+    RecordedSource,
+    open_recorded,
+)
 from agent.worker.sources.source import Source
 
-__all__ = ["PipeSource", "RecordedSource", "Source", "build_source"]
+__all__ = ["EndlessSource", "PipeSource", "RecordedSource", "Source", "build_source"]
 
 
 def build_source(
