@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 
 TOOLS = {
@@ -20,6 +21,8 @@ TOOLS = {
 @pytest.mark.parametrize("name", TOOLS)
 def test_tool_has_nothing_to_say(name: str, repository: Path) -> None:
     """The linter finds nothing."""
+    if name == "mypy" and numpy.__version__.startswith("1."):
+        pytest.skip("types are checked against those of numpy 2")
     ran = subprocess.run(
         [sys.executable, *TOOLS[name]],
         cwd=repository,
