@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy
+import numpy as np
 import pytest
 
 TOOLS = {
@@ -21,7 +21,7 @@ TOOLS = {
 @pytest.mark.parametrize("name", TOOLS)
 def test_tool_has_nothing_to_say(name: str, repository: Path) -> None:
     """The linter finds nothing."""
-    if name == "mypy" and numpy.__version__.startswith("1."):
+    if name == "mypy" and np.__version__.startswith("1."):
         pytest.skip("types are checked against those of numpy 2")
     ran = subprocess.run(
         [sys.executable, *TOOLS[name]],
