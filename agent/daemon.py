@@ -21,7 +21,7 @@ from agent.core.installed import Board, Installed
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
-from agent.errors import BundleRefusedError
+from agent.errors import BundleRefusedError, DeviceError
 from agent.settings import PipelineSettings, Settings
 from agent.store import Store
 from agent.supervise.pipeline import Pipeline
@@ -160,6 +160,13 @@ class Daemon:
                     extra={"pipeline": name, "reason": err.reason, "detail": str(err)},
                 )
                 installed = self._store.fall_back(name, Reason.DIGEST)
+            except DeviceError as err:
+                # The disk, not the bytes: the others start, and an update may mend it.
+                log.warning(
+                    "model.unreadable",
+                    extra={"pipeline": name, "reason": err.reason, "detail": str(err)},
+                )
+                return None
         return None
 
     def _placed(self, installed: Installed) -> Placed:
