@@ -1,5 +1,6 @@
 """What a child does once it is locked in: be a worker, or a preflight."""
 
+import contextlib
 import gc
 import logging
 import mmap
@@ -16,8 +17,9 @@ from agent.core.statistics_block import BLOCK_BYTES, NEXT_SEQ
 from agent.errors import AgentError
 from agent.worker.channel import ChildChannel
 from agent.worker.control import Control, candidate_builder
+from agent.worker.engines import import_runtime
 from agent.worker.loop import Loop
-from agent.worker.runtimes import available_engines
+from agent.worker.runtimes import PACKAGES, available_engines
 from agent.worker.sinks import build_sink
 from agent.worker.slot import ModelSlot
 from agent.worker.sources import build_source
@@ -91,10 +93,18 @@ def run_preflight(control: int, locks: dict[str, str]) -> None:
 
 
 def _settle() -> None:
-    """Process-wide choices of a child: log lines to stderr, short GIL turns."""
+    """Process-wide choices of a child: log lines to stderr, short GIL turns.
+
+    The most wanted runtime is imported now, while the daemon still reads its store.
+    """
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     threading.stack_size(THREAD_STACK_BYTES)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    engines = available_engines()
+    wanted = next((engine for engine in PACKAGES if engine in engines), None)
+    if wanted:
+        with contextlib.suppress(AgentError):  # the first load will say why not
+            import_runtime(wanted)
     gc.collect()
     gc.freeze()  # what is imported now is never garbage: collections skip it
 
