@@ -24,6 +24,7 @@ PUBLIC = {
     "vww": "vww_96_int8.tflite",
     "resnet": "pretrainedResnet.tflite",
 }
+_FOLDER = tempfile.TemporaryDirectory(prefix="tinyward-bench-")  # gone at exit
 INPUTS = 64  # enough that no input stays in the first-level cache by chance
 DESCRIPTION = """
 model = "{name}"
@@ -101,7 +102,8 @@ def subject(name: str, version: int = 1) -> Subject:
     spec = examiner.contract(path.read_bytes()).inputs[0]
     random = np.random.default_rng(7)
     inputs = random.integers(-100, 100, (INPUTS, *spec.shape)).astype(spec.dtype)
-    folder = Path(tempfile.mkdtemp(prefix="tinyward-bench-"))
+    folder = Path(_FOLDER.name) / f"{name}-{version}"
+    folder.mkdir()
     np.savez(folder / "samples.npz", samples=inputs)
     text = DESCRIPTION.format(
         name=name, version=version, file=path, task="classification"
