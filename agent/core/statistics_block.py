@@ -10,7 +10,8 @@ The rules this module keeps:
    sequence is even *and* the sums agree; the caller also compares the sequence.
  * ``received`` rises when a sample is taken, an outcome when it ends: their
    difference is ``in_flight``, 0 or 1, also in the block of a killed worker.
- * Words are unsigned: a word for "none" is 0.
+ * Words are unsigned: a word for "none" is 0. None gets near ``LIMIT`` in a board's
+   life: a copy with such a word was written by a worker gone mad.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from agent.core.reasons import Reason
 
 LAYOUT_VERSION = 1
 WORD = 8
+LIMIT = 2**62  # 146 years in ns; sums of a few such still fit a word
 
 # Header words
 VERSION, SEQUENCE, ACTIVE, BUSY_SINCE_NS, INPUT_WAITING, TURN_NS = range(6)
@@ -111,14 +113,15 @@ def parse_block(copy: bytes, *, writer_died: bool = False) -> Block | None:
     """Return the block in ``copy``, or None if it is torn or of another layout.
 
     With ``writer_died`` nobody writes any more: an odd sequence then only means that
-    the last sample did not end, and counts as in flight.
+    the last sample did not end, and counts as in flight; ``agent.core.counts`` says
+    what else is asked of such a block.
     """
     if len(copy) != BLOCK_BYTES:
         return None
     words = memoryview(copy).cast("Q").tolist()
     if words[VERSION] != LAYOUT_VERSION or words[ACTIVE] > 1:
         return None
-    if words[SEQUENCE] % 2 and not writer_died:
+    if max(words) >= LIMIT or (words[SEQUENCE] % 2 and not writer_died):
         return None
     sections = (_section(words, 0), _section(words, 1))
     if not writer_died and not all(_sums_agree(section) for section in sections):

@@ -9,7 +9,7 @@ The rules this module keeps:
 import mmap
 from dataclasses import dataclass, field
 
-from agent.core.counts import EMPTY, add_sections, close_section
+from agent.core.counts import EMPTY, add_sections, close_section, final_block
 from agent.core.reasons import Reason
 from agent.core.snapshot import ModelCounts
 from agent.core.statistics_block import (
@@ -54,8 +54,9 @@ class BlockReader:
         return self._last
 
     def read_final(self) -> Block | None:
-        """Return the block of a worker that is dead."""
-        return parse_block(self._memory[:], writer_died=True) or self._last
+        """Return the block of a worker that is dead, or the last good copy of it."""
+        block = parse_block(self._memory[:], writer_died=True)
+        return final_block(block, self._last)
 
     def close(self) -> None:
         """Let the memory go."""

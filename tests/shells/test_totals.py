@@ -8,10 +8,17 @@ from hypothesis import strategies as st
 
 from agent.core.reasons import Reason
 from agent.core.statistics_block import (
+    ACTIVE,
     BLOCK_BYTES,
+    BLOCK_WORDS,
+    FIRST_OUTCOME,
+    GENERATION,
+    NEXT_SEQ,
     OUTCOME_INDEX,
     RECEIVED,
     SEQUENCE,
+    SINK_DROPPED,
+    VERSION,
     section_start,
 )
 from agent.supervise.memfd import shared_memory
@@ -131,4 +138,84 @@ def test_a_reader_keeps_the_last_good_copy() -> None:
     assert good is not None
     assert final is not None
     assert (good.next_seq, final.sections[0].in_flight) == (6, 1)
+    reader.close()
+
+
+def shared(first_seq: int = 1) -> tuple[BlockReader, StatisticsWriter]:
+    """Return both ends of a block."""
+    descriptor = shared_memory("statistics", BLOCK_BYTES)
+    reader = BlockReader(descriptor)
+    writer = StatisticsWriter(memoryview(mmap.mmap(descriptor, BLOCK_BYTES)), first_seq)
+    os.close(descriptor)
+    return reader, writer
+
+
+damaged = st.one_of(
+    st.sampled_from(
+        [
+            *(VERSION, ACTIVE, NEXT_SEQ, SINK_DROPPED),
+            *(section_start(0) + word for word in (GENERATION, RECEIVED)),
+            section_start(0) + FIRST_OUTCOME + INPUT,
+        ]
+    ),
+    st.integers(0, BLOCK_WORDS - 1),
+)
+
+
+@settings(max_examples=300)
+@given(damaged, st.integers(0, 2**64 - 1) | st.integers(0, 20), st.booleans())
+def test_no_word_of_a_dead_worker_is_believed_blindly(
+    word: int, value: int, busy: object
+) -> None:
+    """One damaged word: counters never fall, and the next worker can count on."""
+    reader, writer = shared()
+    totals = Totals()
+    totals.names[1] = Identity("digits", 1, ())
+    writer.enter(0, 1)
+    writer.words[SINK_DROPPED] = 3
+    for _ in range(5):
+        writer.count(INPUT)
+    before = totals.counts(reader.read())[0].section
+    writer.count(INPUT)
+    writer.words[section_start(0) + RECEIVED] += bool(busy)
+    writer.words[word] = value
+    final = reader.read_final()
+    assert final is not None
+    totals.fold_dead(final, Reason.CRASH)
+    (after,) = totals.counts(None)
+    assert after.section.received >= before.received
+    assert after.section.received == sum(after.section.outcomes)
+    for now, then in zip(after.section.outcomes, before.outcomes, strict=True):
+        assert now >= then
+    assert final.sink_dropped[0] >= 3
+    assert 6 <= totals.next_seq <= 8
+    reader.close()
+
+
+def test_a_worker_that_died_unseen_is_believed_if_it_makes_sense() -> None:
+    """Without a copy to compare with, at least the sums have to be possible."""
+    reader, writer = shared()
+    writer.enter(0, 1)
+    writer.count(INPUT)
+    writer.words[section_start(0) + RECEIVED] += 1
+    final = reader.read_final()
+    assert final is not None
+    assert final.sections[0].in_flight == 1
+    writer.words[section_start(0) + RECEIVED] = 0
+    assert reader.read_final() is None
+    reader.close()
+
+
+def test_a_swap_between_the_last_look_and_the_end_is_believed() -> None:
+    """The section that was cleared for the next model starts from nothing."""
+    reader, writer = shared()
+    writer.enter(0, 1)
+    writer.count(INPUT, 5)
+    assert reader.read() is not None
+    writer.enter(1, 2)
+    writer.count(INPUT, 2)
+    final = reader.read_final()
+    assert final is not None
+    assert [section.received for section in final.sections] == [5, 2]
+    assert final.next_seq == 8
     reader.close()
