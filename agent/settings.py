@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, field
 
 from agent.core.executors import DelegateFile
 from agent.core.flow import CommandSource, CountSink, SinkSettings, SourceSettings
+from agent.core.mistakes import describe_mistake
 from agent.core.reasons import Reason
 from agent.core.statistics_block import MAX_SINKS
 from agent.errors import SettingsError
@@ -158,7 +159,7 @@ def parse_settings(raw: bytes) -> Settings:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
         raise _wrong(f"not TOML: {err}") from err
     except msgspec.ValidationError as err:
-        raise _wrong(_place(str(err))) from err
+        raise _wrong(describe_mistake(str(err))) from err
     except RecursionError as err:
         raise _wrong("not TOML: nested too deeply") from err
     check_settings(settings)
@@ -195,12 +196,6 @@ def _check_listen(listen: str) -> None:
         raise _wrong(f"local.listen: {listen!r} is not host:port")
     if int(port) > 65535:
         raise _wrong(f"local.listen: there is no port {port}")
-
-
-def _place(message: str) -> str:
-    """Turn msgspec's ``... - at `$.a[0].b``` into ``a[0].b: ...``."""
-    what, at, path = message.rpartition(" - at `$.")
-    return f"{path.rstrip('`')}: {what}" if at else message
 
 
 def _wrong(what: str) -> SettingsError:

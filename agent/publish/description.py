@@ -24,6 +24,7 @@ from agent.core.manifest import (
     Text,
     TrialRules,
 )
+from agent.core.mistakes import describe_mistake
 from agent.core.reasons import Reason
 from agent.core.steps import Step
 from agent.errors import SettingsError
@@ -62,7 +63,8 @@ class PackDescription(Described, frozen=True):
     Attributes:
         samples: Recorded samples before preprocess: an .npz, .npy or what the
             ``files`` source reads; the first ``golden_samples`` become golden.
-        array: Which array of an .npz holds them; empty means the first.
+        array: Which array of an .npz holds them; empty means the first, ``*`` all of
+            them, one for each of the model's inputs by name.
         golden_samples: 32 take 4.8 MB of 224 x 224 colour images, and a second.
         labels: Class names in the model's order, or a file with one a line.
     """
@@ -102,7 +104,7 @@ def parse_description(raw: bytes) -> PackDescription:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
         raise wrong(f"not TOML: {err}") from err
     except msgspec.ValidationError as err:
-        raise wrong(_place(str(err))) from err
+        raise wrong(describe_mistake(str(err))) from err
     except RecursionError as err:
         raise wrong("not TOML: nested too deeply") from err
     _check_unique([variant.name for variant in description.variant])
@@ -118,8 +120,10 @@ def parse_labels(raw: bytes) -> tuple[str, ...]:
     try:
         lines = raw.decode("utf-8").rstrip().splitlines()
         return msgspec.convert([line.strip() for line in lines], Labels)
-    except (UnicodeDecodeError, msgspec.ValidationError) as err:
-        raise wrong(f"labels: {err}") from err
+    except UnicodeDecodeError as err:
+        raise wrong(f"labels: not UTF-8 text: {err}") from err
+    except msgspec.ValidationError as err:
+        raise wrong(f"labels: {describe_mistake(str(err))}") from err
 
 
 def wrong(what: str) -> SettingsError:
@@ -132,9 +136,3 @@ def _check_unique(names: list[str]) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             raise wrong(f"variant[{index}].name: two variants are called {name!r}")
-
-
-def _place(message: str) -> str:
-    """Turn msgspec's ``... - at `$.a[0].b``` into ``a[0].b: ...``."""
-    what, at, path = message.rpartition(" - at `$.")
-    return f"{path.rstrip('`')}: {what}" if at else message

@@ -145,7 +145,7 @@ KEYS = {
     "not text": ("\udcff", "not TOML"),
     "nested": ("a = " + "[" * 50_000, "not TOML"),
     "too large": ("#" * (MAX_DESCRIPTION_BYTES + 1), "at most"),
-    "empty": ("", "missing required field `model`"),
+    "empty": ("", "the key `model` is missing"),
     "unknown key": (GOOD.replace("[budgets]", "[colour]"), "`colour`"),
     "computed key": (GOOD.replace("tolerance = 0.25", "sha256 = 'a'"), "variant[0]"),
     "unknown key deep inside": (GOOD.replace("p95_ms", "p95"), "budgets"),
