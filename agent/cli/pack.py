@@ -17,7 +17,7 @@ The description is the manifest without what can be computed:
     task = "classification"       # regression, anomaly, detection, raw
     samples = "recorded.npz"      # .npy, .npz, a folder of images, WAV, CSV, JSONL
     golden_samples = 32           # how many of them are recorded (default 32)
-    array = "images"              # which array of an .npz (default: the first)
+    array = "images"              # which array of an .npz (default: first; "*": all)
     labels = ["zero", "one"]      # or a file with one a line
     [[variant]]                   # one table for each .tflite file
     name = "int8"

@@ -28,7 +28,8 @@ class FilesSource(Described, frozen=True, tag="files"):
 
     Attributes:
         path: A file, or a directory whose files are taken in the order of names.
-        array: Which array of an .npz holds the samples; empty means the first.
+        array: Which array of an .npz holds the samples; empty means the first, ``*``
+            all of them, one for each of the model's inputs by name.
         rate: Samples per second; 0 means as fast as the model answers.
         loop: Start again at the end; otherwise the pipeline then stays idle.
         memory: Read everything before the first sample (at most 256 MB).

@@ -139,6 +139,7 @@ def read_samples(path: Path, array: str, count: int) -> list[Sample]:
                 raise TrialFailedError(
                     f"{path} holds {len(found)} samples, {count} wanted",
                     reason=Reason.INPUT,
+                    todo="Record more samples, or lower `golden_samples`.",
                 )
             found.append(sample)
     return found
@@ -152,22 +153,59 @@ def stack_samples(
     Raises:
         TrialFailedError: ``input``: they differ in shape, or lack an input.
     """
-    try:
+    return tuple(
+        _stack(spec.name, [_array_for(sample, spec, specs) for sample in recorded])
+        for spec in specs
+    )
+
+
+def _array_for(
+    sample: Sample, spec: TensorSpec, specs: tuple[TensorSpec, ...]
+) -> Array:
+    """Return what a sample holds for one input.
+
+    Raises:
+        TrialFailedError: ``input``: nothing, or it is not told for which one.
+    """
+    if not isinstance(sample, dict):
         if len(specs) == 1:
-            name = specs[0].name
-            return (
-                np.stack([s[name] if isinstance(s, dict) else s for s in recorded]),
-            )
-        return tuple(
-            np.stack([sample[spec.name] for sample in recorded]) for spec in specs
-        )
-    except (ValueError, KeyError, IndexError) as err:
+            return sample
         names = ", ".join(spec.name for spec in specs)
-        raise TrialFailedError(
-            f"golden samples for {names} cannot be stacked: {err}",
-            reason=Reason.INPUT,
-            todo="Record samples of one shape, with an array for every input.",
-        ) from err
+        raise _unfit(f"the model has {len(specs)} inputs ({names}), the samples one")
+    if spec.name not in sample:
+        there = ", ".join(sample) or "nothing"
+        raise _unfit(f"no array for input {spec.name!r}; there is {there}")
+    return sample[spec.name]
+
+
+def _stack(name: str, arrays: list[Array]) -> Array:
+    """Return arrays of one shape as one.
+
+    Raises:
+        TrialFailedError: ``input``: their shapes differ.
+    """
+    for number, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            raise _unfit(
+                f"sample {number} for {name!r} is {_shape(array)}, "
+                f"the first is {_shape(arrays[0])}"
+            )
+    return np.stack(arrays)
+
+
+def _shape(array: Array) -> str:
+    """Return a shape for people."""
+    return " x ".join(map(str, array.shape)) or "a single number"
+
+
+def _unfit(what: str) -> TrialFailedError:
+    """Return the error for samples that cannot become golden."""
+    return TrialFailedError(
+        f"golden samples: {what}",
+        reason=Reason.INPUT,
+        todo="Record samples of one shape; for several inputs as an .npz with an array "
+        'for each by name (and array = "*"), or as JSONL.',
+    )
 
 
 def _record(model: LoadedModel, golden: GoldenSamples) -> tuple[Real, ...]:

@@ -154,6 +154,7 @@ class TestGolden:
         with pytest.raises(TrialFailedError) as caught:
             examiner.golden(manifest(name), {name: content(name)}, samples, "", count)
         assert caught.value.reason == reason
+        assert ("golden_samples" in caught.value.todo) is (reason == Reason.INPUT)
 
     def test_a_window_that_never_fills_is_refused(
         self, examiner: Examiner, samples: Path
@@ -191,3 +192,22 @@ class TestSamples:
         with pytest.raises(TrialFailedError) as caught:
             stack_samples([sample], specs)
         assert caught.value.reason == Reason.INPUT
+
+    def test_several_inputs_come_from_one_npz(self, tmp_path: Path) -> None:
+        """``array = "*"`` gives an array for each input, in the order of inputs."""
+        path = tmp_path / "many.npz"
+        np.savez(path, y=SAMPLES + 1, x=SAMPLES)
+        specs = tuple(TensorSpec(name, (1, 4), "float32") for name in "xy")
+        stacks = stack_samples(read_samples(path, "*", 5), specs)
+        np.testing.assert_array_equal([SAMPLES, SAMPLES + 1], stacks)
+
+    def test_what_does_not_stack_is_said_in_words(self, tmp_path: Path) -> None:
+        """No word of numpy's: how many inputs, how many arrays, how to give them."""
+        np.save(tmp_path / "one.npy", SAMPLES)
+        specs = tuple(TensorSpec(name, (1, 4), "float32") for name in "xy")
+        with pytest.raises(TrialFailedError) as caught:
+            stack_samples(read_samples(tmp_path / "one.npy", "", 2), specs)
+        assert str(caught.value) == (
+            "golden samples: the model has 2 inputs (x, y), the samples one"
+        )
+        assert 'array = "*"' in caught.value.todo

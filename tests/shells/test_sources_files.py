@@ -84,6 +84,26 @@ def test_an_array_of_npz(tmp_path: Path, save: Callable[..., None]) -> None:
     assert message == "a.npz: no array 'sounds'; there is images, labels"
 
 
+def test_all_arrays_of_npz_feed_a_model_with_several_inputs(tmp_path: Path) -> None:
+    """``array = "*"``: a sample is one row of every array, by the array's name."""
+    np.savez(tmp_path / "a.npz", x=np.arange(4).reshape(2, 2), y=np.array([5.0, 6.0]))
+    samples = drain(source(tmp_path / "a.npz", array="*"))
+    assert [isinstance(sample, dict) for sample in samples] == [True, True]
+    found = [
+        {name: row.tolist() for name, row in sample.items()}
+        for sample in samples
+        if isinstance(sample, dict)
+    ]
+    assert found == [{"x": [0, 1], "y": 5.0}, {"x": [2, 3], "y": 6.0}]
+
+
+def test_arrays_of_different_lengths_feed_nothing(tmp_path: Path) -> None:
+    """Rows that do not belong together are not paired: one bad sample, and why."""
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 2)), y=np.zeros(3))
+    (message,) = drain(source(tmp_path / "a.npz", array="*"))
+    assert message == "a.npz: the arrays differ in length: x 2, y 3 rows"
+
+
 def test_pickles_are_never_read(tmp_path: Path) -> None:
     """An array of objects is refused by its header."""
     np.save(tmp_path / "a.npy", np.array([{}], object), allow_pickle=True)
