@@ -7,6 +7,7 @@ The rules this module keeps:
    ``not_before``: there the next file counts, as if this one did not exist.
  * A file that is in force and ``paused``, or outside its ``window``, holds its
    pipelines as they are: nothing new starts, and no other file may step in.
+ * So does a file whose dates cannot be read; the other files are none of its business.
  * What already runs needs no order.
 """
 
@@ -52,14 +53,11 @@ def plan(
         slots: The durable models of every pipeline of the settings.
         board_id: This board's name in the draw of a staged rollout.
         now: Unix seconds (UTC).
-
-    Raises:
-        BundleRefusedError: ``metadata``: a date or a window that cannot be read.
     """
     in_force = [
-        (path, file, may_start(file, now))
+        (path, file, not is_unclear(file) and may_start(file, now))
         for path, file in files
-        if takes_part(file, board_id) and has_begun(file, now)
+        if takes_part(file, board_id) and (is_unclear(file) or has_begun(file, now))
     ]
     orders = []
     for pipeline, installed in slots.items():
@@ -73,6 +71,25 @@ def plan(
                 )
             break
     return orders
+
+
+def check_dates(file: GroupFile) -> None:
+    """Refuse a desired state that does not say when it may start.
+
+    Raises:
+        BundleRefusedError: ``metadata``: a date or a window that cannot be read.
+    """
+    has_begun(file, 0.0)
+    may_start(file, 0.0)
+
+
+def is_unclear(file: GroupFile) -> bool:
+    """Return whether ``check_dates`` refuses a desired state."""
+    try:
+        check_dates(file)
+    except BundleRefusedError:
+        return True
+    return False
 
 
 def takes_part(file: GroupFile, board_id: str) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from agent.core.desired import check_dates
 from agent.core.reasons import Reason
 from agent.core.targets import (
     BundleFields,
@@ -17,7 +18,7 @@ from agent.core.targets import (
     Wanted,
     bundle_path,
 )
-from agent.errors import SettingsError
+from agent.errors import BundleRefusedError, SettingsError
 from agent.publish.files import write_durably
 
 _FILE = "staged.json"
@@ -96,7 +97,7 @@ def next_group(
     The generation is left to the caller, who knows what is published.
 
     Raises:
-        SettingsError: A name or a number is not allowed.
+        SettingsError: A name, a number, a date or a window is not allowed.
     """
     before = known or GroupFile(generation=1, pipelines={})
     pipelines = {**before.pipelines}
@@ -113,9 +114,15 @@ def next_group(
     if after.percent < 100 and not after.salt:
         after = replace(after, salt=secrets.token_hex(8))
     try:
-        return msgspec.convert(msgspec.to_builtins(after), GroupFile)
-    except msgspec.ValidationError as err:
-        raise SettingsError(f"assign: {err}", reason=Reason.SETTINGS) from err
+        checked = msgspec.convert(msgspec.to_builtins(after), GroupFile)
+        check_dates(checked)
+    except (msgspec.ValidationError, BundleRefusedError) as err:
+        raise SettingsError(
+            f"assign: {err}",
+            reason=Reason.SETTINGS,
+            todo="Correct it; `tinyward repo assign --help` shows how it is written.",
+        ) from err
+    return checked
 
 
 def describe_bundle(content: bytes, **fields: object) -> SignedTarget:

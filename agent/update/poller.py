@@ -11,10 +11,11 @@ import logging
 from functools import partial
 from typing import NoReturn
 
-from agent.core.desired import plan
+from agent.core.desired import check_dates, plan
 from agent.core.installed import Slots
 from agent.core.snapshot import UpdateSnapshot
 from agent.core.targets import GroupFile
+from agent.errors import BundleRefusedError
 from agent.settings import Settings
 from agent.update.intake import EXPECTED, Intake, Origin
 from agent.update.needs import Repository, Supply, Surroundings
@@ -127,14 +128,25 @@ class UpdatePoller:
         """Take in what a repository wants of some pipelines.
 
         Raises:
-            BundleRefusedError: Its metadata did not verify, or makes no sense.
+            BundleRefusedError: Its metadata did not verify.
             DeviceError: Something on this board does not play along.
         """
         repository, now = origin.repository, self._around.clock()
         files = await in_thread(partial(self._refreshed, repository, now))
+        for path, file in files:
+            self._judge(f"factory/{path}" if origin.last_resort else path, file)
         time_s = max(now, repository.clock_floor)
         for order in plan(files, slots, self._around.board().id, time_s):
             await self._intake.consider(origin, order)
+
+    def _judge(self, subject: str, file: GroupFile) -> None:
+        """Count a desired state that makes no sense; the plan passes over it."""
+        try:
+            check_dates(file)
+        except BundleRefusedError as err:
+            self._intake.count_trouble(subject, err)
+        else:
+            self._intake.memory.forget(subject)
 
     def _refreshed(
         self, repository: Repository, now: float

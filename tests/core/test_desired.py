@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from agent.core.desired import Order, has_begun, may_start, plan, takes_part
+from agent.core.desired import (
+    Order,
+    check_dates,
+    has_begun,
+    may_start,
+    plan,
+    takes_part,
+)
 from agent.core.executors import Executor
 from agent.core.installed import Installed, Slots
 from agent.core.reasons import Reason
@@ -165,15 +172,26 @@ def test_not_before(date: str, *, begun: bool) -> None:
 def test_nonsense_is_the_senders_business(file: GroupFile) -> None:
     """A window or a date that cannot be read refuses the desired state."""
     with pytest.raises(BundleRefusedError) as caught:
-        plan([("all", file)], EMPTY, "board-1", NOON)
+        check_dates(file)
     assert caught.value.reason == Reason.METADATA
+
+
+@pytest.mark.parametrize("times", [{"window": "25:00-26:00"}, {"not_before": "soon"}])
+def test_nonsense_holds_its_own_pipelines_only(times: dict[str, str]) -> None:
+    """What an unreadable file names stays as it is; other files and pipelines go on."""
+    lab, board = replace(KWS_3, **times), EMPTY | {"gate": Slots()}
+    everyone = {"door": Wanted("kws", 2), "gate": Wanted("vww", 5)}
+    files = [("lab", lab), ("all", GroupFile(generation=1, pipelines=everyone))]
+    assert planned(files, board) == [5]
+    assert planned([("lab", replace(lab, percent=0)), *files[1:]], board) == [2, 5]
 
 
 @given(window=st.text(max_size=32), date=st.text(max_size=32), now=st.floats(0, 1e11))
 def test_any_text_is_read_or_refused(window: str, date: str, now: float) -> None:
     """No text in a signed file raises anything but BundleRefusedError."""
     file = replace(KWS_2, window=window, not_before=date)
+    assert len(plan([("all", file)], EMPTY, "board-1", now)) <= 1
     try:
-        plan([("all", file)], EMPTY, "board-1", now)
+        check_dates(file)
     except BundleRefusedError as err:
         assert err.reason == Reason.METADATA  # noqa: PT017 - either way is right

@@ -298,6 +298,26 @@ def test_only_known_versions_can_be_assigned(made: SpoiledRepository) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (Assignment(not_before="yesterday"), "'yesterday'"),
+        (Assignment(window="25:00-26:00"), "'25:00-26:00'"),
+    ],
+)
+def test_dates_that_no_board_can_read_are_not_staged(
+    made: SpoiledRepository, asked: Assignment, named: str
+) -> None:
+    """What boards would refuse is named before anybody signs it."""
+    error = expect(
+        SettingsError,
+        Reason.SETTINGS,
+        lambda: made.repository.assign("all", {}, assignment=asked),
+    )
+    assert (named in str(error), "repo assign" in error.todo) == (True, True)
+    assert made.repository.status().staged == Staged()
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_rotated_role_has_new_keys_and_boards_follow(
     made: SpoiledRepository, tmp_path: Path, role: str

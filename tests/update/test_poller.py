@@ -348,13 +348,21 @@ class TestRepository:
         assert bench.versions() == (1, 0)
 
     def test_a_desired_state_without_sense(self) -> None:
-        """A window that cannot be read refuses the plan, not the daemon."""
+        """A window that cannot be read is counted once; other files are followed."""
         bench = Bench()
-        bench.repository.assign(door=("kws", 2))
-        broken = replace(bench.repository.groups["all"], window="noon")
-        bench.repository.groups["all"] = broken
+        bench.repository.assign("lab", window=("kws", 3))
+        bench.repository.assign("all", door=("kws", 2), window=("kws", 2))
+        right = bench.repository.groups["lab"]
+        bench.repository.groups["lab"] = replace(right, window="noon")
+        bench.look(3)
+        assert bench.results() == {
+            ("refused", Reason.METADATA): 1,
+            ("committed", ""): 1,
+        }
+        assert [bench.versions("door"), bench.versions("window")] == [(2, 0), (0, 0)]
+        bench.repository.groups["lab"] = right
         bench.look()
-        assert bench.results() == {("refused", Reason.METADATA): 1}
+        assert bench.versions("window") == (3, 0)
 
     def test_a_clock_behind_the_floor_is_shown(self) -> None:
         """The lag of the system clock behind what was verified is a number."""
