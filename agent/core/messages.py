@@ -6,12 +6,15 @@ names. Model bytes never travel in a message: they are a sealed memfd, and the p
 that loads them hashes them again.
 
 Law: ``parse_to_child(render_message(m)) == m``, and likewise for ``parse_from_child``.
+
+What a child sends is bounded: a number that no board can reach, or a text longer than
+one record needs, is no message.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from agent.core.executors import Executor
 from agent.core.flow import SinkSettings, SourceSettings
@@ -20,6 +23,14 @@ from agent.errors import DeviceError
 
 MAX_MESSAGE_BYTES = 192 * 1024  # below the default socket buffer of 208 KiB
 MAX_DESCRIPTORS = 32
+
+Count = Annotated[int, Meta(ge=0, lt=2**62)]  # also ns: 146 years
+Bytes = Annotated[int, Meta(ge=0, le=2**48)]  # the largest address space there is
+Pid = Annotated[int, Meta(ge=0, le=2**22)]  # PID_MAX_LIMIT of linux/threads.h
+Imports = Annotated[int, Meta(ge=0, le=2**32)]  # bytes; a runtime takes some 2**28
+Word = Annotated[str, Meta(max_length=1000)]
+Text = Annotated[str, Meta(max_length=20_000)]  # in characters, of 4 bytes at most
+Table = Annotated[dict[Word, Word], Meta(max_length=64)]
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, tag=True):
@@ -86,16 +97,16 @@ class Ready(Message, frozen=True):
         engines: Engine name -> version, of those that import.
     """
 
-    pid: int
-    locks: dict[str, str]
-    data_bytes: int
-    engines: dict[str, str]
+    pid: Pid
+    locks: Table
+    data_bytes: Imports
+    engines: Table
 
 
 class Loaded(Message, frozen=True):
     """The candidate is built and warm."""
 
-    generation: int
+    generation: Count
     seconds: float
 
 
@@ -107,31 +118,31 @@ class Swapped(Message, frozen=True):
         gap_ns: Longest time without an answer while input waited, around the swap.
     """
 
-    generation: int
-    first_seq: int
-    gap_ns: int
+    generation: Count
+    first_seq: Count
+    gap_ns: Count
 
 
 class Refused(Message, frozen=True):
     """A load or an examination ended; ``detail`` is for people."""
 
-    generation: int
+    generation: Count
     reason: Reason
-    detail: str
+    detail: Text
 
 
 class SourceState(Message, frozen=True):
     """The source began (no reason), ended or failed."""
 
     reason: Reason
-    detail: str = ""
+    detail: Text = ""
     ended: bool = False
 
 
 class Stopped(Message, frozen=True):
     """The loop has ended; the statistics block is final."""
 
-    next_seq: int
+    next_seq: Count
 
 
 class Examine(Message, frozen=True):
@@ -155,8 +166,8 @@ class Examine(Message, frozen=True):
 class Examining(Message, frozen=True):
     """The child is about to try ``plan[index]``: whom to blame if it dies now."""
 
-    index: int
-    stage: str
+    index: Count
+    stage: Word
 
 
 class Finding(Message, frozen=True):
@@ -170,14 +181,14 @@ class Finding(Message, frozen=True):
             child's peak.
     """
 
-    index: int
+    index: Count
     reason: Reason = Reason.NONE
-    detail: str = ""
+    detail: Text = ""
     p50_ms: float = 0.0
     p95_ms: float = 0.0
     max_difference: float = 0.0
-    ram_bytes: int = 0
-    peak_bytes: int = 0
+    ram_bytes: Bytes = 0
+    peak_bytes: Bytes = 0
 
 
 class Examined(Message, frozen=True):

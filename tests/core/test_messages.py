@@ -34,7 +34,10 @@ from agent.core.reasons import Reason
 from agent.errors import DeviceError
 from tests.core.strategies import executors, sinks, sources, texts, words
 
-counts = st.integers(min_value=0, max_value=2**63 - 1)
+counts = st.integers(min_value=0, max_value=2**62 - 1)
+pids = st.integers(min_value=0, max_value=2**22)
+imports = st.integers(min_value=0, max_value=2**32)
+sizes = st.integers(min_value=0, max_value=2**48)
 finite = st.floats(allow_nan=False)
 reasons = st.sampled_from(Reason)
 tables = st.dictionaries(words, texts, max_size=4)
@@ -67,14 +70,14 @@ to_child = st.one_of(
     ),
 )
 from_child = st.one_of(
-    st.builds(Ready, pid=counts, locks=tables, data_bytes=counts, engines=engines),
+    st.builds(Ready, pid=pids, locks=tables, data_bytes=imports, engines=engines),
     st.builds(Loaded, generation=counts, seconds=finite),
     st.builds(Swapped, generation=counts, first_seq=counts, gap_ns=counts),
     st.builds(Refused, generation=counts, reason=reasons, detail=texts),
     st.builds(SourceState, reason=reasons, detail=texts, ended=st.booleans()),
     st.builds(Stopped, next_seq=counts),
     st.builds(Examining, index=counts, stage=texts),
-    st.builds(Finding, index=counts, reason=reasons, detail=texts, p50_ms=finite),
+    st.builds(Finding, index=counts, reason=reasons, ram_bytes=sizes, p50_ms=finite),
     st.builds(Examined),
 )
 
@@ -116,6 +119,33 @@ def test_a_damaged_record_parses_or_is_a_crash(
     place = data.draw(st.integers(min_value=0, max_value=len(record) - 1))
     record[place] ^= data.draw(st.integers(min_value=1, max_value=255))
     parse_or_crash(bytes(record))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Ready(1, {}, 2**64 - 1, {}),
+        Ready(-1, {}, 0, {}),
+        Ready(2**30, {}, 0, {}),
+        Ready(1, {"layer": "x" * 1001}, 0, {}),
+        Ready(1, {}, 0, {str(number): "" for number in range(65)}),
+        Loaded(-1, 0.0),
+        Swapped(1, 2**62, 0),
+        Swapped(1, 1, 2**62),
+        Refused(1, Reason.CRASH, "x" * 20_001),
+        SourceState(Reason.INPUT, "x" * 20_001),
+        Stopped(2**62),
+        Examining(-1, "load"),
+        Examining(0, "x" * 1001),
+        Finding(0, ram_bytes=2**49),
+        Finding(0, peak_bytes=-1),
+    ],
+)
+def test_what_no_board_can_measure_is_no_message(message: FromChild) -> None:
+    """Numbers that a system call would not take, and endless texts, are refused."""
+    with pytest.raises(DeviceError, match="no message") as refused:
+        parse_from_child(render_message(message))
+    assert refused.value.reason == Reason.CRASH
 
 
 @given(to_child)
