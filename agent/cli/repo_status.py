@@ -6,8 +6,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from agent.publish.roles import LIFETIMES_DAYS, OFFLINE
 from agent.publish.status import RoleStatus, Status
 
+_DAY_S = 86_400
 _SOON_DAYS = 2  # an online role that expires sooner needs a publication now
 
 
@@ -53,7 +55,7 @@ def render_json(status: Status) -> str:
 
 def _roles(status: Status, now: float) -> Table:
     """Return the table of roles."""
-    table = Table("role", "version", "expires (UTC)", "keys", "here", "")
+    table = Table("role", "version", "expires (UTC)", "keys", "here", "to do")
     for role in status.roles:
         table.add_row(
             role.role,
@@ -61,14 +63,23 @@ def _roles(status: Status, now: float) -> Table:
             f"{role.expires:%Y-%m-%d %H:%M}",
             f"{role.threshold} of {role.keys} sign",
             str(role.keys_here),
-            _verdict(role, now),
+            role_todo(role, now),
         )
     return table
 
 
-def _verdict(role: RoleStatus, now: float) -> str:
-    """Say what should be done about a role."""
-    left_days = (role.expires.timestamp() - now) / 86_400
-    if left_days <= 0:
-        return "expired: publish"
-    return "publish soon" if left_days < _SOON_DAYS else ""
+def role_todo(role: RoleStatus, now: float) -> str:
+    """Return what should be done about a role at a time; empty for nothing.
+
+    Args:
+        role: A role that was published.
+        now: Unix seconds.
+    """
+    left_days = (role.expires.timestamp() - now) / _DAY_S
+    offline = role.role in OFFLINE
+    # Publishing renews offline roles in the last third of their life.
+    soon_days = LIFETIMES_DAYS[role.role] / 3 if offline else _SOON_DAYS
+    if left_days >= soon_days:
+        return ""
+    verdict = "publish soon" if left_days > 0 else "expired: publish"
+    return verdict if role.keys_here >= role.threshold else f"{verdict}, with its keys"

@@ -12,6 +12,7 @@ from agent.publish.keys import KeyRing
 from agent.publish.roles import (
     FLEET,
     LIFETIMES_DAYS,
+    OFFLINE,
     RoleSet,
     meta_of,
     renew,
@@ -62,10 +63,29 @@ def take_keys(roles: RoleSet, role: str) -> None:
         roles.delegator(role).revoke_key(keyid, role)
 
 
-def targets_due(roles: RoleSet, moment: datetime) -> bool:
-    """Tell whether targets have less than a third of their life left."""
-    left = roles.targets.signed.expires - moment
-    return left < timedelta(days=LIFETIMES_DAYS[Targets.type]) / 3
+def renewals(roles: RoleSet, ring: KeyRing, moment: datetime, told: Told) -> set[str]:
+    """Return the offline roles that are to be renewed now.
+
+    These are the ones with less than a third of their life left whose keys are here;
+    while they are in the safe, a warning is told, until the role is expired.
+    """
+    found = set()
+    for role in OFFLINE:
+        expires = roles.signed(role).expires
+        if not is_due(role, expires, moment):
+            continue
+        keyids, threshold = roles.keys(role)
+        # Once it is expired no board follows: signing fails and names the keys.
+        if ring.count(role, keyids) >= threshold or expires <= moment:
+            found.add(role)
+        else:
+            told(f"{role}: expires {expires:%Y-%m-%d}; publish with its keys before")
+    return found
+
+
+def is_due(role: str, expires: datetime, moment: datetime) -> bool:
+    """Return whether a role has less than a third of its life left."""
+    return expires - moment < timedelta(days=LIFETIMES_DAYS[role]) / 3
 
 
 def seal(

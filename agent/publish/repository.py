@@ -2,7 +2,7 @@
 
 The rules this module keeps:
  * ``add`` and ``assign`` need no key; ``publish`` needs the keys of the roles that
-   changed, and always those of fleet, snapshot and timestamp.
+   changed or are soon to expire, and always those of fleet, snapshot and timestamp.
  * A crash at any moment leaves the old publication or the new one; running the same
    command again completes it.
  * A bundle that was published keeps its bytes for ever: other bytes need a version.
@@ -33,11 +33,11 @@ from agent.publish.release import (
     KeyPlan,
     Told,
     give_keys,
+    renewals,
     seal,
     seal_root,
     silent,
     take_keys,
-    targets_due,
 )
 from agent.publish.roles import FLEET, ROLES, RoleFiles, RoleSet, utc
 from agent.publish.staging import (
@@ -241,9 +241,13 @@ class Repository:
                 entry = TargetFile(len(content), {"sha256": sha256}, path)
                 roles.fleet.signed.targets[path] = entry
                 told(f"group {group}, generation {file.generation}")
-            offline = staged.bundles or targets_due(roles, moment)
-            seal(roles, self._ring, moment, {Targets.type} if offline else set(), told)
-            self._files.write(roles, with_root=False)
+            offline = renewals(roles, self._ring, moment, told)
+            if staged.bundles:
+                offline.add(Targets.type)
+            if Root.type in offline:
+                seal_root(roles, self._ring, moment, (), told)
+            seal(roles, self._ring, moment, offline, told)
+            self._files.write(roles, with_root=Root.type in offline)
             save_staged(self.path, Staged())
 
     def rotate(self, role: str, now: float, told: Told = silent) -> None:

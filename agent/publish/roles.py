@@ -33,6 +33,7 @@ from agent.publish.files import write_durably
 FLEET = "fleet"
 FLEET_PATHS = ["fleet/groups/*", "fleet/devices/*"]  # TUF matches part by part
 ROLES = (Root.type, Targets.type, FLEET, Snapshot.type, Timestamp.type)
+OFFLINE = (Root.type, Targets.type)
 
 # Offline roles live long enough for people, online ones short enough that a frozen
 # repository is noticed, yet a weekend without a publication stops no update.

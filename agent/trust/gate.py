@@ -71,11 +71,13 @@ class FloorGate:
         clock_s = self._floor_under(root)
         if (root.version, clock_s) != (self.floors.root, self.floors.clock_s):
             self._keep(replace(self.floors, root=root.version, clock_s=clock_s))
+        settled = moment(max(self.now_s, self.clock_floor_s))
+        if root.is_expired(settled):
+            return settled  # the updater refuses it: no step is told that did not hold
         keys = root.roles["root"]
         self._explain(
             "root", _facts(root, RoleKeys(tuple(keys.keyids), keys.threshold))
         )
-        settled = moment(max(self.now_s, self.clock_floor_s))
         behind = " (the clock is behind the floor)" if self.now_s < clock_s else ""
         self._explain("clock", f"it is {settled:%Y-%m-%d %H:%M:%S} UTC{behind}")
         return settled

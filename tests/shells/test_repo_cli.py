@@ -1,6 +1,7 @@
 """``tinyward repo`` from the outside: what is typed, what is said, what is left."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from click.testing import CliRunner, Result
 
 from agent.cli import cli
 from agent.cli.repo import parse_group_name, parse_pipeline
+from agent.cli.repo_status import role_todo
 from agent.errors import SettingsError
+from agent.publish.status import RoleStatus
 from tests.fakes.bundles import good_bundle
 
 
@@ -78,6 +81,27 @@ def test_status_is_readable(shell: Shell) -> None:
     after = shell.say("status", shell.repo)
     for word in ("timestamp", "1 of 1 sign", "kws 1", "(paused)", "staged: nothing"):
         assert word in after
+
+
+@pytest.mark.parametrize(
+    ("role", "left_days", "keys_here", "expected"),
+    [
+        ("root", 200, 0, ""),
+        ("root", 100, 1, "publish soon"),
+        ("root", -1, 1, "expired: publish"),
+        ("targets", 50, 0, "publish soon, with its keys"),
+        ("timestamp", 3, 1, ""),
+        ("timestamp", 1, 1, "publish soon"),
+        ("timestamp", -1, 0, "expired: publish, with its keys"),
+    ],
+)
+def test_status_says_what_helps(
+    role: str, left_days: int, keys_here: int, expected: str
+) -> None:
+    """Each role's line says in time what would renew it, and with which keys."""
+    now = 1_790_000_000.0
+    expires = datetime.fromtimestamp(now + left_days * 86_400, UTC)
+    assert role_todo(RoleStatus(role, 1, expires, 1, 1, keys_here), now) == expected
 
 
 def test_the_short_form_keeps_the_model_of_the_pipeline(shell: Shell) -> None:

@@ -208,6 +208,29 @@ def test_publishing_again_keeps_boards_updating(
     assert board.trusted.find("kws", 1).fields.version == 1
 
 
+def test_publishing_renews_root_in_time(
+    made: SpoiledRepository, tmp_path: Path
+) -> None:
+    """Boards follow for years; a due root waits for its keys, loudly, while it can."""
+    board = Board(tmp_path / "board", made)
+    for now in (NOW + 300 * DAY_S, NOW + 600 * DAY_S, NOW + 1200 * DAY_S):
+        made.repository.publish(now)
+        board.refresh(now)
+    assert versions(made)["root"] == 4
+    key = next(made.path.with_name("repo-keys").glob("root-*.pem"))
+    key.rename(tmp_path / "safe.pem")
+    told: list[str] = []
+    Repository.open(made.path).publish(NOW + 1500 * DAY_S, told.append)
+    assert [line for line in told if "publish with its keys" in line]
+    assert versions(made)["root"] == 4
+    opened, before = Repository.open(made.path), versions(made)
+    error = expect(
+        SettingsError, Reason.SETTINGS, lambda: opened.publish(NOW + 1600 * DAY_S)
+    )
+    assert ("root" in str(error), "--keys" in error.todo) == (True, True)
+    assert versions(made) == before
+
+
 def test_nothing_is_signed_before_publish(
     made: SpoiledRepository, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """``tinyward verify``: ten numbered steps, or the first that does not hold."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -102,10 +103,12 @@ def test_a_strangers_signature_fails_at_its_role(
     assert (role, Reason.SIGNATURE) == verdict(made, good_bundle(1))
 
 
-def test_an_expired_role_fails_at_its_step(made: SpoiledRepository) -> None:
-    """Expiry is judged by the real clock."""
-    made.expire("targets")
-    assert verdict(made, good_bundle(1)) == ("targets", Reason.EXPIRED)
+@pytest.mark.parametrize("role", ["root", "timestamp", "snapshot", "targets", "fleet"])
+def test_an_expired_role_fails_at_its_step(made: SpoiledRepository, role: str) -> None:
+    """Expiry is judged by the real clock, and the role that expired is named."""
+    made.expire(role)
+    shutil.copy(made.file("root"), made.path.with_name("root.json"))
+    assert verdict(made, good_bundle(1)) == (role, Reason.EXPIRED)
 
 
 def test_another_root_is_refused(made: SpoiledRepository, tmp_path: Path) -> None:
