@@ -1,11 +1,14 @@
 """``tinyward pack``: .tflite files, a description and samples become one bundle."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from agent.errors import SettingsError
+from agent.core.disk_reasons import disk_reason
+from agent.core.reasons import Reason
+from agent.errors import AgentError, DeviceError, SettingsError
 from agent.trust.bundle import Bundle, open_bundle
 
 HELP = """Make a bundle from DESCRIPTION, a pack.toml.
@@ -72,21 +75,32 @@ def save(path: Path, content: bytes) -> None:
     """Write a file whole or not at all.
 
     Raises:
-        DeviceError: It cannot be written (``disk_full``, ``read_only``, ``permission``,
-            ``state``).
+        SettingsError: There can be no file of this name (``settings``).
+        DeviceError: It cannot be written (``disk_full``, ``read_only``,
+            ``permission``).
     """
-    from agent.store.atomic import device_errors
-
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with device_errors(path), part.open("xb") as file:
+        with part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        with device_errors(path):
-            part.replace(path)
+        part.replace(path)
+    except OSError as err:
+        raise _unwritable(path, err) from err
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
+
+
+def _unwritable(path: Path, err: OSError) -> AgentError:
+    """Return the error for a bundle that cannot be written where it should be."""
+    reason = disk_reason(err.errno)
+    what = f"{path}: {err.strerror or err}"
+    if reason == Reason.STATE:
+        todo = "Name a file in a directory that exists: -o FILE."
+        return SettingsError(what, reason=Reason.SETTINGS, todo=todo)
+    return DeviceError(what, reason=reason, todo="Write it elsewhere: -o FILE.")
 
 
 def show(bundle: Bundle, path: Path) -> None:

@@ -80,7 +80,7 @@ _SENDER: Words = {
     Reason.TRUNCATED: ("The bundle ends too early.", "Copy the file again."),
     Reason.MALFORMED: (
         "The container breaks a rule of the bundle format.",
-        "Make bundles with `tinyward pack`, not with a zip program.",
+        "Copy the file again; `tinyward pack` makes bundles, a zip program cannot.",
     ),
     Reason.MANIFEST: (
         "The manifest has an unknown key, a wrong type or an impossible value.",
@@ -107,7 +107,7 @@ _AUTHOR: Words = {
     ),
     Reason.CONTRACT: (
         "The model's tensors are not those its manifest declares.",
-        "Pack again from the model you mean.",
+        "Compare the file, `task` and `postprocess`; `tinyward inspect FILE` shows it.",
     ),
     Reason.UNSUPPORTED_OP: (
         "The model needs an operator this runtime does not have.",
@@ -171,7 +171,7 @@ _OPERATOR: Words = {
     ),
     Reason.INPUT: (
         "A sample could not be turned into the model's input.",
-        "Compare the source's format with `tinyward inspect BUNDLE`.",
+        "Compare the samples with the input that `tinyward inspect FILE` shows.",
     ),
     Reason.PARTIAL: (
         "A source ended in the middle of a sample.",
@@ -179,7 +179,7 @@ _OPERATOR: Words = {
     ),
     Reason.SETTINGS: (
         "The settings or the command line are wrong.",
-        "Run `tinyward check FILE`: it names the key.",
+        "Correct the key or the option that the message names.",
     ),
     Reason.DISK_FULL: (
         "The disk is full.",
@@ -198,12 +198,12 @@ _OPERATOR: Words = {
         "Stop it first; the message names its process.",
     ),
     Reason.STATE: (
-        "The state database is damaged or of a newer agent.",
-        "Use the newer agent, or move the state directory away.",
+        "The state directory is none, or its database is damaged or newer.",
+        "Correct `state_dir`, use the newer agent, or move the directory away.",
     ),
     Reason.SOURCE_MISSING: (
-        "The source's file or program does not exist.",
-        "Install it, or correct `source` in the settings.",
+        "The file or program of a source or sink does not exist.",
+        "Install it, or correct `source` or `sinks` in the settings.",
     ),
     Reason.SOURCE_FAILED: (
         "The source's program died or its data cannot be read.",

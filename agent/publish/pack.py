@@ -8,7 +8,8 @@ The rules this module keeps:
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,8 @@ from agent.core.manifest import (
     parse_manifest,
     render_manifest,
 )
+from agent.core.reasons import Reason
+from agent.errors import TrialFailedError
 from agent.publish.description import (
     MAX_DESCRIPTION_BYTES,
     PackDescription,
@@ -96,7 +99,9 @@ def pack(description: PackDescription, base: Path, examiner: Examiner) -> bytes:
         key = f"variant[{index}].file"
         content = _load(base / variant.file, key, MAX_MODEL_BYTES)
         contents[variant.name] = content
-        variants.append(_measure(variant, content, examiner.contract(content)))
+        with _naming(f"{key}: {base / variant.file}"):
+            facts = examiner.contract(content)
+        variants.append(_measure(variant, content, facts))
     manifest = _build_manifest(description, tuple(variants), _labels(description, base))
     samples = base / description.samples
     if not samples.exists():
@@ -130,6 +135,22 @@ def render_bundle(
     }
     entries |= {"manifest.json": raw_manifest, "golden.npz": golden}
     return render_container(entries)
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Put the key and the file before what is wrong with a model.
+
+    Raises:
+        TrialFailedError: What the examiner raised.
+    """
+    try:
+        yield
+    except TrialFailedError as err:
+        todo = err.todo
+        if err.reason == Reason.CONTRACT:
+            todo = todo or "Name a .tflite file as its converter wrote it."
+        raise TrialFailedError(f"{where}: {err}", reason=err.reason, todo=todo) from err
 
 
 def _measure(variant: VariantDescription, content: bytes, facts: Contract) -> Variant:

@@ -41,3 +41,18 @@ def test_explanations_cannot_change() -> None:
     """Nobody can explain a reason away at run time."""
     with pytest.raises(TypeError):
         EXPLANATIONS[Reason.NONE] = EXPLANATIONS[Reason.CRASH]  # type: ignore[index]  # the point
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        (Reason.SETTINGS, "option"),  # not only `tinyward check FILE` ends so
+        (Reason.STATE, "`state_dir`"),  # which may name a file
+        (Reason.MALFORMED, "again"),  # one bit may have flipped on the way
+        (Reason.CONTRACT, "`task`"),
+        (Reason.SOURCE_MISSING, "`sinks`"),
+    ],
+)
+def test_what_to_do_fits_every_cause(reason: Reason, word: str) -> None:
+    """A reason with several causes names them all in what to do."""
+    assert word in EXPLANATIONS[reason].todo

@@ -63,10 +63,24 @@ def test_the_command_replaces_a_bundle_whole(digits: Path, tmp_path: Path) -> No
 
 
 def test_the_command_says_what_cannot_be_written(digits: Path, tmp_path: Path) -> None:
-    """A folder that is not there ends with exit code 1, a reason and the path."""
-    result = tinyward("pack", digits, "-o", tmp_path / "no" / "digits.bundle")
-    assert (result.exit_code, "[state]" in result.stderr) == (1, True)
-    assert "no/digits.bundle" in result.stderr
+    """A folder that is not there, or is none, is a mistake in ``-o``."""
+    (tmp_path / "file").write_text("")
+    for place in ("no", "file"):
+        result = tinyward("pack", digits, "-o", tmp_path / place / "digits.bundle")
+        assert (result.exit_code, "[settings]" in result.stderr) == (2, True)
+        assert f"{place}/digits.bundle" in result.stderr
+        assert result.stderr.endswith("directory that exists: -o FILE.\n")
+
+
+def test_a_file_that_is_no_model_is_named(project: Path) -> None:
+    """The key, the file, and what belongs there."""
+    (project / "int8.tflite").write_bytes(b"RIFF" + bytes(2000))
+    result = tinyward("pack", project / "pack.toml", "-o", project / "x.bundle")
+    where = f"error: variant[0].file: {project}/int8.tflite: "
+    assert result.stderr.startswith(where)
+    assert result.stderr.endswith(
+        "to do: Name a .tflite file as its converter wrote it.\n"
+    )
 
 
 def test_the_command_names_a_wrong_key(digits: Path, tmp_path: Path) -> None:
