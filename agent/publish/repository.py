@@ -39,7 +39,7 @@ from agent.publish.release import (
     silent,
     take_keys,
 )
-from agent.publish.roles import FLEET, ROLES, RoleFiles, RoleSet, utc
+from agent.publish.roles import FLEET, ONLINE, ROLES, RoleFiles, RoleSet, utc
 from agent.publish.staging import (
     Assignment,
     Staged,
@@ -268,15 +268,17 @@ class Repository:
         with locked(self.path):
             roles, moment = self._files.load(), utc(now)
             in_root = role != FLEET
+            offline = {Targets.type} if role in {FLEET, Targets.type} else set[str]()
             # Opened first: no new key is made where the old ones are not at hand.
-            before = self._root_signers(roles) if in_root else []
+            before = self._signers(roles, Root.type) if in_root else []
+            for other in {*ONLINE, *offline} - {role}:
+                self._signers(roles, other)
             keyids, threshold = roles.keys(role)
             take_keys(roles, role)
             give_keys(roles, self._ring, role, (len(keyids), threshold))
             told(f"{role}: {len(keyids)} new keys")
             if in_root:
                 seal_root(roles, self._ring, moment, before, told)
-            offline = {Targets.type} if role in {FLEET, Targets.type} else set()
             seal(roles, self._ring, moment, offline, told)
             self._files.write(roles, with_root=in_root)
 
@@ -299,9 +301,9 @@ class Repository:
             staged=load_staged(self.path),
         )
 
-    def _root_signers(self, roles: RoleSet) -> list[Signer]:
-        """Return the signers of the root that counts now."""
-        return list(self._ring.signers(Root.type, *roles.keys(Root.type)))
+    def _signers(self, roles: RoleSet, role: str) -> list[Signer]:
+        """Return the signers of a role as it is now."""
+        return list(self._ring.signers(role, *roles.keys(role)))
 
     def _group(self, roles: RoleSet, path: str) -> GroupFile | None:
         """Return a published desired state, or None."""

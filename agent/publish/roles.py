@@ -34,6 +34,7 @@ FLEET = "fleet"
 FLEET_PATHS = ["fleet/groups/*", "fleet/devices/*"]  # TUF matches part by part
 ROLES = (Root.type, Targets.type, FLEET, Snapshot.type, Timestamp.type)
 OFFLINE = (Root.type, Targets.type)
+ONLINE = (FLEET, Snapshot.type, Timestamp.type)
 
 # Offline roles live long enough for people, online ones short enough that a frozen
 # repository is noticed, yet a weekend without a publication stops no update.

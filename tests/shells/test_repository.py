@@ -152,7 +152,8 @@ def test_a_wrong_passphrase_signs_nothing(tmp_path: Path) -> None:
     for passphrase in (b"wrong", b""):
         opened = Repository.open(repo, keys, passphrase)
         expect(SettingsError, Reason.SETTINGS, lambda: opened.publish(NOW))  # noqa: B023 - called at once
-        expect(SettingsError, Reason.SETTINGS, lambda: opened.rotate("root", NOW))  # noqa: B023 - called at once
+        for role in ROLES:
+            expect(SettingsError, Reason.SETTINGS, lambda: opened.rotate(role, NOW))  # noqa: B023 - called at once
     after = {path: path.read_bytes() for path in repo.rglob("*") if path.is_file()}
     assert before == after
     assert known == sorted(keys.iterdir())
