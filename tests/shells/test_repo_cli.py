@@ -1,6 +1,9 @@
 """``tinyward repo`` from the outside: what is typed, what is said, what is left."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from agent.cli import cli
 from agent.cli.repo import parse_group_name, parse_pipeline
 from agent.cli.repo_status import role_todo
 from agent.errors import SettingsError
+from agent.publish.repository import init_repository
 from agent.publish.status import RoleStatus
 from tests.fakes.bundles import good_bundle
 
@@ -122,15 +126,60 @@ def test_rotate_says_what_is_new(shell: Shell) -> None:
     assert "published" in said
 
 
+def type_at_terminal(*command: str, answers: list[str]) -> tuple[int, str]:
+    """Run a command whose stdin is a terminal; return its exit code and stderr.
+
+    Each answer is typed when it is asked for.
+    """
+    ours, theirs = os.openpty()
+    said = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", *command],
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # without our own terminal it has only that one
+    ) as child:
+        assert child.stderr is not None
+        waiting = [answer.encode() + b"\n" for answer in answers]
+        while piece := os.read(child.stderr.fileno(), 4096):
+            said += piece
+            if said.endswith(b": ") and waiting:
+                os.write(ours, waiting.pop(0))
+    os.close(ours)
+    os.close(theirs)
+    return child.returncode, said.decode()
+
+
 def test_the_passphrase_is_asked_for_twice_and_not_shown(shell: Shell) -> None:
     """Without a file the passphrase is typed; a typing error makes nothing."""
-    result = shell.run("init", shell.repo, typed="one\ntwo\none\none\n")
-    assert result.exit_code == 0
-    assert "one" not in result.stdout
-    assert shell.run("publish", shell.repo, typed="one\n").exit_code == 0
-    wrong = shell.run("publish", shell.repo, typed="two\n")
-    assert wrong.exit_code == 2
-    assert "does not open" in wrong.stderr
+    init, publish = ("repo", "init", shell.repo), ("repo", "publish", shell.repo)
+    one, two = "the first one", "the second one"
+    code, said = type_at_terminal(*init, answers=[one, two, one, one])
+    assert (code, "one" in said) == (0, False)
+    assert type_at_terminal(*publish, answers=[one])[0] == 0
+    code, said = type_at_terminal(*publish, answers=[two])
+    assert (code, "does not open" in said) == (2, True)
+
+
+def test_without_a_terminal_the_file_is_named(shell: Shell) -> None:
+    """A script that cannot type is told what to do, and nothing is made."""
+    result = shell.run("init", shell.repo, typed="a passphrase\n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "to do: " in result.stderr
+    assert "--passphrase-file" in result.stderr
+    assert not Path(shell.repo).exists()
+
+
+def test_new_keys_want_a_passphrase_that_is_no_joke(shell: Shell) -> None:
+    """Seven bytes make no keys, eight do; keys from before still open."""
+    (shell.home / "passphrase").write_text("1234567\n")
+    result = shell.run("init", shell.repo)
+    assert (result.exit_code, "at least 8" in result.stderr) == (2, True)
+    assert not Path(shell.repo).exists()
+    init_repository(Path(shell.repo), None, b"a", now=1.0)
+    (shell.home / "passphrase").write_text("a")
+    shell.say("publish", shell.repo)
 
 
 @pytest.mark.parametrize("content", ["", "\n", "x" * 5000])
@@ -149,7 +198,7 @@ def test_no_option_takes_the_passphrase_itself(shell: Shell) -> None:
     assert result.exit_code == 2
     env = {"PASSPHRASE": "x", "TINYWARD_PASSPHRASE": "x"}
     asked = CliRunner().invoke(cli, ["repo", "init", shell.repo], env=env, input="")
-    assert asked.exit_code == 1
+    assert asked.exit_code == 2
     assert not Path(shell.repo).exists()
 
 
