@@ -148,6 +148,7 @@ class Pipeline:
         order = Configure(flow.name, flow.source, flow.sinks, self._totals.next_seq)
         await worker.configure(order, self._plumbing.descriptors())
         self._up.set()
+        await self._plumbing.announce()  # a program may have begun anew meanwhile
         watch = Watch(worker, flow, self._plumbing, self._placing.has_model)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watch.run())
@@ -262,10 +263,12 @@ class Pipeline:
         self._unwanted = True
         worker.kill()
 
-    async def _new_source(self, descriptor: int) -> None:
-        """Tell the worker that its program was started again."""
-        if self._worker is not None and self._up.is_set():
-            await self._worker.replace_source(descriptor)
+    async def _new_source(self, descriptor: int) -> bool:
+        """Tell the worker of a program's new pipe; False if it is not up yet."""
+        if self._worker is None or not self._up.is_set():
+            return False
+        await self._worker.replace_source(descriptor)
+        return True
 
     # --- looking
 

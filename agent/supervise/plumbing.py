@@ -4,6 +4,8 @@ The rules this module keeps:
  * Pipes outlive workers; a new worker gets duplicates of the same ends.
  * A program whose frames carry no mark of their beginning is started again with its
    worker, because nobody knows where in a frame the old one died. MJPEG goes on.
+ * A worker gets each pipe once, whether it was configured with it or told of it later:
+   a second time would make it begin anew in the middle of a frame.
 """
 
 import asyncio
@@ -47,12 +49,13 @@ class Plumbing:
         self,
         settings: PipelineSettings,
         read_board: Callable[[], Sequence[float]],
-        new_source: Callable[[int], Awaitable[None]],
+        new_source: Callable[[int], Awaitable[bool]],
     ) -> None:
         self._settings = settings
         self._read_board = read_board
         self._new_source = new_source
         self._source_reader = -1
+        self._given = False  # the worker of now has that pipe
         self._program: Program | None = None
         self._pumps: dict[int, Pump] = {}
         self._folded = [0] * MAX_SINKS
@@ -92,7 +95,7 @@ class Plumbing:
         if isinstance(source, CommandSource):
             name = f"{self._settings.name}-source"
             self._program = Program(
-                name, source.command, self._connect_source, self._announce
+                name, source.command, self._connect_source, self.announce
             )
             self._source_tasks = [group.create_task(self._program.run())]
 
@@ -103,7 +106,18 @@ class Plumbing:
             self._source_reader, writer = open_pipe()
             os.close(writer)
         source = [self._source_reader] if needs_pipe else []
+        self._given = True
         return [*source, *(writer for _, _, _, writer in self._sinks)]
+
+    async def announce(self) -> None:
+        """Hand the source's pipe to the worker that runs, if it lacks it.
+
+        Called after each start of the program and of the worker, whichever is later.
+        """
+        if self._source_reader >= 0 and not self._given:
+            self._given = True  # before the wait, in which a newer pipe may be made
+            if not await self._new_source(self._source_reader):
+                self._given = False
 
     @property
     def reason(self) -> Reason:
@@ -195,6 +209,7 @@ class Plumbing:
         """Make a new pipe for a new life of the source's program."""
         self._drop_source()
         self._source_reader, writer = open_pipe()
+        self._given = False
         return -1, writer
 
     def _drop_source(self) -> None:
@@ -202,7 +217,3 @@ class Plumbing:
         if self._source_reader >= 0:
             os.close(self._source_reader)
             self._source_reader = -1
-
-    async def _announce(self) -> None:
-        """Hand the new pipe to the worker that runs, if one does."""
-        await self._new_source(self._source_reader)

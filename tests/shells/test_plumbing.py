@@ -29,13 +29,20 @@ JPEGS = CommandSource(("sh", "-c", "yes | tr -d '\\n'; sleep 600"), "mjpeg")
 
 @asynccontextmanager
 async def laid(
-    source: SourceSettings = ENDLESS, sinks: Sequence[SinkSettings] = ()
+    source: SourceSettings = ENDLESS,
+    sinks: Sequence[SinkSettings] = (),
+    *,
+    up: bool = True,
 ) -> AsyncIterator[tuple[Plumbing, list[int]]]:
-    """Lay the pipes of a pipeline; yield them and the sources that were announced."""
+    """Lay the pipes of a pipeline; yield them and the sources that were announced.
+
+    Unless ``up``, there is no worker yet that could be told of a source.
+    """
     announced: list[int] = []
 
-    async def new_source(descriptor: int) -> None:
+    async def new_source(descriptor: int) -> bool:
         announced.append(descriptor)
+        return up
 
     settings = PipelineSettings("digits", "digits", source, tuple(sinks))
     plumbing = Plumbing(settings, lambda: (1.0, 2.0), new_source)
@@ -99,6 +106,22 @@ async def test_a_new_worker_never_begins_within_a_frame() -> None:
         await until(lambda: len(announced) == 2, "the program's next life")
         (after,) = plumbing.descriptors()
         assert await asyncio.to_thread(os.read, after, 1) == b"y"
+
+
+@in_loop
+async def test_a_worker_gets_each_pipe_once() -> None:
+    """What it was configured with is not told again; what it missed is, later."""
+    async with laid(SOUND, up=False) as (plumbing, announced):
+        await until(lambda: len(announced) == 1, "a program before its worker")
+        await plumbing.announce()
+        assert announced == [announced[0]] * 2  # nobody was there to take it
+        plumbing.descriptors()  # a worker is configured with it
+        await plumbing.announce()
+        assert len(announced) == 2
+        plumbing.silent()  # a new pipe, while that worker is not up yet
+        await until(lambda: len(announced) == 3, "the program's next life")
+        await plumbing.announce()  # it is up now
+        assert len(announced) == 4
 
 
 @in_loop

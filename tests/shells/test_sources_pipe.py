@@ -30,8 +30,8 @@ class Program:
     """A source and the writing end of its pipe, as a program would hold it."""
 
     def __init__(self, settings: SourceSettings) -> None:
-        reading, self.writing = os.pipe()
-        built = build_source(settings, reading)
+        self.reading, self.writing = os.pipe()
+        built = build_source(settings, self.reading)
         assert isinstance(built, PipeSource)
         self.source = built
 
@@ -145,6 +145,16 @@ def test_a_pipe_replaced_before_its_end(lossless: Program) -> None:
     assert taken == [*range(50), 99.0]
     for descriptor in old:
         os.close(descriptor)
+
+
+def test_the_pipe_it_reads_is_no_new_one(lossless: Program) -> None:
+    """Told of its own pipe again, it goes on in the middle of the frame."""
+    again = os.dup(lossless.reading)
+    lossless.write(1.0)
+    lossless.source.replace(again)
+    lossless.write(2.0)
+    assert lossless.take().tolist() == [1.0, 2.0]
+    assert lossless.source.partial == 0
 
 
 def test_newest_wins(live: Program) -> None:

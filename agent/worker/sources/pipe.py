@@ -50,6 +50,7 @@ class PipeSource:
         self._waking, self._wake = os.pipe()
         self._lock = threading.Lock()  # of the two below, which three threads share
         self._next: list[int] = [descriptor]
+        self._newest = _identity(descriptor)
         self._closing = False
         self._reader = threading.Thread(target=self._run, name="source", daemon=True)
         self._reader.start()
@@ -69,7 +70,15 @@ class PipeSource:
         return self._decode(frame)
 
     def replace(self, descriptor: int) -> None:
-        """Go on with the pipe of a program that was started again."""
+        """Go on with the pipe of a program that was started again.
+
+        The pipe that is read already is no new one: it goes on within its frame.
+        """
+        identity = _identity(descriptor)
+        if identity == self._newest:
+            os.close(descriptor)
+            return
+        self._newest = identity
         with self._lock:
             self._next.append(descriptor)
             self._mailbox.finish(finished=False)
@@ -131,6 +140,12 @@ class PipeSource:
         for frame in self._framing.filled(count):
             self._framing.reuse(self._mailbox.put(frame, time.perf_counter_ns()))
         return count > 0
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    """Return what tells one pipe from another (fstat(2))."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def open_pipe(settings: CommandSource | BoardSource, descriptor: int) -> PipeSource:
