@@ -5,17 +5,20 @@ The rules this folder keeps:
  * Importing this folder imports click and the error tree and nothing else: ``tinyward
    run`` has a time budget, and shell completion runs this on every TAB.
  * An ``AgentError`` ends as ``error: <message> [<reason>]`` and a line on what to do,
-   on stderr, with the error's own exit code; anything else is a bug and shows its
-   trace.
+   on stderr, with the error's own exit code; so does an output that takes no more.
+   Anything else is a bug and shows its trace.
 """
 
+import errno
+import os
+import sys
 from importlib import import_module
 
 import click
 from click.shell_completion import CompletionItem
 
 from agent import __version__
-from agent.errors import AgentError
+from agent.errors import AgentError, DeviceError
 
 # The line each command has in ``tinyward --help``, so that help imports none of them.
 COMMANDS = {
@@ -29,6 +32,9 @@ COMMANDS = {
     "verify": "Verify a bundle against a repository, explaining every step.",
     "completion": "Print the completion script for a shell.",
 }
+
+# What a full disk behind `> FILE` says; of a closed pipe click takes care itself.
+OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class LazyGroup(click.Group):
@@ -84,6 +90,30 @@ def show_error(error: AgentError) -> None:
     todo = error.todo or todos.get(error.reason, "")
     if todo:
         click.echo(f"to do: {todo}", err=True)
+
+
+def report_unwritten(error: OSError) -> int:
+    """Say that standard output takes no more, and return the exit code.
+
+    Raises:
+        OSError: The same, where it is about something else: that is a bug.
+    """
+    from agent.core.reasons import Reason
+
+    if error.errno not in OUTPUT_ERRNOS or error.filename is not None:
+        raise error
+    # What is still in Python's buffer would fail once more, with a trace, at the end.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.__stdout__.fileno() if sys.__stdout__ else nowhere)
+    os.close(nowhere)
+    show_error(
+        DeviceError(
+            f"standard output: {error.strerror}",
+            reason=Reason.DISK_FULL,
+            todo="Free space there, or write the output elsewhere.",
+        )
+    )
+    return DeviceError.exit_code
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

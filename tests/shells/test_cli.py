@@ -1,5 +1,6 @@
 """Command line: help, errors, exit codes and completion, in real processes."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent import __version__
-from agent.cli import COMMANDS, LazyGroup, cli
+from agent.cli import COMMANDS, LazyGroup, cli, report_unwritten
 from agent.core.explanations import EXPLANATIONS
 from agent.core.reasons import Reason
 from agent.errors import AgentError, BundleRefusedError, DeviceError, SettingsError
@@ -89,6 +90,38 @@ def test_the_module_is_the_command() -> None:
         check=True,
     )
     assert ran.stdout == f"tinyward, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["check", os.devnull], ["inspect", __file__]],
+    ids=["help", "check", "inspect"],
+)
+def test_a_full_output_is_an_error_and_no_trace(words: list[str]) -> None:
+    """Nobody sees Python when the disk behind ``> FILE`` is full; exit code 1."""
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "agent", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    said = [line for line in ran.stderr.splitlines() if line[:7] != "warning"]
+    assert (ran.returncode, said) == (
+        1,
+        [
+            "error: standard output: No space left on device [disk_full]",
+            "to do: Free space there, or write the output elsewhere.",
+        ],
+    )
+
+
+def test_other_errors_of_the_system_keep_their_trace() -> None:
+    """An ``OSError`` that nobody translated is a bug and is raised again."""
+    bug = OSError(errno.ENOSPC, "No space left on device", "state.db")
+    with pytest.raises(OSError, match=r"state\.db"):
+        report_unwritten(bug)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
