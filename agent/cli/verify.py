@@ -6,7 +6,9 @@ in a directory that is thrown away, and floors in memory.
 
 import hashlib
 import json
+import shutil
 import tempfile
+import textwrap
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.core.explanations import EXPLANATIONS
 from agent.core.reasons import Reason
 from agent.core.targets import SignedTarget
 from agent.errors import AgentError, BundleRefusedError, SettingsError
@@ -60,15 +63,22 @@ class Report:
         passed: (step, detail) of each step that held.
         reason: Why the next one did not; empty if all held.
         message: The same for people.
+        todo: What its reader can do.
     """
 
     passed: list[tuple[str, str]] = field(default_factory=list)
     reason: str = ""
     message: str = ""
+    todo: str = ""
 
     def note(self, step: str, detail: str) -> None:
         """Take a step that held."""
         self.passed.append((step, detail))
+
+    def fail(self, error: BundleRefusedError) -> None:
+        """Take why the next step did not hold."""
+        self.reason, self.message = error.reason, str(error)
+        self.todo = error.todo or EXPLANATIONS[Reason(error.reason)].todo
 
     @property
     def failed(self) -> str:
@@ -90,8 +100,10 @@ class Report:
                     "detail": self.message,
                 }
             )
-        verdict = {"ok": not self.reason, "reason": self.reason, "steps": steps}
-        return json.dumps(verdict, indent=2)
+        verdict: dict[str, object] = {"ok": not self.reason, "reason": self.reason}
+        if self.reason:
+            verdict["todo"] = self.todo
+        return json.dumps(verdict | {"steps": steps}, indent=2)
 
 
 @click.command("verify")
@@ -109,7 +121,7 @@ def command(bundle: Path, repository: str, root: Path, *, as_json: bool) -> None
     try:
         verify(_read(bundle), repository, _read(root), now, report)
     except BundleRefusedError as err:
-        report.reason, report.message = err.reason, str(err)
+        report.fail(err)
     if as_json:
         click.echo(report.render())
     else:
@@ -164,8 +176,9 @@ def _unlisted(content: bytes, trusted: "TrustedRepository") -> BundleRefusedErro
     try:
         manifest = open_bundle(content, max_bytes=len(content)).manifest
     except BundleRefusedError as err:
+        harm = "cut short" if err.reason == Reason.TRUNCATED else "damaged"
         return BundleRefusedError(
-            f"no signed bundle has these bytes, and they do not open: {err}",
+            f"the file is {harm}, no signed bundle has these bytes: {err}",
             reason=Reason.DIGEST,
         )
     try:
@@ -193,21 +206,25 @@ def _check_fields(target: SignedTarget, model: str, version: int) -> None:
 
 
 def _show(report: Report, bundle: Path) -> None:
-    """Print the numbered steps."""
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False, soft_wrap=True)
+    """Print the numbered steps; what is too wide goes on below its own text."""
     said = dict(STEPS)
-    for number, (name, detail) in enumerate(report.passed, 1):
-        line = Text.assemble(f"{number:2} ", ("✓", "green"), f" {name}: ")
-        console.print(line + Text(f"{said[name]}: {detail}"))
+    lines = [("✓", f"{name}: {said[name]}: {detail}") for name, detail in report.passed]
     if report.reason:
-        number = len(report.passed) + 1
-        line = Text.assemble(f"{number:2} ", ("✗", "red"), f" {report.failed}: ")
-        console.print(line + Text(f"{report.message} [{report.reason}]"))
+        lines.append(("✗", f"{report.failed}: {report.message} [{report.reason}]"))
+    width = shutil.get_terminal_size().columns
+    for number, (mark, text) in enumerate(lines, 1):
+        step = textwrap.fill(
+            f"{number:2} {mark} {text}",
+            width,
+            subsequent_indent=" " * 5,
+            break_on_hyphens=False,
+        )
+        colour = "green" if mark == "✓" else "red"
+        click.echo(step.replace(mark, click.style(mark, colour), 1))
+    if report.reason:
+        click.echo(f"to do: {report.todo}")
     else:
-        console.print(Text(f"{bundle} is what its publisher signed"))
+        click.echo(f"{bundle} is what its publisher signed")
 
 
 def _read(path: Path) -> bytes:

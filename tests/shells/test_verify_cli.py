@@ -1,5 +1,6 @@
 """``tinyward verify``: ten numbered steps, or the first that does not hold."""
 
+import hashlib
 import json
 import shutil
 import time
@@ -31,7 +32,7 @@ def verify(made: SpoiledRepository, content: bytes, *options: str) -> Result:
     file.write_bytes(content)
     root = str(made.path.with_name("root.json"))
     command = ["verify", str(file), "--repository", str(made.path), "--root", root]
-    return CliRunner().invoke(cli, [*command, *options])
+    return CliRunner().invoke(cli, [*command, *options], env={"COLUMNS": "80"})
 
 
 def verdict(made: SpoiledRepository, content: bytes) -> tuple[str, str]:
@@ -61,6 +62,32 @@ def test_a_flipped_bit_is_refused_and_said(made: SpoiledRepository) -> None:
     assert (result.exit_code, result.stdout.count("✗")) == (1, 1)
     assert " 7 ✗ listed: " in result.stdout
     assert "[digest]" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "harm"),
+    [(good_bundle(1)[:-1], "cut short"), (b"\x00" + good_bundle(1)[1:], "damaged")],
+)
+def test_a_failure_says_what_happened_and_what_to_do(
+    made: SpoiledRepository, content: bytes, harm: str
+) -> None:
+    """The last line says what to do, also to whoever reads JSON."""
+    result = verify(made, content)
+    assert f"the file is {harm}" in result.stdout
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("to do: Copy the file again")
+    assert (
+        f"to do: {json.loads(verify(made, content, '--json').stdout)['todo']}" == last
+    )
+
+
+def test_steps_stay_beside_their_numbers(made: SpoiledRepository) -> None:
+    """What is wider than 80 columns goes on below its own text, nothing is cut."""
+    lines = verify(made, good_bundle(1)).stdout.splitlines()[:-1]
+    assert max(map(len, lines)) <= 80
+    assert {line[:5] for line in lines if not line[:2].strip()} == {" " * 5}
+    sha256 = hashlib.sha256(good_bundle(1)).hexdigest()
+    assert sha256 in "".join(line.strip() for line in lines)
 
 
 @pytest.mark.parametrize(
