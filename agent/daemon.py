@@ -177,10 +177,11 @@ class Daemon:
         return Placed(bundle, installed)
 
     async def _set_aside(self, name: str, reason: str) -> Placed | None:
-        """A model killed its workers in a row: the previous one takes over."""
+        """A model killed its workers in a row: the previous one takes over, if any."""
+        failed = self._store.slots(name).active
         installed = self._store.fall_back(name)
         log.warning(
-            "model.set_aside",
+            "model.kept" if installed == failed else "model.set_aside",
             extra={
                 "pipeline": name,
                 "reason": Reason.CRASH_LOOP,
@@ -188,8 +189,6 @@ class Daemon:
                 "now": f"{installed.model} {installed.version}" if installed else "-",
             },
         )
-        if installed is None:
-            return None
         return self._committed(name, self._pipelines[name].settings.model)
 
     def _read_board(self) -> Sequence[float]:

@@ -109,8 +109,10 @@ class Store:
     ) -> Installed | None:
         """Make ``previous`` the active model and set the failed one aside.
 
-        With reason ``digest`` (bytes that rotted on this disk) the object is removed
-        instead of set aside: the same bytes may be fetched again.
+        Without a previous one the failed model stays active: one that may work later
+        is better than none for ever. With reason ``digest`` (bytes that rotted on this
+        disk) there is nothing to keep, and the object is removed instead of set aside:
+        the same bytes may be fetched again.
 
         Returns:
             The model that is active now; None if there is none left.
@@ -118,6 +120,8 @@ class Store:
         with self._database.transaction() as change:
             slots = _slots(change.rows(READ_SLOTS, pipeline))
             failed, active = slots.active, slots.previous
+            if active is None and reason != Reason.DIGEST:
+                return failed
             _put_slots(change, pipeline, Slots(active, None))
             if failed is not None and reason != Reason.DIGEST:
                 _set_aside(change, failed.sha256, reason)

@@ -2,11 +2,13 @@
 
 The rules this module keeps:
  * Only deaths that the committed model is to blame for count towards setting it aside:
-   a source that is missing or a candidate on trial is not its fault.
+   a source that is missing, a candidate on trial or a board without memory is not its
+   fault (what the model itself takes is limited when it is placed).
  * A worker that lived for ``healthy_s`` ends the row.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +60,19 @@ def most_telling(*reasons: Reason) -> Reason:
 class Deaths:
     """One pipeline's deaths.
 
+    Args:
+        rules: Limits and pauses.
+        read_kills: How many processes the kernel has killed for memory so far.
+
     Attributes:
         last: Why the last worker ended; empty if none has.
     """
 
-    def __init__(self, rules: SuperviseSettings) -> None:
+    def __init__(
+        self, rules: SuperviseSettings, read_kills: Callable[[], int] = oom_kills
+    ) -> None:
         self._rules = rules
+        self._read_kills = read_kills
         self._counts: dict[str, int] = {}
         self._row = 0  # deaths, for the pause; and those that the model is blamed for
         self._blamed = 0
@@ -74,7 +83,7 @@ class Deaths:
     def began(self) -> None:
         """A new worker starts now."""
         self._born_s = time.monotonic()
-        self._kills = oom_kills()
+        self._kills = self._read_kills()
 
     def judge(
         self, code: int, *, hung: bool, source: Reason, unwanted: bool, blamed: bool
@@ -92,8 +101,9 @@ class Deaths:
             return Death(Reason.REQUESTED)
         if source not in (Reason.NONE, Reason.STARTING):
             return Death(source)
-        oom = oom_kills() > self._kills
-        return Death(death_reason(code, hung=hung, oom=oom), with_model=blamed)
+        oom = self._read_kills() > self._kills
+        reason = death_reason(code, hung=hung, oom=oom)
+        return Death(reason, with_model=blamed and reason is not Reason.OOM)
 
     def note(self, death: Death) -> tuple[float, bool]:
         """Count a death; return the pause before the next worker and "too many"."""
@@ -108,7 +118,7 @@ class Deaths:
         return min(pause_s, self._rules.max_backoff_s), too_many
 
     def forgive(self) -> None:
-        """The model that died so often is set aside; its successor starts afresh."""
+        """Another model is committed: it starts afresh."""
         self._row = self._blamed = 0
 
     def counts(self) -> dict[str, int]:

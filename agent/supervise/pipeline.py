@@ -40,7 +40,7 @@ class Pipeline:
         delegates: Libraries a worker may load.
         read_board: The board's readings, for the ``board`` source.
         crash_loop: Called when a model has killed its worker too often; returns what
-            to run instead, or None.
+            to run from now on, which is the same model if there is no other.
         program: What is started as a worker; only tests start anything else.
     """
 
@@ -189,15 +189,14 @@ class Pipeline:
         worker.block.close()
 
     async def _after_death(self, death: Death) -> None:
-        """Count the death, set the model aside after too many, and wait a little."""
+        """Count the death, ask for another model after too many, wait a little."""
         name, reason = self.settings.name, death.reason
         pause_s, too_many = self._deaths.note(death)
         said = {"pipeline": name, "reason": reason, "pause_s": pause_s}
         log.warning("worker.died", extra=said)
         self._plumbing.worker_died()
         if too_many:
-            self._deaths.forgive()
-            self._committed = await self._crash_loop(name, reason)
+            self._commit(await self._crash_loop(name, reason))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop_asked.wait(), pause_s)
 
@@ -252,11 +251,17 @@ class Pipeline:
 
     def commit(self, placed: Placed) -> None:
         """The candidate is durable; a worker that runs something else is replaced."""
-        self._committed = placed
+        self._commit(placed)
         self._changed.set()
         answering = self._placing.answering
         if self._worker and answering is not None and answering is not placed:
             self._replace(self._worker)
+
+    def _commit(self, placed: Placed | None) -> None:
+        """Blame another model for nothing; the same one goes on as it was."""
+        before, self._committed = self._committed, placed
+        if before is None or placed is None or placed.installed != before.installed:
+            self._deaths.forgive()
 
     def _replace(self, worker: WorkerProcess) -> None:
         """End a worker that does nothing wrong; the next loads what is committed."""

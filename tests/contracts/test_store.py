@@ -144,11 +144,19 @@ class TestFallBack:
         assert store.is_set_aside(model(2).sha256) == Reason.CRASH_LOOP
         assert store.is_set_aside(model(1).sha256) == ""
 
-    def test_the_last_one_leaves_nothing(self, store: AnyStore) -> None:
-        """Without a previous model there is none; a second time changes nothing."""
+    def test_the_last_one_stays(self, store: AnyStore) -> None:
+        """Without a previous model the failed one stays, and may be tried again."""
         store.commit("door", model(1))
-        assert store.fall_back("door") is None
-        assert store.fall_back("door") is None
+        assert store.fall_back("door") == model(1)
+        assert store.slots("door") == Slots(model(1))
+        assert store.is_set_aside(model(1).sha256) == ""
+
+    def test_rotten_bytes_leave_nothing(self, store: AnyStore) -> None:
+        """Bytes that changed on disk cannot run, also if there are no others."""
+        rotten = replace(model(2), sha256=put(store, BODY))
+        store.commit("door", rotten)
+        assert store.fall_back("door", Reason.DIGEST) is None
+        assert store.fall_back("door", Reason.DIGEST) is None
         assert store.slots("door") == Slots()
 
     def test_rotten_bytes_are_not_set_aside(self, store: AnyStore) -> None:

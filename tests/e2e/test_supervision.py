@@ -18,11 +18,6 @@ def replaced(board: DaemonProcess, pid: int) -> bool:
     return board.worker_pid() not in (0, pid) and board.readiness()[0] == 200
 
 
-def settled(board: DaemonProcess, pid: int) -> bool:
-    """Whether another worker has answered since, or there is nothing to answer with."""
-    return replaced(board, pid) or board.readiness() == (503, "no_model")
-
-
 def counters(board: DaemonProcess) -> dict[str, float]:
     """Return what may never fall."""
     return {
@@ -91,7 +86,7 @@ def test_a_model_whose_workers_keep_dying_is_set_aside(
             board.wait_version(version)
         for _ in range(3):
             pid = kill_worker(board)
-            board.wait_for(partial(settled, board, pid), "another worker")
+            board.wait_for(partial(replaced, board, pid), "another worker")
         board.wait_version(1)
         assert "model.set_aside" in board.words()
         assert "reason=crash_loop" in board.words()
@@ -107,21 +102,27 @@ def test_a_model_whose_workers_keep_dying_is_set_aside(
         board.wait_version(3)
 
 
-def test_without_a_previous_version_the_model_stays_set_aside(
+def test_without_a_previous_version_the_model_stays(
     make_board: MakeBoard, fleet: Fleet
 ) -> None:
-    """There is nothing to fall back to: not ready, and the reason says no model."""
+    """However often its worker is killed: one model is never worse than none."""
     fleet.publish(1)
     board = make_board(source=RATE)
     with board:
         board.wait_version(1)
-        for _ in range(3):
+        for _ in range(5):
             pid = kill_worker(board)
-            board.wait_for(partial(settled, board, pid), "another worker")
-        board.wait_for(lambda: board.readiness() == (503, "no_model"), "no model")
-        board.wait_said("update.refused")
+            board.wait_for(partial(replaced, board, pid), "another worker")
+        assert board.words().count("model.kept") == 3
+        assert "model.set_aside" not in board.words()
+    with board:
+        board.wait_version(1)
         fleet.publish(2)
         board.wait_version(2)
+        for _ in range(2):
+            pid = kill_worker(board)
+            board.wait_for(partial(replaced, board, pid), "another worker")
+        assert board.version() == 2
 
 
 def test_a_worker_that_dies_while_a_candidate_answers_falls_back(

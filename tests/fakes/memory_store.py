@@ -104,6 +104,8 @@ class MemoryStore:
         """Make the previous model the active one."""
         self.fail("fall_back")
         slots = self.slots(pipeline)
+        if slots.previous is None and reason != Reason.DIGEST:
+            return slots.active
         self._slots[pipeline] = Slots(slots.previous, None)
         if slots.active is not None and reason == Reason.DIGEST:
             self.discard(slots.active.sha256)

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent.core.flow import CountSink
 from agent.core.messages import Configure, Load
 from agent.core.reasons import Reason
-from agent.errors import TrialFailedError
+from agent.errors import DeviceError, TrialFailedError
 from agent.settings import SuperviseSettings
 from agent.supervise.child import PROGRAM
 from agent.supervise.deaths import Death, Deaths, death_reason, oom_kills
@@ -62,7 +63,7 @@ async def test_load_activate_stop() -> None:
         assert (loaded.generation, swapped.generation, swapped.first_seq) == (1, 1, 1)
         assert worker.resident_bytes() > MB
         await worker.stop(PATIENCE_S)
-        await until(lambda: worker.stopped and worker.gone, "its last word")
+        await until(lambda: worker.gone, "its last word")
         block = worker.block.read_final()
         assert block is not None
         assert block.sections[0].in_flight == 0
@@ -92,6 +93,55 @@ async def test_answers_for_others_are_no_answers() -> None:
         with pytest.raises(TrialFailedError) as late:
             await worker.load(*order(1), 0.3)
     assert late.value.reason == Reason.HANG
+
+
+@in_loop
+async def test_a_worker_that_reads_nothing_is_stopped_in_time() -> None:
+    """Its socket is full, so that Stop cannot even be sent: it is ended all the same."""
+    async with configured(*ROGUE, "deaf") as worker:
+        load, _ = order(1)
+        long = replace(load, manifest=b"x" * 100_000)
+        with pytest.raises(TrialFailedError) as late:
+            for _ in range(100):
+                await worker.load(long, memoryview(b"model"), 0.2)
+        assert late.value.reason == Reason.HANG
+        filling = asyncio.ensure_future(fill(worker, long))  # noqa: TID251 - two at a time
+        async with asyncio.timeout(PATIENCE_S):
+            await worker.stop(0.2)
+            await until(lambda: worker.gone, "its end")
+        filling.cancel()
+
+
+async def fill(worker: WorkerProcess, long: Load) -> None:
+    """Send as much as the socket holds."""
+    while not worker.gone:
+        await worker._child.send(long)
+
+
+@in_loop
+async def test_a_flood_of_messages_is_a_crash() -> None:
+    """A worker that says more than any worker has to say is broken off with."""
+    worker = await WorkerProcess.start("digits", [], program=(*ROGUE, "flood"))
+    try:
+        await worker.ready()
+        await worker.configure(Configure("digits", ENDLESS, (CountSink(),)), [])
+        with pytest.raises(DeviceError, match="floods") as broken:
+            await worker.listen()
+    finally:
+        await worker.close()
+        worker.block.close()
+    assert broken.value.reason == Reason.CRASH
+
+
+@in_loop
+async def test_an_order_that_cannot_be_sent_fails_the_trial() -> None:
+    """Whoever asked learns that it did not fit one record; the worker goes on."""
+    async with configured(*ROGUE, "late_answers") as worker:
+        load, content = order(1)
+        with pytest.raises(TrialFailedError) as refused:
+            await worker.load(replace(load, manifest=bytes(2**18)), content, 1.0)
+        assert not worker.gone
+    assert refused.value.reason == Reason.INTERNAL
 
 
 @in_loop
@@ -155,6 +205,21 @@ def test_what_a_death_is_counted_as() -> None:
     assert judge(Reason.SOURCE_FAILED) == Death(Reason.SOURCE_FAILED)
     for said in (Reason.NONE, Reason.STARTING):
         assert judge(said) == Death(Reason.HANG, with_model=True)
+
+
+def test_memory_that_ended_is_nobodys_fault() -> None:
+    """What the kernel killed for memory is counted as that, and not as the model's."""
+    kills = iter((7, 8, 8))  # at the birth, at the first look, at the second
+    deaths = Deaths(SuperviseSettings(), lambda: next(kills))
+    deaths.began()
+
+    def judge(code: int) -> Death:
+        return deaths.judge(
+            code, hung=False, source=Reason.NONE, unwanted=False, blamed=True
+        )
+
+    assert judge(-9) == Death(Reason.OOM)
+    assert judge(-11) == Death(Reason.CRASH, with_model=True)
 
 
 def test_a_healthy_life_ends_the_row() -> None:
