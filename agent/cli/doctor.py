@@ -22,7 +22,7 @@ MARKS = {"green": " ok ", "yellow": "note", "red": "STOP"}
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    help="Settings file whose state directory is meant.",
+    help="Settings file whose state directory and delegates are meant.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @click.pass_context
@@ -37,7 +37,7 @@ def command(ctx: click.Context, config: Path | None, *, as_json: bool) -> None:
     from agent.settings import Settings
 
     settings = read_settings(config) if config else Settings()
-    findings = examine_board(state_directory(settings))
+    findings = examine_board(state_directory(settings), settings.delegate)
     stopped = any(finding.mark == "red" for finding in findings)
     if as_json:
         click.echo(json.dumps(describe(findings), indent=1))

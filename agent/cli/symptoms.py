@@ -11,11 +11,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import agent
+from agent.cli.attachments import look_at_delegates, look_at_devices, look_at_programs
 from agent.cli.findings import (
     MB,
     Finding,
@@ -25,22 +26,20 @@ from agent.cli.findings import (
     judge_layer,
     judge_memory,
 )
+from agent.core.executors import DelegateFile
 
 IMPORT_S = 60.0  # a Pi Zero needs 20 s for numpy and a runtime from a cold card
-LIBRARY_FOLDERS = ("usr/lib", "usr/local/lib", "opt")
-DELEGATES = {
-    "libedgetpu.so.1": "Coral Edge TPU",
-    "libteflon.so": "NPU by Mesa's Teflon",
-    "libvx_delegate.so": "NXP and VeriSilicon NPU",
-    "libethosu_delegate.so": "Arm Ethos-U",
-    "libarmnnDelegate.so": "Arm NN",
-    "libQnnTFLiteDelegate.so": "Qualcomm NPU",
-    "libtensorflowlite_gpu_delegate.so": "GPU",
-}
 
 
-def examine_board(state_dir: Path) -> list[Finding]:
-    """Return all findings, what stops us as well as what is fine."""
+def examine_board(
+    state_dir: Path, delegates: Sequence[DelegateFile] = ()
+) -> list[Finding]:
+    """Return all findings, what stops us as well as what is fine.
+
+    Args:
+        state_dir: Where the daemon would keep its state.
+        delegates: The libraries that the settings allow.
+    """
     return [
         Finding("agent", "green", f"tinyward {agent.__version__}, Python "
                 f"{platform.python_version()}, {platform.machine()}, "
@@ -50,8 +49,10 @@ def examine_board(state_dir: Path) -> list[Finding]:
         look_at_clock(time.time()),  # noqa: TID251 -- the clock itself is examined
         look_at_directory(state_dir),
         *look_at_sandbox(),
-        *look_at_delegates(),
-        *look_at_optional(),
+        *look_at_delegates(delegates),
+        look_at_images(),
+        *look_at_programs(),
+        *look_at_devices(),
     ]  # fmt: skip
 
 
@@ -151,26 +152,9 @@ def look_at_sandbox() -> list[Finding]:
     return [judge_layer(name, why) for name, why in sandbox_layers().items()]
 
 
-def look_at_delegates(root: Path = Path("/")) -> Iterator[Finding]:
-    """Look for delegate libraries in the usual places."""
-    for folder in LIBRARY_FOLDERS:
-        for depth in ("*", "*/*"):
-            for path in sorted((root / folder).glob(depth)):
-                if path.name in DELEGATES:
-                    what = f"{DELEGATES[path.name]}: {path}"
-                    todo = f"Allow it: [[delegate]] with sha256sum {path}"
-                    yield Finding("delegate", "green", what, todo)
-
-
-def look_at_optional() -> Iterator[Finding]:
-    """Look at what only some sources need."""
-    if find_spec("PIL") is None:
-        todo = "pip install 'tinyward[image]'"
-        yield Finding("images", "yellow", "Pillow is missing: no image files", todo)
-    else:
-        yield Finding("images", "green", "Pillow")
-    cameras = ("rpicam-vid", "ffmpeg", "gst-launch-1.0", "v4l2-ctl", "arecord")
-    found = [name for name in cameras if shutil.which(name)]
-    what = ", ".join(found) or "no program for cameras or microphones"
-    todo = "" if found else "apt install ffmpeg (or rpicam-apps, v4l-utils, alsa-utils)"
-    yield Finding("sources", "green" if found else "yellow", what, todo)
+def look_at_images() -> Finding:
+    """Look at what sources of image files need."""
+    if find_spec("PIL") is not None:
+        return Finding("images", "green", "Pillow")
+    todo = "pip install 'tinyward[image]'"
+    return Finding("images", "yellow", "Pillow is missing: no image files", todo)

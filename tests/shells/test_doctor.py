@@ -1,5 +1,7 @@
 """``tinyward doctor``: each finding's mark follows from facts, and red stops."""
 
+import grp
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -8,6 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from agent.cli import cli
+from agent.cli.attachments import (
+    look_at_delegates,
+    look_at_devices,
+    look_at_programs,
+)
 from agent.cli.doctor import describe, render
 from agent.cli.findings import (
     MB,
@@ -19,11 +26,11 @@ from agent.cli.findings import (
     judge_memory,
 )
 from agent.cli.symptoms import (
-    look_at_delegates,
     look_at_directory,
     look_at_engines,
     try_import,
 )
+from agent.core.executors import DelegateFile
 
 LITERT = {"litert": "2.3.0"}
 BROKEN = {"tflite 2.14.0": "needs numpy < 2"}
@@ -117,9 +124,74 @@ def test_delegates_are_found_where_they_lie(tmp_path: Path) -> None:
     library = tmp_path / "usr/lib/aarch64-linux-gnu/libteflon.so"
     library.parent.mkdir(parents=True)
     library.write_bytes(b"")
-    (found,) = look_at_delegates(tmp_path)
+    (found,) = look_at_delegates((), tmp_path)
     assert str(library) in found.what
     assert "Teflon" in found.what
+    (allowed,) = look_at_delegates((delegate(library),), tmp_path)
+    assert allowed.what == f"npu: {library}, as the settings say"
+
+
+def delegate(path: Path, sha256: str = hashlib.sha256(b"").hexdigest()) -> DelegateFile:
+    """Return a [[delegate]] table for a file."""
+    return DelegateFile(name="npu", path=str(path), sha256=sha256)
+
+
+def test_no_delegate_is_told(tmp_path: Path) -> None:
+    """Silence would leave open whether anybody looked."""
+    assert look_at_delegates((), tmp_path) == [
+        Finding("delegate", "green", "none: models run on the processor")
+    ]
+
+
+def test_allowed_delegates_are_compared_with_the_settings(tmp_path: Path) -> None:
+    """A missing library, another digest and a bare name are told with what to do."""
+    library = tmp_path / "libnpu.so"
+    library.write_bytes(b"new")
+    cases = [delegate(tmp_path / "no.so"), delegate(library), delegate(Path("x.so"))]
+    missing, changed, bare = look_at_delegates(cases, tmp_path)
+    assert {f.mark for f in (missing, changed, bare)} == {"yellow"}
+    assert missing.what == f"npu: {tmp_path}/no.so: No such file or directory"
+    assert hashlib.sha256(b"new").hexdigest() in changed.todo
+    assert bare.what == "npu: x.so is not absolute"
+
+
+def test_missing_programs_are_told_beside_those_that_are_there() -> None:
+    """With the packages that have them."""
+    there, missing = look_at_programs(lambda name: name if name == "ffmpeg" else None)
+    assert (there.mark, there.what) == ("green", "ffmpeg")
+    assert missing.what == "not there: rpicam-vid, gst-launch-1.0, v4l2-ctl, arecord"
+    assert missing.todo.endswith(
+        "apt install rpicam-apps gstreamer1.0-tools v4l-utils alsa-utils"
+    )
+
+
+def test_cameras_and_microphones_have_to_be_open_to_this_user(tmp_path: Path) -> None:
+    """A device of another group says which group; playback is no microphone."""
+    (tmp_path / "dev/snd").mkdir(parents=True)
+    for name in ("video0", "video1", "snd/pcmC0D0p"):
+        (tmp_path / "dev" / name).write_bytes(b"")
+    group = grp.getgrgid(tmp_path.stat().st_gid).gr_name
+    closed, camera, microphone = look_at_devices(
+        tmp_path, lambda path: path.name != "video0"
+    )
+    assert (closed.mark, closed.what) == (
+        "yellow",
+        f"{tmp_path}/dev/video0 is closed to this user, its group is {group}",
+    )
+    assert f"usermod -aG {group}" in closed.todo
+    assert (camera.mark, camera.what) == ("green", f"{tmp_path}/dev/video1")
+    assert microphone.what == "no /dev/snd/pcmC*D*c"
+
+
+def test_the_command_looks_at_the_delegates_of_the_settings(tmp_path: Path) -> None:
+    """``--config`` names the tables that are meant."""
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'state_dir = "{tmp_path}"\n[[delegate]]\nname = "npu"\n'
+        f'path = "{tmp_path}/no.so"\nsha256 = "{"0" * 64}"\n'
+    )
+    result = CliRunner().invoke(cli, ["doctor", "--config", str(config)])
+    assert f"npu: {tmp_path}/no.so: No such file" in result.stdout
 
 
 def test_an_import_that_fails_is_described() -> None:
