@@ -4,6 +4,9 @@ The rules this module keeps:
  * Started by exec, in isolated mode (``-I``), with nothing inherited but the
    descriptors it is given; its standard error becomes log lines of the daemon.
  * Whatever happens, ``close`` leaves no process and no descriptor behind.
+ * Its end is the end of the process, not of the socket: a process that it started
+   may hold that open.
+ * It is not trusted: neither its messages nor its lines can keep the daemon busy.
 """
 
 import asyncio
@@ -13,7 +16,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,12 +27,17 @@ from agent.core.messages import (
     parse_from_child,
     render_message,
 )
+from agent.core.reasons import Reason
+from agent.errors import DeviceError
+from agent.supervise.allowance import Allowance
 
 log = logging.getLogger(__name__)
 PROGRAM = (sys.executable, "-I", "-m", "agent.worker")
 # A worker's own arithmetic is small; BLAS threads would only compete with the loop.
 SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1"}
 MAX_LINE_BYTES = 16 * 1024  # a traceback line; longer ones are cut by the reader
+# 20 lines a second, and enough at once for the tracebacks of a few threads.
+LINES, LINES_S = 200, 10.0
 # Said by LiteRT at every start, of no use to anyone who reads logs.
 CHATTER = ("INFO: ", "WARNING: All log messages before absl::InitializeLog")
 
@@ -53,6 +61,7 @@ class Child:
         self._exited = exited
         self._errors = errors
         self._socket = channel
+        self._sending = asyncio.Lock()  # a loop keeps one writer of a socket
         self.pid = transport.get_pid()
         self._pidfd = _open_pidfd(self.pid)
 
@@ -62,32 +71,69 @@ class Child:
         return self._errors.last
 
     async def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send one record, with descriptors; a child that is gone is no error here."""
+        """Send one record, with descriptors; a child that is gone is no error here.
+
+        Raises:
+            DeviceError: It does not fit one record (``internal``), or the kernel has no
+                room for it (``memory``).
+        """
         record = render_message(message)
-        while True:
-            try:
-                socket.send_fds(self._socket, [record], list(descriptors))
-            except BlockingIOError:
-                await _writable(self._socket)
-            except (BrokenPipeError, ConnectionResetError):
-                return
-            else:
-                return
+        async with self._sending:
+            while not self._exited.done():
+                try:
+                    socket.send_fds(self._socket, [record], list(descriptors))
+                except BlockingIOError:
+                    loop = asyncio.get_running_loop()
+                    await self._changed(loop.add_writer, loop.remove_writer)
+                except (BrokenPipeError, ConnectionResetError):
+                    return
+                except OSError as err:
+                    raise DeviceError(
+                        f"a message cannot be sent: {err}", reason=Reason.MEMORY
+                    ) from err
+                else:
+                    return
 
     async def receive(self) -> FromChild | None:
-        """Wait for the next record; None when the child has ended.
+        """Wait for the next record; None when the child has ended and all is read.
 
         Raises:
             DeviceError: The record is no message (``crash``).
         """
+        await asyncio.sleep(0)  # however many it sends, others have their turns
         loop = asyncio.get_running_loop()
+        while True:
+            try:
+                record = self._socket.recv(MAX_MESSAGE_BYTES)
+            except BlockingIOError:
+                if self._exited.done():
+                    return None
+                await self._changed(loop.add_reader, loop.remove_reader)
+            except ConnectionResetError:
+                # Said once, and before what is queued, by a child that ended without
+                # having read everything: its last words are behind it.
+                continue
+            else:
+                return parse_from_child(record) if record else None
+
+    async def _changed(
+        self,
+        watch: Callable[[socket.socket, Callable[[], None]], None],
+        forget: Callable[[socket.socket], object],
+    ) -> None:
+        """Wait until the socket is ready, or the process is gone."""
+        changed = asyncio.Event()
+
+        def gone(_: object) -> None:
+            changed.set()
+
+        watch(self._socket, changed.set)
+        self._exited.add_done_callback(gone)
         try:
-            record = await loop.sock_recv(self._socket, MAX_MESSAGE_BYTES)
-        except ConnectionResetError:
-            # Said once, and before what is queued, by a child that ended without
-            # having read everything: its last words are behind it.
-            record = await loop.sock_recv(self._socket, MAX_MESSAGE_BYTES)
-        return parse_from_child(record) if record else None
+            await changed.wait()
+        finally:
+            forget(self._socket)
+            self._exited.remove_done_callback(gone)
 
     def kill(self) -> None:
         """End the process at once, if it still runs.
@@ -127,6 +173,8 @@ class ErrorLines(asyncio.SubprocessProtocol):
         self._exited = exited
         self._rest = b""
         self._transport: asyncio.SubprocessTransport | None = None
+        self._allowed = Allowance(LINES, LINES_S)
+        self._suppressed = 0
         self.last = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -145,12 +193,28 @@ class ErrorLines(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         """Say the last words, and let everyone who waits know."""
-        self._say(self._rest)
+        self._say_suppressed()
+        self._log(self._rest)
         code = self._transport.get_returncode() if self._transport else None
         if not self._exited.done():
             self._exited.set_result(-signal.SIGKILL if code is None else code)
 
     def _say(self, line: bytes) -> None:
+        """Log one line, unless there were too many lately: those are counted."""
+        if self._allowed.take():
+            self._say_suppressed()
+            self._log(line)
+        else:
+            self._suppressed += 1
+
+    def _say_suppressed(self) -> None:
+        """Log how many lines were not logged, once they have an end."""
+        if self._suppressed:
+            facts = {"child": self._name, "lines": self._suppressed}
+            log.warning("child.suppressed", extra=facts)
+            self._suppressed = 0
+
+    def _log(self, line: bytes) -> None:
         """Log one line, printable characters only."""
         text = "".join(filter(str.isprintable, line.decode("utf-8", "replace"))).strip()
         if not text or text.startswith(CHATTER):
@@ -213,19 +277,3 @@ def _open_pidfd(pid: int) -> int:
         return os.pidfd_open(pid)
     except ProcessLookupError:
         return -1
-
-
-async def _writable(sock: socket.socket) -> None:
-    """Wait until a socket takes data again."""
-    loop = asyncio.get_running_loop()
-    free: asyncio.Future[None] = loop.create_future()
-
-    def wake() -> None:
-        if not free.done():
-            free.set_result(None)
-
-    loop.add_writer(sock, wake)
-    try:
-        await free
-    finally:
-        loop.remove_writer(sock)

@@ -134,6 +134,50 @@ class Rogue:
         time.sleep(0.2)
         sys.exit(1)
 
+    def leave_a_grandchild(self) -> None:
+        """Say a little, then die; a process it started keeps the socket."""
+        self.greet()
+        grandchild = os.fork()
+        if grandchild == 0:
+            time.sleep(FOREVER_S)
+            os._exit(0)
+        sys.stderr.write(f"{grandchild}\n")
+        sys.stderr.flush()
+        self.say(Loaded(1, 0.0))
+        self.say(Loaded(2, 0.0))
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def deaf(self) -> None:
+        """Never read what it is sent."""
+        self.say(Ready(os.getpid(), {}, 0, {}))
+
+    def slow_to_listen(self) -> None:
+        """Read after a while, answer every order, and end."""
+        self.say(Ready(os.getpid(), {}, 0, {}))
+        time.sleep(0.5)
+        for number in range(4):
+            socket.recv_fds(self._socket, MAX_MESSAGE_BYTES, 32)
+            self.say(Loaded(number, 0.0))
+        sys.exit(0)
+
+    def chatter(self) -> None:
+        """Fill standard error."""
+        lines = b"not important\n" * 1000
+        while True:
+            os.write(2, lines)
+
+    def flood(self) -> None:
+        """Send the same message as fast as it can, which only others send."""
+        self.greet()
+        while True:
+            self.say(Loaded(900, 0.0))
+
+    def flood_findings(self) -> None:
+        """Announce a pair as fast as it can."""
+        self.greet()
+        while True:
+            self.say(Examining(0, "time"))
+
     def hang(self) -> None:
         """Greet, then say nothing."""
         self.greet()
