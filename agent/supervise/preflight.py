@@ -46,6 +46,8 @@ START_S = 30.0  # numpy and the runtime, cold, on a Pi 3 with a slow card
 MB = 1024 * 1024
 # Golden samples, raw copies and thread stacks of a preflight beside the model itself.
 SLACK_MB = 96
+# Messages about one pair, a few times over: stages, timed rounds, a finding.
+MESSAGES_A_PAIR = 64
 LAST_WORDS_S = 0.5  # a process that died of a signal is gone at once
 # SIGKILL is what the kernel's memory killer sends, SIGALRM the child's own deadline.
 CAUSES = {-signal.SIGKILL: Reason.MEMORY, -signal.SIGALRM: Reason.HANG}
@@ -102,6 +104,7 @@ async def run_preflight(
 
     Raises:
         TrialFailedError: Nothing here may run it; the reason is the most telling one.
+        DeviceError: There was no process or descriptor left to try it (``memory``).
     """
     report = report or PreflightReport()
     trial = bundle.manifest.trial
@@ -127,9 +130,14 @@ async def _one_child(
 ) -> None:
     """Let one child try what has not been tried yet."""
     readable = [Path(delegate.path) for delegate in wish.delegates]
-    child = await spawn_child(
-        "preflight", name="preflight", readable=readable, program=program
-    )
+    try:
+        child = await spawn_child(
+            "preflight", name="preflight", readable=readable, program=program
+        )
+    except OSError as err:
+        raise DeviceError(
+            f"no child for a preflight: {err}", reason=Reason.MEMORY
+        ) from err
     try:
         ready = await _ready(child)
         report.locks = ready.locks
@@ -193,7 +201,9 @@ async def _collect(
         left: Numbers of the pairs that the child was given, in its order.
     """
     blamed = 0
-    while (message := await _next(child)) is not None:
+    patience = MESSAGES_A_PAIR * (len(left) + 1)
+    while patience and (message := await _next(child)) is not None:
+        patience -= 1
         match message:
             case Examining() if 0 <= message.index < len(left):
                 blamed = message.index
@@ -246,7 +256,7 @@ def _descriptors(
     except OSError as err:
         for descriptor in opened:
             os.close(descriptor)
-        raise TrialFailedError(
+        raise DeviceError(
             f"no memory for the candidate: {err}", reason=Reason.MEMORY
         ) from err
     return opened

@@ -1,6 +1,7 @@
 """The daemon's side of a preflight: whatever the child does, a verdict comes of it."""
 
 import asyncio
+import resource
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from agent.core.manifest import Manifest, render_manifest
 from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
-from agent.errors import TrialFailedError
+from agent.errors import DeviceError, TrialFailedError
 from agent.supervise.child import PROGRAM
 from agent.supervise.preflight import (
     PreflightReport,
@@ -76,6 +77,7 @@ async def test_a_good_bundle_is_tried_on_every_pair() -> None:
         ("wild", "crash"),
         ("no_findings", "crash"),
         ("impossible", "crash"),
+        ("flood_findings", "crash"),
     ],
 )
 def test_whatever_the_child_does_is_a_verdict(behaviour: str, reason: str) -> None:
@@ -125,6 +127,27 @@ async def test_a_model_that_hangs_ends_by_its_own_deadline() -> None:
     hurried = replace(manifest, trial=replace(manifest.trial, preflight_s=0.001))
     reason, _ = await refused(altered(hurried))
     assert reason == "hang"
+
+
+@in_loop
+async def test_no_descriptor_left_is_the_devices_fault() -> None:
+    """A board without a descriptor or a process to spare does not blame the model."""
+    bundle = digits(1)
+    old = resource.getrlimit(resource.RLIMIT_NOFILE)
+    errors = []
+    for left in range(8):
+        # The listing's own descriptor is one of those that it lists.
+        first = len(list(Path("/proc/self/fd").iterdir())) - 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first + left, old[1]))
+        try:
+            await run_preflight(bundle, WISH, program=(*ROGUE, "nonsense"))
+        except (DeviceError, TrialFailedError) as err:
+            errors.append(err)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, old)
+    starved = [err for err in errors if isinstance(err, DeviceError)]
+    assert len(starved) > 3
+    assert {err.reason for err in starved} == {Reason.MEMORY}
 
 
 @in_loop
