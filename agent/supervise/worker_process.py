@@ -7,6 +7,7 @@ The rules this module keeps:
 
 import asyncio
 import contextlib
+import logging
 import os
 import resource
 from collections.abc import Sequence
@@ -15,7 +16,6 @@ from pathlib import Path
 from agent.core.messages import (
     Activate,
     Configure,
-    Discard,
     FromChild,
     Load,
     Loaded,
@@ -30,11 +30,15 @@ from agent.core.messages import (
 from agent.core.reasons import Reason
 from agent.core.statistics_block import BLOCK_BYTES
 from agent.errors import AgentError, DeviceError, TrialFailedError
+from agent.supervise.allowance import Allowance
 from agent.supervise.child import PROGRAM, Child, spawn_child
 from agent.supervise.memfd import sealed_memfd, shared_memory
 from agent.supervise.totals import BlockReader
 
+log = logging.getLogger(__name__)
 MB = 1024 * 1024
+# A worker says a few words a minute: 100 messages a second are a flood.
+MESSAGES, MESSAGES_S = 500, 5.0
 STACKS_MB = 48  # stacks and arenas of the runtime's threads, beside the model itself
 
 
@@ -59,7 +63,7 @@ class WorkerProcess:
         self.locks: dict[str, str] = {}
         self.engines: dict[str, str] = {}
         self.source = SourceState(Reason.STARTING)
-        self.stopped = False
+        self._allowed = Allowance(MESSAGES, MESSAGES_S)
 
     @classmethod
     async def start(
@@ -127,10 +131,14 @@ class WorkerProcess:
         """Pass its messages on until it ends; then whoever waits learns that.
 
         Raises:
-            DeviceError: It sent what does not belong here (``crash``).
+            DeviceError: It sent what does not belong here, or too much (``crash``).
         """
         try:
             while (message := await self._child.receive()) is not None:
+                if not self._allowed.take():
+                    raise DeviceError(
+                        "the worker floods the daemon", reason=Reason.CRASH
+                    )
                 self._take(message)
         finally:
             self.gone = True
@@ -172,13 +180,16 @@ class WorkerProcess:
             )
         return answer
 
-    async def discard(self, generation: int) -> None:
-        """Forget a candidate."""
-        await self._child.send(Discard(generation))
-
     async def replace_source(self, descriptor: int) -> None:
-        """Hand over the new pipe of a restarted program."""
-        await self._child.send(NewSource(), [descriptor])
+        """Hand over the new pipe of a restarted program.
+
+        If that is impossible, the worker is ended: the next one gets the pipe.
+        """
+        try:
+            await self._child.send(NewSource(), [descriptor])
+        except DeviceError as err:
+            log.warning("worker.no_source", extra={"detail": str(err)})
+            self.kill()
 
     def limit_memory(self, declared_mb: float, content_bytes: int) -> None:
         """Allow imports + declared memory + 25 %, and the copies of model files."""
@@ -190,10 +201,12 @@ class WorkerProcess:
             )
 
     async def stop(self, drain_s: float) -> None:
-        """Let it finish its sample; a worker that does not is killed."""
-        await self._child.send(Stop())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._child.wait(), drain_s)
+        """Let it finish its sample, in ``drain_s`` and no longer; then kill it."""
+        with contextlib.suppress(TimeoutError, DeviceError):
+            async with asyncio.timeout(drain_s):
+                await self._child.send(Stop())
+                await self._child.wait()
+        self.kill()
 
     def blame(self, error: TrialFailedError) -> AgentError:
         """Return the error of whoever has to act: a missing source is no model's."""
@@ -221,7 +234,7 @@ class WorkerProcess:
             case SourceState():
                 self.source = message
             case Stopped():
-                self.stopped = True
+                pass  # its end follows, and says the same
             case Loaded() | Swapped() | Refused():
                 awaited = self._answer is not None and not self._answer.done()
                 if awaited and message.generation == self._asked:
@@ -254,6 +267,8 @@ class WorkerProcess:
                     f"no answer to {type(order).__name__} in {deadline_s:.0f} s",
                     reason=Reason.HANG,
                 ) from err
+            except DeviceError as err:
+                raise TrialFailedError(str(err), reason=err.reason) from err
         if isinstance(answer, Refused):
             raise TrialFailedError(answer.detail, reason=answer.reason)
         return answer
