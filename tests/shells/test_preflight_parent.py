@@ -39,6 +39,11 @@ def altered(manifest: Manifest, model: bytes | None = None) -> AlteredBundle:
     )
 
 
+def open_descriptors() -> int:
+    """Return how many descriptors are open; the listing's own is one of the listed."""
+    return len(list(Path("/proc/self/fd").iterdir())) - 1
+
+
 async def refused(
     bundle: OpenedBundle, behaviour: str = ""
 ) -> tuple[str, PreflightReport]:
@@ -136,9 +141,8 @@ async def test_no_descriptor_left_is_the_devices_fault() -> None:
     old = resource.getrlimit(resource.RLIMIT_NOFILE)
     errors = []
     for left in range(8):
-        # The listing's own descriptor is one of those that it lists.
-        first = len(list(Path("/proc/self/fd").iterdir())) - 1
-        resource.setrlimit(resource.RLIMIT_NOFILE, (first + left, old[1]))
+        few = open_descriptors() + left
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, old[1]))
         try:
             await run_preflight(bundle, WISH, program=(*ROGUE, "nonsense"))
         except (DeviceError, TrialFailedError) as err:
