@@ -9,13 +9,20 @@ The rules this module keeps:
 """
 
 import tomllib
+from posixpath import normpath
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
 
 from agent.core.executors import DelegateFile
-from agent.core.flow import CommandSource, CountSink, SinkSettings, SourceSettings
+from agent.core.flow import (
+    CommandSource,
+    CountSink,
+    FileSink,
+    SinkSettings,
+    SourceSettings,
+)
 from agent.core.mistakes import describe_mistake
 from agent.core.reasons import Reason
 from agent.core.statistics_block import MAX_SINKS
@@ -184,7 +191,21 @@ def check_settings(settings: Settings) -> None:
     slices = [pipeline.factory for pipeline in settings.pipeline if pipeline.factory]
     if slices and not settings.update.root:
         raise _wrong("update.root: a factory slice is verified against it")
+    _check_sink_files(settings)
     _check_listen(settings.local.listen)
+
+
+def _check_sink_files(settings: Settings) -> None:
+    """Two writers would rotate one file away under each other."""
+    written: dict[str, str] = {}
+    for index, pipeline in enumerate(settings.pipeline):
+        for number, sink in enumerate(pipeline.sinks):
+            if not isinstance(sink, FileSink):
+                continue
+            key = f"pipeline[{index}].sinks[{number}].path"
+            first = written.setdefault(normpath(sink.path), key)
+            if first != key:
+                raise _wrong(f"{key}: {first} writes the file {sink.path!r} already")
 
 
 def _check_listen(listen: str) -> None:

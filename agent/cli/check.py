@@ -1,5 +1,6 @@
 """``tinyward check``: is this settings file right, and what does it mean here?"""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ A wrong file ends with exit code 2 and an error that names the key.
 What the file cannot know, such as a source that is not there yet, is only a
 warning on stderr (exit code 0): it may appear before the daemon starts."""
 
+RELATIVE = "# relative paths start where `tinyward run` is started (by systemd: at /)"
+
 
 @click.command(help=HELP, short_help="Check a settings file.")
 @click.argument("file", type=click.Path(path_type=Path))
@@ -36,6 +39,7 @@ def command(file: Path) -> None:
 
     settings = read_settings(file)
     tree = tomllib.loads(read_raw(file).decode())
+    click.echo(RELATIVE)
     click.echo(render_effective(settings, tree, resolve(settings)), nl=False)
     for key, what, reason in find_absences(settings):
         click.echo(f"warning: {key}: {what} [{reason}]", err=True)
@@ -58,6 +62,9 @@ def find_absences(settings: Settings) -> Iterator[tuple[str, str, Reason]]:
     for pipeline in settings.pipeline:
         yield from _pipeline_absences(pipeline)
     update = settings.update
+    if update.orchestrator != "tuf":
+        what = f"{update.orchestrator!r} is not in this version: no update will come"
+        yield "update.orchestrator", what, Reason.NOT_ORCHESTRATOR
     named = (
         ("update.repository", update.repository, Reason.UNREACHABLE),
         ("update.root", update.root, Reason.METADATA),
@@ -82,8 +89,7 @@ def _pipeline_absences(
         yield from _no_program(f"{key}.source.command", source.command[0])
     for sink in pipeline.sinks:
         if isinstance(sink, FileSink):
-            folder = str(Path(sink.path).expanduser().parent)
-            yield from _absent(f"{key}.sinks.path", folder, Reason.SETTINGS)
+            yield from _unwritable(f"{key}.sinks.path", Path(sink.path).expanduser())
         elif isinstance(sink, CommandSink):
             yield from _no_program(f"{key}.sinks.command", sink.command[0])
     yield from _absent(f"{key}.factory", pipeline.factory, Reason.UNREACHABLE)
@@ -93,6 +99,17 @@ def _absent(key: str, path: str, reason: Reason) -> Iterator[tuple[str, str, Rea
     """Warn about a path that is named and not there."""
     if path and not Path(path).expanduser().exists():
         yield key, f"{path} does not exist", reason
+
+
+def _unwritable(key: str, path: Path) -> Iterator[tuple[str, str, Reason]]:
+    """Warn about a file whose folder is not there and cannot be made."""
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        yield key, f"{folder} is no directory", Reason.SETTINGS
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield key, f"{folder} cannot be written by this user", Reason.PERMISSION
 
 
 def _no_program(key: str, program: str) -> Iterator[tuple[str, str, Reason]]:

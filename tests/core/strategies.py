@@ -1,5 +1,7 @@
 """Generated values of what crosses folders: executors, sources, sinks, settings."""
 
+from posixpath import normpath
+
 from hypothesis import strategies as st
 
 from agent.core.executors import DelegateFile, Executor
@@ -62,6 +64,19 @@ value_sources = st.builds(
     values=st.integers(min_value=1, max_value=16_777_216),
     silent_s=st.floats(min_value=1e-3, max_value=86_400),
 )
+
+
+def has_own_sink_files(drawn: Settings) -> bool:
+    """Whether no two sinks write the same file, which settings must not say."""
+    paths = [
+        normpath(sink.path)
+        for pipeline in drawn.pipeline
+        for sink in pipeline.sinks
+        if isinstance(sink, FileSink)
+    ]
+    return len(paths) == len(set(paths))
+
+
 sources = (
     st.builds(FilesSource, path=texts, array=texts, rate=rates, loop=st.booleans())
     | pixel_sources
@@ -102,4 +117,4 @@ settings = st.builds(
     ),
     supervise=st.builds(SuperviseSettings, backoff_s=seconds),
     delegate=st.lists(delegates, max_size=2).map(tuple),
-)
+).filter(has_own_sink_files)

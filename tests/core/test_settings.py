@@ -27,6 +27,7 @@ model = "vww"
 kind = "command"
 command = ["rpicam-vid"]
 """
+FILE_SINK = PIPELINE + 'sinks = [{kind = "file", path = "p/x"}]'
 MISTAKES = {
     "unknown key": ("colour = 1", "colour"),
     "unknown key in a table": ("[update]\npol_s = 5", "update: "),
@@ -49,6 +50,10 @@ MISTAKES = {
     "name with a slash": (PIPELINE.replace("door", "../x"), "pipeline[0].name: "),
     "name with a line": (PIPELINE.replace("door", "a\\n"), "pipeline[0].name: "),
     "two of one name": (PIPELINE + PIPELINE, "pipeline: two pipelines"),
+    "one file of two sinks": (
+        f"{FILE_SINK}{FILE_SINK.replace('door', 'gate').replace('p/x', './p//x')}",
+        "pipeline[1].sinks[0].path: pipeline[0].sinks[0].path writes",
+    ),
     "repository without root": ("[update]\nrepository = 'r'", "update.root: "),
     "factory without root": (PIPELINE + "factory = 'f'", "update.root: "),
     "address without port": ("[local]\nlisten = 'localhost'", "local.listen: "),

@@ -115,7 +115,6 @@ def test_what_is_not_there_is_a_warning(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
         "warning: pipeline.door.source.command: no program no-camera [source_missing]",
-        "warning: pipeline.door.sinks.path: /no/folder does not exist [settings]",
         "warning: pipeline.door.sinks.command: no program no-gpio [source_missing]",
         "warning: pipeline.door.factory: /no/slice does not exist [unreachable]",
         "warning: pipeline.sound.source.path: /no/a does not exist [source_missing]",
@@ -123,6 +122,37 @@ def test_what_is_not_there_is_a_warning(tmp_path: Path) -> None:
         "warning: update.root: /no/root.json does not exist [metadata]",
         "warning: delegate.edgetpu.path: /no/libedgetpu.so.1 does not exist [delegate]",
     ]
+
+
+def test_a_folder_that_can_be_made_is_no_warning(tmp_path: Path) -> None:
+    """The daemon makes the folder of a sink's file; below a file it cannot."""
+    (tmp_path / "file").write_text("")
+    sink = 'sinks = [{{kind = "file", path = "{}/x.jsonl"}}]'
+    made = check(tmp_path, PIPELINE + sink.format(tmp_path / "a" / "b"))
+    assert made.stderr == ""
+    refused = check(tmp_path, PIPELINE + sink.format(tmp_path / "file" / "b"))
+    assert refused.stderr.splitlines() == [
+        f"warning: pipeline.door.sinks.path: {tmp_path}/file is no directory [settings]"
+    ]
+
+
+@pytest.mark.parametrize("orchestrator", ["ddi", "push"])
+def test_an_orchestrator_of_later_versions_is_a_warning(
+    orchestrator: str, tmp_path: Path
+) -> None:
+    """The board runs, but nobody would update it."""
+    written = f'{PIPELINE}[update]\norchestrator = "{orchestrator}"'
+    result = check(tmp_path, written)
+    assert result.stderr == (
+        f"warning: update.orchestrator: '{orchestrator}' is not in this version: "
+        "no update will come [not_orchestrator]\n"
+    )
+
+
+def test_it_says_where_relative_paths_start(tmp_path: Path) -> None:
+    """Once, before all values."""
+    first = check(tmp_path, PIPELINE).stdout.splitlines()[0]
+    assert first.startswith("# relative paths start where `tinyward run` is started")
 
 
 def test_nothing_to_run_is_a_warning(tmp_path: Path) -> None:
