@@ -4,6 +4,7 @@ Arguments stand in process lists, environments in ``/proc`` and crash reports.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -16,19 +17,48 @@ _MAX_BYTES = 4096  # a file this long is not a passphrase but the wrong file
 
 passphrase_option = click.option(
     "--passphrase-file",
+    "passphrase_files",
+    multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the passphrase of the keys; without it you are asked.",
+    help="File with the passphrase of the keys, one for each --keys in their order; "
+    "without any you are asked.",
 )
 
 
-def ask_passphrase(file: Path | None, *, new: bool = False) -> bytes:
-    """Return the passphrase; a new one is asked for twice.
+def ask_passphrases(
+    places: Sequence[Path], files: Sequence[Path], *, new: bool = False
+) -> list[tuple[Path, bytes]]:
+    """Return each directory of keys with its passphrase; new ones are typed twice.
+
+    Args:
+        places: Directories of keys, each of one holder.
+        files: A file with the passphrase for each, in this order; or none at all.
+        new: Keys are to be made there.
 
     Raises:
-        SettingsError: It is empty, or too short for new keys, the file cannot be a
-            passphrase, or nobody is there to type one.
+        SettingsError: The files do not fit the directories, or a passphrase cannot be
+            one, is too short for new keys, or nobody is there to type it.
     """
-    passphrase = _type_passphrase(new=new) if file is None else _read_passphrase(file)
+    if len(set(places)) < len(places):
+        raise SettingsError(
+            "one directory is named twice",
+            reason=Reason.SETTINGS,
+            todo="Name every directory of keys once, with --keys.",
+        )
+    if files and len(files) != len(places):
+        raise SettingsError(
+            f"{len(places)} directories of keys, but {len(files)} of --passphrase-file",
+            reason=Reason.SETTINGS,
+            todo="Name one --passphrase-file for each --keys, in the same order.",
+        )
+    given: Sequence[Path | None] = files or [None] * len(places)
+    pairs = zip(places, given, strict=True)
+    return [(place, _passphrase(place, file, new=new)) for place, file in pairs]
+
+
+def _passphrase(place: Path, file: Path | None, *, new: bool) -> bytes:
+    """Return the passphrase of one directory of keys."""
+    passphrase = _read(file) if file else _type(place, new=new)
     if new and len(passphrase) < _MIN_BYTES:
         raise SettingsError(
             f"the passphrase has {len(passphrase)} bytes, at least {_MIN_BYTES} needed",
@@ -38,7 +68,7 @@ def ask_passphrase(file: Path | None, *, new: bool = False) -> bytes:
     return passphrase
 
 
-def _type_passphrase(*, new: bool) -> bytes:
+def _type(place: Path, *, new: bool) -> bytes:
     """Ask for the passphrase at the terminal."""
     if not sys.stdin or not sys.stdin.isatty():
         raise SettingsError(
@@ -47,7 +77,7 @@ def _type_passphrase(*, new: bool) -> bytes:
             todo="Put it into a file of your own and name it with --passphrase-file.",
         )
     answer = click.prompt(
-        "Passphrase of the keys",
+        f"Passphrase of the keys in {place}",
         hide_input=True,
         confirmation_prompt=new,
         err=True,  # stdout stays free for what the command says
@@ -55,7 +85,7 @@ def _type_passphrase(*, new: bool) -> bytes:
     return str(answer).encode()
 
 
-def _read_passphrase(file: Path) -> bytes:
+def _read(file: Path) -> bytes:
     """Read the passphrase from its file."""
     todo = "Name a file that holds the passphrase alone, on one line."
     try:

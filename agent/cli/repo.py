@@ -4,13 +4,16 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from agent.cli.passphrase import ask_passphrase, passphrase_option
+from agent.cli.passphrase import ask_passphrases, passphrase_option
 from agent.core.reasons import Reason
 from agent.errors import SettingsError
+
+if TYPE_CHECKING:
+    from agent.publish.repository import Repository
 
 _EXPLAINED = """Keep a TUF repository of bundles as plain files.
 
@@ -61,8 +64,9 @@ class Rollout(TypedDict):
 repository_argument = click.argument("repository", metavar="REPO", type=_Directory())
 keys_option = click.option(
     "--keys",
+    multiple=True,
     type=_Directory(exists=False),
-    help="Directory of the keys.  [default: REPO-keys]",
+    help="Directory of keys; one for each holder.  [default: REPO-keys]",
 )
 
 
@@ -88,11 +92,14 @@ def command() -> None:
 @passphrase_option
 def init(
     repository: Path,
-    keys: Path | None,
-    passphrase_file: Path | None,
+    keys: Sequence[Path],
+    passphrase_files: Sequence[Path],
     **counts: Unpack[KeyCounts],
 ) -> None:
-    """Make a repository and its keys, and publish it empty."""
+    """Make a repository and its keys, and publish it empty.
+
+    With several --keys, the keys of root and targets are shared out among them.
+    """
     from agent.publish.repository import KeyPlan, default_keys, init_repository
 
     of_root, of_targets = counts["threshold"], counts["targets_threshold"]
@@ -104,9 +111,11 @@ def init(
         targets_keys=of_targets if targets_keys is None else targets_keys,
         targets_threshold=of_targets,
     )
-    passphrase = ask_passphrase(passphrase_file, new=True)
-    init_repository(repository, keys, passphrase, now=_now(), plan=plan)
-    click.echo(f"made {repository}, its keys are in {keys or default_keys(repository)}")
+    places = keys or [default_keys(repository)]
+    first, *others = ask_passphrases(places, passphrase_files, new=True)
+    init_repository(repository, *first, now=_now(), plan=plan, holders=others)
+    where = " and ".join(str(place) for place in places)
+    click.echo(f"made {repository}, its keys are in {where}")
     click.echo(f"give boards {repository / 'metadata' / '1.root.json'} as their root")
     click.echo("keep the keys of root and targets offline, and a copy of all of them")
 
@@ -188,11 +197,11 @@ def assign(
 @repository_argument
 @keys_option
 @passphrase_option
-def publish(repository: Path, keys: Path | None, passphrase_file: Path | None) -> None:
+def publish(
+    repository: Path, keys: Sequence[Path], passphrase_files: Sequence[Path]
+) -> None:
     """Sign what is staged; with nothing staged, renew what would expire."""
-    from agent.publish.repository import Repository
-
-    opened = Repository.open(repository, keys, ask_passphrase(passphrase_file))
+    opened = _open(repository, keys, passphrase_files)
     opened.publish(_now(), told=click.echo)
     click.echo(f"published {repository}")
 
@@ -203,16 +212,17 @@ def publish(repository: Path, keys: Path | None, passphrase_file: Path | None) -
 @keys_option
 @passphrase_option
 def rotate(
-    repository: Path, role: str, keys: Path | None, passphrase_file: Path | None
+    repository: Path,
+    role: str,
+    keys: Sequence[Path],
+    passphrase_files: Sequence[Path],
 ) -> None:
     """Replace the keys of a ROLE by new ones, and publish.
 
     Boards forget whatever the old keys made them remember. Old key files stay where
     they are; nothing needs them any more.
     """
-    from agent.publish.repository import Repository
-
-    opened = Repository.open(repository, keys, ask_passphrase(passphrase_file))
+    opened = _open(repository, keys, passphrase_files)
     opened.rotate(role, _now(), told=click.echo)
     click.echo(f"published {repository} with new keys for {role}")
 
@@ -221,16 +231,28 @@ def rotate(
 @repository_argument
 @keys_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def status(repository: Path, keys: Path | None, *, as_json: bool) -> None:
+def status(repository: Path, keys: Sequence[Path], *, as_json: bool) -> None:
     """Show roles, bundles, groups, and what waits for a signature."""
     from agent.cli.repo_status import render_json, show_tables
-    from agent.publish.repository import Repository
+    from agent.publish.repository import Repository, default_keys
 
-    found = Repository.open(repository, keys).status()
+    first, *others = [(place, b"") for place in keys or [default_keys(repository)]]
+    found = Repository.open(repository, *first, holders=others).status()
     if as_json:
         click.echo(render_json(found))
     else:
         show_tables(found, _now())
+
+
+def _open(
+    repository: Path, keys: Sequence[Path], passphrase_files: Sequence[Path]
+) -> "Repository":
+    """Open a repository to sign with the keys of all holders that are named."""
+    from agent.publish.repository import Repository, default_keys
+
+    places = keys or [default_keys(repository)]
+    first, *others = ask_passphrases(places, passphrase_files)
+    return Repository.open(repository, *first, holders=others)
 
 
 def parse_group_name(text: str) -> str:

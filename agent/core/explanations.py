@@ -43,7 +43,7 @@ _SENDER: Words = {
     ),
     Reason.THRESHOLD: (
         "Some keys signed, but fewer than the role's threshold.",
-        "Have the missing key holders sign and publish again.",
+        "Publish with all holders' keys at hand: `--keys DIR` for each of them.",
     ),
     Reason.EXPIRED: (
         "Signed metadata is past its expiry date.",

@@ -14,6 +14,7 @@ The rules this module keeps:
 """
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -53,16 +54,24 @@ class Stretching(Struct, frozen=True):
 
 
 class KeyRing:
-    """The private keys in one directory, opened when they first sign."""
+    """The private keys in one directory, opened when they first sign.
 
-    def __init__(self, directory: Path, passphrase: bytes) -> None:
+    Holders of other keys lend theirs: each has a directory and a passphrase of its own.
+    """
+
+    def __init__(
+        self, directory: Path, passphrase: bytes, lent: Sequence["KeyRing"] = ()
+    ) -> None:
         self.directory = directory
         self._passphrase = passphrase
+        self._rings = (self, *lent)
         self._secret: bytes | None = None
         self._signers: dict[str, CryptoSigner] = {}
 
     @classmethod
-    def create(cls, directory: Path, passphrase: bytes) -> "KeyRing":
+    def create(
+        cls, directory: Path, passphrase: bytes, lent: Sequence["KeyRing"] = ()
+    ) -> "KeyRing":
         """Make an empty directory for keys.
 
         Raises:
@@ -81,10 +90,15 @@ class KeyRing:
         write_durably(
             directory / _SALT_FILE, msgspec.json.encode(stretching), mode=0o600
         )
-        return cls(directory, passphrase)
+        return cls(directory, passphrase, lent)
+
+    def make_several(self, role: str, count: int) -> list[SSlibKey]:
+        """Make keys for a role, shared out among the holders."""
+        rings = self._rings
+        return [rings[number % len(rings)].make(role) for number in range(count)]
 
     def make(self, role: str) -> SSlibKey:
-        """Make a key for a role; its file is durable when this returns."""
+        """Make a key for a role here; its file is durable when this returns."""
         private = Ed25519PrivateKey.generate()
         signer = CryptoSigner(private)
         key = signer.public_key
@@ -104,19 +118,25 @@ class KeyRing:
             SettingsError: Fewer keys are here than have to sign, or the passphrase
                 does not open one.
         """
-        here = [keyid for keyid in keyids if self._has(role, keyid)]
-        if len(here) < threshold:
+        here = [(keyid, self._holder(role, keyid)) for keyid in keyids]
+        found = [(keyid, ring) for keyid, ring in here if ring is not None]
+        if len(found) < threshold:
+            places = " and ".join(str(ring.directory) for ring in self._rings)
             raise SettingsError(
-                f"{role}: {len(here)} of its keys are in {self.directory}, "
+                f"{role}: {len(found)} of its keys are in {places}, "
                 f"{threshold} have to sign",
                 reason=Reason.SETTINGS,
-                todo="Name their directory with --keys.",
+                todo="Name each directory that holds some of them with --keys.",
             )
-        return [self._signer(role, keyid) for keyid in here]
+        return [ring._signer(role, keyid) for keyid, ring in found]  # noqa: SLF001 - same class
 
     def count(self, role: str, keyids: list[str]) -> int:
         """Return how many of a role's keys are here."""
-        return sum(self._has(role, keyid) for keyid in keyids)
+        return sum(self._holder(role, keyid) is not None for keyid in keyids)
+
+    def _holder(self, role: str, keyid: str) -> "KeyRing | None":
+        """Return the ring that has a key."""
+        return next((ring for ring in self._rings if ring._has(role, keyid)), None)  # noqa: SLF001 - same class
 
     def _has(self, role: str, keyid: str) -> bool:
         """Tell whether a key can be used."""
@@ -133,7 +153,7 @@ class KeyRing:
                 raise SettingsError(
                     f"the passphrase does not open {path}",
                     reason=Reason.SETTINGS,
-                    todo="Use the passphrase that `repo init` was given.",
+                    todo="Use the passphrase that these keys were made with.",
                 ) from err
             if signer.public_key.keyid != keyid:
                 raise SettingsError(f"{path} holds another key", reason=Reason.SETTINGS)

@@ -51,8 +51,8 @@ def give_keys(roles: RoleSet, ring: KeyRing, role: str, plan: tuple[int, int]) -
     """Make new keys for a role: ``plan`` is (keys, threshold)."""
     count, threshold = plan
     delegator = roles.delegator(role)
-    for _ in range(count):
-        delegator.add_key(ring.make(role), role)
+    for key in ring.make_several(role, count):
+        delegator.add_key(key, role)
     delegator.get_delegated_role(role).threshold = threshold
 
 

@@ -59,6 +59,8 @@ __all__ = [
     "init_repository",
 ]
 
+Holder = tuple[Path, bytes]  # directory and passphrase of somebody's keys
+
 
 def default_keys(repository: Path) -> Path:
     """Return where keys live unless told otherwise: beside the repository."""
@@ -72,10 +74,12 @@ def init_repository(
     *,
     now: float,
     plan: KeyPlan | None = None,
+    holders: Sequence[Holder] = (),
 ) -> "Repository":
     """Make a repository and its keys, and publish it empty.
 
-    Boards are given ``metadata/1.root.json``.
+    Boards are given ``metadata/1.root.json``. The keys of a role that has several are
+    shared out among ``keys_dir`` and further ``holders``.
 
     Raises:
         SettingsError: It exists, the key directory is in use, or the plan is
@@ -92,7 +96,8 @@ def init_repository(
                 f"{role}: {threshold} of {count} keys cannot sign",
                 reason=Reason.SETTINGS,
             )
-    ring = KeyRing.create(keys_dir or default_keys(path), passphrase)
+    lent = [KeyRing.create(*holder) for holder in holders]
+    ring = KeyRing.create(keys_dir or default_keys(path), passphrase, lent)
     roles = RoleSet.blank()
     for role in ROLES:
         give_keys(roles, ring, role, plan.of(role))
@@ -115,14 +120,22 @@ class Repository:
 
     @classmethod
     def open(
-        cls, path: Path, keys_dir: Path | None = None, passphrase: bytes = b""
+        cls,
+        path: Path,
+        keys_dir: Path | None = None,
+        passphrase: bytes = b"",
+        holders: Sequence[Holder] = (),
     ) -> "Repository":
         """Open a repository; keys are opened when they first sign.
+
+        ``holders`` lend further keys: (directory, passphrase) of each.
 
         Raises:
             SettingsError: It is not one.
         """
-        repository = cls(path, KeyRing(keys_dir or default_keys(path), passphrase))
+        lent = [KeyRing(*holder) for holder in holders]
+        ring = KeyRing(keys_dir or default_keys(path), passphrase, lent)
+        repository = cls(path, ring)
         repository._files.load()
         return repository
 

@@ -156,10 +156,46 @@ def test_the_passphrase_is_asked_for_twice_and_not_shown(shell: Shell) -> None:
     init, publish = ("repo", "init", shell.repo), ("repo", "publish", shell.repo)
     one, two = "the first one", "the second one"
     code, said = type_at_terminal(*init, answers=[one, two, one, one])
-    assert (code, "one" in said) == (0, False)
+    assert (code, one in said) == (0, False)
     assert type_at_terminal(*publish, answers=[one])[0] == 0
     code, said = type_at_terminal(*publish, answers=[two])
     assert (code, "does not open" in said) == (2, True)
+
+
+def test_two_holders_sign_together_with_passphrases_of_their_own(shell: Shell) -> None:
+    """A threshold of 2 is held by two people: neither signs alone, both do."""
+    holders = []
+    for name in ("ann", "bob"):
+        (shell.home / f"{name}.txt").write_text(f"the words of {name}")
+        file = str(shell.home / f"{name}.txt")
+        holders.append(["--keys", str(shell.home / name), "--passphrase-file", file])
+    ann, bob = holders
+    runner = CliRunner()
+    made = runner.invoke(
+        cli, ["repo", "init", shell.repo, "--threshold", "2", *ann, *bob]
+    )
+    assert (made.exit_code, made.stderr) == (0, "")
+    held = [len(list((shell.home / name).glob("t*-*.pem"))) for name in ("ann", "bob")]
+    assert held == [2, 1]
+    shell.say("add", shell.repo, shell.bundles[0])
+    alone = runner.invoke(cli, ["repo", "publish", shell.repo, *ann])
+    assert (alone.exit_code, "targets: 1 of its keys" in alone.stderr) == (2, True)
+    swapped = [*ann[:3], bob[3], *bob[:3], ann[3]]
+    assert runner.invoke(cli, ["repo", "publish", shell.repo, *swapped]).exit_code == 2
+    both = runner.invoke(cli, ["repo", "publish", shell.repo, *ann, *bob])
+    assert (both.exit_code, "targets: signed by 2 of 2" in both.stdout) == (0, True)
+    status = ["repo", "status", shell.repo, "--json", *ann[:2], *bob[:2]]
+    roles = json.loads(runner.invoke(cli, status).stdout)["roles"]
+    assert [role["keys_here"] for role in roles] == [2, 2, 1, 1, 1]
+
+
+def test_passphrase_files_fit_the_directories(shell: Shell) -> None:
+    """One file for two directories, or one directory twice, is refused at once."""
+    keys = ["--keys", str(shell.home / "a"), "--keys", str(shell.home / "b")]
+    for wrong in (keys, keys[:2] * 2):
+        result = shell.run("init", shell.repo, *wrong)
+        assert (result.exit_code, "to do: Name" in result.stderr) == (2, True)
+    assert not (shell.home / "a").exists()
 
 
 def test_without_a_terminal_the_file_is_named(shell: Shell) -> None:
