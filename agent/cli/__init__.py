@@ -83,13 +83,18 @@ class LazyGroup(click.Group):
 
 def show_error(error: AgentError) -> None:
     """Write an error to stderr: the message, the reason, and what to do about it."""
+    click.echo(f"error: {error} [{error.reason}]", err=True)
+    todo = what_to_do(error)
+    if todo:
+        click.echo(f"to do: {todo}", err=True)
+
+
+def what_to_do(error: AgentError) -> str:
+    """Return what an error's reader can do: its own words, else its reason's."""
     from agent.core.explanations import EXPLANATIONS
 
     todos = {str(reason): known.todo for reason, known in EXPLANATIONS.items()}
-    click.echo(f"error: {error} [{error.reason}]", err=True)
-    todo = error.todo or todos.get(error.reason, "")
-    if todo:
-        click.echo(f"to do: {todo}", err=True)
+    return error.todo or todos.get(error.reason, "")
 
 
 def report_unwritten(error: OSError) -> int:

@@ -44,6 +44,7 @@ def command(file: Path, run: bool, as_json: bool, threads: int, kernels: str) ->
         SettingsError: The file cannot be read (``settings``).
         AgentError: A board like this one would refuse it.
     """
+    from agent.cli import what_to_do
     from agent.cli.inspection import Refusal, Wish, begin_report, fill_report
     from agent.settings import UpdateSettings
 
@@ -54,7 +55,7 @@ def command(file: Path, run: bool, as_json: bool, threads: int, kernels: str) ->
     try:
         fill_report(report, content, Wish(run, threads, kernels, max_bytes))
     except AgentError as err:
-        report.refused = Refusal(err.reason, str(err), err.todo)
+        report.refused = Refusal(err.reason, str(err), what_to_do(err))
         refusal = err
     if as_json:
         import msgspec

@@ -250,6 +250,7 @@ def test_damaged_files_are_refused(case: str, digits: bytes, tmp_path: Path) -> 
     path.write_bytes(content)
     found = facts(path)
     assert (reason, len(content)) == (found["refused"]["reason"], found["size"])
+    assert found["refused"]["todo"] != ""  # the same words as without --json
 
 
 def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
