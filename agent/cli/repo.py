@@ -31,7 +31,8 @@ The Update Framework (TUF) in ten lines:
  8. Boards never go back to an older version of any of them.
  9. `add` and `assign` stage without any key. `publish` signs; run it at least
     every 7 days, or boards stop updating (their models keep running).
-10. Stolen key? `rotate ROLE` replaces it, and what it signed is forgotten.
+10. Stolen key? `rotate ROLE` makes new ones, which sign again what REPO lists:
+    look at `status` first, restore a copy if it lists what you never added.
 """
 
 
@@ -60,6 +61,9 @@ class Rollout(TypedDict):
     not_before: str | None
     window: str | None
 
+
+# As in agent.publish.roles, whose import takes longer than help or completion may.
+ROLE_NAMES = ("root", "targets", "fleet", "snapshot", "timestamp")
 
 repository_argument = click.argument("repository", metavar="REPO", type=_Directory())
 keys_option = click.option(
@@ -193,7 +197,7 @@ def assign(
     click.echo(f"staged generation {file.generation}, for {file.percent:g} % of boards")
 
 
-@command.command()
+@command.command(short_help="Sign what is staged, renew what would expire.")
 @repository_argument
 @keys_option
 @passphrase_option
@@ -208,7 +212,7 @@ def publish(
 
 @command.command()
 @repository_argument
-@click.argument("role")
+@click.argument("role", type=click.Choice(ROLE_NAMES))
 @keys_option
 @passphrase_option
 def rotate(
@@ -219,8 +223,9 @@ def rotate(
 ) -> None:
     """Replace the keys of a ROLE by new ones, and publish.
 
-    Boards forget whatever the old keys made them remember. Old key files stay where
-    they are; nothing needs them any more.
+    The new keys sign what REPO lists now; each bundle and group is named. Boards
+    forget which versions and times the old keys made them remember. Old key files
+    stay where they are; nothing needs them any more.
     """
     opened = _open(repository, keys, passphrase_files)
     opened.rotate(role, _now(), told=click.echo)

@@ -22,28 +22,14 @@ def show_tables(status: Status, now: float) -> None:
     """
     console = Console(highlight=False, markup=False)
     console.print(_roles(status, now))
-    bundles = Table("bundle", "bytes", "sha256", "hardware", "min agent")
-    for target in status.bundles:
-        fields = target.fields
-        bundles.add_row(
-            f"{fields.model} {fields.version}",
-            str(target.length),
-            target.sha256[:16],
-            " ".join(fields.hardware) or "any",
-            fields.min_agent or "any",
-        )
-    console.print(bundles)
-    groups = Table("group", "generation", "percent", "pipelines")
-    for name, file in sorted(status.groups.items()):
-        wanted = [
-            f"{pipeline} = {version.model} {version.version}"
-            for pipeline, version in sorted(file.pipelines.items())
-        ]
-        paused = " (paused)" if file.paused else ""
-        groups.add_row(
-            name, f"{file.generation}{paused}", f"{file.percent:g}", "\n".join(wanted)
-        )
-    console.print(groups)
+    if status.bundles:
+        console.print(_bundles(status))
+    else:
+        console.print("no bundles yet: `tinyward repo add`")
+    if status.groups:
+        console.print(_groups(status))
+    else:
+        console.print("no groups yet: `tinyward repo assign`")
     staged = [*status.staged.bundles, *(f"group {n}" for n in status.staged.groups)]
     console.print("staged: " + (", ".join(staged) or "nothing"))
 
@@ -66,6 +52,36 @@ def _roles(status: Status, now: float) -> Table:
             role_todo(role, now),
         )
     return table
+
+
+def _bundles(status: Status) -> Table:
+    """Return the table of bundles."""
+    bundles = Table("bundle", "bytes", "sha256", "hardware", "min agent")
+    for target in status.bundles:
+        fields = target.fields
+        bundles.add_row(
+            f"{fields.model} {fields.version}",
+            str(target.length),
+            target.sha256[:16],
+            " ".join(fields.hardware) or "any",
+            fields.min_agent or "any",
+        )
+    return bundles
+
+
+def _groups(status: Status) -> Table:
+    """Return the table of desired states."""
+    groups = Table("group", "generation", "percent", "pipelines")
+    for name, file in sorted(status.groups.items()):
+        wanted = [
+            f"{pipeline} = {version.model} {version.version}"
+            for pipeline, version in sorted(file.pipelines.items())
+        ]
+        paused = " (paused)" if file.paused else ""
+        groups.add_row(
+            name, f"{file.generation}{paused}", f"{file.percent:g}", "\n".join(wanted)
+        )
+    return groups
 
 
 def role_todo(role: RoleStatus, now: float) -> str:

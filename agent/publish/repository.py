@@ -266,7 +266,8 @@ class Repository:
     def rotate(self, role: str, now: float, told: Told = silent) -> None:
         """Replace a role's keys by new ones, and publish; nothing staged goes out.
 
-        Boards that saw a version or a time signed by the old keys forget it.
+        Boards that saw a version or a time signed by the old keys forget it. What the
+        role lists is listed still, signed by the new keys.
 
         Raises:
             SettingsError: There is no such role, or a key that has to sign is not
@@ -289,7 +290,9 @@ class Repository:
             keyids, threshold = roles.keys(role)
             take_keys(roles, role)
             give_keys(roles, self._ring, role, (len(keyids), threshold))
-            told(f"{role}: {len(keyids)} new keys")
+            told(f"{role}: {len(keyids)} new {'key' if len(keyids) == 1 else 'keys'}")
+            for path in roles.listed(role):
+                told(f"{role}: signs {path} again")
             if in_root:
                 seal_root(roles, self._ring, moment, before, told)
             seal(roles, self._ring, moment, offline, told)

@@ -88,6 +88,11 @@ class RoleSet:
         }
         return every[role]
 
+    def listed(self, role: str) -> list[str]:
+        """Return the paths of the bundles or desired states that a role lists."""
+        signed = self.signed(role)
+        return list(signed.targets) if isinstance(signed, Targets) else []
+
     def delegator(self, role: str) -> Root | Targets:
         """Return who says which keys a role has."""
         return self.targets.signed if role == FLEET else self.root.signed

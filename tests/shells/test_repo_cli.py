@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.cli import cli
-from agent.cli.repo import parse_group_name, parse_pipeline
+from agent.cli.repo import ROLE_NAMES, parse_group_name, parse_pipeline
 from agent.cli.repo_status import role_todo
 from agent.errors import SettingsError
 from agent.publish.repository import init_repository
+from agent.publish.roles import ROLES
 from agent.publish.status import RoleStatus
 from tests.fakes.bundles import good_bundle
 
@@ -118,12 +119,38 @@ def test_the_short_form_keeps_the_model_of_the_pipeline(shell: Shell) -> None:
     assert "group:all door = kws 2" in said
 
 
-def test_rotate_says_what_is_new(shell: Shell) -> None:
-    """Rotation makes keys and publishes."""
+def test_an_empty_repository_has_no_empty_tables(shell: Shell) -> None:
+    """Where there is nothing yet, status names the command that changes that."""
     shell.say("init", shell.repo)
-    said = shell.say("rotate", shell.repo, "timestamp")
-    assert "timestamp: 1 new keys" in said
+    said = shell.say("status", shell.repo)
+    assert said.count("┏") == 1
+    assert "no bundles yet: `tinyward repo add`" in said
+    assert "no groups yet: `tinyward repo assign`" in said
+    assert "┃ to do ┃" in said
+
+
+def test_rotate_says_what_is_new_and_what_is_signed_again(shell: Shell) -> None:
+    """Rotation makes keys, publishes, and names all that the new keys vouch for."""
+    shell.say("init", shell.repo)
+    shell.say("add", shell.repo, *shell.bundles)
+    shell.say("assign", shell.repo, "group:all", "kws=1")
+    shell.say("publish", shell.repo)
+    said = shell.say("rotate", shell.repo, "targets")
+    assert "targets: 1 new key\n" in said
+    assert "targets: signs models/kws/2.bundle again\n" in said
     assert "published" in said
+    said = shell.say("rotate", shell.repo, "fleet")
+    assert "fleet: signs fleet/groups/all again\n" in said
+    assert "again" not in shell.say("rotate", shell.repo, "timestamp")
+
+
+def test_only_roles_are_rotated(shell: Shell) -> None:
+    """A name that is no role is refused with the list of those that are."""
+    assert ROLE_NAMES == ROLES
+    shell.say("init", shell.repo)
+    result = shell.run("rotate", shell.repo, "targts")
+    assert result.exit_code == 2
+    assert all(f"'{role}'" in result.stderr for role in ROLES)
 
 
 def type_at_terminal(*command: str, answers: list[str]) -> tuple[int, str]:
@@ -276,6 +303,7 @@ def test_help_explains_tuf_in_ten_lines() -> None:
     for number in range(1, 11):
         assert f"{number:2}. " in said
     assert all(len(line) <= 80 for line in said.splitlines())
+    assert "..." not in said.partition("Commands:")[2]
 
 
 def test_names_and_pipelines_are_parsed_strictly() -> None:
