@@ -132,7 +132,10 @@ class Refused(Message, frozen=True):
 
 
 class SourceState(Message, frozen=True):
-    """The source began (no reason), ended or failed."""
+    """The source began (no reason), ended or failed.
+
+    With ``ended`` and a reason the worker leaves for it; otherwise it lives on.
+    """
 
     reason: Reason
     detail: Text = ""

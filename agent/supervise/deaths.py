@@ -93,13 +93,13 @@ class Deaths:
         Args:
             code: Its exit code.
             hung: It missed a deadline.
-            source: What it last said about its source.
+            source: What was wrong with its source so that it left, or nothing.
             unwanted: It was ended for no fault of its own.
             blamed: The committed model was the last that was placed in it.
         """
         if unwanted:
             return Death(Reason.REQUESTED)
-        if source not in (Reason.NONE, Reason.STARTING):
+        if source:
             return Death(source)
         oom = self._read_kills() > self._kills
         reason = death_reason(code, hung=hung, oom=oom)

@@ -134,7 +134,7 @@ class Pipeline:
             death = self._deaths.judge(
                 code,
                 hung=hung,
-                source=worker.source.reason,
+                source=worker.left_for,
                 unwanted=self._unwanted,
                 blamed=self._placing.tried is self._committed is not None,
             )

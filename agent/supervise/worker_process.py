@@ -103,6 +103,11 @@ class WorkerProcess:
         """The last line it wrote to standard error."""
         return self._child.last_words
 
+    @property
+    def left_for(self) -> Reason:
+        """What was wrong with its source so that it left, or nothing."""
+        return self.source.reason if self.source.ended else Reason.NONE
+
     def resident_bytes(self) -> int:
         """Return its resident memory, 0 if it is gone (proc_pid_statm(5))."""
         try:
@@ -210,10 +215,11 @@ class WorkerProcess:
 
     def blame(self, error: TrialFailedError) -> AgentError:
         """Return the error of whoever has to act: a missing source is no model's."""
-        if self.source.reason in (Reason.NONE, Reason.STARTING):
+        if not self.left_for:
             return error
         return DeviceError(
-            f"the worker has no source: {self.source.detail}", reason=self.source.reason
+            f"the worker left for its source: {self.source.detail}",
+            reason=self.left_for,
         )
 
     def kill(self) -> None:

@@ -10,11 +10,11 @@ import threading
 import time
 from pathlib import Path
 
-from agent.core.flow import BoardSource, CommandSource, CountSink
+from agent.core.flow import BoardSource, CommandSource, CountSink, FilesSource
 from agent.core.messages import Configure, Examine, Ready, SourceState, Stopped
 from agent.core.reasons import Reason
 from agent.core.statistics_block import BLOCK_BYTES, NEXT_SEQ
-from agent.errors import AgentError
+from agent.errors import AgentError, DeviceError
 from agent.worker.channel import ChildChannel
 from agent.worker.control import Control, candidate_builder
 from agent.worker.engines import import_runtime
@@ -22,10 +22,12 @@ from agent.worker.loop import Loop
 from agent.worker.runtimes import PACKAGES, available_engines
 from agent.worker.sinks import build_sink
 from agent.worker.slot import ModelSlot
-from agent.worker.sources import build_source
+from agent.worker.sources import Source, build_source
+from agent.worker.sources.absent import AbsentSource, look_at
 from agent.worker.statistics import StatisticsWriter
 from agent.worker.turn import Sink
 
+log = logging.getLogger(__name__)
 # A thread that wants the GIL waits so long: the loop must get it back between two
 # bytecodes of a candidate's construction. 5 ms is Python's default.
 SWITCH_INTERVAL_S = 0.0001
@@ -48,7 +50,7 @@ def run_worker(control: int, block: int, locks: dict[str, str]) -> None:
     try:
         _work(channel, order, descriptors, statistics)
     except AgentError as err:
-        channel.send(SourceState(Reason(err.reason), str(err)))
+        channel.send(SourceState(Reason(err.reason), str(err), ended=True))
         sys.exit(str(err))
     channel.send(Stopped(statistics.words[NEXT_SEQ]))
 
@@ -62,18 +64,36 @@ def _work(
     """Build everything the settings name, then answer samples until stopped."""
     piped = isinstance(order.source, CommandSource | BoardSource)
     descriptor = descriptors.pop(0) if piped else None
-    # A recording goes on where the worker before this one ended.
-    source = build_source(order.source, descriptor, start=order.first_seq - 1)
+    source, state = _open_source(order, descriptor)
     sinks = _sinks(order, descriptors)
     slot = ModelSlot(statistics)
     clock = time.time  # noqa: TID251 - this is the worker's composition root
     build = candidate_builder(order.pipeline, sinks, statistics, clock)
     control = Control(channel, slot, statistics, source, build)
     threading.Thread(target=control.run, name="control", daemon=True).start()
-    channel.send(SourceState(Reason.NONE))
+    channel.send(state)
     ended = SourceState(Reason.NONE, ended=True)
     Loop(source, slot, statistics, lambda: channel.send(ended)).run()
     source.close()
+
+
+def _open_source(
+    order: Configure, descriptor: int | None
+) -> tuple[Source, SourceState]:
+    """Open what the settings name; without it the worker lives on, for its model."""
+    named = order.source
+    path = Path(named.path).expanduser() if isinstance(named, FilesSource) else None
+    before = look_at(path) if path else None
+    try:
+        # A recording goes on where the worker before this one ended.
+        source = build_source(named, descriptor, start=order.first_seq - 1)
+    except DeviceError as err:
+        log.warning("no source (%s): %s", err.reason, err)
+        if descriptor is not None:
+            os.close(descriptor)
+        reason = Reason(err.reason)
+        return AbsentSource(reason, path, before), SourceState(reason, str(err))
+    return source, SourceState(Reason.NONE)
 
 
 def run_preflight(control: int, locks: dict[str, str]) -> None:

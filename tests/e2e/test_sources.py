@@ -137,7 +137,7 @@ def test_a_wrong_file_among_pictures_fails_alone(
 def test_a_missing_recording_is_named_and_blamed_on_no_model(
     make_board: MakeBoard, fleet: Fleet, tmp_path: Path
 ) -> None:
-    """Updates fail for the source's reason, and happen once it is back."""
+    """Not ready, and named; updates are committed meanwhile, and answer later."""
     folder = tmp_path / "recording"
     shutil.copytree(STREAM.parent, folder, ignore=shutil.ignore_patterns("digits-[12]"))
     stream = folder / STREAM.name
@@ -153,12 +153,9 @@ def test_a_missing_recording_is_named_and_blamed_on_no_model(
         assert board.get("/healthz")[0] == 200
         assert str(stream) in board.words()
         fleet.publish(2)
-        board.wait_said("version=2 phase=IDLE")
-        board.wait_for(
-            lambda: "reason=source_missing detail=" in board.words(), "its reason"
-        )
-        assert board.pipeline()["active"]["version"] == 1
-        assert "model.set_aside" not in board.words()
+        board.wait_for(lambda: board.pipeline()["active"]["version"] == 2, "version 2")
+        assert board.readiness() == (503, "source_missing")
+        assert board.pipeline()["restarts"] == {}
         (folder / "moved").rename(stream)
         board.wait_version(2)
 

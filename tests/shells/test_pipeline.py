@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +16,6 @@ from agent.core.flow import (
     CommandSink,
     CountSink,
     FileSink,
-    FilesSource,
 )
 from agent.core.manifest import render_manifest
 from agent.core.reasons import Reason
@@ -181,16 +181,24 @@ async def test_three_deaths_in_a_row_set_the_model_aside() -> None:
 
 
 @in_loop
-async def test_a_missing_source_never_costs_the_model() -> None:
-    """Deaths for want of input are named so, and nothing is set aside for them."""
-    missing = FilesSource("/nonexistent/stream.npz")
-    async with running(placed(1), source=missing) as bench:
-        await until(
-            lambda: bench.now.restarts.get("source_missing", 0) >= 4, "four deaths"
-        )
-        assert (bench.now.ready, bench.fallen) == (False, [])
-        assert bench.now.active == placed(1).installed
-        await until(lambda: bench.now.reason == Reason.SOURCE_MISSING, "the reason")
+async def test_a_missing_source_never_costs_the_model(tmp_path: Path) -> None:
+    """Models come and go without it; the worker is replaced once, when it is back."""
+    path = tmp_path / "stream.npz"
+    late = replace(ENDLESS, path=str(path))
+    async with running(placed(1), source=late) as bench:
+        await until(lambda: bench.now.state == "active", "the model")
+        pid = bench.now.worker_pid
+        await bench.pipeline.swap_in(placed(2))
+        bench.pipeline.commit(placed(2))
+        with pytest.raises(TrialFailedError) as refused:
+            await bench.pipeline.swap_in(spoilt("digest"))
+        assert refused.value.reason == "digest"
+        assert (bench.now.worker_pid, bench.now.restarts) == (pid, {})
+        assert (bench.now.ready, bench.now.reason) == (False, Reason.SOURCE_MISSING)
+        shutil.copy(STREAM.path, path)
+        await bench.answers(2)
+        assert bench.now.restarts == {"source_missing": 1}
+        assert bench.fallen == []
 
 
 @in_loop

@@ -202,8 +202,7 @@ def test_what_a_death_is_counted_as() -> None:
 
     assert judge(Reason.SOURCE_FAILED, unwanted=True) == Death(Reason.REQUESTED)
     assert judge(Reason.SOURCE_FAILED) == Death(Reason.SOURCE_FAILED)
-    for said in (Reason.NONE, Reason.STARTING):
-        assert judge(said) == Death(Reason.HANG, with_model=True)
+    assert judge(Reason.NONE) == Death(Reason.HANG, with_model=True)
 
 
 def test_memory_that_ended_is_nobodys_fault() -> None:
