@@ -69,7 +69,7 @@ class Plumbing:
         ]
         source = settings.source
         paths = [source.path] if isinstance(source, FilesSource) else []
-        self.readable = [Path(path) for path in paths]
+        self.readable = [Path(path).expanduser() for path in paths]
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Start what runs beside the worker; ``finish`` ends it.
