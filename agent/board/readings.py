@@ -18,6 +18,14 @@ import psutil
 from agent.core.readings import BoardReadings
 
 PERIOD_S = 5.0  # boards are scraped every 15 to 60 s; heat changes within seconds
+# Bits 0 to 3 of the firmware's answer: what holds now (Raspberry Pi, vcgencmd
+# get_throttled); bits 16 to 19 say the same since boot, which a counter would be for.
+THROTTLE_KINDS = (
+    "under_voltage",
+    "frequency_capped",
+    "throttled",
+    "soft_temperature_limit",
+)
 COLDEST_C, HOTTEST_C = -60.0, 200.0  # outside lies a broken sensor, not a board
 
 
@@ -56,6 +64,7 @@ class BoardReader:
             received_bytes_per_s=received,
             sent_bytes_per_s=sent,
             temperatures=read_temperatures(self._root),
+            throttled=read_throttled(self._root),
         )
 
     def _rates(self) -> tuple[float, float]:
@@ -128,6 +137,18 @@ def read_frequency(root: Path = Path("/")) -> float:
     kilohertz = [_number(policy / "scaling_cur_freq") for policy in policies]
     known = [value for value in kilohertz if value > 0]
     return sum(known) / len(known) * 1000 if known else nan
+
+
+def read_throttled(root: Path = Path("/")) -> tuple[tuple[str, bool], ...]:
+    """Return (kind, whether it holds now); empty where no firmware tells."""
+    firmware = root / "sys/devices/platform/soc/soc:firmware"
+    try:
+        bits = int(_text(firmware / "get_throttled"), 16)
+    except ValueError:
+        return ()
+    return tuple(
+        (kind, bool(bits >> bit & 1)) for bit, kind in enumerate(THROTTLE_KINDS)
+    )
 
 
 def _traffic() -> tuple[int, int]:

@@ -20,6 +20,8 @@ class BoardReadings:
         received_bytes_per_s: Network traffic since the reading before, all
             interfaces but loopback; ``sent_bytes_per_s`` likewise.
         temperatures: (sensor, degrees Celsius), by the names the kernel gives.
+        throttled: (kind, whether it holds now) of what slows a Raspberry Pi down;
+            empty on other boards.
     """
 
     cpu_percent: float = nan
@@ -30,6 +32,7 @@ class BoardReadings:
     received_bytes_per_s: float = nan
     sent_bytes_per_s: float = nan
     temperatures: tuple[tuple[str, float], ...] = ()
+    throttled: tuple[tuple[str, bool], ...] = ()
 
     @property
     def temperature_celsius(self) -> float:

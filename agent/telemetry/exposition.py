@@ -179,4 +179,6 @@ def _collect_board(families: Families, board: BoardReadings) -> None:
     """The sensors this board has."""
     for sensor, celsius in board.temperatures:
         families.add("tinyward_board_temperature_celsius", celsius, sensor)
+    for kind, holds in board.throttled:
+        families.add("tinyward_board_throttled", float(holds), kind)
     families.add("tinyward_board_cpu_frequency_hertz", board.cpu_frequency_hertz)

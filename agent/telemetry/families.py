@@ -90,7 +90,7 @@ _ROWS = (
         "tinyward_worker_restarts_total",
         "counter",
         ("pipeline", "reason"),
-        "Workers that ended and were replaced: crash, hang, oom or requested.",
+        "Workers that were replaced: crash, hang, oom, requested, or its source's.",
     ),
     MetricRow(
         "tinyward_worker_resident_bytes",
@@ -145,6 +145,13 @@ _ROWS = (
         "gauge",
         ("sensor",),
         "Temperature by sensor.",
+    ),
+    MetricRow(
+        "tinyward_board_throttled",
+        "gauge",
+        ("kind",),
+        "1 for what slows a Raspberry Pi down now: under_voltage, frequency_capped, "
+        "throttled, soft_temperature_limit.",
     ),
     MetricRow(
         "tinyward_board_cpu_frequency_hertz",

@@ -26,7 +26,9 @@ from agent.telemetry.exposition import Exposition
 
 LITERT = Executor("litert", "xnnpack", 1, "2.3.0")
 BOARD = BoardReadings(
-    cpu_frequency_hertz=1.5e9, temperatures=(("cpu", 48.5), ("gpu", 51.0))
+    cpu_frequency_hertz=1.5e9,
+    temperatures=(("cpu", 48.5), ("gpu", 51.0)),
+    throttled=(("under_voltage", True), ("throttled", False)),
 )
 
 

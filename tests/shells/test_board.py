@@ -14,12 +14,14 @@ from agent.board.hardware import board_now, cpu_features, hardware_names
 from agent.board.layers import LAYERS, sandbox_layers
 from agent.board.limits import UNLIMITED, memory_left, read_limits
 from agent.board.readings import (
+    THROTTLE_KINDS,
     BoardReader,
     BoardWatch,
     read_board,
     read_disk_percent,
     read_frequency,
     read_temperatures,
+    read_throttled,
 )
 
 
@@ -86,6 +88,36 @@ def test_frequency_is_the_mean_over_clusters(tmp_path: Path) -> None:
         },
     )
     assert read_frequency(tmp_path) == 1.5e9
+
+
+@pytest.mark.parametrize(
+    ("told", "holding"),
+    [
+        ("0\n", []),
+        ("1\n", ["under_voltage"]),
+        ("50005\n", ["under_voltage", "throttled"]),
+        ("8", ["soft_temperature_limit"]),
+        ("e0000", []),
+    ],
+)
+def test_a_raspberry_pi_says_what_slows_it_down(
+    told: str, holding: list[str], tmp_path: Path
+) -> None:
+    """The low bits hold now; what was since boot is no state of the board."""
+    lay(tmp_path, {"sys/devices/platform/soc/soc:firmware/get_throttled": told})
+    rows = BoardReader(root=tmp_path).read().throttled
+    assert [kind for kind, _ in rows] == list(THROTTLE_KINDS)
+    assert [kind for kind, holds in rows if holds] == holding
+
+
+@pytest.mark.parametrize("told", [None, "", "n/a"])
+def test_other_boards_say_nothing_of_throttling(
+    told: str | None, tmp_path: Path
+) -> None:
+    """No file, or nonsense in it: no such series."""
+    if told is not None:
+        lay(tmp_path, {"sys/devices/platform/soc/soc:firmware/get_throttled": told})
+    assert read_throttled(tmp_path) == ()
 
 
 def test_hardware_goes_from_the_board_to_the_machine(tmp_path: Path) -> None:

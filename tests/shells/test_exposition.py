@@ -157,6 +157,14 @@ def test_updates_count_by_result_and_reason() -> None:
     assert value(series, failures, reason=Reason.REPLAYED.value) == 0
 
 
+def test_throttling_is_one_hot_by_kind() -> None:
+    """What holds is 1, what could hold is 0."""
+    series = scrape(agent())
+    name = "tinyward_board_throttled"
+    assert value(series, name, kind="under_voltage") == 1
+    assert value(series, name, kind="throttled") == 0
+
+
 def test_absent_sensors_are_left_out() -> None:
     """A board without sensors has no such series, rather than NaN."""
     series = scrape(agent(), BoardReadings())
