@@ -7,6 +7,7 @@ The rules this module keeps:
  * XNNPACK needs /proc/cpuinfo and /sys/devices/system/cpu: both stay readable.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -34,8 +35,9 @@ READABLE = (
     "/dev/null",
 )
 # What a data plane never does. Sockets beyond AF_UNIX are refused separately, and so
-# are clone() flags that make namespaces; clone3 hides its flags behind a pointer, so
-# it "does not exist" and libc falls back to clone.
+# are limits that change, signals to others, and clone() of anything but a thread;
+# clone3 hides its flags behind a pointer, so it "does not exist" and libc falls back
+# to clone. The memory limit is the daemon's: it is set from outside.
 FORBIDDEN_CALLS = (
     *("execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev"),
     *("bpf", "keyctl", "add_key", "request_key", "userfaultfd", "perf_event_open"),
@@ -45,7 +47,25 @@ FORBIDDEN_CALLS = (
     *("kexec_load", "kexec_file_load", "init_module", "finit_module"),
     *("delete_module", "reboot", "swapon", "swapoff", "settimeofday"),
     *("clock_settime", "adjtimex", "personality", "acct", "quotactl"),
+    # Other processes
+    *("fork", "vfork", "kill", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"),
+    *("pidfd_open", "pidfd_getfd", "pidfd_send_signal", "process_madvise"),
+    # Priorities and limits
+    *("setrlimit", "setpriority", "ioprio_set", "sched_setaffinity"),
+    *("sched_setscheduler", "sched_setparam", "sched_setattr"),
+    # What Landlock does not know of files: modes, owners, times, attributes
+    *("chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat"),
+    *("utime", "utimes", "futimesat", "utimensat"),
+    *("setxattr", "lsetxattr", "fsetxattr"),
+    *("removexattr", "lremovexattr", "fremovexattr"),
+    # Memory and queues that outlive a process
+    *("shmget", "shmat", "semget", "msgget", "mq_open"),
 )
+# Newer than the libseccomp of some boards, which does not know their names; numbers
+# from 424 on are the same on every architecture (include/uapi/asm-generic/unistd.h).
+FORBIDDEN_NUMBERS = {"fchmodat2": 452, "setxattrat": 463, "removexattrat": 466}
+CLONE_THREAD = 0x00010000
+UNKNOWN = -1  # what libseccomp answers for a name it does not know
 NAMESPACE_FLAGS = (
     0x00000080,  # CLONE_NEWTIME
     0x00020000,  # CLONE_NEWNS
@@ -125,10 +145,12 @@ def _landlock(readable: list[Path]) -> None:
     handled = fs_for_abi(5)  # 6.10: files, directories, devices; not sockets
     with Ruleset(handled_fs=handled, scoped=Scope.SIGNAL) as ruleset:
         for path in {Path(entry) for entry in READABLE} | set(readable):
-            if path.is_dir():
-                ruleset.allow_path(path, read)
-            elif path.exists():
-                ruleset.allow_path(path, AccessFS.READ_FILE)
+            # What cannot be looked at stays closed; the others, and the lock, hold.
+            with contextlib.suppress(OSError):
+                if path.is_dir():
+                    ruleset.allow_path(path, read)
+                elif path.exists():
+                    ruleset.allow_path(path, AccessFS.READ_FILE)
         ruleset.restrict()
 
 
@@ -139,12 +161,20 @@ def _seccomp() -> None:
     refuse = pyseccomp.ERRNO(errno.EPERM)
     rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     rules.set_attr(pyseccomp.Attr.CTL_NNP, 1)
-    for call in FORBIDDEN_CALLS:
-        rules.add_rule(refuse, call)
+    native = pyseccomp.Arch.NATIVE
+    named = (pyseccomp.resolve_syscall(native, call) for call in FORBIDDEN_CALLS)
+    for number in (*named, *FORBIDDEN_NUMBERS.values()):
+        if number != UNKNOWN:  # below it are those of other architectures: no rule
+            rules.add_rule(refuse, number)
     rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
     other = pyseccomp.Arg(0, pyseccomp.NE, AF_UNIX)
     rules.add_rule(refuse, "socket", other)
     for flag in NAMESPACE_FLAGS:
         made = pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag)
         rules.add_rule(refuse, "clone", made)
+    no_thread = pyseccomp.Arg(0, pyseccomp.MASKED_EQ, CLONE_THREAD, 0)
+    rules.add_rule(refuse, "clone", no_thread)
+    rules.add_rule(refuse, "prlimit64", pyseccomp.Arg(2, pyseccomp.NE, 0))
+    # abort() and the like send a signal to the thread they run in.
+    rules.add_rule(refuse, "tgkill", pyseccomp.Arg(0, pyseccomp.NE, os.getpid()))
     rules.load()

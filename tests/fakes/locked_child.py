@@ -6,6 +6,7 @@ layers and, for each attempt, ``allowed`` or the name of the error.
 
 import ctypes
 import errno
+import functools
 import json
 import mmap
 import os
@@ -17,22 +18,42 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.worker.locks import lock_in
+import pyseccomp
+
+from agent.worker.locks import FORBIDDEN_CALLS, FORBIDDEN_NUMBERS, lock_in
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 ARM = platform.machine() == "aarch64"
 SYS_CLONE, SYS_BPF = (220, 280) if ARM else (56, 321)
+SYS_TGKILL, SYS_PRLIMIT64 = (131, 261) if ARM else (234, 302)
 SYS_IO_URING_SETUP, SYS_CLONE3 = 425, 435
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 PTRACE_TRACEME = 0
+OURSELVES = os.getpid()
 SIGCHLD = 17
 
 
 def call(number: int, *arguments: int) -> None:
     """Make a system call; raise OSError where it fails."""
-    if LIBC.syscall(number, *arguments) < 0:
+    answer = LIBC.syscall(number, *map(ctypes.c_long, arguments))
+    if os.getpid() != OURSELVES:
+        os._exit(0)
+    if answer < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def forbidden() -> dict[str, int]:
+    """Return the forbidden calls that this architecture has, with their numbers."""
+    native = pyseccomp.Arch.NATIVE
+    known = {call: pyseccomp.resolve_syscall(native, call) for call in FORBIDDEN_CALLS}
+    return {call: number for call, number in known.items() if number >= 0}
+
+
+def fork() -> None:
+    """Fork as Python does."""
+    if os.fork() == 0:
+        os._exit(0)
 
 
 def libc(name: str, *arguments: int) -> None:
@@ -58,6 +79,13 @@ def make_executable() -> None:
     ctypes.memset(page, 0xC3, 16)
     if LIBC.mprotect(ctypes.c_void_p(page), 4096, mmap.PROT_READ | mmap.PROT_EXEC) < 0:
         raise OSError(ctypes.get_errno(), "mprotect")
+
+
+def limit(pid: int) -> None:
+    """Set a limit of a process, itself if 0, to what it is."""
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    new = (ctypes.c_uint64 * 2)(*limits)
+    call(SYS_PRLIMIT64, pid, resource.RLIMIT_CORE, ctypes.addressof(new), 0)
 
 
 def start_thread() -> None:
@@ -91,7 +119,17 @@ def attempts(outside: Path, readable: Path) -> dict[str, Callable[[], object]]:
         "write_readable": lambda: (readable / "new").write_bytes(b""),
         "map_executable": lambda: mmap.mmap(-1, 4096, prot=everything),
         "make_executable": make_executable,
+        "fork": fork,
+        "clone_process": lambda: clone(0),
+        "spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
+        "limit_itself": lambda: limit(0),
+        "limit_parent": lambda: limit(os.getppid()),
+        "signal_parent": lambda: call(SYS_TGKILL, os.getppid(), os.getppid(), 0),
         "thread": start_thread,
+        "read_limit": lambda: resource.getrlimit(resource.RLIMIT_DATA),
+        "signal_thread": lambda: call(
+            SYS_TGKILL, os.getpid(), threading.get_native_id(), 0
+        ),
         "pair": socket.socketpair,
         "read_readable": (readable / "sample").read_bytes,
         "read_cpuinfo": lambda: Path("/proc/cpuinfo").read_bytes(),
@@ -111,10 +149,16 @@ def tried(attempt: Callable[[], object]) -> str:
 def main() -> None:
     """Lock in, try, report."""
     outside, readable = map(Path, sys.argv[1:])
-    layers = lock_in(os.getppid(), [readable])
+    too_long = Path("/" + "x" * 300)  # it cannot even be looked for
+    numbers = forbidden()
+    layers = lock_in(os.getppid(), [readable, too_long])
     report = {
         "layers": layers,
         "tried": {k: tried(it) for k, it in attempts(outside, readable).items()},
+        "calls": {
+            name: tried(functools.partial(call, number, 0, 0, 0, 0, 0, 0))
+            for name, number in (numbers | FORBIDDEN_NUMBERS).items()
+        },
         "core": resource.getrlimit(resource.RLIMIT_CORE),
         "status": Path("/proc/self/status").read_text(encoding="ascii"),
     }

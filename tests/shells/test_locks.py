@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from agent.worker.locks import FORBIDDEN_CALLS, FORBIDDEN_NUMBERS
+
 CHILD = Path(__file__).parent.parent / "fakes" / "locked_child.py"
 LAYERS = {"parent", "no_new_privs", "no_core", "seccomp", "landlock", "mdwe"}
 # attempt -> (the layer that refuses it, how)
@@ -27,6 +29,12 @@ REFUSED = {
     "bpf": ("seccomp", "EPERM"),
     "io_uring": ("seccomp", "EPERM"),
     "mount": ("seccomp", "EPERM"),
+    "fork": ("seccomp", "EPERM"),
+    "clone_process": ("seccomp", "EPERM"),
+    "spawn": ("seccomp", "EPERM"),
+    "limit_itself": ("seccomp", "EPERM"),
+    "limit_parent": ("seccomp", "EPERM"),
+    "signal_parent": ("seccomp", "EPERM"),
     "read": ("landlock", "EACCES"),
     "list": ("landlock", "EACCES"),
     "write": ("landlock", "EACCES"),
@@ -36,7 +44,10 @@ REFUSED = {
     "map_executable": ("mdwe", "EACCES"),
     "make_executable": ("mdwe", "EACCES"),
 }
-ALLOWED = ("thread", "pair", "read_readable", "read_cpuinfo", "import")
+ALLOWED = (
+    *("thread", "pair", "read_readable", "read_cpuinfo", "import"),
+    *("read_limit", "signal_thread"),
+)
 LOCK_IN = "import os; from agent.worker.locks import lock_in; "
 # A kernel without Landlock and MDWE, as far as this process can tell.
 OLD_KERNEL = """
@@ -124,6 +135,20 @@ def test_refuses(report: dict[str, Any], attempt: str) -> None:
     if report["layers"][layer]:
         pytest.skip(f"this kernel has no {layer}: {report['layers'][layer]}")
     assert report["tried"][attempt] == expected
+
+
+@pytest.mark.parametrize("call", [*FORBIDDEN_CALLS, *FORBIDDEN_NUMBERS])
+def test_refuses_each_call(report: dict[str, Any], call: str) -> None:
+    """Every call of the table is refused, whatever its arguments."""
+    if call not in report["calls"]:
+        pytest.skip("this architecture has no such call")
+    assert report["calls"][call] == "EPERM"
+
+
+def test_aborts() -> None:
+    """A runtime that gives up still ends the process by the signal of abort()."""
+    done = run(LOCK_IN + "lock_in(os.getppid(), []); os.abort()")
+    assert done.returncode == -signal.SIGABRT
 
 
 @pytest.mark.parametrize("attempt", ALLOWED)
