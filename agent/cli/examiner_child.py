@@ -4,7 +4,7 @@
 One question on standard input, one reply on standard output, then it ends.
 
 The rules this module keeps:
- * Lock in first; only then import numpy, the runtime, or anything that parses.
+ * Limit and lock in first; only then import numpy, the runtime, or what parses.
  * Standard output belongs to the reply: what a runtime prints goes to standard error.
 """
 
@@ -33,8 +33,8 @@ MEMORY_SHARE = 0.5
 def main(arguments: list[str]) -> None:
     """Lock in, answer, end."""
     parent, *readable = arguments
+    _limit_memory()  # locked in, a process changes no limit any more
     lock_in(int(parent), map(Path, readable))
-    _limit_memory()
     replies = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     import msgspec
