@@ -16,6 +16,7 @@ from agent.core.executors import DelegateFile
 from agent.core.messages import Configure
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
+from agent.core.statistics_block import Block
 from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.settings import PipelineSettings, SuperviseSettings
 from agent.supervise.child import PROGRAM
@@ -23,7 +24,7 @@ from agent.supervise.deaths import Death, Deaths, most_telling
 from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
 from agent.supervise.totals import BlockReader, Totals
-from agent.supervise.watch import Watch, answered
+from agent.supervise.watch import Watch, answered, failing
 from agent.supervise.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -270,10 +271,10 @@ class Pipeline:
 
     async def _new_source(self, descriptor: int) -> bool:
         """Tell the worker of a program's new pipe; False if it is not up yet."""
-        if self._worker is None or not self._up.is_set():
-            return False
-        await self._worker.replace_source(descriptor)
-        return True
+        worker = self._worker if self._up.is_set() else None
+        if worker is not None:
+            await worker.replace_source(descriptor)
+        return worker is not None
 
     # --- looking
 
@@ -281,15 +282,14 @@ class Pipeline:
         """Return the pipeline at this moment; cheap, no waiting."""
         worker = self._worker
         block = self._block.read() if self._block else None
-        if block is not None and not self._answered:
-            self._answered = answered(block) > 0
-        reason = self._reason()
+        self._answered = self._answered or answered(block) > 0
+        reason = self._reason(block)
         placed = self._placing.answering or self._committed
         return PipelineSnapshot(
             name=self.settings.name,
             model=self.settings.model,
             active=placed.installed if placed else None,
-            state=self._state(),
+            state=self._placing.state(self._committed),
             ready=reason is Reason.NONE,
             reason=reason,
             counts=self._totals.counts(block),
@@ -305,17 +305,15 @@ class Pipeline:
             seq=block.next_seq if block else self._totals.next_seq,
         )
 
-    def _state(self) -> str:
-        """What answers: the committed model, a candidate, or nothing."""
-        if self._placing.answering is None:
-            return "none"
-        return "active" if self._placing.answering is self._committed else "candidate"
-
-    def _reason(self) -> Reason:
+    def _reason(self, block: Block | None) -> Reason:
         """Why the pipeline is not ready, or nothing."""
         if self._answered and self._placing.answering is not None:
             return Reason.NONE
-        if self._committed is None and self._placing.answering is None:
-            return Reason.NO_MODEL
         source = self._worker.source.reason if self._worker else Reason.NONE
-        return most_telling(source, self._plumbing.reason, self._deaths.last)
+        told = most_telling(source, self._plumbing.reason)
+        if (
+            told is Reason.STARTING
+            and self._placing.answering is self._committed is None
+        ):
+            return Reason.NO_MODEL
+        return most_telling(told, failing(block), self._deaths.last)

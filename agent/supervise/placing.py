@@ -93,6 +93,12 @@ class Placing:
         """Whether anything answers."""
         return self.answering is not None
 
+    def state(self, committed: Placed | None) -> str:
+        """What answers: the committed model, a candidate, or nothing."""
+        if self.answering is None:
+            return "none"
+        return "active" if self.answering is committed else "candidate"
+
     def count(self, result: str, reason: str = "") -> None:
         """Count one swap by its result."""
         key = (result, reason)

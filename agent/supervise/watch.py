@@ -8,11 +8,14 @@ The rules this module keeps:
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
+from operator import itemgetter
 
 from agent.core.flow import CommandSource
 from agent.core.liveness import Progress, is_hung, note_progress
-from agent.core.statistics_block import OK, Block
+from agent.core.reasons import Reason
+from agent.core.statistics_block import OK, OUTCOMES, Block
 from agent.settings import PipelineSettings
 from agent.supervise.plumbing import Plumbing
 from agent.supervise.worker_process import WorkerProcess
@@ -84,6 +87,16 @@ class Watch:
             self._plumbing.silent()
 
 
-def answered(block: Block) -> int:
+def answered(block: Block | None) -> int:
     """Return how many samples this worker has answered."""
-    return sum(section.outcomes[OK] for section in block.sections)
+    return sum(section.outcomes[OK] for section in block.sections) if block else 0
+
+
+def failing(block: Block | None) -> Reason:
+    """Return what most samples of this worker have failed of, or nothing."""
+    failures: Counter[Reason] = Counter()
+    for section in block.sections if block else ():
+        for (outcome, reason), number in zip(OUTCOMES, section.outcomes, strict=True):
+            failures[reason] += number if outcome == "failed" else 0
+    reason, number = max(failures.items(), key=itemgetter(1), default=(Reason.NONE, 0))
+    return reason if number else Reason.NONE

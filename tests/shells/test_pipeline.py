@@ -16,6 +16,7 @@ from agent.core.flow import (
     CommandSink,
     CountSink,
     FileSink,
+    FilesSource,
 )
 from agent.core.manifest import render_manifest
 from agent.core.reasons import Reason
@@ -215,6 +216,14 @@ async def test_a_candidate_that_kills_its_worker_is_forgotten() -> None:
         assert bench.fallen == []
         assert bench.now.active == placed(1).installed
         assert bench.now.restarts == {"crash": 4}
+
+
+@in_loop
+async def test_what_is_wrong_with_the_source_comes_before_no_model() -> None:
+    """Nobody shall wait for a model where a recording is of no known kind."""
+    async with running(source=FilesSource(__file__)) as bench:
+        await until(lambda: bench.now.reason == Reason.SOURCE_FAILED, "the reason")
+        assert (bench.now.ready, bench.now.restarts) == (False, {})
 
 
 def spoilt(kind: str) -> Placed:
@@ -424,4 +433,4 @@ async def test_the_boards_own_readings_are_a_source() -> None:
     async with running(placed(1), source=source) as bench:
         await until(lambda: bench.outcomes(1)["failed"] > 3, "readings")
         assert bench.reasons(1).keys() - {"overrun"} == {"input"}
-        assert not bench.now.ready
+        assert (bench.now.ready, bench.now.reason) == (False, Reason.INPUT)
