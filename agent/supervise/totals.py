@@ -69,48 +69,50 @@ class Totals:
     """Sums by model version.
 
     Attributes:
-        names: Whose answers a generation counts.
+        names: Whose answers a generation counts, of those that are not folded.
         next_seq: Number of the next worker's first sample.
     """
 
     names: dict[int, Identity] = field(default_factory=dict)
     next_seq: int = 1
     _sums: dict[tuple[str, int], Section] = field(default_factory=dict)
-    _folded: set[int] = field(default_factory=set)
+    _labels: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
 
     def fold(self, section: Section) -> None:
         """Add a section that is final; a second time is no time."""
-        identity = self.names.get(section.generation)
-        if identity is None or section.generation in self._folded:
+        identity = self.names.pop(section.generation, None)
+        if identity is None:
             return
-        self._folded.add(section.generation)
         key = (identity.model, identity.version)
         self._sums[key] = add_sections(self._sums.get(key, EMPTY), section)
+        self._labels[key] = identity.labels
 
     def fold_retired(self, block: Block) -> None:
         """After a swap: the section that no longer counts is final."""
         self.fold(block.sections[1 - block.active])
+        answering = block.sections[block.active].generation
+        for generation in [it for it in self.names if it < answering]:
+            del self.names[generation]  # it was refused: no section will ever count it
 
     def fold_dead(self, block: Block, reason: Reason) -> None:
         """After a death: everything is final; what was in flight failed."""
         outcome = OUTCOME_INDEX.get(reason, OUTCOME_INDEX[Reason.CRASH])
         for section in block.sections:
             self.fold(close_section(section, outcome))
+        self.names.clear()
         self.next_seq = max(self.next_seq, block.next_seq)
 
     def counts(self, live: Block | None) -> tuple[ModelCounts, ...]:
         """Return the sums, with what a living worker has counted so far."""
-        sums = dict(self._sums)
+        sums, labels = dict(self._sums), dict(self._labels)
         for section in live.sections if live else ():
             identity = self.names.get(section.generation)
-            if identity is None or section.generation in self._folded:
+            if identity is None:
                 continue
             key = (identity.model, identity.version)
             sums[key] = add_sections(sums.get(key, EMPTY), section)
-        labels = {
-            (name.model, name.version): name.labels for name in self.names.values()
-        }
+            labels[key] = identity.labels
         return tuple(
-            ModelCounts(model, version, labels.get((model, version), ()), section)
+            ModelCounts(model, version, labels[model, version], section)
             for (model, version), section in sums.items()
         )

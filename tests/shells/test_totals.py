@@ -109,6 +109,20 @@ def test_sums_are_exact_whatever_happens(script: list[str]) -> None:
         life.check()
 
 
+def test_nothing_grows_with_swaps_refusals_and_deaths() -> None:
+    """However long a daemon lives, it keeps the names of what may still count."""
+    life = Life()
+    for number in range(60):
+        life.perform("count")
+        life.generation += 1  # a candidate that no worker would load
+        life.totals.names[life.generation] = Identity("digits", 9, ())
+        life.perform("die_busy" if number % 7 == 0 else "swap")
+        life.perform("fold")
+        life.check()
+        assert len(life.totals.names) == 1
+    assert len(life.totals.counts(None)) == 2
+
+
 def test_other_reasons_of_death_count_as_crash() -> None:
     """A sample in flight when memory ended failed for `crash`: `oom` is no outcome."""
     totals, board = Totals(), Board()
