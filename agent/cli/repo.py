@@ -31,7 +31,7 @@ The Update Framework (TUF) in ten lines:
  8. Boards never go back to an older version of any of them.
  9. `add` and `assign` stage without any key. `publish` signs; run it at least
     every 7 days, or boards stop updating (their models keep running).
-10. Stolen key? `rotate ROLE` makes new ones, which sign again what REPO lists:
+10. Stolen key? `rotate ROLE` makes new ones that sign again what REPO lists:
     look at `status` first, restore a copy if it lists what you never added.
 """
 
@@ -269,7 +269,9 @@ def parse_group_name(text: str) -> str:
     name = text.removeprefix("group:")
     if name == text or not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
         raise SettingsError(
-            f"{text!r} is not group:NAME (a-z, 0-9, - and _)", reason=Reason.SETTINGS
+            f"{text!r} is not group:NAME (a-z, 0-9, - and _)",
+            reason=Reason.SETTINGS,
+            todo="Write the group as in `tinyward repo assign REPO group:all ...`.",
         )
     return name
 
@@ -289,6 +291,7 @@ def parse_pipeline(text: str, known: dict[str, str]) -> tuple[str, tuple[str, in
         raise SettingsError(
             f"{text!r} is not PIPELINE=VERSION or PIPELINE=MODEL@VERSION",
             reason=Reason.SETTINGS,
+            todo="Write it as in `tinyward repo assign REPO group:all door=kws@2`.",
         )
     pipeline, model, version = match.groups()
     return pipeline, (model or known.get(pipeline, pipeline), int(version))
@@ -299,7 +302,11 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as err:
-        raise SettingsError(f"{path}: {err}", reason=Reason.SETTINGS) from err
+        raise SettingsError(
+            f"{path}: {err.strerror}",
+            reason=Reason.SETTINGS,
+            todo="Name a bundle made by `tinyward pack` that you may read.",
+        ) from err
 
 
 def _now() -> float:

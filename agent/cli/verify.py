@@ -232,4 +232,8 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as err:
-        raise SettingsError(f"{path}: {err}", reason=Reason.SETTINGS) from err
+        raise SettingsError(
+            f"{path}: {err.strerror}",
+            reason=Reason.SETTINGS,
+            todo="Name a file that you may read.",
+        ) from err

@@ -14,6 +14,9 @@ from agent.core.manifest import MAX_VERSION, Digest, ModelName, ModelVersion
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
 
+Percent = Annotated[float, Meta(ge=0, le=100)]
+MinAgent = Annotated[str, Meta(pattern=r"^(\d{1,6}(\.\d{1,6}){0,2})?$(?!\n)")]
+Salt = Annotated[str, Meta(max_length=64)]
 MAX_GROUP_BYTES = 64 * 1024  # 64 pipelines take 6 kB
 
 
@@ -33,7 +36,7 @@ class BundleFields(Strict, frozen=True):
     plain_sha256: Digest
     plain_bytes: Annotated[int, Meta(ge=1, le=2**40)]
     hardware: Annotated[tuple[str, ...], Meta(max_length=32)] = ()
-    min_agent: Annotated[str, Meta(pattern=r"^(\d{1,6}(\.\d{1,6}){0,2})?$(?!\n)")] = ""
+    min_agent: MinAgent = ""
 
 
 class SignedTarget(Strict, frozen=True):
@@ -67,8 +70,8 @@ class GroupFile(Strict, frozen=True):
     generation: Annotated[int, Meta(ge=1, le=MAX_VERSION)]
     pipelines: Annotated[dict[ModelName, Wanted], Meta(max_length=64)]
     paused: bool = False
-    percent: Annotated[float, Meta(ge=0, le=100)] = 100.0
-    salt: Annotated[str, Meta(max_length=64)] = ""
+    percent: Percent = 100.0
+    salt: Salt = ""
     not_before: Annotated[str, Meta(max_length=32)] = ""
     window: Annotated[str, Meta(max_length=32)] = ""
 

@@ -12,6 +12,12 @@ from agent.core.reasons import Reason
 from agent.errors import DeviceError
 
 _PUBLIC = 0o644  # a repository is for web servers and mirrors to read
+# What helps on the owner's disk; the general advice is for a board's.
+_TODOS = {
+    Reason.DISK_FULL: "Free space there and run the same command again.",
+    Reason.READ_ONLY: "Choose a directory on a disk that can be written.",
+    Reason.STATE: "Check that the directory it names exists and is one.",
+}
 
 
 def write_durably(path: Path, content: bytes, *, mode: int = _PUBLIC) -> None:
@@ -44,7 +50,8 @@ def owners_disk() -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise DeviceError(str(err), reason=disk_reason(err.errno)) from err
+        reason = disk_reason(err.errno)
+        raise DeviceError(str(err), reason=reason, todo=_TODOS.get(reason, "")) from err
 
 
 def sync_directory(path: Path) -> None:
@@ -91,7 +98,9 @@ def locked(directory: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as err:
             raise DeviceError(
-                f"another command is changing {directory}", reason=Reason.LOCKED
+                f"another command is changing {directory}",
+                reason=Reason.LOCKED,
+                todo="Wait until it has ended, then run this one again.",
             ) from err
         yield
     finally:

@@ -156,7 +156,11 @@ class KeyRing:
                     todo="Use the passphrase that these keys were made with.",
                 ) from err
             if signer.public_key.keyid != keyid:
-                raise SettingsError(f"{path} holds another key", reason=Reason.SETTINGS)
+                raise SettingsError(
+                    f"{path} holds another key",
+                    reason=Reason.SETTINGS,
+                    todo="Restore it from the copy of the keys.",
+                )
             self._signers[keyid] = signer
         return self._signers[keyid]
 
@@ -186,6 +190,8 @@ class KeyRing:
             scrypt = Scrypt(salt, length=32, n=chosen.n, r=chosen.r, p=chosen.p)
         except (OSError, ValueError) as err:
             raise SettingsError(
-                f"{path} is missing or damaged: {err}", reason=Reason.SETTINGS
+                f"{path} is missing or damaged: {err}",
+                reason=Reason.SETTINGS,
+                todo="Restore it from the copy of the keys.",
             ) from err
         return scrypt.derive(self._passphrase).hex().encode()

@@ -88,13 +88,18 @@ def init_repository(
     """
     plan = plan or KeyPlan()
     if (path / "metadata").exists():
-        raise SettingsError(f"{path} is a repository already", reason=Reason.SETTINGS)
+        raise SettingsError(
+            f"{path} is a repository already",
+            reason=Reason.SETTINGS,
+            todo="Name another directory, or go on with `tinyward repo add`.",
+        )
     for role in ROLES:
         count, threshold = plan.of(role)
         if not 1 <= threshold <= count:
             raise SettingsError(
                 f"{role}: {threshold} of {count} keys cannot sign",
                 reason=Reason.SETTINGS,
+                todo="Ask for at least one key, and no more signatures than keys.",
             )
     lent = [KeyRing.create(*holder) for holder in holders]
     ring = KeyRing.create(keys_dir or default_keys(path), passphrase, lent)
@@ -276,8 +281,9 @@ class Repository:
         """
         if role not in ROLES:
             raise SettingsError(
-                f"no role is called {role!r}; there are {', '.join(ROLES)}",
+                f"no role is called {role!r}",
                 reason=Reason.SETTINGS,
+                todo=f"Name one of {', '.join(ROLES)}.",
             )
         with locked(self.path):
             roles, moment = self._files.load(), utc(now)

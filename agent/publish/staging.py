@@ -10,10 +10,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.core.desired import check_dates
+from agent.core.manifest import ModelName
 from agent.core.reasons import Reason
 from agent.core.targets import (
     BundleFields,
     GroupFile,
+    MinAgent,
+    Percent,
+    Salt,
     SignedTarget,
     Wanted,
     bundle_path,
@@ -97,14 +101,19 @@ def next_group(
     The generation is left to the caller, who knows what is published.
 
     Raises:
-        SettingsError: A name, a number, a date or a window is not allowed.
+        SettingsError: Nothing is asked, or a name, a number, a date or a window is
+            not allowed.
     """
+    if not wanted and assignment == Assignment():
+        raise _unusable("nothing to change: no pipeline and no option is named")
     before = known or GroupFile(generation=1, pipelines={})
     pipelines = {**before.pipelines}
     for name, (model, version) in wanted.items():
+        require(name, ModelName, "pipeline {}: a-z, 0-9, - and _, at most 64 of them")
         pipelines[name] = Wanted(model, version)
     for name in assignment.removed:
-        pipelines.pop(name, None)
+        if pipelines.pop(name, None) is None:
+            raise _unusable(f"the group says nothing about pipeline {name!r}")
     asked = {
         key: value
         for key in ("percent", "salt", "paused", "not_before", "window")
@@ -113,16 +122,44 @@ def next_group(
     after = replace(before, pipelines=pipelines, **asked)
     if after.percent < 100 and not after.salt:
         after = replace(after, salt=secrets.token_hex(8))
+    return _checked_group(after)
+
+
+def _checked_group(group: GroupFile) -> GroupFile:
+    """Return a desired state that boards can read."""
+    require(group.percent, Percent, "percent {}: a number from 0 to 100")
+    require(group.salt, Salt, "salt {}: at most 64 characters")
     try:
-        checked = msgspec.convert(msgspec.to_builtins(after), GroupFile)
-        check_dates(checked)
+        check_dates(group)
+        return msgspec.convert(msgspec.to_builtins(group), GroupFile)
     except (msgspec.ValidationError, BundleRefusedError) as err:
-        raise SettingsError(
-            f"assign: {err}",
-            reason=Reason.SETTINGS,
-            todo="Correct it; `tinyward repo assign --help` shows how it is written.",
-        ) from err
-    return checked
+        raise _unusable(str(err)) from err
+
+
+def require(value: object, kind: object, rule: str) -> None:
+    """Refuse a value that signed metadata may not have, in words for people.
+
+    Args:
+        value: As it was given.
+        kind: The type that boards parse it as.
+        rule: What is allowed; ``{}`` stands for the value.
+
+    Raises:
+        SettingsError: It is of another type.
+    """
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as err:
+        raise _unusable(rule.format(repr(value))) from err
+
+
+def _unusable(what: str) -> SettingsError:
+    """Return the error for something that boards would refuse."""
+    return SettingsError(
+        what,
+        reason=Reason.SETTINGS,
+        todo="Correct it; the command's --help shows how it is written.",
+    )
 
 
 def describe_bundle(content: bytes, **fields: object) -> SignedTarget:
@@ -131,6 +168,9 @@ def describe_bundle(content: bytes, **fields: object) -> SignedTarget:
     Raises:
         SettingsError: A field is not allowed.
     """
+    require(
+        fields.get("min_agent", ""), MinAgent, "min-agent {}: a version such as 1.2.3"
+    )
     sha256 = hashlib.sha256(content).hexdigest()
     plain = {"plain_sha256": sha256, "plain_bytes": len(content)}
     checked = checked_fields({**plain, **fields})
@@ -147,4 +187,4 @@ def checked_fields(fields: object) -> BundleFields:
     try:
         return msgspec.convert(fields, BundleFields)
     except msgspec.ValidationError as err:
-        raise SettingsError(f"bundle fields: {err}", reason=Reason.SETTINGS) from err
+        raise _unusable(f"bundle fields: {err}") from err

@@ -275,26 +275,54 @@ def test_what_is_no_bundle_is_not_added(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("arguments", "reason", "said"),
     [
-        (["group:all", "kws=9"], "missing_target"),
-        (["all", "kws=1"], "settings"),
-        (["group:a/b", "kws=1"], "settings"),
-        (["group:all", "kws"], "settings"),
-        (["group:all", "kws=1", "--percent", "200"], "settings"),
-        (["group:all", "A B=kws@1"], "settings"),
+        ("group:all kws=9", "missing_target", "kws 9 was never added"),
+        ("all kws=1", "settings", "'all' is not group:NAME"),
+        ("group:a/b kws=1", "settings", "'group:a/b' is not group:NAME"),
+        ("group:all kws", "settings", "'kws' is not PIPELINE=VERSION"),
+        ("group:all kws=1 --percent 200", "settings", "percent 200.0: a number"),
+        ("group:all kws=1 --percent -1", "settings", "percent -1.0: a number"),
+        ("group:all kws=1 --percent nan", "settings", "percent nan: a number"),
+        ("group:all kws=1 --salt " + "x" * 65, "settings", "at most 64 characters"),
+        ("group:all A=kws@1", "settings", "pipeline 'A': a-z, 0-9"),
+        ("group:all kws=1 --window 25:00-26:00", "settings", "'25:00-26:00'"),
+        ("group:all kws=1 --not-before yesterday", "settings", "'yesterday'"),
+        ("group:all --remove nothere", "settings", "nothing about pipeline 'nothere'"),
+        ("group:all", "settings", "nothing to change"),
     ],
 )
 def test_wrong_assignments_are_explained(
-    shell: Shell, arguments: list[str], reason: str
+    shell: Shell, arguments: str, reason: str, said: str
 ) -> None:
-    """Each wrong assignment ends with its reason and stages nothing."""
+    """Each wrong assignment says what is wrong and what to do, and stages nothing."""
     shell.say("init", shell.repo)
     shell.say("add", shell.repo, shell.bundles[0])
-    result = shell.run("assign", shell.repo, *arguments)
+    result = shell.run("assign", shell.repo, *arguments.split())
     assert result.exit_code in {1, 2}
-    assert f"[{reason}]" in result.stderr
+    problem, todo = result.stderr.splitlines()
+    assert problem.endswith(f"[{reason}]")
+    assert said in problem
+    assert ("Expected" in problem, "tinyward check" in todo) == (False, False)
     assert "group" not in shell.say("status", shell.repo).partition("staged:")[2]
+
+
+def test_a_wrong_minimum_agent_is_explained(shell: Shell) -> None:
+    """``--min-agent`` is refused by example, not by a pattern."""
+    shell.say("init", shell.repo)
+    result = shell.run("add", shell.repo, shell.bundles[0], "--min-agent", "new")
+    assert result.exit_code == 2
+    assert "min-agent 'new': a version such as 1.2.3" in result.stderr
+
+
+def test_trouble_with_the_owners_disk_is_not_a_boards(shell: Shell) -> None:
+    """What cannot be made is not answered with advice about ``state_dir``."""
+    nowhere = Path(shell.repo, "file", "repo")
+    nowhere.parent.parent.mkdir()
+    nowhere.parent.write_bytes(b"")
+    result = shell.run("init", str(nowhere))
+    assert result.exit_code == 1
+    assert "to do: Check that the directory it names exists" in result.stderr
 
 
 def test_help_explains_tuf_in_ten_lines() -> None:
