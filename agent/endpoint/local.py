@@ -3,7 +3,8 @@
 On the unix socket, which only the daemon's user can open, also ``/v1/state``.
 
 The rules this module keeps:
- * GET only; no body is read; errors say ``{"error": ...}`` and nothing of the request.
+ * GET and HEAD only; no body is read; errors say ``{"error": ...}`` and nothing of the
+   request.
  * ``/healthz`` says that the daemon's loop turns; ``/readyz`` that every pipeline has
    answered with a verified model and its worker lives.
  * The socket is 0600 before it listens.
@@ -119,11 +120,11 @@ class LocalEndpoint:
     async def _protocols(self, *, private: bool) -> Callable[[], asyncio.Protocol]:
         """Build what answers connections: aiohttp's protocol behind a guard."""
         app = web.Application(middlewares=[_close_after])
-        app.router.add_get("/metrics", self._metrics, allow_head=False)
-        app.router.add_get("/healthz", self._healthz, allow_head=False)
-        app.router.add_get("/readyz", self._readyz, allow_head=False)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
         if private:
-            app.router.add_get("/v1/state", self._state, allow_head=False)
+            app.router.add_get("/v1/state", self._state)
         runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=LEAVE_S, lingering_time=0.0
         )

@@ -206,8 +206,8 @@ def test_the_socket_is_private_and_removed(tmp_path: Path) -> None:
     run(story)
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
-def test_get_is_the_only_method(method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_nothing_but_reading_is_a_method(method: str, tmp_path: Path) -> None:
     """Anything else is told so and changes nothing."""
 
     async def story() -> None:
@@ -215,7 +215,25 @@ def test_get_is_the_only_method(method: str, tmp_path: Path) -> None:
             peer = await listener.tcp()
             await peer.send(f"{method} /metrics HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             reply = await peer.reply()
-        assert (reply.status, reply.headers["Allow"]) == (405, "GET")
+        assert (reply.status, reply.headers["Allow"]) == (405, "GET,HEAD")
+
+    run(story)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
+def test_head_asks_for_everything_but_the_body(path: str, tmp_path: Path) -> None:
+    """Probes that only want the status get that of GET, its length, and no body."""
+
+    async def story() -> None:
+        async with listening(tmp_path) as listener:
+            replies = []
+            for method in ("GET", "HEAD"):
+                peer = await listener.tcp()
+                await peer.send(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                replies.append(await peer.reply())
+        got, headed = replies
+        assert (headed.status, headed.body) == (got.status, b"")
+        assert headed.headers["Content-Length"] != "0"
 
     run(story)
 
