@@ -1,8 +1,10 @@
 """Programs of sources and sinks: real ones, started, ended, started again."""
 
 import asyncio
+import contextlib
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -151,14 +153,27 @@ async def test_let_end_waits_for_the_program_itself(tmp_path: Path) -> None:
     assert kept_lines.read_bytes() == b"last line\n"
 
 
+def members(group: int) -> set[int]:
+    """Return the processes of a group that have not ended."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            words = entry.read_text(encoding="ascii", errors="replace")
+            state, _, its_group = words.rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.add(int(entry.parent.name))
+    return found
+
+
 def test_dies_with_the_daemon() -> None:
-    """kill -9 of the daemon ends its programs."""
+    """kill -9 of the daemon ends its programs, and all that they have started."""
     code = (
         "import os, subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-I', '-S', sys.argv[1],"
-        " str(os.getpid()), 'sh', '-c', 'echo $$; exec sleep 600'],"
+        " str(os.getpid()), 'sh', '-c', 'sleep 600 | (echo; exec sleep 600); :'],"
         " stdout=subprocess.PIPE, start_new_session=True, text=True)\n"
-        "print(child.stdout.readline(), flush=True)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
         "time.sleep(600)"
     )
     daemon = subprocess.Popen(
@@ -166,13 +181,14 @@ def test_dies_with_the_daemon() -> None:
     )
     with daemon:
         assert daemon.stdout is not None
-        program = int(daemon.stdout.readline())
-        before = is_gone(program)
+        group = int(daemon.stdout.readline())
+        before = members(group)
         os.kill(daemon.pid, signal.SIGKILL)
         deadline = time.monotonic() + 30
-        while not is_gone(program) and time.monotonic() < deadline:
+        while members(group) and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert (before, is_gone(program)) == (False, True)
+    assert len(before) >= 4  # the launcher, the shell, and both of its children
+    assert members(group) == set()
 
 
 @pytest.mark.parametrize(
@@ -180,17 +196,34 @@ def test_dies_with_the_daemon() -> None:
     [
         (os.getpid(), "true", 0),
         (os.getpid(), "/nonexistent", 127),
+        (os.getpid(), "sh -c kill\\ -9\\ $$", -9),
+        (os.getpid(), "sh -c kill\\ -15\\ $$", -15),
+        (os.getpid(), "sh -c kill\\ -13\\ $$", -13),  # Python ignores SIGPIPE
         (1, "true", 1),  # the daemon is gone already
     ],
 )
-def test_launch_becomes_the_program(parent: int, command: str, code: int) -> None:
+def test_launch_ends_like_the_program(parent: int, command: str, code: int) -> None:
     """The launcher's exit code is the program's, or says why there is none."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", LAUNCH, str(parent), command],
+        [sys.executable, "-I", "-S", LAUNCH, str(parent), *shlex.split(command)],
         check=False,
         capture_output=True,
     )
     assert done.returncode == code
+
+
+@in_loop
+async def test_a_program_that_ends_is_seen_by_who_reads_from_it() -> None:
+    """The launcher holds no end of the program's pipes."""
+    reader, writer = os.pipe()
+    script = ("sh", "-c", "exec >&- 2>&-; sleep 600")
+    program = Program("camera", script, lambda: (-1, writer), nothing)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(program.run())
+        assert await asyncio.to_thread(os.read, reader, 1) == b""
+        assert program.pid > 0
+        task.cancel()
+    os.close(reader)
 
 
 @in_loop
