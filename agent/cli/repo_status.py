@@ -4,7 +4,7 @@ import json
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from agent.publish.roles import LIFETIMES_DAYS, OFFLINE
 from agent.publish.status import RoleStatus, Status
@@ -41,7 +41,8 @@ def render_json(status: Status) -> str:
 
 def _roles(status: Status, now: float) -> Table:
     """Return the table of roles."""
-    table = Table("role", "version", "expires (UTC)", "keys", "here", "to do")
+    expires = Column("expires (UTC)", no_wrap=True)
+    table = Table("role", "version", expires, "keys", "here", "to do")
     for role in status.roles:
         table.add_row(
             role.role,
