@@ -73,7 +73,7 @@ def _tell(
 
     out = Console(stderr=as_json, quiet=as_json and not sys.stderr.isatty())
     owner = _owner(directory)
-    board = DemoBoard(directory, owner.directory, owner.root, rate)
+    board = DemoBoard(directory, owner.directory, owner.root, rate, seconds)
     kept = False
     try:
         with ConsoleView(out) as view:

@@ -24,6 +24,9 @@ from agent.errors import DeviceError
 LOOK_S = 0.1
 STOP_S = 5.0  # what the daemon promises
 ANSWER_S = 5.0
+STEPS_S = 300.0  # all steps of the story with all their deadlines, and a start
+LINE_BYTES = 400  # a prediction has about 150
+LARGEST_MB = 10_000.0  # what a sink's `max_mb` takes
 SETTINGS = """\
 state_dir = {state}
 [[pipeline]]
@@ -31,7 +34,8 @@ name = "{model}"
 model = "{model}"
 source = {{kind = "files", path = {stream}, array = "images", rate = {rate}, \
 loop = true, memory = true}}
-sinks = [{{kind = "file", path = {predictions}, max_mb = 1000.0}}]
+sinks = [{{kind = "file", path = {predictions}, max_mb = {lines_mb}, \
+keep = 0}}]
 [update]
 repository = {repository}
 root = {root}
@@ -54,7 +58,12 @@ class DemoBoard:
     """
 
     def __init__(
-        self, directory: Path, repository: Path, root: bytes, rate: float
+        self,
+        directory: Path,
+        repository: Path,
+        root: bytes,
+        rate: float,
+        seconds: float = 0.0,
     ) -> None:
         self._directory = directory
         self._socket = directory / "control.sock"
@@ -73,7 +82,12 @@ class DemoBoard:
         }
         quoted = {key: json.dumps(str(path)) for key, path in places.items()}
         text = SETTINGS.format(
-            **quoted, model=MODEL, group=GROUP, rate=rate, poll_s=0.5
+            **quoted,
+            model=MODEL,
+            group=GROUP,
+            rate=rate,
+            poll_s=0.5,
+            lines_mb=lines_mb(rate, seconds),
         )
         self.settings = directory / "agent.toml"
         self.settings.write_text(text, encoding="utf-8")
@@ -157,6 +171,18 @@ class DemoBoard:
     def _words(self) -> str:
         """Return what the daemon has said so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+def lines_mb(rate: float, seconds: float) -> float:
+    """Return how large the predictions may grow: all of a story, and then no more.
+
+    The story has to find every line, so the file is rotated only after its end, which
+    a daemon that is kept reaches.
+
+    >>> lines_mb(rate=200.0, seconds=15.0)
+    25.2
+    """
+    return round(min(rate * (seconds + STEPS_S) * LINE_BYTES / 1e6, LARGEST_MB), 1)
 
 
 class Predictions:

@@ -106,5 +106,7 @@ class Owner:
             with suppress(FileNotFoundError):
                 shutil.rmtree(self.directory)
             kept.rename(self.directory)
+            for left in self.directory.parent.glob(f"{place.name}*"):  # and its keys
+                shutil.rmtree(left)
 
         return undo

@@ -62,11 +62,10 @@ class ConsoleView:
     def _board(self, state: Json, predictions: Sequence[Json]) -> Group:
         """Return the live table."""
         pipeline = state["pipelines"][MODEL]
-        active = pipeline["active"] or {"model": "-", "version": "-", "executor": "-"}
         latency = pipeline["latency_ms"]
         table = Table.grid(padding=(0, 2))
         rows = {
-            "model": f"{active['model']} {active['version']} on {active['executor']}",
+            "model": _describe_model(pipeline["active"]),
             "update": state["update"]["phase"].lower(),
             "throughput": f"{self._per_second(predictions):.0f} samples/s",
             "latency": " ".join(
@@ -88,6 +87,13 @@ class ConsoleView:
         recent = predictions[-200:]
         seconds = recent[-1]["t"] - recent[0]["t"]
         return float((len(recent) - 1) / seconds) if seconds > 0 else 0.0
+
+
+def _describe_model(active: Json | None) -> str:
+    """Say which model answers, and on what."""
+    if active is None:
+        return "none yet"
+    return f"{active['model']} {active['version']} on {active['executor']}"
 
 
 def show_summary(console: Console, summary: Summary) -> None:

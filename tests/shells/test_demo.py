@@ -1,6 +1,7 @@
 """The demo: what it prints is what scripts rely on, and what it leaves behind."""
 
 import http.client
+import io
 import json
 import os
 import shutil
@@ -15,11 +16,15 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from agent.core.flow import FileSink
 from agent.core.reasons import Reason
-from agent.demo.board import DemoBoard, Predictions
+from agent.demo.board import DemoBoard, Predictions, lines_mb
 from agent.demo.story import Summary, accuracy, holes
+from agent.demo.view import ConsoleView
 from agent.errors import DeviceError
+from agent.settings import parse_settings
 from tests.shells.test_locks import is_gone
 
 DEMO = (sys.executable, "-m", "agent", "demo", "--seconds", "1", "--json")
@@ -126,6 +131,12 @@ def test_keep_leaves_it_running_and_says_where(tmp_path: Path) -> None:
     assert "tinyward_samples_total" in body
     assert json.loads(done.stdout)["claims"]["lost_none"]
     assert f"stop it: kill {pid} && rm -r {tmp_path}" in done.stderr
+    (folder,) = tmp_path.iterdir()
+    assert [path.name for path in folder.iterdir() if "stranger" in path.name] == []
+    settings = parse_settings((folder / "agent.toml").read_bytes())
+    (sink,) = settings.pipeline[0].sinks
+    assert isinstance(sink, FileSink)
+    assert (sink.keep, sink.max_mb < 100) == (0, True)  # for as long as it runs
     assert wait_until_gone(pid)
     shutil.rmtree(next(tmp_path.iterdir()))
 
@@ -191,6 +202,31 @@ def test_predictions_are_read_once_and_whole(tmp_path: Path) -> None:
         file.write(b'q": 2}\n')
         second = list(predictions.read())
     assert (first, second) == ([{"seq": 1}], [{"seq": 1}, {"seq": 2}])
+
+
+@given(st.floats(1, 5000), st.floats(1, 3600))
+def test_the_lines_of_a_story_fit_a_file_that_is_never_rotated(
+    rate: float, seconds: float
+) -> None:
+    """Every prediction of a story is read, however long and fast it is told."""
+    assert 0 < lines_mb(rate, seconds) <= 10_000
+    assert lines_mb(rate, seconds) * 1e6 >= rate * seconds * 300
+
+
+def test_the_first_frames_have_no_model_yet() -> None:
+    """A board before its first model says so instead of showing dashes."""
+    screen = io.StringIO()
+    console = Console(width=80, force_terminal=True, file=screen)
+    latency = {"p50": None, "p95": None, "p99": None}
+    pipeline = {"active": None, "latency_ms": latency, "worker": {"rss_bytes": 0}}
+    state = {
+        "pipelines": {"digits": pipeline},
+        "update": {"phase": "IDLE"},
+        "daemon_rss_bytes": 0,
+    }
+    with ConsoleView(console) as view:
+        view.live(state, [])
+    assert "none yet" in screen.getvalue()
 
 
 def test_a_daemon_that_ends_at_once_is_an_error(tmp_path: Path) -> None:
