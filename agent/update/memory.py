@@ -2,9 +2,10 @@
 
 The rules this module keeps:
  * A refusal stands until its key changes: the file that ordered it, its generation,
-   or the digest that was signed for the bundle.
+   or what was signed for the bundle.
  * What may mend itself without such a change (a file that is copied again, a disk that
-   gets room) is tried again after 1, 3, 7... rounds, at most 63.
+   gets room, a board that is less busy) is tried again after 1, 3, 7... rounds, at
+   most 63.
  * It lives as long as the daemon: a restart, with other settings perhaps, asks again.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from agent.core.reasons import Reason
-from agent.errors import AgentError, BundleRefusedError, DeviceError
+from agent.errors import AgentError, BundleRefusedError, DeviceError, TrialFailedError
 
 # The sender mends these by copying the same, rightly signed bytes once more.
 MENDABLE = frozenset(
@@ -24,6 +25,8 @@ MENDABLE = frozenset(
         Reason.UNREACHABLE,
     }
 )
+# What a good model fails of where others take the board's time or memory just then.
+PASSING = frozenset({Reason.HANG, Reason.MEMORY, Reason.LATENCY, Reason.CRASH})
 MAX_DOUBLINGS = 6
 
 
@@ -81,7 +84,11 @@ def is_mendable(error: AgentError) -> bool:
     True
     >>> is_mendable(BundleRefusedError("old", reason=Reason.VERSION_FLOOR))
     False
+    >>> is_mendable(TrialFailedError("slow", reason=Reason.LATENCY))
+    True
     """
     if isinstance(error, BundleRefusedError):
         return error.reason in MENDABLE
+    if isinstance(error, TrialFailedError):
+        return error.reason in PASSING
     return isinstance(error, DeviceError)

@@ -46,6 +46,14 @@ def test_what_may_mend_itself_is_tried_more_and_more_rarely() -> None:
         assert waits == [1, 3, 7, 15, 31, 63, 63, 63]
 
 
+def test_a_busy_board_is_no_verdict_for_ever() -> None:
+    """A trial that failed for want of time or memory is made again, later and later."""
+    for reason in (Reason.HANG, Reason.MEMORY, Reason.LATENCY, Reason.CRASH):
+        memory = RefusalMemory()
+        memory.remember("door", 1, TrialFailedError("busy", reason=reason))
+        assert rounds(memory, 1, 3) == ".xx"
+
+
 def test_only_changes_are_news() -> None:
     """The same again is no news; another reason or another key is."""
     memory = RefusalMemory()

@@ -258,6 +258,29 @@ class TestFailed:
         assert len(bench.store.objects) == 1
         assert [call[0] for call in bench.trials.calls[3:]] == ["examine"]
 
+    def test_a_busy_board(self) -> None:
+        """Too slow while something else ran: tried again without a new order."""
+        bench = Bench()
+        busy = TrialFailedError("no answer in time", reason=Reason.LATENCY)
+        bench.trials.errors["examine"] = busy
+        bench.update(2)
+        assert bench.versions() == (0, 0)
+        bench.trials.errors.clear()
+        bench.look(2)
+        assert bench.versions() == (2, 0)
+        assert bench.results() == {("failed", "latency"): 1, ("committed", ""): 1}
+
+    def test_bytes_that_are_signed_anew(self) -> None:
+        """The same bytes, signed for this board too, are looked at again."""
+        bench = Bench()
+        bench.repository.fields["kws", 2] = {"hardware": ("another",)}
+        bench.update(2)
+        bench.look(5)
+        assert bench.results() == {("refused", "hardware"): 1}
+        bench.repository.fields.clear()
+        bench.look()
+        assert bench.versions() == (2, 0)
+
     def test_a_candidate_that_dies(self) -> None:
         """A swap that fails is rolled back; the active model and the floor stay."""
         bench = Bench()
