@@ -50,6 +50,15 @@ def render_size(count: int) -> str:
     return f"{count / 1e9:.1f} GB"
 
 
+def count_of(number: int, thing: str) -> str:
+    """Return a number of things.
+
+    >>> count_of(1, "golden sample"), count_of(32, "golden sample")
+    ('1 golden sample', '32 golden samples')
+    """
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def _plain(value: str, style: str = "") -> Text:
     """Return a stranger's text as just that."""
     return Text("".join(c if c.isprintable() else "?" for c in value), style=style)
@@ -68,7 +77,7 @@ def _print_bundle(console: Console, facts: BundleFacts) -> None:
         "labels": labels + (f" and {more} more" if more > 0 else ""),
         "preprocess": ", then ".join(steps),
         "budgets": f"p95 {budgets.p95_ms:g} ms, {budgets.ram_mb:g} MB",
-        "golden": f"{facts.golden_samples} samples",
+        "golden": count_of(facts.golden_samples, "sample"),
     }
     table = Table.grid(padding=(0, 2))
     for key, value in rows.items():

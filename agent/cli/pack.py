@@ -105,7 +105,7 @@ def _unwritable(path: Path, err: OSError) -> AgentError:
 
 def show(bundle: Bundle, path: Path) -> None:
     """Say what was packed, and what comes next."""
-    from agent.cli.bundle_view import render_size
+    from agent.cli.bundle_view import count_of, render_size
 
     manifest = bundle.manifest
     click.echo(
@@ -114,5 +114,6 @@ def show(bundle: Bundle, path: Path) -> None:
     for variant in manifest.variants:
         ram = render_size(variant.ram_bytes)
         click.echo(f"  {variant.name:<12} {render_size(variant.size):>9}  RAM {ram:>9}")
-    click.echo(f"  {manifest.golden.samples} golden samples  sha256 {bundle.sha256}")
+    golden = count_of(manifest.golden.samples, "golden sample")
+    click.echo(f"  {golden}  sha256 {bundle.sha256}")
     click.echo(f"next: tinyward repo add REPO {path}")
