@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from agent.core.child_lines import parse_line
 from agent.core.messages import (
     MAX_MESSAGE_BYTES,
     FromChild,
@@ -164,12 +165,19 @@ class Child:
 class ErrorLines(asyncio.SubprocessProtocol):
     """Turns a child's standard error into log lines, and sees it exit.
 
+    Args:
+        name: Whose lines they are, and ``key`` as what: the name of the field.
+        exited: Told the exit code.
+        key: See above.
+
     Attributes:
-        last: The last line, cut at 300 characters.
+        last: The text of the last line, cut at 300 characters.
     """
 
-    def __init__(self, name: str, exited: asyncio.Future[int]) -> None:
-        self._name = name
+    def __init__(
+        self, name: str, exited: asyncio.Future[int], key: str = "child"
+    ) -> None:
+        self._whose = {key: name}
         self._exited = exited
         self._rest = b""
         self._transport: asyncio.SubprocessTransport | None = None
@@ -210,17 +218,20 @@ class ErrorLines(asyncio.SubprocessProtocol):
     def _say_suppressed(self) -> None:
         """Log how many lines were not logged, once they have an end."""
         if self._suppressed:
-            facts = {"child": self._name, "lines": self._suppressed}
+            facts = {**self._whose, "lines": self._suppressed}
             log.warning("child.suppressed", extra=facts)
             self._suppressed = 0
 
     def _log(self, line: bytes) -> None:
-        """Log one line, printable characters only."""
+        """Log one line as gravely as it was meant, printable characters only."""
         text = "".join(filter(str.isprintable, line.decode("utf-8", "replace"))).strip()
         if not text or text.startswith(CHATTER):
             return
-        self.last = text[:300]
-        log.info("child.said", extra={"child": self._name, "text": self.last})
+        said = parse_line(text)
+        self.last = said.text[:300]
+        reason = {"reason": said.reason} if said.reason else {}
+        facts = {**self._whose, **reason, "text": self.last}
+        log.log(said.level, "child.said", extra=facts)
 
 
 async def spawn_child(
@@ -256,7 +267,9 @@ async def spawn_child(
         arguments = [mode, control, str(os.getpid()), *rest, *flags]
         try:
             transport, errors = await loop.subprocess_exec(
-                lambda: ErrorLines(name, exited),
+                lambda: ErrorLines(
+                    name, exited, "pipeline" if mode == "run" else "child"
+                ),
                 *(*program, *arguments),
                 *map(str, readable),
                 stdin=asyncio.subprocess.DEVNULL,

@@ -100,7 +100,8 @@ class Loop:
         self._statistics.count(INPUT)
         if not self._said:
             self._said = True
-            log.warning("samples cannot be read (%s): %s", Reason.INPUT, err)
+            facts = {"reason": Reason.INPUT}
+            log.warning("samples cannot be read: %s", err, extra=facts)
 
     def _note(self, ready_ns: int) -> None:
         """Publish how old the sample is, and what the source dropped before it."""

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from agent.core.child_lines import Line, render_line
 from agent.core.flow import BoardSource, CommandSource, CountSink, FilesSource
 from agent.core.messages import Configure, Examine, Ready, SourceState, Stopped
 from agent.core.reasons import Reason
@@ -32,6 +33,16 @@ log = logging.getLogger(__name__)
 # bytecodes of a candidate's construction. 5 ms is Python's default.
 SWITCH_INTERVAL_S = 0.0001
 THREAD_STACK_BYTES = 512 * 1024  # stacks count as data; Python's default is 8 MB
+
+
+class LineFormatter(logging.Formatter):
+    """Writes what the daemon's log shall say, in each line how grave it is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of one record."""
+        reason = Reason(record.__dict__.get("reason", Reason.NONE))
+        lines = super().format(record).splitlines()
+        return "\n".join(render_line(Line(record.levelno, reason, it)) for it in lines)
 
 
 def run_worker(control: int, block: int, locks: dict[str, str]) -> None:
@@ -88,7 +99,7 @@ def _open_source(
         # A recording goes on where the worker before this one ended.
         source = build_source(named, descriptor, start=order.first_seq - 1)
     except DeviceError as err:
-        log.warning("no source (%s): %s", err.reason, err)
+        log.warning("no source: %s", err, extra={"reason": err.reason})
         if descriptor is not None:
             os.close(descriptor)
         reason = Reason(err.reason)
@@ -117,7 +128,9 @@ def _settle() -> None:
 
     The most wanted runtime is imported now, while the daemon still reads its store.
     """
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    output = logging.StreamHandler(sys.stderr)
+    output.setFormatter(LineFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[output])
     threading.stack_size(THREAD_STACK_BYTES)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     engines = available_engines()

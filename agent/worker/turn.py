@@ -188,7 +188,8 @@ def _build_failed(
         if reason not in said:
             said.add(reason)
             name = f"{model.manifest.model} {model.manifest.version}"
-            log.warning("%s: samples fail (%s): %s", name, reason, err)
+            facts = {"reason": reason}
+            log.warning("%s: samples fail: %s", name, err, extra=facts)
         return time.perf_counter_ns()
 
     return failed
