@@ -80,8 +80,8 @@ class Plumbing:
         for number, sink, reader, _ in self._sinks:
             self._pump(number, sink, reader)
         self._sink_programs = [
-            self._sink_program(sink, reader)
-            for _, sink, reader, _ in self._sinks
+            self._sink_program(number, sink, reader)
+            for number, sink, reader, _ in self._sinks
             if isinstance(sink, CommandSink)
         ]
         self._sink_tasks = [
@@ -192,14 +192,14 @@ class Plumbing:
         name = f"{self._settings.name}-sink-{number}"
         self._pumps[number] = Pump(reader, writer, name)
 
-    def _sink_program(self, sink: CommandSink, reader: int) -> Program:
+    def _sink_program(self, number: int, sink: CommandSink, reader: int) -> Program:
         """Return the program that reads one sink's pipe."""
 
         async def nothing() -> None:
             """There is nobody to tell."""
 
         return Program(
-            f"{self._settings.name}-sink",
+            f"{self._settings.name}-sink-{number}",
             sink.command,
             lambda: (os.dup(reader), -1),
             nothing,

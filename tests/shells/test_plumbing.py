@@ -1,6 +1,7 @@
 """A pipeline's pipes: they outlive workers, and never begin within a frame."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -74,6 +75,20 @@ async def test_lines_that_were_written_arrive_before_the_end(tmp_path: Path) -> 
             os.write(descriptor, b"a\nb\n")
         await until(lambda: plumbing._sink_programs[0].pid > 0, "the program")
     assert (tmp_path / "file").read_bytes() == piped.read_bytes() == b"a\nb\n"
+
+
+@in_loop
+async def test_programs_of_sinks_are_told_apart(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What they say carries the sink's number in the settings."""
+    caplog.set_level(logging.INFO)
+    words = CommandSink(("sh", "-c", "echo words >&2; exec cat"))
+    async with laid(sinks=(words, CountSink(), words)):
+        await until(lambda: caplog.messages.count("child.said") == 2, "both")
+    said = [it for it in caplog.records if it.message == "child.said"]
+    names = {it.__dict__["child"] for it in said}
+    assert names == {"digits-sink-0", "digits-sink-2"}
 
 
 @in_loop
