@@ -26,14 +26,11 @@ from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, TrialFailedError
 from agent.worker.engines.tensors import real_values
 from agent.worker.model import LoadedModel
+from agent.worker.npy import read_header
 from agent.worker.samples import Array, Arrays, Sample
 
 Real = NDArray[np.float32]
 SAMPLES = "samples"
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,19 +205,19 @@ def _parse_array(name: str, content: memoryview) -> Array:
     # Headers are short; the values behind them must not be copied to read them.
     head = io.BytesIO(content[:4096])
     try:
-        version = np.lib.format.read_magic(head)
-        shape, fortran, dtype = _HEADERS[version](head)
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError) as err:
+        shape, fortran, dtype = read_header(head)
+    except ValueError as err:
         raise _malformed(name, "it is no .npy file") from err
     if fortran or dtype.hasobject or dtype.kind not in "fiub":
         raise _malformed(name, f"an array of {dtype} is not allowed")
     rest = content[head.tell() :]
-    if any(size < 0 for size in shape):
-        raise _malformed(name, "a negative size")
     if math.prod(shape) * dtype.itemsize != len(rest):
         raise _malformed(name, "its size and its shape differ")
     values: Array = np.frombuffer(rest, dtype)
-    return values.reshape(shape)
+    try:
+        return values.reshape(shape)
+    except ValueError as err:  # beside a size of 0, others may be beyond any machine
+        raise _malformed(name, "an impossible shape") from err
 
 
 def _malformed(name: str, what: str) -> BundleRefusedError:

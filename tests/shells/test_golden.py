@@ -117,6 +117,21 @@ class TestFile:
             parse_golden(memoryview(render_container(entries)), manifest("quantised"))
 
     @pytest.mark.parametrize(
+        "header",
+        [
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4",
+            f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**70}, 0), }}",
+        ],
+    )
+    def test_a_header_that_parsers_stumble_over(self, header: str) -> None:
+        """Python's parser, which numpy lets read it, fails in ways of its own."""
+        start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+        raw = render_container({"samples.npy": start + header.encode()})
+        with pytest.raises(BundleRefusedError) as caught:
+            parse_golden(memoryview(raw), manifest("quantised"))
+        assert caught.value.reason == Reason.MALFORMED
+
+    @pytest.mark.parametrize(
         "claim", ["(9, 4)", "(2, 4)", "(99999999999, 4)", "(-3, 4)"]
     )
     def test_a_size_that_lies_is_refused(

@@ -126,6 +126,8 @@ def lying_header(path: Path, shape: tuple[int, ...], dtype: str = "<f8") -> None
         ((10**18, 10**18), "the header claims"),
         ((1, 10**9), "the header claims"),
         ((), "without axes"),
+        ((10**18, 0), "without a value"),
+        ((-1, 4), "impossible shape"),
     ],
 )
 def test_headers_that_lie(tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
@@ -134,6 +136,16 @@ def test_headers_that_lie(tmp_path: Path, shape: tuple[int, ...], message: str) 
     (answer,) = drain(source(tmp_path / "a.npy"))
     assert isinstance(answer, str)
     assert message in answer
+
+
+def test_a_damaged_header_is_a_bad_sample(tmp_path: Path) -> None:
+    """Python's parser, which numpy lets read it, fails in ways of its own."""
+    np.save(tmp_path / "a.npy", np.zeros((3, 2)))
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content.replace(b"(3, 2), }", b"(3, 2    "))
+    (message,) = drain(source(tmp_path / "a.npy"))
+    assert isinstance(message, str)
+    assert message.startswith("a.npy: no .npy header: TokenError")
 
 
 def test_a_file_cut_short(tmp_path: Path) -> None:

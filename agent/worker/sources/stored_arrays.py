@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.lib import format as npy
 
+from agent.worker.npy import read_header
 from agent.worker.samples import MAX_SAMPLE_BYTES, Array, InputError, Sample
 
 ALL_ARRAYS = "*"  # as `array`: one array for each input, by its name
@@ -133,20 +133,23 @@ def _columns_first(file: IO[bytes], header: Header) -> Iterator[Array]:
 
 
 def _header(file: IO[bytes], size: int) -> Header:
-    """Read the header of an .npy file of ``size`` bytes, and check what it claims."""
-    version = npy.read_magic(file)
-    if version == (1, 0):
-        shape, fortran, dtype = npy.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, fortran, dtype = npy.read_array_header_2_0(file)
-    else:
-        raise InputError(f".npy version {version} is not read")
+    """Read the header of an .npy file of ``size`` bytes, and check what it claims.
+
+    Raises:
+        InputError: It holds no samples, or claims more than there is.
+    """
+    try:
+        shape, fortran, dtype = read_header(file)
+    except ValueError as err:
+        raise InputError(str(err)) from err
     if dtype.kind not in "biuf":
         raise InputError(f"an array of {dtype} is no sample")
     if not shape:
         raise InputError("an array without axes holds no rows")
     header = Header(shape, fortran and len(shape) > 1, dtype)
     rows, row_bytes = shape[0], header.row_bytes
+    if not row_bytes:
+        raise InputError(f"{rows} rows without a value are no samples")
     if row_bytes * rows > size or row_bytes > MAX_SAMPLE_BYTES:
         raise InputError(
             f"the header claims {rows} rows of {row_bytes} bytes, "
