@@ -65,7 +65,7 @@ class Examiner(Protocol):
             manifest: Complete but for its ``golden``, which is a placeholder.
             variants: Variant name -> .tflite bytes.
             samples: File or directory of samples before preprocess.
-            array: Which array of an .npz holds them; empty the first, ``*`` all by name.
+            array: Which array of an .npz; empty means the first, ``*`` all by name.
             count: How many to record.
         """
         ...

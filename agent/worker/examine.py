@@ -75,7 +75,7 @@ class Examiner:
             manifest: Complete but for its ``golden``, which is a placeholder.
             variants: Variant name -> .tflite bytes.
             samples: File or directory of samples before preprocess.
-            array: Which array of an .npz holds them; empty the first, ``*`` all by name.
+            array: Which array of an .npz; empty means the first, ``*`` all by name.
             count: How many to record.
 
         Raises:
