@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 # unplugged camera must not keep a board from its updates.
 FIRST_LOOK_S = 3.0
 READY_POLL_S = 0.05
+READ_AGAIN_S = 10.0  # a mount that comes late, a permission that was mended
 READ_BOARD_S = 1.0  # 0.6 ms each; a `board` source of 1/s gets a new reading each time
 
 
@@ -72,6 +73,7 @@ class Daemon:
         self._socket = socket
         self._announce = announce
         self._stop_asked = asyncio.Event()
+        self._unread: set[str] = set()  # pipelines whose model could not be read
         self._pipelines = {
             table.name: self._pipeline(table) for table in settings.pipeline
         }
@@ -98,8 +100,9 @@ class Daemon:
                 self._boot()
                 group.create_task(self._watch_board())
                 group.create_task(self._serve())
-                group.create_task(self._follow_updates(poller))
-                group.create_task(self._stop())
+                following = group.create_task(self._follow_updates(poller))
+                group.create_task(self._read_again())
+                group.create_task(self._stop(following))
         except* Shutdown:
             log.info("agent.stopped")
 
@@ -143,15 +146,43 @@ class Daemon:
 
     def _boot(self) -> None:
         """Give every pipeline the model the store says is committed."""
-        for name, pipeline in self._pipelines.items():
+        for name in self._pipelines:
+            self._start_pipeline(name)
+
+    def _start_pipeline(self, name: str) -> None:
+        """Give one pipeline its committed model; one that cannot be read waits."""
+        pipeline = self._pipelines[name]
+        self._unread.discard(name)
+        try:
             placed = self._committed(name, pipeline.settings.model)
-            if placed is not None:
-                pipeline.start_with(placed)
+        except DeviceError as err:
+            # The disk, not the bytes: the others start, and it is read again later.
+            log.warning(
+                "model.unreadable",
+                extra={"pipeline": name, "reason": err.reason, "detail": str(err)},
+            )
+            self._unread.add(name)
+            return
+        if placed is not None:
+            pipeline.start_with(placed)
+
+    async def _read_again(self) -> None:
+        """Try again, now and then, what could not be read."""
+        while True:
+            await asyncio.sleep(READ_AGAIN_S)
+            for name in tuple(self._unread):
+                self._start_pipeline(name)
 
     def _committed(self, name: str, model: str) -> Placed | None:
-        """Open what is committed; bytes that rotted fall back to the previous ones."""
-        installed = self._store.slots(name).active
-        while installed is not None and installed.model == model:
+        """Open what is committed; bytes that rotted fall back to the previous ones.
+
+        Raises:
+            DeviceError: The disk does not let it be read.
+        """
+        slots = self._store.slots(name)
+        for installed in (slots.active, slots.previous):
+            if installed is None or installed.model != model:
+                break
             try:
                 return self._placed(installed)
             except BundleRefusedError as err:
@@ -159,15 +190,19 @@ class Daemon:
                     "model.rotten",
                     extra={"pipeline": name, "reason": err.reason, "detail": str(err)},
                 )
-                installed = self._store.fall_back(name, Reason.DIGEST)
-            except DeviceError as err:
-                # The disk, not the bytes: the others start, and an update may mend it.
-                log.warning(
-                    "model.unreadable",
-                    extra={"pipeline": name, "reason": err.reason, "detail": str(err)},
-                )
-                return None
+                self._fall_back(name, Reason.DIGEST)
         return None
+
+    def _fall_back(self, name: str, reason: Reason) -> Installed | None:
+        """Let the store move to the previous model; a full disk only delays that."""
+        try:
+            return self._store.fall_back(name, reason)
+        except DeviceError as err:
+            log.warning(
+                "store.not_written",
+                extra={"pipeline": name, "reason": err.reason, "detail": str(err)},
+            )
+            return self._store.slots(name).active
 
     def _placed(self, installed: Installed) -> Placed:
         """Open a committed bundle: hashed before it is parsed."""
@@ -179,7 +214,7 @@ class Daemon:
     async def _set_aside(self, name: str, reason: str) -> Placed | None:
         """A model killed its workers in a row: the previous one takes over, if any."""
         failed = self._store.slots(name).active
-        installed = self._store.fall_back(name)
+        installed = self._fall_back(name, Reason.CRASH_LOOP)
         log.warning(
             "model.kept" if installed == failed else "model.set_aside",
             extra={
@@ -189,7 +224,11 @@ class Daemon:
                 "now": f"{installed.model} {installed.version}" if installed else "-",
             },
         )
-        return self._committed(name, self._pipelines[name].settings.model)
+        try:
+            return self._committed(name, self._pipelines[name].settings.model)
+        except DeviceError:
+            self._unread.add(name)
+            return None
 
     def _read_board(self) -> Sequence[float]:
         """Return the board's newest readings, for ``board`` sources."""
@@ -291,10 +330,11 @@ class Daemon:
         name = table.id or self._store.board_id()
         return board_now(name, table.hardware, self._state_dir)
 
-    async def _stop(self) -> None:
+    async def _stop(self, following: asyncio.Task[None]) -> None:
         """Drain the workers when asked to, then end everything."""
         await self._stop_asked.wait()
         log.info("agent.stopping")
+        following.cancel()  # a look at the repository may take as long to end
         async with asyncio.TaskGroup() as group:
             for pipeline in self._pipelines.values():
                 group.create_task(pipeline.stop())

@@ -175,7 +175,7 @@ class Pipeline:
                 placed = self._committed
                 try:
                     await self._placing.place(worker, placed)
-                except TrialFailedError as err:
+                except AgentError as err:
                     said = {"reason": err.reason, "detail": str(err)}
                     log.warning("worker.load_failed", extra=said)
                     worker.kill()
@@ -223,7 +223,7 @@ class Pipeline:
             raise DeviceError("there is no worker", reason=Reason.STARTING) from err
         worker = self._worker
         if worker is None:
-            raise TrialFailedError("the worker died", reason=Reason.CRASH)
+            raise DeviceError("the worker has just ended", reason=Reason.STARTING)
         async with self._swapping:
             try:
                 await self._placing.place(worker, placed)
@@ -245,7 +245,7 @@ class Pipeline:
             else:
                 try:
                     await self._placing.place(worker, committed)
-                except TrialFailedError as err:
+                except AgentError as err:
                     log.warning("swap.back_failed", extra={"reason": err.reason})
                     self._replace(worker)
         self._placing.count("rolled_back", "")

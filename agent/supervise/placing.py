@@ -15,7 +15,7 @@ from agent.core.installed import Installed
 from agent.core.messages import Load, Swapped
 from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
-from agent.errors import TrialFailedError
+from agent.errors import DeviceError, TrialFailedError
 from agent.supervise.totals import Identity, Totals
 from agent.supervise.worker_process import WorkerProcess
 
@@ -62,7 +62,10 @@ class Placing:
         Raises:
             TrialFailedError: It was refused and the worker goes on as before; or the
                 worker hung or died, and is gone.
+            DeviceError: The worker is gone already: nobody has seen this model.
         """
+        if worker.gone:
+            raise DeviceError("the worker has just ended", reason=Reason.STARTING)
         before, self.tried = self.answering, placed
         _limit_memory(worker, placed, before)
         try:

@@ -79,6 +79,8 @@ class Program:
 
     def restart(self, reason: Reason) -> None:
         """End the program for a reason of ours; ``run`` starts it again."""
+        if not self.pid:
+            return  # it has ended by itself, and its own reason says why
         self.reason = self._asked = reason
         self._kill()
 
