@@ -112,7 +112,7 @@ class SuperviseSettings(Table, frozen=True):
 
     Attributes:
         start_s: A worker that is not up by then is replaced; a Pi 3 imports for 1 s.
-        crash_limit: Deaths in a row after which its model is set aside.
+        crash_limit: Deaths in a row after which the previous model takes over.
         healthy_s: A worker that lived so long ends a row of deaths.
         backoff_s: First pause before a restart; doubled each time.
         max_backoff_s: Longest pause before a restart.
