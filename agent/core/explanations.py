@@ -142,8 +142,8 @@ _AUTHOR: Words = {
         "Try `tinyward inspect --run`; raise `deadline_ms` if it is just slow.",
     ),
     Reason.CRASH_LOOP: (
-        "The model killed its worker three times in a row; where there is a previous one, that runs.",
-        "The previous model runs; publish a repaired version.",
+        "The model killed its worker three times in a row; the previous one runs, if any.",
+        "Publish a repaired version.",
     ),
     Reason.INVOKE: ("The interpreter reported an error.", "Read the worker's log."),
     Reason.OUTPUT: (
