@@ -142,7 +142,7 @@ _AUTHOR: Words = {
         "Try `tinyward inspect --run`; raise `deadline_ms` if it is just slow.",
     ),
     Reason.CRASH_LOOP: (
-        "The model killed its worker three times in a row; the previous one runs, if any.",
+        "It killed its worker three times in a row; the previous model runs, if any.",
         "Publish a repaired version.",
     ),
     Reason.INVOKE: ("The interpreter reported an error.", "Read the worker's log."),
