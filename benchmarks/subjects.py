@@ -103,7 +103,7 @@ def subject(name: str, version: int = 1) -> Subject:
     random = np.random.default_rng(7)
     inputs = random.integers(-100, 100, (INPUTS, *spec.shape)).astype(spec.dtype)
     folder = Path(_FOLDER.name) / f"{name}-{version}"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     np.savez(folder / "samples.npz", samples=inputs)
     text = DESCRIPTION.format(
         name=name, version=version, file=path, task="classification"
