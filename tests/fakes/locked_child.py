@@ -113,6 +113,7 @@ def attempts(outside: Path, readable: Path) -> dict[str, Callable[[], object]]:
         "mount": lambda: libc("umount2", 0, 0),
         "read": (outside / "secret").read_bytes,
         "list": lambda: list(outside.iterdir()),
+        "parents_environment": Path(f"/proc/{os.getppid()}/environ").read_bytes,
         "write": lambda: (outside / "new").write_bytes(b""),
         "remove": (outside / "secret").unlink,
         "make_folder": (outside / "folder").mkdir,
@@ -133,6 +134,7 @@ def attempts(outside: Path, readable: Path) -> dict[str, Callable[[], object]]:
         "pair": socket.socketpair,
         "read_readable": (readable / "sample").read_bytes,
         "read_cpuinfo": lambda: Path("/proc/cpuinfo").read_bytes(),
+        "read_own_status": lambda: Path("/proc/self/status").read_bytes(),
         "import": lambda: __import__("sqlite3"),
     }
 

@@ -37,6 +37,7 @@ REFUSED = {
     "signal_parent": ("seccomp", "EPERM"),
     "read": ("landlock", "EACCES"),
     "list": ("landlock", "EACCES"),
+    "parents_environment": ("landlock", "EACCES"),
     "write": ("landlock", "EACCES"),
     "remove": ("landlock", "EACCES"),
     "make_folder": ("landlock", "EACCES"),
@@ -46,7 +47,7 @@ REFUSED = {
 }
 ALLOWED = (
     *("thread", "pair", "read_readable", "read_cpuinfo", "import"),
-    *("read_limit", "signal_thread"),
+    *("read_limit", "signal_thread", "read_own_status"),
 )
 LOCK_IN = "import os; from agent.worker.locks import lock_in; "
 # A kernel without Landlock and MDWE, as far as this process can tell.
