@@ -78,7 +78,8 @@ def final_block(block: Block | None, last: Block | None) -> Block | None:
         now.received - (before.received if _grew(now, before) else 0)
         for now, before in pairs
     )
-    return replace(block, next_seq=min(block.next_seq, last.next_seq + taken))
+    # One more: the last copy may lie between the two stores of a sample that was taken.
+    return replace(block, next_seq=min(block.next_seq, last.next_seq + taken + 1))
 
 
 def _is_sane(block: Block, next_seq: int) -> bool:

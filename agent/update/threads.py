@@ -21,6 +21,12 @@ def _nothing() -> None:
     """Stop a call that needs no asking: it is short."""
 
 
+def _let_go(ended: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody waits for any more."""
+    if not ended.cancelled():
+        ended.exception()
+
+
 async def in_thread(call: Callable[[], T], stop: Callable[[], None] = _nothing) -> T:
     """Return what ``call`` returns, made in a thread.
 
@@ -46,6 +52,7 @@ async def in_thread(call: Callable[[], T], stop: Callable[[], None] = _nothing) 
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
+        running.add_done_callback(_let_go)
         stop()
         await asyncio.wait({running}, timeout=STOP_S)
         raise

@@ -1,14 +1,16 @@
 """Adding sections: order and grouping do not matter, and closing loses nothing."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.counts import EMPTY, add_sections, close_section
+from agent.core.counts import EMPTY, add_sections, close_section, final_block
 from agent.core.histogram import BUCKETS
 from agent.core.statistics_block import (
     MAX_LABELS,
     OUTCOMES,
     STAGES,
+    Block,
     Section,
     StageCounts,
 )
@@ -86,3 +88,38 @@ def test_closing_twice_is_closing_once(section: Section, outcome: int) -> None:
     """A second time there is nothing to close."""
     closed = close_section(section, outcome)
     assert close_section(closed, outcome) == closed
+
+
+def block(received: int, ended: int, next_seq: int) -> Block:
+    """Return a block whose worker took, ended and numbered so many samples."""
+    buckets = (ended, *(0,) * (BUCKETS - 1))
+    section = Section(
+        generation=1,
+        received=received,
+        outcomes=(ended, *(0,) * (len(OUTCOMES) - 1)),
+        stages=(StageCounts(0, buckets),) * len(STAGES),
+        labels=(0,) * (MAX_LABELS + 1),
+    )
+    return Block(2, 0, 0, False, 0, 0, 0, next_seq, (0,) * 8, (section, EMPTY))
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        pytest.param(block(5, 5, 6), 9, id="between two samples"),
+        pytest.param(block(5, 4, 6), 9, id="with one in flight"),
+        pytest.param(block(5, 4, 5), 9, id="taken and not yet numbered"),
+    ],
+)
+def test_the_next_number_follows_the_last_sample(last: Block, expected: int) -> None:
+    """Wherever in a sample the last copy lies, no number comes twice."""
+    final = final_block(block(8, 8, 9), last)
+    assert final is not None
+    assert final.next_seq == expected
+
+
+def test_a_number_that_no_sample_explains_is_not_believed() -> None:
+    """A scribbled word does not become the number of the next sample."""
+    final = final_block(block(8, 8, 10**9), block(5, 5, 6))
+    assert final is not None
+    assert final.next_seq <= 10

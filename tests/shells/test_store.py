@@ -288,7 +288,7 @@ class TestDatabase:
         error = refusal(state)
         assert error.reason == Reason.STATE
         assert str(path) in str(error)
-        assert "move the state directory away" in error.todo
+        assert "move the directory away" in error.todo
 
     def test_a_lost_file_is_missed(self, state: Path) -> None:
         """Models without their database: the floors are lost, and no one forgets it."""

@@ -1,6 +1,7 @@
 """Calls in threads: what comes of them, and that none holds back the end."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -53,3 +54,28 @@ def test_a_stuck_call_does_not_hold_back_the_end() -> None:
     release.set()
     thread.join(PATIENCE_S)  # what it returns to is closed
     assert (stopped, told, thread.is_alive()) == ([True], [], False)
+
+
+def test_an_error_that_nobody_waits_for_is_not_a_scandal() -> None:
+    """A call that ends by the very stop that was asked for leaves no trace."""
+    begun, stop = threading.Event(), threading.Event()
+    told: list[dict[str, object]] = []
+
+    def interrupted() -> None:
+        begun.set()
+        stop.wait(PATIENCE_S)
+        raise LookupError("no longer wanted")
+
+    async def give_up() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(in_thread(interrupted, stop.set))
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
+            waiting.cancel()
+        del waiting
+        gc.collect()
+
+    asyncio.run(give_up())
+    assert told == []
