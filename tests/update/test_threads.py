@@ -71,8 +71,7 @@ def test_an_error_that_nobody_waits_for_is_not_a_scandal() -> None:
         loop.set_exception_handler(lambda _, context: told.append(context))
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(in_thread(interrupted, stop.set))
-            while not begun.is_set():
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(begun.wait, PATIENCE_S)
             waiting.cancel()
         del waiting
         gc.collect()
