@@ -18,7 +18,7 @@ from agent.core.reasons import Reason
 from agent.core.statistics_block import OK, OUTCOMES, Block
 from agent.settings import PipelineSettings
 from agent.supervise.plumbing import Plumbing
-from agent.supervise.worker_process import WorkerProcess
+from agent.supervise.worker_process import STUCK, WorkerProcess
 
 log = logging.getLogger(__name__)
 WATCH_S = 0.1  # a hang is seen at most this long after its deadline
@@ -71,6 +71,8 @@ class Watch:
         if is_hung(self._progress, now_ns=now_ns, deadline_ns=deadline_ns):
             log.warning("worker.hung", extra={"pipeline": self._settings.name})
             self.hung = True
+            if not block.busy_since_ns and not self._worker.is_stopped():
+                self._worker.source = STUCK  # no sample in hand: it reads its source
             self._worker.kill()
 
     def _look_at_source(self, block: Block, now_ns: int) -> None:

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 MB = 1024 * 1024
 # A worker says a few words a minute: 100 messages a second are a flood.
 MESSAGES, MESSAGES_S = 500, 5.0
+STUCK = SourceState(Reason.SOURCE_SILENT, "a read that does not return", ended=True)
 STACKS_MB = 48  # stacks and arenas of the runtime's threads, beside the model itself
 
 
@@ -105,8 +106,16 @@ class WorkerProcess:
 
     @property
     def left_for(self) -> Reason:
-        """What was wrong with its source so that it left, or nothing."""
+        """What was wrong with its source so that it ended, or nothing."""
         return self.source.reason if self.source.ended else Reason.NONE
+
+    def is_stopped(self) -> bool:
+        """Whether a signal or a debugger has stopped it (proc_pid_stat(5), state T)."""
+        try:
+            text = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8")
+        except OSError:
+            return False
+        return text.rpartition(")")[2].split()[0] in ("T", "t")
 
     def resident_bytes(self) -> int:
         """Return its resident memory, 0 if it is gone (proc_pid_statm(5))."""
@@ -269,6 +278,8 @@ class WorkerProcess:
                     await self._child.send(order, descriptors)
                     answer = await self._answer
             except TimeoutError as err:
+                if self.source.reason is Reason.STARTING:
+                    self.source = STUCK  # it takes no orders before it has its source
                 raise TrialFailedError(
                     f"no answer to {type(order).__name__} in {deadline_s:.0f} s",
                     reason=Reason.HANG,

@@ -434,3 +434,32 @@ async def test_the_boards_own_readings_are_a_source() -> None:
         await until(lambda: bench.outcomes(1)["failed"] > 3, "readings")
         assert bench.reasons(1).keys() - {"overrun"} == {"input"}
         assert (bench.now.ready, bench.now.reason) == (False, Reason.INPUT)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_source_that_never_answers_is_not_the_models_fault(
+    tmp_path: Path,
+    *,
+    memory: bool,
+) -> None:
+    """A recording on a file system that hangs replaces workers, not models."""
+    path = tmp_path / "stuck.npy"
+    os.mkfifo(path)
+    rules = SuperviseSettings(start_s=3.0, backoff_s=0.05, crash_limit=2)
+
+    @in_loop
+    async def case() -> None:
+        source = FilesSource(str(path), memory=memory)
+        async with running(
+            placed(1), source=source, rules=rules, deadline_ms=300.0
+        ) as bench:
+            await until(
+                lambda: bench.now.restarts.get(Reason.SOURCE_SILENT, 0) >= 2,
+                "two workers end",
+            )
+            assert (bench.fallen, set(bench.now.restarts)) == (
+                [],
+                {Reason.SOURCE_SILENT},
+            )
+
+    case()
