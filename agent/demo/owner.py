@@ -9,7 +9,6 @@ import secrets
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -99,14 +98,21 @@ class Owner:
         stranger = Owner(place, self._found, self._pack, self._clock)
         stranger.publish(version, content)
         kept = self.directory.with_name("kept")
-        self.directory.rename(kept)
-        shutil.copytree(place, self.directory)
+        _exchange(self.directory, place, kept)
 
         def undo() -> None:
-            with suppress(FileNotFoundError):
-                shutil.rmtree(self.directory)
-            kept.rename(self.directory)
+            _exchange(self.directory, kept, place)
             for left in self.directory.parent.glob(f"{place.name}*"):  # and its keys
                 shutil.rmtree(left)
 
         return undo
+
+
+def _exchange(place: Path, other: Path, aside: Path) -> None:
+    """Put another folder in a place, and what was there aside.
+
+    Two renames in a row: a board that looks in between finds nothing at all, which it
+    would rightly report as a repository out of reach, so nothing else happens between.
+    """
+    place.rename(aside)
+    other.rename(place)

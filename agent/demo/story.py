@@ -151,7 +151,7 @@ class Story:
         before = self._refusal()
         offer()
         self._board.wait_for(
-            lambda: self._look() and self._refusal() != before, REFUSE_S, what
+            lambda: self._look() and self._is_news(before), REFUSE_S, what
         )
         refusal = self._refusal()
         reason = refusal["reason"] if refusal else ""
@@ -159,6 +159,11 @@ class Story:
         self._view.done(
             f"refused: {reason}; version {self._board.version()} answers on"
         )
+
+    def _is_news(self, before: Json | None) -> bool:
+        """Whether an offer was refused; a folder between two renames is no offer."""
+        refusal = self._refusal()
+        return refusal not in (None, before) and refusal["reason"] != "unreachable"
 
     def _refusal(self) -> Json | None:
         """Return the last refusal the board reports."""
