@@ -45,5 +45,9 @@ class SettingsError(AgentError):
     exit_code: ClassVar[int] = 2
 
 
+class RequestRefusedError(AgentError):
+    """The caller has to act: what was asked for cannot be done as things are."""
+
+
 class IllegalTransitionError(AgentError):
     """We have to act: a pair that the update machine's table does not have."""

@@ -68,11 +68,23 @@ class UpdateSettings(Table, frozen=True):
 
     Attributes:
         orchestrator: Who writes the desired state.
-        repository: Directory of the TUF repository; empty means no updates.
+        repository: The TUF repository: a directory or an https:// address; empty means
+            that models come by ``tinyward push`` and ``import`` alone.
         root: The first root.json, provisioned with the board.
         groups: Group files to follow, most specific first.
         poll_s: Seconds between two looks at the repository.
         max_bundle_mb: Larger bundles are refused before they are read.
+        quota_mb: What all stored models together may take; the active, previous and
+            factory models are never removed for it.
+        ca: CAs (PEM) that may vouch for the repository's server; empty means the
+            system's.
+        certificate: This board's client certificate (PEM) for the repository's server,
+            and ``key`` its private key; empty means none.
+        proxy: ``http://host:port``; the environment's proxy variables are not read.
+        min_kbps: Kilobytes a second below which a download is broken off and resumed
+            later.
+        deadline_s: How long one metadata file, or one connection for a bundle, may
+            take in all.
     """
 
     orchestrator: Literal["tuf", "push", "ddi"] = "tuf"
@@ -81,6 +93,13 @@ class UpdateSettings(Table, frozen=True):
     groups: Annotated[tuple[Word, ...], Meta(max_length=32)] = ("all",)
     poll_s: Seconds = 300.0  # 5 min: the default of hawkBit and Mender alike
     max_bundle_mb: Annotated[float, Meta(gt=0, le=65_536)] = 512.0
+    quota_mb: Annotated[float, Meta(gt=0, le=1_000_000)] = 4096.0
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    proxy: str = ""
+    min_kbps: Annotated[float, Meta(gt=0, le=1e6)] = 1.0  # a GPRS modem has 5
+    deadline_s: Seconds = 3600.0  # 512 MB at 1.2 Mbit/s
 
 
 class LocalSettings(Table, frozen=True):
@@ -93,6 +112,24 @@ class LocalSettings(Table, frozen=True):
 
     listen: str = "127.0.0.1:9797"
     socket: str = ""
+
+
+class ControlSettings(Table, frozen=True):
+    """[control]: the TLS listener for operators and fleet servers; off by default.
+
+    Attributes:
+        listen: ``host:port``, or empty for none.
+        certificate: The board's certificate (PEM, chain included), and ``key`` its
+            private key.
+        client_ca: CAs (PEM) whose client certificates are let in.
+        max_upload_mb: What uploads may take on disk together.
+    """
+
+    listen: str = ""
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+    max_upload_mb: Annotated[float, Meta(gt=0, le=1_000_000)] = 1024.0
 
 
 class BoardSettings(Table, frozen=True):
@@ -136,7 +173,8 @@ class Settings(Table, frozen=True):
         state_dir: Where state.db and models live; empty means ``$STATE_DIRECTORY``,
             else ``~/.local/state/tinyward``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
-        update: Table ``[update]``; ``local``, ``board`` and ``supervise`` likewise.
+        update: Table ``[update]``; ``local``, ``control``, ``board`` and ``supervise``
+            likewise.
         delegate: Tables ``[[delegate]]``, one for each library that is allowed.
     """
 
@@ -145,6 +183,7 @@ class Settings(Table, frozen=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     update: UpdateSettings = UpdateSettings()
     local: LocalSettings = LocalSettings()
+    control: ControlSettings = ControlSettings()
     board: BoardSettings = BoardSettings()
     supervise: SuperviseSettings = SuperviseSettings()
     delegate: Annotated[tuple[DelegateFile, ...], Meta(max_length=16)] = field(
@@ -192,7 +231,10 @@ def check_settings(settings: Settings) -> None:
     if slices and not settings.update.root:
         raise _wrong("update.root: a factory slice is verified against it")
     _check_sink_files(settings)
-    _check_listen(settings.local.listen)
+    _check_listen("local", settings.local.listen)
+    _check_control(settings.control)
+    if bool(settings.update.certificate) != bool(settings.update.key):
+        raise _wrong("update.certificate and update.key: one is of no use alone")
 
 
 def _check_sink_files(settings: Settings) -> None:
@@ -208,15 +250,23 @@ def _check_sink_files(settings: Settings) -> None:
                 raise _wrong(f"{key}: {first} writes the file {sink.path!r} already")
 
 
-def _check_listen(listen: str) -> None:
+def _check_control(control: ControlSettings) -> None:
+    """A TLS listener needs a certificate, its key, and whom to let in."""
+    _check_listen("control", control.listen)
+    for key in ("certificate", "key", "client_ca"):
+        if control.listen and not getattr(control, key):
+            raise _wrong(f"control.{key}: the TLS listener needs it")
+
+
+def _check_listen(table: str, listen: str) -> None:
     """``host:port``, with a port that exists."""
     if not listen:
         return
     host, colon, port = listen.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit():
-        raise _wrong(f"local.listen: {listen!r} is not host:port")
+        raise _wrong(f"{table}.listen: {listen!r} is not host:port")
     if int(port) > 65535:
-        raise _wrong(f"local.listen: there is no port {port}")
+        raise _wrong(f"{table}.listen: there is no port {port}")
 
 
 def _wrong(what: str) -> SettingsError:

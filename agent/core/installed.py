@@ -25,10 +25,18 @@ class Installed(Struct, frozen=True):
 
 
 class Slots(Struct, frozen=True):
-    """One pipeline's durable models: the one that answers and the one before it."""
+    """One pipeline's durable models.
+
+    Attributes:
+        active: The one that answers.
+        previous: The one before it: what a rollback goes back to.
+        factory: The one that came with the system, once it was committed: what is
+            left where there is no previous one.
+    """
 
     active: Installed | None = None
     previous: Installed | None = None
+    factory: Installed | None = None
 
 
 class Board(Struct, frozen=True):

@@ -25,6 +25,12 @@ class Reason(StrEnum):
     DIGEST = "digest"
     LENGTH = "length"
     UNREACHABLE = "unreachable"
+    REVOKED = "revoked"
+    # The way to a repository
+    TOO_SLOW = "too_slow"
+    TLS = "tls"
+    REDIRECT = "redirect"
+    RATE_LIMITED = "rate_limited"
     # Bundles
     TOO_LARGE = "too_large"
     TRUNCATED = "truncated"
@@ -49,6 +55,21 @@ class Reason(StrEnum):
     CRASH = "crash"
     HANG = "hang"
     CRASH_LOOP = "crash_loop"
+    AGREEMENT = "agreement"
+    FAILURES = "failures"
+    # The plan, and what operators ask for
+    WINDOW = "window"
+    PAUSED = "paused"
+    NOT_BEFORE = "not_before"
+    PERCENT = "percent"
+    HELD = "held"
+    SUPERSEDED = "superseded"
+    NO_PREVIOUS = "no_previous"
+    UNKNOWN_PIPELINE = "unknown_pipeline"
+    BUSY = "busy"
+    ROLE = "role"
+    CERTIFICATE = "certificate"
+    REQUEST = "request"
     # Samples
     INPUT = "input"
     INVOKE = "invoke"
@@ -60,6 +81,7 @@ class Reason(StrEnum):
     # The board and its operator
     SETTINGS = "settings"
     DISK_FULL = "disk_full"
+    QUOTA = "quota"
     READ_ONLY = "read_only"
     PERMISSION = "permission"
     LOCKED = "locked"

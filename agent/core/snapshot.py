@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from agent.core.installed import Installed
 from agent.core.statistics_block import Section
+from agent.core.updates import Decision, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,18 @@ class UpdateSnapshot:
         bytes: kind (``full``, ``delta``, ``resumed``) -> bytes fetched.
         last_refusal: (reason, message) of the last refusal, or None.
         clock_floor_lag_s: Seconds the system clock is behind the clock floor, 0 if not.
+        clock_floor: The clock floor itself, Unix seconds.
+        orchestrator: Who writes the desired state: ``tuf``, ``push`` or ``ddi``.
+        decisions: What is wanted of each pipeline, and why it does not run yet.
+        progress: The update that is under way, or None.
+        last_look: Unix seconds at which the repository was looked at with success.
+        next_look: Unix seconds of the next look, 0 while one is under way.
+        metadata_expires: Role -> Unix seconds at which its metadata expires.
+        metadata_issued: Signed issue time of the newest metadata, Unix seconds.
+        set_aside: Bundles that are not tried again here.
+        revoked: Bundles that the owner revoked.
+        certificate_expires: Unix seconds at which this board's own certificate ends,
+            0 without one.
     """
 
     phase: str = "IDLE"
@@ -78,6 +91,17 @@ class UpdateSnapshot:
     bytes: dict[str, int] = field(default_factory=dict)
     last_refusal: tuple[str, str] | None = None
     clock_floor_lag_s: float = 0.0
+    clock_floor: float = 0.0
+    orchestrator: str = "tuf"
+    decisions: tuple[Decision, ...] = ()
+    progress: Progress | None = None
+    last_look: float = 0.0
+    next_look: float = 0.0
+    metadata_expires: dict[str, float] = field(default_factory=dict)
+    metadata_issued: float = 0.0
+    set_aside: int = 0
+    revoked: int = 0
+    certificate_expires: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

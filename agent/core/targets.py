@@ -17,7 +17,10 @@ from agent.errors import BundleRefusedError
 Percent = Annotated[float, Meta(ge=0, le=100)]
 MinAgent = Annotated[str, Meta(pattern=r"^(\d{1,6}(\.\d{1,6}){0,2})?$(?!\n)")]
 Salt = Annotated[str, Meta(max_length=64)]
+Serial = Annotated[str, Meta(pattern=r"^[0-9a-f]{1,40}$(?!\n)")]
 MAX_GROUP_BYTES = 64 * 1024  # 64 pipelines take 6 kB
+MAX_REVOKED_BYTES = 512 * 1024  # both lists full take 480 kB
+REVOKED_PATH = "revoked.json"
 
 
 class Strict(Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,14 +59,15 @@ class Wanted(Strict, frozen=True):
 
 
 class GroupFile(Strict, frozen=True):
-    """The desired state of one group (or one device), signed by the ``fleet`` role.
+    """The desired state of one group or one device, signed by the ``fleet`` role.
 
     Attributes:
         generation: Counts the publications of this file; a lower one is a replay.
         paused: Nothing new starts while it is true.
         percent: Share of boards that take part; ``salt`` draws them.
         not_before: UTC, ISO 8601; empty means at once.
-        window: Maintenance window ``HH:MM-HH:MM``; empty means any time.
+        window: Maintenance window ``HH:MM-HH:MM``, in UTC; with `` local`` behind it in
+            the board's own time. Empty means any time.
         pipelines: Pipeline name -> wanted model and version.
     """
 
@@ -76,6 +80,18 @@ class GroupFile(Strict, frozen=True):
     window: Annotated[str, Meta(max_length=32)] = ""
 
 
+class Revocations(Strict, frozen=True):
+    """``revoked.json``, signed by the ``targets`` role: what must not act any more.
+
+    Attributes:
+        bundles: SHA-256 of bundles that may run nowhere, the active one included.
+        operators: Serial numbers (lower case hex) of client certificates.
+    """
+
+    bundles: Annotated[tuple[Digest, ...], Meta(max_length=4096)] = ()
+    operators: Annotated[tuple[Serial, ...], Meta(max_length=4096)] = ()
+
+
 def bundle_path(model: str, version: int) -> str:
     """Return the target path of a bundle: ``models/<model>/<version>.bundle``."""
     return f"models/{model}/{version}.bundle"
@@ -84,6 +100,11 @@ def bundle_path(model: str, version: int) -> str:
 def group_path(group: str) -> str:
     """Return the target path of a group's desired state: ``fleet/groups/<group>``."""
     return f"fleet/groups/{group}"
+
+
+def device_path(board: str) -> str:
+    """Return the target path of one board's desired state: ``fleet/devices/<id>``."""
+    return f"fleet/devices/{board}"
 
 
 def parse_target(
@@ -121,6 +142,31 @@ def parse_group(raw: bytes, path: str) -> GroupFile:
         return msgspec.json.decode(raw, type=GroupFile)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
         raise _unclear(path, str(err)) from err
+
+
+def parse_revocations(raw: bytes) -> Revocations:
+    """Parse what was revoked.
+
+    Law: ``parse_revocations(render_revocations(r)) == r``.
+
+    Raises:
+        BundleRefusedError: ``too_large`` or ``metadata``.
+    """
+    if len(raw) > MAX_REVOKED_BYTES:
+        raise BundleRefusedError(
+            f"{REVOKED_PATH} has {len(raw)} bytes, at most {MAX_REVOKED_BYTES} allowed",
+            reason=Reason.TOO_LARGE,
+        )
+    try:
+        return msgspec.json.decode(raw, type=Revocations)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
+        raise _unclear(REVOKED_PATH, str(err)) from err
+
+
+def render_revocations(revoked: Revocations) -> bytes:
+    """Return the canonical spelling of what was revoked."""
+    text = json.dumps(msgspec.to_builtins(revoked), indent=2, sort_keys=True)
+    return text.encode() + b"\n"
 
 
 def render_group(group: GroupFile) -> bytes:

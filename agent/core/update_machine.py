@@ -89,6 +89,12 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True):
         attempts: Trials of these bytes that began; a restart in the middle of one
             leaves it standing, any other end forgets it.
         installed: What COMMIT writes; known from preflight on.
+        id: Number of its report.
+        source: Whose desired state it carries out, and ``generation`` which of it.
+        began_at: Unix seconds.
+        rollback: An operator goes back to ``previous``: it was on trial before, so it
+            is neither shadowed nor on probation, and holds against ``source``.
+        factory: It came with the system.
     """
 
     pipeline: str
@@ -98,6 +104,12 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True):
     phase: Phase = Phase.IDLE
     attempts: Annotated[int, Meta(ge=0)] = 0
     installed: Installed | None = None
+    id: int = 0
+    source: str = ""
+    generation: int = 0
+    began_at: float = 0.0
+    rollback: bool = False
+    factory: bool = False
 
 
 @dataclass(frozen=True, slots=True)

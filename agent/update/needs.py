@@ -12,9 +12,28 @@ from typing import Protocol, Self
 
 from agent.core.installed import Board, Installed, Slots
 from agent.core.opened_bundle import OpenedBundle
-from agent.core.targets import GroupFile, SignedTarget
+from agent.core.targets import GroupFile, Revocations, SignedTarget
 from agent.core.trial_verdict import Chosen
 from agent.core.update_machine import Job
+from agent.core.updates import Hold, Report, SetAside
+
+
+class Resumable(Protocol):
+    """What is here of a bundle whose fetching was interrupted."""
+
+    @property
+    def kept(self) -> memoryview:
+        """The bytes from its beginning that are here."""
+
+    @property
+    def tag(self) -> str:
+        """The strong ETag under which they were served, else empty."""
+
+    def remember(self, tag: str) -> None:
+        """Take the ETag under which the bytes that follow are served."""
+
+    def restart(self) -> None:
+        """Drop what is kept: the next byte written is the first."""
 
 
 class Repository(Protocol):
@@ -27,11 +46,31 @@ class Repository(Protocol):
     def clock_floor(self) -> float:
         """Unix seconds before which it cannot be, by what was verified so far."""
 
-    def refresh(self, now: float) -> None:
-        """Verify the newest metadata."""
+    def refresh(self, now: float) -> bool:
+        """Verify the newest metadata; return whether anything may have changed.
 
-    def desired(self, groups: Sequence[str]) -> list[tuple[str, GroupFile]]:
-        """Return (path, desired state) of the groups that have one."""
+        Where the server says that nothing did, and nothing has expired meanwhile, what
+        was verified before stays in use.
+        """
+
+    def desired(
+        self, groups: Sequence[str], device: str = ""
+    ) -> list[tuple[str, GroupFile]]:
+        """Return (path, desired state) of the device, then of the groups."""
+
+    def revoked(self) -> Revocations:
+        """Return what the owner revoked."""
+
+    def expiries(self) -> Mapping[str, float]:
+        """Return role -> Unix seconds at which its verified metadata expires."""
+
+    @property
+    def issued(self) -> float:
+        """Signed issue time of the newest verified metadata, Unix seconds, else 0."""
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds that the server asked to be left alone for, 0 if it did not."""
 
     def find(self, model: str, version: int) -> SignedTarget:
         """Return what was signed about a bundle."""
@@ -41,8 +80,13 @@ class Repository(Protocol):
         target: SignedTarget,
         write: Callable[[memoryview], None],
         max_bytes: int,
-    ) -> None:
-        """Write a bundle of the signed length and hash; errors of ``write`` pass."""
+        resume: Resumable | None = None,
+    ) -> int:
+        """Write a bundle of the signed length and hash; errors of ``write`` pass.
+
+        Returns:
+            How many bytes of ``resume`` did not have to be fetched again.
+        """
 
 
 class Opener(Protocol):
@@ -52,8 +96,12 @@ class Opener(Protocol):
         """Return the opened bundle."""
 
 
-class Incoming(Protocol):
-    """A bundle on its way to the disk."""
+class Incoming(Resumable, Protocol):
+    """A bundle on its way to the disk.
+
+    What was written before a network failed stays for the next ``stage`` of the same
+    digest; what was refused does not.
+    """
 
     def write(self, content: memoryview) -> None:
         """Append bytes."""
@@ -67,8 +115,8 @@ class Incoming(Protocol):
     def abandon(self) -> None:
         """Make the next ``write`` raise."""
 
-    def close(self) -> None:
-        """Leave nothing behind that was not committed."""
+    def close(self, *, keep: bool = False) -> None:
+        """Let go; what was not committed stays only to be resumed (``keep``)."""
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -88,8 +136,51 @@ class UpdateStore(Protocol):
     def slots(self, pipeline: str) -> Slots:
         """Return a pipeline's durable models."""
 
-    def commit(self, pipeline: str, installed: Installed) -> None:
-        """Move ``active``, raise the floor and clear the job, in one transaction."""
+    def commit(
+        self,
+        pipeline: str,
+        installed: Installed,
+        report: Report | None = None,
+        *,
+        factory: bool = False,
+        hold: Hold | None = None,
+    ) -> None:
+        """Move ``active``, raise the floor, queue the report and clear the job.
+
+        All in one transaction. ``factory`` also keeps it as the factory model; with
+        ``hold`` an operator overrules a desired state, without one a hold of this
+        pipeline ends.
+        """
+
+    def next_update_id(self) -> int:
+        """Return a number above those of all reports and of the job."""
+
+    def add_report(self, report: Report) -> None:
+        """Queue the report of an update that was not committed."""
+
+    def reports(self, limit: int = 64) -> list[Report]:
+        """Return the newest reports, newest first."""
+
+    def holds(self) -> list[Hold]:
+        """Return the rollbacks of operators that still hold."""
+
+    def all_set_aside(self) -> list[SetAside]:
+        """Return the bundles that are not tried again, newest first."""
+
+    def forgive(self, sha256: str) -> bool:
+        """Let a bundle be tried again; return whether it had been set aside."""
+
+    def fall_back(self, pipeline: str, reason: str) -> Installed | None:
+        """Set the active model aside: previous, else factory, takes over."""
+
+    def load_note(self, key: str) -> bytes | None:
+        """Return what was saved under a key."""
+
+    def save_note(self, key: str, value: bytes) -> None:
+        """Save a value under a key, durably."""
+
+    def make_room(self, length: int) -> None:
+        """Remove rubbish until ``length`` more bytes fit the quota (``quota``)."""
 
     def version_floor(self, model: str) -> int:
         """Return the highest version ever committed of a model."""
@@ -128,16 +219,47 @@ class Trials(Protocol):
     async def examine(self, pipeline: str, bundle: OpenedBundle) -> Chosen:
         """Run preflight and return the variant and executor to use."""
 
+    async def shadow(
+        self, pipeline: str, bundle: OpenedBundle, installed: Installed
+    ) -> None:
+        """Return when the candidate has shadowed live samples well enough."""
+
     async def swap_in(
         self, pipeline: str, bundle: OpenedBundle, installed: Installed
     ) -> None:
         """Return when the candidate answers."""
+
+    async def watch(
+        self, pipeline: str, bundle: OpenedBundle, installed: Installed
+    ) -> None:
+        """Return when the candidate, which answers, has passed its probation."""
 
     async def swap_back(self, pipeline: str) -> None:
         """Return when the active model answers again, also if no candidate did."""
 
     async def commit(self, pipeline: str, installed: Installed) -> None:
         """Learn that the candidate is the active model now."""
+
+
+class Inbox(Protocol):
+    """Uploaded files of a repository slice, as updates see them."""
+
+    def filled(self) -> bool:
+        """Return whether there is a slice: metadata to begin with."""
+
+    def clear(self) -> None:
+        """Remove what was uploaded."""
+
+
+def _utc(now: float) -> int:
+    """Local time is UTC."""
+    del now
+    return 0
+
+
+def _nothing(pipeline: str) -> None:
+    """Nobody has to be told."""
+    del pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +270,13 @@ class Supply:
         repository: The fleet's repository; None where the settings name none.
         factories: Pipeline -> opens the repository slice shipped with the system, whose
             signatures count and whose age does not.
+        inbox: The slice that was pushed or imported, followed by the same rules as
+            the fleet's repository; None where nothing verifies it (no root).
     """
 
     repository: Repository | None = None
     factories: Mapping[str, Callable[[], Repository]] = field(default_factory=dict)
+    inbox: Repository | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +287,10 @@ class Surroundings:
         board: What this board is now, its free bytes included.
         clock: Unix seconds (UTC).
         draw: A random number in [0, 1), to keep a fleet from asking all at once.
+        utc_offset: Unix seconds -> how many seconds local time is ahead of UTC then.
+        inbox: The uploaded slice's folder, or None.
+        give_model: Lets a pipeline run what the store says now, or nothing: the
+            active model was revoked or set aside.
     """
 
     store: UpdateStore
@@ -170,3 +299,6 @@ class Surroundings:
     board: Callable[[], Board]
     clock: Callable[[], float]
     draw: Callable[[], float]
+    utc_offset: Callable[[float], int] = _utc
+    inbox: Inbox | None = None
+    give_model: Callable[[str], None] = _nothing

@@ -1,0 +1,127 @@
+"""What listeners need from the rest of the agent, as they see it.
+
+``Facts`` is satisfied by the daemon, ``Operations`` by ``agent.update.desk``,
+``Uploads`` by ``agent.store.inbox``, ``Identity`` by ``agent.trust.identity``.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from agent.core.snapshot import AgentSnapshot
+from agent.core.targets import GroupFile
+from agent.core.updates import Report, SetAside
+
+
+class Facts(Protocol):
+    """What the daemon lets a listener see; both are cheap and never wait."""
+
+    def snapshot(self) -> AgentSnapshot:
+        """Return the agent as of now."""
+        ...
+
+    def metrics(self, accept: str) -> tuple[str, bytes]:
+        """Return content type and body of a scrape with this ``Accept`` header."""
+        ...
+
+
+class Operations(Protocol):
+    """What operators may ask for.
+
+    All raise ``RequestRefusedError`` (``busy`` with the phase in its message,
+    ``not_orchestrator``, ``replayed``, ``unknown_pipeline``, ``no_previous``) or
+    ``DeviceError``. ``operator`` is who asks, for the log.
+    """
+
+    def reports(self) -> Sequence[Report]:
+        """Return the updates that ended, newest first."""
+        ...
+
+    def quarantine(self) -> Sequence[SetAside]:
+        """Return the bundles that are not tried again."""
+        ...
+
+    def desired(self) -> GroupFile | None:
+        """Return the desired state that was pushed last."""
+        ...
+
+    async def set_desired(self, desired: GroupFile, operator: str) -> None:
+        """Take a desired state, durably, and look at once.
+
+        The same generation with the same content is taken twice; a lower one, or other
+        content under the same one, is ``replayed``.
+        """
+        ...
+
+    async def look(self, operator: str) -> None:
+        """Look at the repository and the inbox now."""
+        ...
+
+    async def roll_back(self, pipeline: str, operator: str) -> str:
+        """Go back to the previous model, or end the trial that is under way.
+
+        Args:
+            pipeline: Its name; empty means the only one there is.
+            operator: Who asks.
+
+        Returns:
+            The pipeline's name.
+        """
+        ...
+
+    async def forgive(self, sha256: str, operator: str) -> None:
+        """Let a bundle that was set aside be tried again."""
+        ...
+
+
+class Uploads(Protocol):
+    """The inbox: files of a repository slice on their way in.
+
+    All raise ``RequestRefusedError`` (``request``: a path that no slice has, an offset
+    that is not the next), ``BundleRefusedError`` (``digest``, ``length``,
+    ``too_large``) or ``DeviceError`` (``quota``, ``disk_full``...). They block, and
+    are called in a thread.
+    """
+
+    def offset(self, sha256: str) -> int:
+        """Return how many bytes of an upload are here; its length once it is whole."""
+        ...
+
+    def append(self, sha256: str, length: int, offset: int, content: bytes) -> int:
+        """Add bytes at ``offset``, which must be the next; return the next offset."""
+        ...
+
+    def place(self, sha256: str, length: int, path: str) -> None:
+        """Verify an upload that is whole and give it its place in the slice."""
+        ...
+
+    def clear(self) -> None:
+        """Remove everything that was uploaded."""
+        ...
+
+
+class Revoked(Protocol):
+    """Which client certificates the fleet's owner revoked."""
+
+    def __call__(self) -> Sequence[str]:
+        """Return their serial numbers, lower case hex."""
+        ...
+
+
+class Identity(Protocol):
+    """This board's own certificate; satisfied by ``agent.trust.identity``.
+
+    All raise ``RequestRefusedError`` (``certificate``) or ``DeviceError``, block, and
+    are called in a thread.
+    """
+
+    def describe(self) -> dict[str, object]:
+        """Return subject, issuer, serial, names, begin and end of the certificate."""
+        ...
+
+    def request(self) -> bytes:
+        """Return a certificate signing request (PEM) for the key the board has."""
+        ...
+
+    def install(self, certificate: bytes) -> None:
+        """Replace the certificate (PEM) by a renewed one: same key, same CA, longer."""
+        ...
