@@ -8,7 +8,17 @@ from rich.console import Console
 
 from benchmarks.rows import Row, save, show
 
-QUICK = ("loop", "locks", "swap", "preflight", "start", "memory", "scrape")
+QUICK = tuple("loop locks swap preflight start memory scrape publish poll".split())
+    "loop",
+    "locks",
+    "swap",
+    "preflight",
+    "start",
+    "memory",
+    "scrape",
+    "publish",
+    "poll",
+)
 
 
 class Report:
@@ -106,6 +116,36 @@ def start(report: Report, rounds: int) -> None:
     from benchmarks.start import run
 
     report.add("start", run(rounds))
+
+
+@main.command()
+@click.option("--rounds", default=7, show_default=True, help="Updates in a row.")
+@click.pass_obj
+def update(report: Report, rounds: int) -> None:
+    """The loop's p99 during an update of 10 MB, and what it loses."""
+    from benchmarks.update import run_update
+
+    report.add("update", asyncio.run(run_update(rounds)))
+
+
+@main.command()
+@click.option("--rounds", default=9, show_default=True, help="Updates in a row.")
+@click.pass_obj
+def publish(report: Report, rounds: int) -> None:
+    """From publish to active on a board that polls each second, by phase."""
+    from benchmarks.update import run_publish
+
+    report.add("publish", asyncio.run(run_publish(rounds)))
+
+
+@main.command()
+@click.option("--rounds", default=15, show_default=True, help="Looks of each kind.")
+@click.pass_obj
+def poll(report: Report, rounds: int) -> None:
+    """CPU time of a look at a repository with nothing new, and of a refresh."""
+    from benchmarks.update import run_poll
+
+    report.add("poll", asyncio.run(run_poll(rounds)))
 
 
 @main.command()

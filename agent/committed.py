@@ -1,0 +1,135 @@
+"""The models that the store says are committed, opened and given to their pipelines.
+
+The rules this module keeps:
+ * What runs is hashed before it is parsed; bytes that rotted fall back to the previous
+   ones, and what the owner revoked does not start.
+ * A disk that cannot be read delays one pipeline, never the others: it is read again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import NoReturn
+
+from agent.core.installed import Installed
+from agent.core.reasons import Reason
+from agent.errors import BundleRefusedError, DeviceError
+from agent.store import Store
+from agent.supervise.pipeline import Pipeline
+from agent.supervise.placing import Placed
+from agent.trust.bundle import open_bundle
+
+log = logging.getLogger(__name__)
+READ_AGAIN_S = 10.0  # a mount that comes late, a permission that was mended
+# Why a model that was verified once is not started; the bytes, not the disk.
+UNUSABLE = {Reason.DIGEST: "model.rotten", Reason.REVOKED: "model.revoked"}
+
+
+class CommittedModels:
+    """Hands committed models to pipelines.
+
+    Args:
+        store: What is committed.
+        pipelines: By name.
+        revoked: Returns the digests that the owner revoked, as known here.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        pipelines: Mapping[str, Pipeline],
+        revoked: Callable[[], Collection[str]],
+    ) -> None:
+        self._store = store
+        self._pipelines = pipelines
+        self._revoked = revoked
+        self._unread: set[str] = set()  # pipelines whose model could not be read
+
+    def boot(self) -> None:
+        """Give every pipeline the model the store says is committed."""
+        for name in self._pipelines:
+            self.give(name)
+
+    def give(self, name: str) -> None:
+        """Let a pipeline run what is committed now, or nothing where nothing is."""
+        pipeline = self._pipelines[name]
+        self._unread.discard(name)
+        try:
+            placed = self._committed(name)
+        except DeviceError as err:
+            # The disk, not the bytes: the others start, and it is read again later.
+            facts = {"pipeline": name, "reason": err.reason, "detail": str(err)}
+            log.warning("model.unreadable", extra=facts)
+            self._unread.add(name)
+            return
+        pipeline.exchange(placed)
+
+    async def read_again(self) -> NoReturn:
+        """Try again, now and then, what could not be read."""
+        while True:
+            await asyncio.sleep(READ_AGAIN_S)
+            for name in tuple(self._unread):
+                self.give(name)
+
+    async def after_crash_loop(self, name: str, reason: str) -> Placed | None:
+        """A model killed its workers in a row: the one before it takes over, if any."""
+        failed = self._store.slots(name).active
+        installed = self._fall_back(name, Reason.CRASH_LOOP)
+        log.warning(
+            "model.kept" if installed == failed else "model.set_aside",
+            extra={
+                "pipeline": name,
+                "reason": Reason.CRASH_LOOP,
+                "died_of": reason,
+                "now": f"{installed.model} {installed.version}" if installed else "-",
+            },
+        )
+        try:
+            return self._committed(name)
+        except DeviceError:
+            self._unread.add(name)
+            return None
+
+    def _committed(self, name: str) -> Placed | None:
+        """Open what is committed; what is unusable falls back to what was before.
+
+        Raises:
+            DeviceError: The disk does not let it be read.
+        """
+        model = self._pipelines[name].settings.model
+        while True:
+            installed = self._store.slots(name).active
+            if installed is None or installed.model != model:
+                return None
+            try:
+                return self._placed(installed)
+            except BundleRefusedError as err:
+                revoked = err.reason == Reason.REVOKED
+                reason = Reason.REVOKED if revoked else Reason.DIGEST
+                facts = {"pipeline": name, "reason": err.reason, "detail": str(err)}
+                log.warning(UNUSABLE[reason], extra=facts)
+                if self._fall_back(name, reason) == installed:
+                    return None
+
+    def _fall_back(self, name: str, reason: Reason) -> Installed | None:
+        """Let the store move to the model before; a full disk only delays that."""
+        try:
+            return self._store.fall_back(name, reason)
+        except DeviceError as err:
+            facts = {"pipeline": name, "reason": err.reason, "detail": str(err)}
+            log.warning("store.not_written", extra=facts)
+            return self._store.slots(name).active
+
+    def _placed(self, installed: Installed) -> Placed:
+        """Open a committed bundle: hashed before it is parsed.
+
+        Raises:
+            BundleRefusedError: ``revoked``, or its bytes are not the verified ones.
+        """
+        if installed.sha256 in self._revoked():
+            what = f"{installed.model} {installed.version} was revoked"
+            raise BundleRefusedError(what, reason=Reason.REVOKED)
+        content = self._store.open_object(installed.sha256)
+        bundle = open_bundle(content, max_bytes=len(content))
+        bundle.manifest.variant(installed.variant)
+        return Placed(bundle, installed)
