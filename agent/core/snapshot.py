@@ -112,6 +112,8 @@ class AgentSnapshot:
         version: The agent's version.
         engines: Engine name -> version, of those its workers reported.
         daemon_rss_bytes: Resident memory of the daemon.
+        now: When it was taken, Unix seconds by the board's clock; 0 where nobody said,
+            and then no age of anything is known.
     """
 
     version: str
@@ -119,3 +121,4 @@ class AgentSnapshot:
     pipelines: tuple[PipelineSnapshot, ...]
     update: UpdateSnapshot
     daemon_rss_bytes: int = 0
+    now: float = 0.0

@@ -5,6 +5,7 @@ The rules this module keeps:
  * Label values come from settings, manifests and reasons: their number is bounded.
  * A counter that can only be missed by appearing late starts at 0, so that ``rate()``
    and ``increase()`` see its first step.
+ * The wall clock comes with the snapshot: ages are differences of two of its values.
 """
 
 import platform
@@ -62,6 +63,8 @@ class AgentCollector(Collector):
             for counts in pipeline.counts:
                 _collect_model(families, pipeline.name, counts)
         _collect_update(families, self._snapshot.update)
+        _collect_plan(families, self._snapshot.update)
+        _collect_ages(families, self._snapshot.update, self._snapshot.now)
         _collect_board(families, self._board)
         families.add("tinyward_scrape_duration_seconds", self._took_s)
         return families.collect()
@@ -167,12 +170,52 @@ def _collect_update(families: Families, update: UpdateSnapshot) -> None:
         families.add("tinyward_update_phase", float(phase == update.phase), phase)
     for (result, why), count in ({("committed", ""): 0} | update.results).items():
         families.add("tinyward_updates_total", count, result, why)
-    for kind, count in ({"full": 0} | update.bytes).items():
+    for kind, count in ({"full": 0, "resumed": 0} | update.bytes).items():
         families.add("tinyward_update_bytes_total", count, kind)
     failures = {str(reason): 0 for reason in VERIFY_REASONS} | update.verify_failures
     for reason, count in failures.items():
         families.add("tinyward_verify_failures_total", count, reason)
     families.add("tinyward_clock_floor_lag_seconds", update.clock_floor_lag_s)
+    families.add("tinyward_set_aside_bundles", update.set_aside)
+    families.add("tinyward_revoked_bundles", update.revoked)
+
+
+def _collect_plan(families: Families, update: UpdateSnapshot) -> None:
+    """What is wanted of each pipeline, and why it does not run yet."""
+    for decision in update.decisions:
+        if decision.desired is not None:
+            families.add_info(
+                "tinyward_desired_info",
+                decision.pipeline,
+                decision.desired.model,
+                str(decision.desired.version),
+                decision.source,
+            )
+        families.add(
+            "tinyward_update_waiting",
+            float(bool(decision.reason)),
+            decision.pipeline,
+            decision.reason,
+        )
+
+
+def _collect_ages(families: Families, update: UpdateSnapshot, now: float) -> None:
+    """How long ago, and how long still; nothing where the moment is not known.
+
+    A gauge that is 0 by mistake would raise every alert on it, so what never happened
+    is left out.
+    """
+    if not now:
+        return
+    for role, expires in update.metadata_expires.items():
+        families.add("tinyward_metadata_expires_seconds", expires - now, role)
+    if update.metadata_issued:
+        families.add("tinyward_metadata_age_seconds", now - update.metadata_issued)
+    if update.certificate_expires:
+        left_s = update.certificate_expires - now
+        families.add("tinyward_certificate_expires_seconds", left_s)
+    if update.last_look:
+        families.add("tinyward_last_look_seconds", now - update.last_look)
 
 
 def _collect_board(families: Families, board: BoardReadings) -> None:

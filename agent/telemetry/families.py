@@ -1,13 +1,7 @@
-"""The metrics Tinyward exposes: one table, and a way to fill it.
+"""Metric families that fill up from a snapshot, each by its row of the table."""
 
-The README's table of metrics is rendered from ``METRICS`` and checked by a test.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from math import isnan
-from types import MappingProxyType
-from typing import Literal
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -17,156 +11,9 @@ from prometheus_client.core import (
     Metric,
 )
 
-Kind = Literal["counter", "gauge", "histogram", "info"]
-MODEL = ("pipeline", "model", "version")
+from agent.telemetry.metric_table import METRICS, MetricRow
 
-
-@dataclass(frozen=True, slots=True)
-class MetricRow:
-    """One metric: its name as scraped, its type, its labels, and what it means."""
-
-    name: str
-    kind: Kind
-    labels: tuple[str, ...]
-    text: str
-
-
-_ROWS = (
-    MetricRow(
-        "tinyward_build_info",
-        "info",
-        ("version", "runtime", "python", "machine"),
-        "The agent, its runtimes, Python and machine.",
-    ),
-    MetricRow(
-        "tinyward_model_info",
-        "info",
-        (*MODEL, "variant", "executor", "digest", "state"),
-        "The model that answers: active, or candidate while it is on trial.",
-    ),
-    MetricRow(
-        "tinyward_pipeline_ready",
-        "gauge",
-        ("pipeline",),
-        "1 if the pipeline has answered with a verified model and its worker lives.",
-    ),
-    MetricRow(
-        "tinyward_samples_total",
-        "counter",
-        (*MODEL, "outcome", "reason"),
-        "Samples by how they ended: ok, failed or dropped, and why.",
-    ),
-    MetricRow(
-        "tinyward_inference_duration_seconds",
-        "histogram",
-        (*MODEL, "stage"),
-        "Time per sample by stage: preprocess, infer, postprocess, total (ok only).",
-    ),
-    MetricRow(
-        "tinyward_source_lag_seconds",
-        "gauge",
-        ("pipeline",),
-        "Age of the newest sample when the loop took it.",
-    ),
-    MetricRow(
-        "tinyward_predictions_total",
-        "counter",
-        (*MODEL, "label"),
-        "Top-1 answers by label; at most 64 labels, then other.",
-    ),
-    MetricRow(
-        "tinyward_model_swaps_total",
-        "counter",
-        ("pipeline", "result", "reason"),
-        "Swaps of the answering model by how they ended, and why.",
-    ),
-    MetricRow(
-        "tinyward_swap_gap_seconds",
-        "gauge",
-        ("pipeline",),
-        "Longest pause of the loop around the last swap.",
-    ),
-    MetricRow(
-        "tinyward_worker_restarts_total",
-        "counter",
-        ("pipeline", "reason"),
-        "Workers that were replaced: crash, hang, oom, requested, or its source's.",
-    ),
-    MetricRow(
-        "tinyward_worker_resident_bytes",
-        "gauge",
-        ("pipeline",),
-        "Resident memory of the worker; 0 while there is none.",
-    ),
-    MetricRow(
-        "tinyward_sink_dropped_total",
-        "counter",
-        ("pipeline", "sink"),
-        "Predictions a sink could not take in time.",
-    ),
-    MetricRow(
-        "tinyward_update_phase",
-        "gauge",
-        ("phase",),
-        "1 for the phase the update machine is in, 0 for all others.",
-    ),
-    MetricRow(
-        "tinyward_updates_total",
-        "counter",
-        ("result", "reason"),
-        "Updates by result: committed, refused, failed or rolled_back; and why.",
-    ),
-    MetricRow(
-        "tinyward_update_bytes_total",
-        "counter",
-        ("kind",),
-        "Bytes fetched for updates: full, delta or resumed.",
-    ),
-    MetricRow(
-        "tinyward_verify_failures_total",
-        "counter",
-        ("reason",),
-        "Repository contents that did not pass verification, by reason.",
-    ),
-    MetricRow(
-        "tinyward_clock_floor_lag_seconds",
-        "gauge",
-        (),
-        "How far the system clock is behind the latest verified time; 0 if it is not.",
-    ),
-    MetricRow(
-        "tinyward_daemon_resident_bytes",
-        "gauge",
-        (),
-        "Resident memory of the daemon.",
-    ),
-    MetricRow(
-        "tinyward_board_temperature_celsius",
-        "gauge",
-        ("sensor",),
-        "Temperature by sensor.",
-    ),
-    MetricRow(
-        "tinyward_board_throttled",
-        "gauge",
-        ("kind",),
-        "1 for what slows a Raspberry Pi down now: under_voltage, frequency_capped, "
-        "throttled, soft_temperature_limit.",
-    ),
-    MetricRow(
-        "tinyward_board_cpu_frequency_hertz",
-        "gauge",
-        (),
-        "Current frequency of the processor, the mean over its cores.",
-    ),
-    MetricRow(
-        "tinyward_scrape_duration_seconds",
-        "gauge",
-        (),
-        "Time the scrape before this one took to render.",
-    ),
-)
-METRICS: Mapping[str, MetricRow] = MappingProxyType({row.name: row for row in _ROWS})
+__all__ = ["METRICS", "Families", "MetricRow"]
 
 
 class Families:

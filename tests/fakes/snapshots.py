@@ -22,8 +22,12 @@ from agent.core.statistics_block import (
     Section,
     StageCounts,
 )
+from agent.core.targets import Wanted
+from agent.core.updates import Decision
 from agent.telemetry.exposition import Exposition
 
+NOW = 1_795_000_000.0
+HOUR_S = 3600.0
 LITERT = Executor("litert", "xnnpack", 1, "2.3.0")
 BOARD = BoardReadings(
     cpu_frequency_hertz=1.5e9,
@@ -83,6 +87,20 @@ def pipeline(
     )
 
 
+def decision(name: str) -> Decision:
+    """Return the decision that a pipeline's next model waits for its window."""
+    return Decision(
+        pipeline=name,
+        state="waits",
+        desired=Wanted("kws", 3),
+        source="fleet/groups/all",
+        generation=12,
+        reason="window",
+        detail="waits for window until 2026-11-18 22:00 UTC",
+        until=NOW + HOUR_S,
+    )
+
+
 def agent(*pipelines: PipelineSnapshot) -> AgentSnapshot:
     """Return an agent that once refused an update."""
     return AgentSnapshot(
@@ -95,8 +113,17 @@ def agent(*pipelines: PipelineSnapshot) -> AgentSnapshot:
             verify_failures={"signature": 1},
             bytes={"full": 12_345},
             last_refusal=("signature", "not one of ours"),
+            decisions=tuple(decision(shown.name) for shown in pipelines),
+            last_look=NOW - 90,
+            next_look=NOW + 210,
+            metadata_expires={"timestamp": NOW + 24 * HOUR_S, "root": NOW - HOUR_S},
+            metadata_issued=NOW - 2 * HOUR_S,
+            set_aside=1,
+            revoked=2,
+            certificate_expires=NOW + 48 * HOUR_S,
         ),
         daemon_rss_bytes=45_000_000,
+        now=NOW,
     )
 
 

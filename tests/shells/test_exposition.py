@@ -6,8 +6,11 @@ from dataclasses import replace
 from itertools import count
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
@@ -16,16 +19,24 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
-from agent.core.snapshot import AgentSnapshot, ModelCounts, PipelineSnapshot
+from agent.core.snapshot import (
+    AgentSnapshot,
+    ModelCounts,
+    PipelineSnapshot,
+    UpdateSnapshot,
+)
 from agent.core.statistics_block import STAGES
+from agent.core.targets import Wanted
 from agent.core.update_machine import Phase
+from agent.core.updates import Decision
 from agent.telemetry.exposition import Exposition, render_metrics
 from agent.telemetry.families import METRICS
-from tests.fakes.snapshots import BOARD, agent, pipeline, section
+from tests.fakes.snapshots import BOARD, HOUR_S, agent, pipeline, section
 
 OPENMETRICS = (
     "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 )
+times = st.floats(min_value=1, max_value=2**33)
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -155,6 +166,81 @@ def test_updates_count_by_result_and_reason() -> None:
     failures = "tinyward_verify_failures_total"
     assert value(series, failures, reason="signature") == 1
     assert value(series, failures, reason=Reason.REPLAYED.value) == 0
+
+
+def test_what_waits_says_why() -> None:
+    """Each pipeline has one series: 1 with its reason, or 0 without any."""
+    shown = agent(pipeline(), pipeline("gate"))
+    runs = Decision("gate", "runs", Wanted("kws", 2), "push", 4)
+    decided = (shown.update.decisions[0], runs)
+    series = scrape(replace(shown, update=replace(shown.update, decisions=decided)))
+    name = "tinyward_update_waiting"
+    found = {key: number for key, number in series.items() if key[0] == name}
+    assert found == {
+        (name, (("pipeline", "door"), ("reason", "window"))): 1.0,
+        (name, (("pipeline", "gate"), ("reason", ""))): 0.0,
+    }
+    wanted = {"model": "kws", "version": "2", "pipeline": "gate", "source": "push"}
+    assert value(series, "tinyward_desired_info", **wanted) == 1
+
+
+def test_nothing_wanted_has_no_identity() -> None:
+    """An unassigned pipeline waits for nothing, and shows no desired model."""
+    shown = agent(pipeline())
+    idle = replace(shown.update, decisions=(Decision("door", "unassigned"),))
+    series = scrape(replace(shown, update=idle))
+    assert value(series, "tinyward_update_waiting", pipeline="door", reason="") == 0
+    assert "tinyward_desired_info" not in {name for name, _ in series}
+
+
+def test_expiries_are_seconds_from_now() -> None:
+    """Positive before, negative after: one alert rule covers both."""
+    series = scrape(agent(pipeline()))
+    name = "tinyward_metadata_expires_seconds"
+    assert value(series, name, role="timestamp") == 24 * HOUR_S
+    assert value(series, name, role="root") == -HOUR_S
+    assert value(series, "tinyward_metadata_age_seconds") == 2 * HOUR_S
+    assert value(series, "tinyward_certificate_expires_seconds") == 48 * HOUR_S
+    assert value(series, "tinyward_last_look_seconds") == 90
+
+
+@pytest.mark.parametrize(
+    "blank",
+    [
+        {"now": 0.0},
+        {"update": UpdateSnapshot()},
+    ],
+    ids=["no clock", "nothing happened yet"],
+)
+def test_ages_of_nothing_are_left_out(blank: dict[str, Any]) -> None:
+    """What never happened raises no alert by being 0, or 56 years old."""
+    names = {name for name, _ in scrape(replace(agent(pipeline()), **blank))}
+    ages = {
+        "tinyward_metadata_expires_seconds",
+        "tinyward_metadata_age_seconds",
+        "tinyward_certificate_expires_seconds",
+        "tinyward_last_look_seconds",
+    }
+    assert names & ages == set()
+
+
+@given(now=times, at=times)
+def test_law_ages_and_expiries_mirror_each_other(now: float, at: float) -> None:
+    """What was issued when it expires has age ``a`` and ``-a`` seconds left."""
+    update = UpdateSnapshot(metadata_expires={"root": at}, metadata_issued=at)
+    series = scrape(replace(agent(), update=update, now=now))
+    age = value(series, "tinyward_metadata_age_seconds")
+    left = value(series, "tinyward_metadata_expires_seconds", role="root")
+    assert (age, left) == (now - at, at - now)
+
+
+def test_bundles_out_of_favour_are_counted() -> None:
+    """Set aside here, and revoked everywhere; bytes start at 0 for both kinds."""
+    series = scrape(agent())
+    assert value(series, "tinyward_set_aside_bundles") == 1
+    assert value(series, "tinyward_revoked_bundles") == 2
+    assert value(series, "tinyward_update_bytes_total", kind="full") == 12_345
+    assert value(series, "tinyward_update_bytes_total", kind="resumed") == 0
 
 
 def test_throttling_is_one_hot_by_kind() -> None:
