@@ -2,7 +2,8 @@
 
 The rules this module keeps:
  * JSON only: a value that is not there is ``null``, never NaN.
- * Durations are in the unit that their key ends with.
+ * Durations are in the unit that their key ends with; moments are Unix seconds, 0 for
+   never.
 """
 
 from collections.abc import Mapping, Sequence
@@ -156,6 +157,17 @@ def _describe_update(update: UpdateSnapshot) -> Json:
         "bytes": update.bytes,
         "last_refusal": refusal,
         "clock_floor_lag_s": update.clock_floor_lag_s,
+        "clock_floor": update.clock_floor,
+        "orchestrator": update.orchestrator,
+        "decisions": msgspec.to_builtins(update.decisions),
+        "progress": msgspec.to_builtins(update.progress),
+        "last_look": update.last_look,
+        "next_look": update.next_look,
+        "metadata_expires": update.metadata_expires,
+        "metadata_issued": update.metadata_issued,
+        "set_aside": update.set_aside,
+        "revoked": update.revoked,
+        "certificate_expires": update.certificate_expires,
     }
 
 
