@@ -18,6 +18,8 @@ _REASONS: Mapping[int, Reason] = MappingProxyType(
         errno.EROFS: Reason.READ_ONLY,
         errno.EACCES: Reason.PERMISSION,
         errno.EPERM: Reason.PERMISSION,
+        errno.EMFILE: Reason.DESCRIPTORS,
+        errno.ENFILE: Reason.DESCRIPTORS,
     }
 )
 

@@ -52,6 +52,10 @@ OPERATOR: Words = {
         "Another daemon uses this state directory.",
         "Stop it first; the message names its process.",
     ),
+    Reason.DESCRIPTORS: (
+        "This process may not open more files.",
+        "Raise `LimitNOFILE=` of the service; what failed is tried again.",
+    ),
     Reason.STATE: (
         "The state directory is none, or its database is damaged or newer.",
         "Correct `state_dir`, use the newer agent, or move the directory away.",

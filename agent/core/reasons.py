@@ -85,6 +85,7 @@ class Reason(StrEnum):
     READ_ONLY = "read_only"
     PERMISSION = "permission"
     LOCKED = "locked"
+    DESCRIPTORS = "descriptors"
     STATE = "state"
     SOURCE_MISSING = "source_missing"
     SOURCE_FAILED = "source_failed"
