@@ -114,6 +114,7 @@ class AgentSnapshot:
         daemon_rss_bytes: Resident memory of the daemon.
         now: When it was taken, Unix seconds by the board's clock; 0 where nobody said,
             and then no age of anything is known.
+        board: The board's id in the fleet, empty where nobody said.
     """
 
     version: str
@@ -122,3 +123,4 @@ class AgentSnapshot:
     update: UpdateSnapshot
     daemon_rss_bytes: int = 0
     now: float = 0.0
+    board: str = ""

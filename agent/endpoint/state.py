@@ -46,6 +46,8 @@ def describe_agent(agent: AgentSnapshot) -> Json:
     """Return the body of ``/v1/state``: the whole snapshot, with percentiles."""
     return {
         "version": agent.version,
+        "board": agent.board,
+        "now": agent.now,
         "engines": agent.engines,
         "ready": is_ready(agent),
         "daemon_rss_bytes": agent.daemon_rss_bytes,
