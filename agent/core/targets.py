@@ -21,6 +21,9 @@ Serial = Annotated[str, Meta(pattern=r"^[0-9a-f]{1,40}$(?!\n)")]
 MAX_GROUP_BYTES = 64 * 1024  # 64 pipelines take 6 kB
 MAX_REVOKED_BYTES = 512 * 1024  # both lists full take 480 kB
 REVOKED_PATH = "revoked.json"
+# A board's id where it is part of a path or of a certificate's name.
+BOARD_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$(?!\n)"
+BoardId = Annotated[str, Meta(pattern=BOARD_ID_PATTERN)]
 
 
 class Strict(Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ from agent.publish.roles import (
     FLEET,
     LIFETIMES_DAYS,
     OFFLINE,
+    ONLINE,
     RoleSet,
     meta_of,
     renew,
@@ -103,14 +104,38 @@ def seal(
     if Targets.type in offline:
         renew(roles.targets.signed, Targets.type, moment)
         sign(roles.targets, _signers(roles, ring, Targets.type, told))
-    renew(roles.fleet.signed, FLEET, moment)
-    sign(roles.fleet, _signers(roles, ring, FLEET, told))
+    seal_online(roles, ring, moment, set(ONLINE), told)
+
+
+def seal_online(
+    roles: RoleSet,
+    ring: KeyRing,
+    moment: datetime,
+    due: AbstractSet[str],
+    told: Told,
+) -> None:
+    """Renew and sign the online roles that are named, and timestamp always.
+
+    Args:
+        roles: The publication.
+        ring: The keys at hand.
+        moment: UTC.
+        due: Of fleet and snapshot; a new fleet needs a new snapshot.
+        told: Told who signed.
+
+    Raises:
+        SettingsError: A key that has to sign is not here, or does not open.
+    """
     snapshot, timestamp = roles.snapshot, roles.timestamp
-    snapshot.signed.meta["targets.json"] = meta_of(roles.targets)
-    snapshot.signed.meta[f"{FLEET}.json"] = meta_of(roles.fleet)
-    renew(snapshot.signed, Snapshot.type, moment)
-    sign(snapshot, _signers(roles, ring, Snapshot.type, told))
-    timestamp.signed.snapshot_meta = meta_of(snapshot)
+    if FLEET in due:
+        renew(roles.fleet.signed, FLEET, moment)
+        sign(roles.fleet, _signers(roles, ring, FLEET, told))
+    if {FLEET, Snapshot.type} & due:
+        snapshot.signed.meta["targets.json"] = meta_of(roles.targets)
+        snapshot.signed.meta[f"{FLEET}.json"] = meta_of(roles.fleet)
+        renew(snapshot.signed, Snapshot.type, moment)
+        sign(snapshot, _signers(roles, ring, Snapshot.type, told))
+        timestamp.signed.snapshot_meta = meta_of(snapshot)
     timestamp.signed.unrecognized_fields[ISSUED_FIELD] = spell(moment)
     renew(timestamp.signed, Timestamp.type, moment)
     sign(timestamp, _signers(roles, ring, Timestamp.type, told))

@@ -1,4 +1,4 @@
-"""What was added and assigned, and is not signed yet: ``REPO/staged.json``."""
+"""What was asked for and is not signed yet: ``REPO/staged.json``."""
 
 import hashlib
 import secrets
@@ -17,10 +17,13 @@ from agent.core.targets import (
     GroupFile,
     MinAgent,
     Percent,
+    Revocations,
     Salt,
     SignedTarget,
     Wanted,
     bundle_path,
+    device_path,
+    group_path,
 )
 from agent.errors import BundleRefusedError, SettingsError
 from agent.publish.files import write_durably
@@ -29,14 +32,43 @@ _FILE = "staged.json"
 
 
 class Staged(Struct, frozen=True, forbid_unknown_fields=True):
-    """Bundles whose content is stored, and desired states, by path and group."""
+    """What the next publication changes.
+
+    Attributes:
+        bundles: By path; their content is stored already.
+        groups: Desired states by group.
+        devices: Desired states by board id; None ends that board's exception.
+        revoked: Everything that is revoked from then on; None keeps what is.
+        unlisted: Paths of bundles that are listed no longer.
+    """
 
     bundles: dict[str, SignedTarget] = {}
     groups: dict[str, GroupFile] = {}
+    devices: dict[str, GroupFile | None] = {}
+    revoked: Revocations | None = None
+    unlisted: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Tell whether anything waits for a signature."""
-        return bool(self.bundles or self.groups)
+        return bool(self.groups or self.devices) or self.needs_targets
+
+    @property
+    def needs_targets(self) -> bool:
+        """Whether the targets role has to sign."""
+        return bool(self.bundles or self.unlisted) or self.revoked is not None
+
+    def states(self) -> dict[str, GroupFile | None]:
+        """Return the desired states by path; None where one ends."""
+        groups = {group_path(name): file for name, file in self.groups.items()}
+        devices = {device_path(name): file for name, file in self.devices.items()}
+        return {**groups, **devices}
+
+    def with_state(self, path: str, file: GroupFile) -> "Staged":
+        """Return the same with one more desired state."""
+        folder, _, name = path.rpartition("/")
+        if folder == device_path("").rstrip("/"):
+            return replace(self, devices={**self.devices, name: file})
+        return replace(self, groups={**self.groups, name: file})
 
 
 class Assignment(Struct, frozen=True):
@@ -47,7 +79,7 @@ class Assignment(Struct, frozen=True):
         salt: Draws those boards; kept, so that widening a rollout keeps its boards.
         paused: Nothing new starts while true.
         not_before: UTC, ISO 8601.
-        window: ``HH:MM-HH:MM``.
+        window: ``HH:MM-HH:MM`` in UTC, or with `` local`` behind it.
         removed: Pipelines that the group no longer speaks about.
     """
 

@@ -1,10 +1,12 @@
 """What a repository holds, as values to be shown."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from agent.core.targets import GroupFile, SignedTarget
+from tuf.api.metadata import TargetFile
+
+from agent.core.targets import GroupFile, Revocations, SignedTarget
 from agent.publish.keys import KeyRing
 from agent.publish.roles import ROLES, RoleSet
 from agent.publish.staging import Staged, checked_fields
@@ -24,11 +26,18 @@ class RoleStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a repository holds: signed roles, bundles and groups, and what is staged."""
+    """What a repository holds: signed roles and contents, and what is staged.
+
+    Attributes:
+        groups: Desired states by group; ``devices`` by board id.
+        revoked: What must not act any more.
+    """
 
     roles: tuple[RoleStatus, ...]
     bundles: tuple[SignedTarget, ...]
     groups: Mapping[str, GroupFile]
+    devices: Mapping[str, GroupFile]
+    revoked: Revocations
     staged: Staged
 
 
@@ -51,8 +60,8 @@ def role_statuses(roles: RoleSet, ring: KeyRing) -> tuple[RoleStatus, ...]:
     return tuple(found)
 
 
-def listed_bundles(roles: RoleSet) -> tuple[SignedTarget, ...]:
-    """Return the bundles that targets lists.
+def listed_bundles(bundles: Iterable[TargetFile]) -> tuple[SignedTarget, ...]:
+    """Return bundles with their signed fields.
 
     Raises:
         SettingsError: Another tool wrote fields that make no sense.
@@ -64,5 +73,5 @@ def listed_bundles(roles: RoleSet) -> tuple[SignedTarget, ...]:
             found.hashes["sha256"],
             checked_fields(found.custom),
         )
-        for found in roles.targets.signed.targets.values()
+        for found in bundles
     )

@@ -1,0 +1,145 @@
+"""A directory of private keys: one encrypted PEM file each, opened by one passphrase.
+
+The rules this module keeps:
+ * Keys are PKCS#8, encrypted with what scrypt makes of the passphrase: the PEM format's
+   own stretching takes a millisecond and would not stop a guess.
+ * The directory is 0700, its files 0600, and a key is durable before it is used.
+ * An empty passphrase leaves keys unencrypted: for tests and demonstrations that throw
+   them away. The command line never passes one.
+
+``tinyward.salt`` holds the parameters of scrypt. To open a key without Tinyward:
+``openssl pkey -in KEY.pem -passin pass:HEX``, where HEX is scrypt(passphrase, salt) of
+32 bytes, in hexadecimal.
+"""
+
+import secrets
+from pathlib import Path
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from msgspec import Struct
+
+from agent.core.reasons import Reason
+from agent.errors import SettingsError
+from agent.publish.files import owners_disk, write_durably
+
+_SALT_FILE = "tinyward.salt"
+PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey
+
+
+class Stretching(Struct, frozen=True):
+    """Parameters of scrypt (RFC 7914).
+
+    Attributes:
+        salt: 16 random bytes, hexadecimal.
+        n: Cost: 2^16 with r = 8 takes 64 MB and a quarter of a second.
+    """
+
+    salt: str
+    n: int = 2**16
+    r: int = 8
+    p: int = 1
+
+
+class Vault:
+    """The private keys in one directory."""
+
+    def __init__(self, directory: Path, passphrase: bytes) -> None:
+        self.directory = directory
+        self._passphrase = passphrase
+        self._secret: bytes | None = None
+
+    @classmethod
+    def create(cls, directory: Path, passphrase: bytes) -> "Vault":
+        """Make an empty directory for keys.
+
+        Raises:
+            SettingsError: It exists and holds something.
+            DeviceError: It cannot be made.
+        """
+        if directory.exists() and any(directory.iterdir()):
+            raise SettingsError(
+                f"{directory} is not empty: keys are never overwritten",
+                reason=Reason.SETTINGS,
+                todo="Choose another directory for keys.",
+            )
+        with owners_disk():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+        stretching = Stretching(salt=secrets.token_hex(16))
+        write_durably(
+            directory / _SALT_FILE, msgspec.json.encode(stretching), mode=0o600
+        )
+        return cls(directory, passphrase)
+
+    def keep(self, path: Path, private: PrivateKey) -> None:
+        """Encrypt a key into its file; it is durable when this returns.
+
+        Raises:
+            DeviceError: It cannot be written.
+        """
+        pem = private.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, self._encryption()
+        )
+        write_durably(path, pem, mode=0o600)
+
+    def open(self, path: Path) -> PrivateKey:
+        """Return the key in a file.
+
+        Raises:
+            SettingsError: It is not there, or the passphrase does not open it.
+        """
+        try:
+            private = load_pem_private_key(path.read_bytes(), self._password())
+        except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as err:
+            raise SettingsError(
+                f"the passphrase does not open {path}",
+                reason=Reason.SETTINGS,
+                todo="Use the passphrase that these keys were made with.",
+            ) from err
+        if not isinstance(private, PrivateKey):
+            raise SettingsError(
+                f"{path} is a key of another kind",
+                reason=Reason.SETTINGS,
+                todo="Restore it from the copy of the keys.",
+            )
+        return private
+
+    def _encryption(self) -> KeySerializationEncryption:
+        """Return how a new key is encrypted."""
+        password = self._password()
+        return BestAvailableEncryption(password) if password else NoEncryption()
+
+    def _password(self) -> bytes | None:
+        """Return what scrypt makes of the passphrase; None for an empty one."""
+        if not self._passphrase:
+            return None
+        if self._secret is None:
+            self._secret = self._stretch()
+        return self._secret
+
+    def _stretch(self) -> bytes:
+        """Stretch the passphrase."""
+        path = self.directory / _SALT_FILE
+        try:
+            chosen = msgspec.json.decode(path.read_bytes(), type=Stretching)
+            salt = bytes.fromhex(chosen.salt)
+            scrypt = Scrypt(salt, length=32, n=chosen.n, r=chosen.r, p=chosen.p)
+        except (OSError, ValueError) as err:
+            raise SettingsError(
+                f"{path} is missing or damaged: {err}",
+                reason=Reason.SETTINGS,
+                todo="Restore it from the copy of the keys.",
+            ) from err
+        return scrypt.derive(self._passphrase).hex().encode()
