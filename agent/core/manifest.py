@@ -17,7 +17,7 @@ from agent.core.reasons import Reason
 from agent.core.steps import Step
 from agent.errors import BundleRefusedError
 
-SCHEMA = 1
+SCHEMA = 2  # the newest this agent reads; ``needed_schema`` says what a manifest needs
 MAX_MANIFEST_BYTES = 128 * 1024  # fits one control message; 5,000 labels take half
 MAX_VERSION = 2**31 - 1  # fits every database, wire format and dashboard
 
@@ -124,19 +124,41 @@ class Budgets(Frozen, frozen=True):
 
 
 class TrialRules(Frozen, frozen=True):
-    """How a candidate earns its place.
+    """How a candidate earns its place; without numbers preflight alone decides.
 
     Attributes:
         preflight_s: Deadline of the whole preflight child.
-        shadow_samples: Live samples the candidate must shadow.
+        shadow_samples: Live samples the candidate must shadow; 0 means no shadowing.
         probation_s: How long it answers before it is committed.
         min_agreement: Share of shadowed samples that must agree with the active one.
+        shadow_every: One in so many samples is copied to the shadow. A model that
+            remembers earlier samples is given all of them.
+        tolerance: How far scores (regression, anomaly) or outputs (raw) may differ
+            and still agree, in real units; 0 means the variant's golden tolerance.
+        probation_samples: At least so many answers before it is committed.
+        wait_s: How long shadowing, or a probation whose time is over, waits for its
+            samples.
+        max_failed: Share of samples that may fail beyond the share that failed
+            with the active model.
+        max_slowdown: 95th percentile of its durations, as a multiple of the active
+            model's on the same board; 0 means any.
     """
 
     preflight_s: Positive = 60.0
     shadow_samples: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     probation_s: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     min_agreement: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    # Since schema 2
+    shadow_every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    tolerance: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    probation_samples: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    wait_s: Annotated[float, Meta(gt=0, le=1e6)] = 600.0
+    max_failed: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    max_slowdown: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+
+
+# Keys of [trial] that agents of schema 1 refuse as unknown.
+TRIAL_KEYS_2 = frozenset(TrialRules.__struct_fields__[4:])
 
 
 class MonitorRules(Frozen, frozen=True):
@@ -181,6 +203,16 @@ class Manifest(Frozen, frozen=True):
             if variant.name == name:
                 return variant
         raise refused(f"no variant is called {name!r}")
+
+
+def needed_schema(trial: TrialRules) -> int:
+    """Return the lowest schema that can say these rules: older agents read it, too.
+
+    >>> needed_schema(TrialRules(shadow_samples=9)), needed_schema(TrialRules(wait_s=9))
+    (1, 2)
+    """
+    said = msgspec.to_builtins(trial)  # leaves out what stands at its default
+    return 2 if TRIAL_KEYS_2 & said.keys() else 1
 
 
 def parse_manifest(raw: bytes) -> Manifest:
@@ -248,6 +280,10 @@ def _check_schema(tree: object) -> None:
             f"schema {schema} is newer than {SCHEMA}, the newest this agent reads",
             reason=Reason.SCHEMA,
         )
+    trial = tree.get("trial") if isinstance(tree, dict) else None
+    newer = sorted(TRIAL_KEYS_2 & trial.keys()) if isinstance(trial, dict) else []
+    if schema == 1 and newer:
+        raise refused(f"trial.{newer[0]} needs schema 2: agents of schema 1 refuse it")
 
 
 def _check_link(

@@ -80,8 +80,41 @@ class Discard(Message, frozen=True):
     generation: int
 
 
+class Tap(Message, frozen=True):
+    """Copy live samples, and what is answered, into a ring. Descriptor: the ring.
+
+    Attributes:
+        every: One in so many samples.
+    """
+
+    generation: int
+    every: int = 1
+
+
+class Untap(Message, frozen=True):
+    """Copy no more samples; the ring is let go."""
+
+    generation: int
+
+
 class NewSource(Message, frozen=True):
     """The source's program was started again. Descriptor: its new pipe."""
+
+
+class Shadow(Message, frozen=True):
+    """First message to a shadow child. Descriptors: the model's memfd, then the ring.
+
+    Attributes:
+        tolerance: How far scores or raw outputs may differ and still agree.
+        remembers: The model's answers depend on earlier samples: it begins anew
+            wherever one is missing.
+    """
+
+    manifest: bytes
+    variant: str
+    executor: Executor
+    tolerance: float
+    remembers: bool = False
 
 
 class Stop(Message, frozen=True):
@@ -121,6 +154,36 @@ class Swapped(Message, frozen=True):
     generation: Count
     first_seq: Count
     gap_ns: Count
+
+
+class Tapped(Message, frozen=True):
+    """A Tap or an Untap was performed."""
+
+    generation: Count
+
+
+class Shadowed(Message, frozen=True):
+    """What a shadow has answered so far; sent now and then, from its start on.
+
+    Attributes:
+        compared: Samples that the active model answered, and the candidate was given.
+        agreed: Those on which both say the same; ``failed`` those that the candidate
+            did not answer, ``not_finite`` those it answered with NaN or infinity.
+        timed: Samples in which nothing disturbed it; ``p95_ms`` is of those.
+        active_p95_ms: The active model's on all samples compared.
+        dropped: Samples that came too fast for the shadow.
+        detail: The first sample that went wrong, for people.
+    """
+
+    compared: Count = 0
+    agreed: Count = 0
+    failed: Count = 0
+    not_finite: Count = 0
+    timed: Count = 0
+    p95_ms: float = 0.0
+    active_p95_ms: float = 0.0
+    dropped: Count = 0
+    detail: Text = ""
 
 
 class Refused(Message, frozen=True):
@@ -198,11 +261,24 @@ class Examined(Message, frozen=True):
     """All pairs were tried; nothing follows."""
 
 
-ToChild = Configure | Load | Activate | Discard | NewSource | Stop | Examine
+ToChild = (
+    Configure
+    | Load
+    | Activate
+    | Discard
+    | Tap
+    | Untap
+    | NewSource
+    | Stop
+    | Examine
+    | Shadow
+)
 FromChild = (
     Ready
     | Loaded
     | Swapped
+    | Tapped
+    | Shadowed
     | Refused
     | SourceState
     | Stopped

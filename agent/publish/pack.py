@@ -5,6 +5,7 @@ The rules this module keeps:
  * Whatever can be computed is computed, never believed: tensor contracts, digests,
    sizes, RAM and golden outputs come from the files themselves.
  * What a board would refuse for its form is refused here first.
+ * The schema is the lowest that can say it, so that older boards can run it.
 """
 
 import hashlib
@@ -18,11 +19,11 @@ from msgspec.structs import replace
 from agent.core.container import render_container
 from agent.core.contract import Contract
 from agent.core.manifest import (
-    SCHEMA,
     Golden,
     Manifest,
     TensorSpec,
     Variant,
+    needed_schema,
     parse_manifest,
     render_manifest,
 )
@@ -176,7 +177,7 @@ def _build_manifest(
 ) -> Manifest:
     """Return the manifest, with a placeholder where the golden samples will stand."""
     manifest = Manifest(
-        schema=SCHEMA,
+        schema=needed_schema(description.trial),
         model=description.model,
         version=description.version,
         version_name=description.version_name,

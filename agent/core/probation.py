@@ -1,0 +1,180 @@
+"""How a probation is judged: what the candidate answered since it was let in.
+
+The rules this module keeps:
+ * Only differences count: what was there when the candidate was swapped in is taken
+   away from what is there now.
+ * It ends early on failure alone.
+ * A failure rate is compared with that of the model before it on the same input, and
+   durations with the clock the board had (``agent.core.shadow_verdict``).
+
+Drift of its output is judged here once its answers are kept as sketches: a field of
+``Evidence`` and a line of ``judge_probation``.
+
+Law: with more time and no more failures, a pass stays a pass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.core.counts import EMPTY
+from agent.core.histogram import quantile
+from agent.core.manifest import Budgets, TrialRules
+from agent.core.readings import BoardReadings
+from agent.core.reasons import Reason
+from agent.core.shadow_verdict import (
+    FEWEST_SAMPLES,
+    PASSED,
+    UNDECIDED,
+    Durations,
+    Verdict,
+    failed,
+    judge_durations,
+)
+from agent.core.statistics_block import OK, OUTCOMES, Section
+
+NS_PER_MS = 1e6
+TAIL = 0.95
+FEWEST_BEFORE = 100  # samples of the model before, for its failure rate to mean much
+_FAILED = tuple(at for at, (outcome, _) in enumerate(OUTCOMES) if outcome == "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a probation at one moment.
+
+    Attributes:
+        seconds: Since the candidate answers.
+        answered: Samples it answered, and ``failed`` those it did not.
+        durations: How long its answers took.
+        failed_before: Share of samples that failed with the model before it.
+        ended_by: What ended its worker; a candidate does not survive that.
+    """
+
+    seconds: float
+    answered: int
+    failed: int
+    durations: Durations
+    failed_before: float = 0.0
+    ended_by: Reason = Reason.NONE
+
+    @property
+    def samples(self) -> int:
+        """Samples that ended."""
+        return self.answered + self.failed
+
+
+def judge_probation(evidence: Evidence, rules: TrialRules, budgets: Budgets) -> Verdict:
+    """Judge a candidate that answers.
+
+    Returns:
+        ``unseen`` where the time that ``wait_s`` adds is over as well, and there were
+        not even a few samples to judge it by.
+    """
+    if evidence.ended_by:
+        what = "its worker did not survive"
+        return failed(evidence.ended_by, what)
+    wanted = rules.probation_samples
+    in_time = evidence.seconds < rules.probation_s
+    waited = evidence.seconds >= rules.probation_s + rules.wait_s
+    enough = evidence.answered >= wanted
+    ends = not in_time and (enough or waited)
+    verdict = _judge_samples(evidence, rules, budgets, ends=ends)
+    if verdict.state == "failed":
+        return verdict
+    if not ends:
+        return UNDECIDED
+    if not enough and evidence.answered < min(wanted, FEWEST_SAMPLES):
+        what = f"{evidence.answered} answers of {wanted} in {evidence.seconds:.0f} s"
+        return Verdict("unseen", Reason.SOURCE_SILENT, what)
+    return PASSED
+
+
+def section_since(now: Section, before: Section) -> Section:
+    """Return what was counted in between; the stages of ``now`` less those before.
+
+    Law: ``add_sections(before, section_since(add_sections(before, x), before))`` is
+    ``add_sections(before, x)``.
+    """
+    stages = tuple(
+        type(stage)(
+            stage.sum_ns - old.sum_ns,
+            tuple(a - b for a, b in zip(stage.buckets, old.buckets, strict=True)),
+        )
+        for stage, old in zip(now.stages, before.stages, strict=True)
+    )
+    return Section(
+        generation=now.generation,
+        received=now.received - before.received,
+        outcomes=_less(now.outcomes, before.outcomes),
+        stages=stages,
+        labels=_less(now.labels, before.labels),
+    )
+
+
+def count_failed(section: Section) -> int:
+    """Return how many samples failed."""
+    return sum(section.outcomes[at] for at in _FAILED)
+
+
+def failed_share(section: Section) -> float:
+    """Return the share of ended samples that failed; 0 where too few are known."""
+    lost = count_failed(section)
+    ended = section.outcomes[OK] + lost
+    return lost / ended if ended >= FEWEST_BEFORE else 0.0
+
+
+def durations_of(
+    section: Section, before: Section = EMPTY, clock_share: float = 1.0
+) -> Durations:
+    """Return the durations of whole samples, beside those of the model before."""
+    timed, tail_ms = _tail(section)
+    known, before_ms = _tail(before)
+    return Durations(
+        timed, tail_ms, before_ms if known >= FEWEST_BEFORE else 0.0, clock_share
+    )
+
+
+def clock_share(readings: Sequence[BoardReadings]) -> float:
+    """Return the share of its full clock that a board had: 1 unless it is throttled.
+
+    The full clock is the fastest of all readings; 0 if it is throttled and does not
+    say how fast it runs.
+
+    >>> hot = BoardReadings(cpu_frequency_hertz=6e8, throttled=(("throttled", True),))
+    >>> clock_share([BoardReadings(cpu_frequency_hertz=15e8), hot])
+    0.7
+    >>> clock_share([BoardReadings(throttled=(("throttled", True),))])
+    0.0
+    """
+    if not any(held for each in readings for _, held in each.throttled):
+        return 1.0
+    clocks = [each.cpu_frequency_hertz for each in readings]
+    known = [clock for clock in clocks if clock > 0]  # also false for NaN
+    if not known:
+        return 0.0
+    return sum(known) / len(known) / max(known)
+
+
+def _judge_samples(
+    evidence: Evidence, rules: TrialRules, budgets: Budgets, *, ends: bool
+) -> Verdict:
+    """Judge failures and durations, as soon as there are a few."""
+    if evidence.samples < FEWEST_SAMPLES and not ends:
+        return UNDECIDED
+    allowed = min(1.0, rules.max_failed + evidence.failed_before)
+    if evidence.failed > allowed * evidence.samples:
+        what = f"{evidence.failed} of {evidence.samples} samples failed"
+        return failed(Reason.FAILURES, f"{what}, {allowed:.1%} allowed")
+    return judge_durations(evidence.durations, rules, budgets)
+
+
+def _tail(section: Section) -> tuple[int, float]:
+    """Return how many whole samples were timed, and their 95th percentile in ms."""
+    buckets = section.stages[-1].buckets
+    timed = sum(buckets)
+    return timed, quantile(buckets, TAIL) / NS_PER_MS if timed else 0.0
+
+
+def _less(now: Sequence[int], before: Sequence[int]) -> tuple[int, ...]:
+    """Return the differences."""
+    return tuple(a - b for a, b in zip(now, before, strict=True))
