@@ -1,19 +1,26 @@
 """``tinyward repo``: keep a TUF repository of bundles as plain files."""
 
-import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 import click
 
 from agent.cli.passphrase import ask_passphrases, passphrase_option
+from agent.cli.repo_assign import assign, pause, percent
+from agent.cli.repo_export import export
+from agent.cli.repo_options import (
+    Directory,
+    keys_option,
+    open_keyless,
+    open_with_keys,
+    read_clock,
+    repository_argument,
+)
+from agent.cli.repo_timestamp import timestamp
+from agent.cli.repo_withdraw import remove, revoke
 from agent.core.reasons import Reason
 from agent.errors import SettingsError
-
-if TYPE_CHECKING:
-    from agent.publish.repository import Repository
 
 _EXPLAINED = """Keep a TUF repository of bundles as plain files.
 
@@ -29,18 +36,11 @@ The Update Framework (TUF) in ten lines:
  6. `snapshot` says which versions of these belong together: no mixing.
  7. `timestamp` says which snapshot is newest, and expires soon: no freezing.
  8. Boards never go back to an older version of any of them.
- 9. `add` and `assign` stage without any key. `publish` signs; run it at least
-    every 7 days, or boards stop updating (their models keep running).
+ 9. `add` and `assign` stage without any key. `publish` signs; it or `timestamp`
+    has to run every 7 days, or boards stop updating (their models keep running).
 10. Stolen key? `rotate ROLE` makes new ones that sign again what REPO lists:
     look at `status` first, restore a copy if it lists what you never added.
 """
-
-
-class _Directory(click.Path):
-    """A directory argument; it need not exist unless asked."""
-
-    def __init__(self, *, exists: bool = True) -> None:
-        super().__init__(exists=exists, file_okay=False, path_type=Path)
 
 
 class KeyCounts(TypedDict):
@@ -52,26 +52,8 @@ class KeyCounts(TypedDict):
     targets_threshold: int | None
 
 
-class Rollout(TypedDict):
-    """Options of ``assign``, None where the group keeps what it says."""
-
-    percent: float | None
-    salt: str | None
-    paused: bool | None
-    not_before: str | None
-    window: str | None
-
-
 # As in agent.publish.roles, whose import takes longer than help or completion may.
 ROLE_NAMES = ("root", "targets", "fleet", "snapshot", "timestamp")
-
-repository_argument = click.argument("repository", metavar="REPO", type=_Directory())
-keys_option = click.option(
-    "--keys",
-    multiple=True,
-    type=_Directory(exists=False),
-    help="Directory of keys; one for each holder.  [default: REPO-keys]",
-)
 
 
 @click.group("repo", help=_EXPLAINED)
@@ -80,7 +62,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("repository", metavar="REPO", type=_Directory(exists=False))
+@click.argument("repository", metavar="REPO", type=Directory(exists=False))
 @keys_option
 @click.option(
     "--threshold",
@@ -117,7 +99,7 @@ def init(
     )
     places = keys or [default_keys(repository)]
     first, *others = ask_passphrases(places, passphrase_files, new=True)
-    init_repository(repository, *first, now=_now(), plan=plan, holders=others)
+    init_repository(repository, *first, now=read_clock(), plan=plan, holders=others)
     where = " and ".join(str(place) for place in places)
     click.echo(f"made {repository}, its keys are in {where}")
     click.echo(f"give boards {repository / 'metadata' / '1.root.json'} as their root")
@@ -142,10 +124,9 @@ def add(
     min_agent: str,
 ) -> None:
     """Stage bundles; `publish` signs them."""
-    from agent.publish.repository import Repository
     from agent.trust.bundle import open_bundle
 
-    opened = Repository.open(repository)
+    opened = open_keyless(repository)
     for path in bundles:
         content = _read(path)
         manifest = open_bundle(content, max_bytes=len(content)).manifest
@@ -159,44 +140,6 @@ def add(
         click.echo(f"staged {target.path} ({target.length} bytes)")
 
 
-@command.command()
-@repository_argument
-@click.argument("group", metavar="group:NAME")
-@click.argument("pipelines", metavar="[PIPELINE=[MODEL@]VERSION]...", nargs=-1)
-@click.option("--percent", type=float, help="Share of boards that take part.")
-@click.option(
-    "--salt", help="Draws those boards; kept from one assignment to the next."
-)
-@click.option("--paused/--resumed", default=None, help="Start nothing new.")
-@click.option("--not-before", metavar="UTC", help="Such as 2026-01-31T12:00:00Z.")
-@click.option("--window", metavar="HH:MM-HH:MM", help="Maintenance window.")
-@click.option("--remove", multiple=True, help="A pipeline to say nothing about.")
-def assign(
-    repository: Path,
-    group: str,
-    pipelines: Sequence[str],
-    remove: Sequence[str],
-    **rollout: Unpack[Rollout],
-) -> None:
-    """Stage what a group of boards shall run; `publish` signs it.
-
-    PIPELINE=VERSION keeps the pipeline's model, or takes the one of its name.
-    Pipelines that are not named stay as they are.
-    """
-    from agent.publish.repository import Repository
-    from agent.publish.staging import Assignment
-
-    opened = Repository.open(repository)
-    name = parse_group_name(group)
-    known = opened.models(name)
-    wanted = dict(parse_pipeline(text, known) for text in pipelines)
-    asked = Assignment(**rollout, removed=tuple(remove))
-    file = opened.assign(name, wanted, assignment=asked)
-    for pipeline, version in sorted(file.pipelines.items()):
-        click.echo(f"group:{name} {pipeline} = {version.model} {version.version}")
-    click.echo(f"staged generation {file.generation}, for {file.percent:g} % of boards")
-
-
 @command.command(short_help="Sign what is staged, renew what would expire.")
 @repository_argument
 @keys_option
@@ -205,8 +148,8 @@ def publish(
     repository: Path, keys: Sequence[Path], passphrase_files: Sequence[Path]
 ) -> None:
     """Sign what is staged; with nothing staged, renew what would expire."""
-    opened = _open(repository, keys, passphrase_files)
-    opened.publish(_now(), told=click.echo)
+    opened = open_with_keys(repository, keys, passphrase_files)
+    opened.publish(read_clock(), told=click.echo)
     click.echo(f"published {repository}")
 
 
@@ -227,8 +170,8 @@ def rotate(
     forget which versions and times the old keys made them remember. Old key files
     stay where they are; nothing needs them any more.
     """
-    opened = _open(repository, keys, passphrase_files)
-    opened.rotate(role, _now(), told=click.echo)
+    opened = open_with_keys(repository, keys, passphrase_files)
+    opened.rotate(role, read_clock(), told=click.echo)
     click.echo(f"published {repository} with new keys for {role}")
 
 
@@ -246,55 +189,7 @@ def status(repository: Path, keys: Sequence[Path], *, as_json: bool) -> None:
     if as_json:
         click.echo(render_json(found))
     else:
-        show_tables(found, _now())
-
-
-def _open(
-    repository: Path, keys: Sequence[Path], passphrase_files: Sequence[Path]
-) -> "Repository":
-    """Open a repository to sign with the keys of all holders that are named."""
-    from agent.publish.repository import Repository, default_keys
-
-    places = keys or [default_keys(repository)]
-    first, *others = ask_passphrases(places, passphrase_files)
-    return Repository.open(repository, *first, holders=others)
-
-
-def parse_group_name(text: str) -> str:
-    """Return NAME of ``group:NAME``.
-
-    Raises:
-        SettingsError: It is written otherwise.
-    """
-    name = text.removeprefix("group:")
-    if name == text or not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
-        raise SettingsError(
-            f"{text!r} is not group:NAME (a-z, 0-9, - and _)",
-            reason=Reason.SETTINGS,
-            todo="Write the group as in `tinyward repo assign REPO group:all ...`.",
-        )
-    return name
-
-
-def parse_pipeline(text: str, known: dict[str, str]) -> tuple[str, tuple[str, int]]:
-    """Return (pipeline, (model, version)) of ``PIPELINE=[MODEL@]VERSION``.
-
-    Args:
-        text: As it was typed.
-        known: Pipeline -> model, for the short form.
-
-    Raises:
-        SettingsError: It is written otherwise.
-    """
-    match = re.fullmatch(r"([^=@]+)=(?:([^=@]+)@)?([0-9]{1,10})", text, re.ASCII)
-    if match is None:
-        raise SettingsError(
-            f"{text!r} is not PIPELINE=VERSION or PIPELINE=MODEL@VERSION",
-            reason=Reason.SETTINGS,
-            todo="Write it as in `tinyward repo assign REPO group:all door=kws@2`.",
-        )
-    pipeline, model, version = match.groups()
-    return pipeline, (model or known.get(pipeline, pipeline), int(version))
+        show_tables(found, read_clock())
 
 
 def _read(path: Path) -> bytes:
@@ -309,6 +204,5 @@ def _read(path: Path) -> bytes:
         ) from err
 
 
-def _now() -> float:
-    """Read the clock: a command is its own composition root, as daemon.py is."""
-    return time.time()  # noqa: TID251 - passed on as an argument from here
+for _command in (assign, pause, percent, revoke, remove, timestamp, export):
+    command.add_command(_command)

@@ -1,12 +1,15 @@
-"""How ``tinyward repo status`` looks: three tables, or one JSON object."""
+"""How ``tinyward repo status`` looks: tables, or one JSON object."""
 
 import json
+from collections.abc import Mapping
 
 import msgspec
 from rich.console import Console
 from rich.table import Column, Table
 
+from agent.core.targets import GroupFile, Revocations
 from agent.publish.roles import LIFETIMES_DAYS, OFFLINE
+from agent.publish.staging import Staged
 from agent.publish.status import RoleStatus, Status
 
 _DAY_S = 86_400
@@ -14,7 +17,7 @@ _SOON_DAYS = 2  # an online role that expires sooner needs a publication now
 
 
 def show_tables(status: Status, now: float) -> None:
-    """Print roles, bundles, groups and what is staged.
+    """Print roles, bundles, desired states, revocations and what is staged.
 
     Args:
         status: What the repository holds.
@@ -27,11 +30,14 @@ def show_tables(status: Status, now: float) -> None:
     else:
         console.print("no bundles yet: `tinyward repo add`")
     if status.groups:
-        console.print(_groups(status))
+        console.print(_states("group", status.groups))
     else:
         console.print("no groups yet: `tinyward repo assign`")
-    staged = [*status.staged.bundles, *(f"group {n}" for n in status.staged.groups)]
-    console.print("staged: " + (", ".join(staged) or "nothing"))
+    if status.devices:
+        console.print(_states("device", status.devices))
+    if status.revoked != Revocations():
+        console.print(_revoked(status))
+    console.print("staged: " + (", ".join(_staged(status.staged)) or "nothing"))
 
 
 def render_json(status: Status) -> str:
@@ -42,12 +48,13 @@ def render_json(status: Status) -> str:
 def _roles(status: Status, now: float) -> Table:
     """Return the table of roles."""
     expires = Column("expires (UTC)", no_wrap=True)
-    table = Table("role", "version", expires, "keys", "here", "to do")
+    table = Table("role", "version", expires, "days", "keys", "here", "to do")
     for role in status.roles:
         table.add_row(
             role.role,
             str(role.version),
             f"{role.expires:%Y-%m-%d %H:%M}",
+            f"{max(0, _left_days(role, now)):.0f}",
             f"{role.threshold} of {role.keys} sign",
             str(role.keys_here),
             role_todo(role, now),
@@ -70,19 +77,48 @@ def _bundles(status: Status) -> Table:
     return bundles
 
 
-def _groups(status: Status) -> Table:
-    """Return the table of desired states."""
-    groups = Table("group", "generation", "percent", "pipelines")
-    for name, file in sorted(status.groups.items()):
+def _states(word: str, states: Mapping[str, GroupFile]) -> Table:
+    """Return the table of desired states of groups or of devices."""
+    table = Table(word, "generation", "percent", "begins", "pipelines")
+    for name, file in sorted(states.items()):
         wanted = [
             f"{pipeline} = {version.model} {version.version}"
             for pipeline, version in sorted(file.pipelines.items())
         ]
         paused = " (paused)" if file.paused else ""
-        groups.add_row(
-            name, f"{file.generation}{paused}", f"{file.percent:g}", "\n".join(wanted)
-        )
-    return groups
+        begins = " ".join(filter(None, (file.not_before, file.window))) or "at once"
+        generation = f"{file.generation}{paused}"
+        table.add_row(name, generation, f"{file.percent:g}", begins, "\n".join(wanted))
+    return table
+
+
+def _revoked(status: Status) -> Table:
+    """Return the table of revocations; bundles by name where they are listed."""
+    names = {
+        target.sha256: f"{target.fields.model} {target.fields.version}"
+        for target in status.bundles
+    }
+    table = Table("revoked", "sha256 or serial")
+    for sha256 in status.revoked.bundles:
+        table.add_row(names.get(sha256, "a bundle"), sha256)
+    for serial in status.revoked.operators:
+        table.add_row("an operator", serial)
+    return table
+
+
+def _staged(staged: Staged) -> list[str]:
+    """Return what waits for a signature, in words."""
+    devices = [
+        f"device {name}" if file else f"the end of device {name}"
+        for name, file in staged.devices.items()
+    ]
+    return [
+        *staged.bundles,
+        *(f"{path} unlisted" for path in staged.unlisted),
+        *(f"group {name}" for name in staged.groups),
+        *devices,
+        *(["revocations"] if staged.revoked is not None else []),
+    ]
 
 
 def role_todo(role: RoleStatus, now: float) -> str:
@@ -92,7 +128,7 @@ def role_todo(role: RoleStatus, now: float) -> str:
         role: A role that was published.
         now: Unix seconds.
     """
-    left_days = (role.expires.timestamp() - now) / _DAY_S
+    left_days = _left_days(role, now)
     offline = role.role in OFFLINE
     # Publishing renews offline roles in the last third of their life.
     soon_days = LIFETIMES_DAYS[role.role] / 3 if offline else _SOON_DAYS
@@ -100,3 +136,8 @@ def role_todo(role: RoleStatus, now: float) -> str:
         return ""
     verdict = "publish soon" if left_days > 0 else "expired: publish"
     return verdict if role.keys_here >= role.threshold else f"{verdict}, with its keys"
+
+
+def _left_days(role: RoleStatus, now: float) -> float:
+    """Return how many days are left; negative once it is expired."""
+    return (role.expires.timestamp() - now) / _DAY_S

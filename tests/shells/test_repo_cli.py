@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.cli import cli
-from agent.cli.repo import ROLE_NAMES, parse_group_name, parse_pipeline
+from agent.cli.repo import ROLE_NAMES
+from agent.cli.repo_assign import parse_pipeline
+from agent.cli.repo_options import parse_bundle, parse_place
 from agent.cli.repo_status import role_todo
 from agent.errors import SettingsError
 from agent.publish.repository import init_repository
@@ -36,7 +38,7 @@ class Shell:
     def run(self, *arguments: str, typed: str | None = None) -> Result:
         """Run ``tinyward repo``; without ``typed`` the passphrase is in its file."""
         command = ["repo", *arguments]
-        if typed is None and arguments[0] in {"init", "publish", "rotate"}:
+        if typed is None and arguments[0] in {"init", "publish", "rotate", "timestamp"}:
             command += ["--passphrase-file", str(self.home / "passphrase")]
         return CliRunner().invoke(cli, command, input=typed)
 
@@ -72,7 +74,13 @@ def test_from_init_to_status(shell: Shell) -> None:
         "model": "kws",
         "version": 2,
     }
-    assert status["staged"] == {"bundles": {}, "groups": {}}
+    assert status["staged"] == {
+        "bundles": {},
+        "groups": {},
+        "devices": {},
+        "revoked": None,
+        "unlisted": [],
+    }
 
 
 def test_status_is_readable(shell: Shell) -> None:
@@ -336,7 +344,15 @@ def test_help_explains_tuf_in_ten_lines() -> None:
 
 def test_names_and_pipelines_are_parsed_strictly() -> None:
     """The two small grammars of the command line."""
-    assert parse_group_name("group:lab-2") == "lab-2"
+    assert parse_place("group:lab-2") == "fleet/groups/lab-2"
+    assert parse_place("device:Pi_7.b") == "fleet/devices/Pi_7.b"
+    for text in ("", "all", "group:", "group:A", "device:a/b", "device:..", "x:a"):
+        with pytest.raises(SettingsError):
+            parse_place(text)
+    assert parse_bundle("kws=3") == ("kws", 3)
+    for text in ("kws", "kws=", "=3", "../k=3", "kws=x", "kws=\u0661"):
+        with pytest.raises(SettingsError):
+            parse_bundle(text)
     assert parse_pipeline("kws=3", {}) == ("kws", ("kws", 3))
     assert parse_pipeline("door=3", {"door": "kws"}) == ("door", ("kws", 3))
     assert parse_pipeline("door=hey@3", {"door": "kws"}) == ("door", ("hey", 3))
