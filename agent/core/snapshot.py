@@ -81,6 +81,8 @@ class UpdateSnapshot:
         metadata_issued: Signed issue time of the newest metadata, Unix seconds.
         set_aside: Bundles that are not tried again here.
         revoked: Bundles that the owner revoked.
+        trouble: (reason, message) of what the last look stumbled over, None where it
+            succeeded.
         certificate_expires: Unix seconds at which this board's own certificate ends,
             0 without one.
     """
@@ -102,6 +104,7 @@ class UpdateSnapshot:
     set_aside: int = 0
     revoked: int = 0
     certificate_expires: float = 0.0
+    trouble: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
