@@ -61,6 +61,22 @@ class FloorGate:
         """The earliest time it can be, Unix seconds."""
         return max(self._build_s, self.floors.clock_s)
 
+    def reload(self) -> bool:
+        """Read the floors again; return whether somebody else has moved them.
+
+        The fleet's repository and a slice that was pushed share them: each has to see
+        what the other has learned, and must not save what it knew before that.
+
+        Raises:
+            DeviceError: ``state``: the floors cannot be read.
+        """
+        known, self.floors = self.floors, self._remembered.load()
+        return known != self.floors
+
+    def settled(self) -> datetime:
+        """Return the time that expiry is judged by."""
+        return moment(max(self.now_s, self.clock_floor_s))
+
     def settle(self, root: "Root") -> datetime:
         """Judge the final root; return the time that expiry is judged by.
 
@@ -71,7 +87,7 @@ class FloorGate:
         clock_s = self._floor_under(root)
         if (root.version, clock_s) != (self.floors.root, self.floors.clock_s):
             self._keep(replace(self.floors, root=root.version, clock_s=clock_s))
-        settled = moment(max(self.now_s, self.clock_floor_s))
+        settled = self.settled()
         if root.is_expired(settled):
             return settled  # the updater refuses it: no step is told that did not hold
         keys = root.roles["root"]
@@ -121,12 +137,21 @@ class FloorGate:
         Raises:
             BundleRefusedError: ``replayed``.
         """
+        self.reload()
         floor = self.floors.generations.get(path)
         check_height(path, generation, height(floor, keys))
         signers = self.floors.roles["fleet"].signers
         known = self.floors.generations
         after = {**known, path: raised(floor, generation, signers, keys)}
         self._keep(replace(self.floors, generations=after))
+
+    def overtaken(self, updater: "DurableUpdater") -> bool:
+        """Tell whether something newer than this was verified somewhere else."""
+        if updater.root.version < self.floors.root:
+            return True
+        signed = updater.signed("targets")
+        lowest = height(self.floors.roles.get("targets"), updater.keys("targets"))
+        return signed is None or signed.version < lowest
 
     def _floor_under(self, root: "Root") -> int:
         """Return the clock floor as far as it stands under this root."""
@@ -162,10 +187,23 @@ class FactoryGate:
     clock_floor_s = 0
     now_s = 0.0
 
+    def reload(self) -> bool:
+        """Nobody moves what is not remembered."""
+        return False
+
+    def settled(self) -> datetime:
+        """Return a time at which nothing is expired."""
+        return moment(0)
+
+    def overtaken(self, updater: "DurableUpdater") -> bool:
+        """Nothing newer is known anywhere."""
+        del updater
+        return False
+
     def settle(self, root: "Root") -> datetime:
         """Return a time at which nothing is expired."""
         del root
-        return moment(0)
+        return self.settled()
 
     def admit(self, role: str, signed: "Signed", keys: RoleKeys) -> None:
         """Admit whatever is signed."""

@@ -24,7 +24,11 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Timestamp
 
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
+from agent.trust.fetcher import TransportError
 from agent.trust.updater import DurableUpdater
+
+# What a server says of a file that is not there; 403 is an object store's word for it.
+_ABSENT = frozenset({403, 404, 410})
 
 
 @contextmanager
@@ -33,8 +37,8 @@ def reasons_for(updater: DurableUpdater) -> Iterator[None]:
 
     Raises:
         BundleRefusedError: ``signature``, ``threshold``, ``expired``, ``replayed``,
-            ``mixed``, ``length``, ``digest``, ``too_large``, ``unreachable`` or
-            ``metadata``.
+            ``mixed``, ``length``, ``digest``, ``too_large``, ``unreachable``,
+            ``too_slow``, ``tls``, ``redirect`` or ``metadata``.
     """
     try:
         yield
@@ -69,16 +73,31 @@ def reasons_for_target(path: str) -> Iterator[None]:
     """Turn what reading a target's content raises into refusals.
 
     Raises:
-        BundleRefusedError: ``missing_target`` or ``unreachable``.
+        BundleRefusedError: ``missing_target``, ``unreachable``, ``too_slow``, ``tls``
+            or ``redirect``.
     """
     try:
         yield
     except DownloadError as err:
-        missing = isinstance(err, DownloadHTTPError)
-        raise BundleRefusedError(
-            f"{path}: {err}",
-            reason=Reason.MISSING_TARGET if missing else Reason.UNREACHABLE,
-        ) from err
+        reason = _download_reason(err, absent=Reason.MISSING_TARGET)
+        raise BundleRefusedError(f"{path}: {err}", reason=reason) from err
+
+
+@contextmanager
+def reasons_for_look(path: str) -> Iterator[None]:
+    """Turn what a conditional request raises into refusals.
+
+    Raises:
+        BundleRefusedError: ``metadata`` (it is missing), ``too_large``,
+            ``unreachable``, ``too_slow``, ``tls`` or ``redirect``.
+    """
+    try:
+        yield
+    except DownloadLengthMismatchError as err:
+        raise BundleRefusedError(str(err), reason=Reason.TOO_LARGE) from err
+    except DownloadError as err:
+        reason = _download_reason(err, absent=Reason.METADATA)
+        raise BundleRefusedError(f"{path}: {err}", reason=reason) from err
 
 
 def reason_for(
@@ -98,7 +117,7 @@ def reason_for(
         case DownloadLengthMismatchError():
             reason = Reason.TOO_LARGE
         case DownloadError():
-            reason = _download_reason(error)
+            reason = _download_reason(error, absent=Reason.METADATA)
         case _:
             pass
     return reason
@@ -152,7 +171,9 @@ def _expected_length(updater: DurableUpdater) -> int | None:
     return announced.length if announced else None
 
 
-def _download_reason(error: DownloadError) -> Reason:
-    """Tell a missing file from a repository that cannot be read."""
-    missing = isinstance(error, DownloadHTTPError) and error.status_code in {403, 404}
-    return Reason.METADATA if missing else Reason.UNREACHABLE
+def _download_reason(error: DownloadError, absent: Reason) -> Reason:
+    """Tell a missing file from a repository that cannot be read, and why not."""
+    if isinstance(error, TransportError):
+        return error.reason
+    missing = isinstance(error, DownloadHTTPError) and error.status_code in _ABSENT
+    return absent if missing else Reason.UNREACHABLE

@@ -11,7 +11,7 @@ The rules this module keeps:
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from tuf.api.exceptions import ExpiredMetadataError
 from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
@@ -19,11 +19,19 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from agent.core.floors import RoleKeys
 from agent.trust.durable import write_durably
+from agent.trust.fetcher import Fetcher, Seen
 
 # The specification's limits. python-tuf lets a signed length replace its own limit, so
 # stolen online keys could name 10 GB; here the limit of the role always counts.
 LIMITS_BYTES = {Root.type: 512_000, Timestamp.type: 16_384, Snapshot.type: 2_000_000}
 TARGETS_LIMIT_BYTES = 5_000_000
+METADATA_URL = "metadata/"
+# The one file that changes under its name: whoever looks whether there is news, looks
+# there, and everything else follows from it.
+ANNOUNCEMENT_URL = "metadata/timestamp.json"
+# How many roots are downloaded in one refresh; a board that slept through more of them
+# catches up in the next ones.
+MAX_NEW_ROOTS = 256
 
 
 class Gate(Protocol):
@@ -42,21 +50,29 @@ class DurableUpdater(Updater):
     Attributes:
         role: The role that was asked for last: whose fault an error is.
         received: The bytes that arrived for it.
+        announced: The timestamp.json that was served.
     """
 
     def __init__(
-        self, metadata_dir: Path, fetcher: FetcherInterface, root: bytes, gate: Gate
+        self, metadata_dir: Path, fetcher: Fetcher, root: bytes, gate: Gate
     ) -> None:
         self.role: str = Root.type
         self.received = root
+        self.announced = Seen()
         self._gate = gate
+        self._files = fetcher
         super().__init__(
             str(metadata_dir),
-            "metadata/",
-            fetcher=fetcher,
+            METADATA_URL,
+            # Each Fetcher is one; python-tuf's own type says less than is needed here.
+            fetcher=cast("FetcherInterface", fetcher),
             config=UpdaterConfig(),
             bootstrap=root,
         )
+        # python-tuf counts the roots in its cache, too: after 256 rotations in its
+        # life a board could never follow another one.
+        known = _count_known_roots(metadata_dir, self.root.version)
+        self.config.max_root_rotations = known + MAX_NEW_ROOTS
 
     @property
     def root(self) -> Root:
@@ -76,6 +92,15 @@ class DurableUpdater(Updater):
     def timestamp(self) -> Timestamp:
         """The trusted timestamp; only after a refresh."""
         return self._trusted_set.timestamp
+
+    def expiries(self) -> dict[str, datetime]:
+        """Return when each role that is in use expires."""
+        roles = {Root.type: self.root, **dict(self._trusted_set.items())}
+        return {role: signed.expires for role, signed in roles.items()}
+
+    def pass_time(self, now: datetime) -> None:
+        """Judge what is loaded from now on by a later time."""
+        self._trusted_set.reference_time = now
 
     def delegator(self, role: str) -> Root | Targets:
         """Return whoever says which keys a role has: ``targets`` or ``root``."""
@@ -109,7 +134,12 @@ class DurableUpdater(Updater):
         del length
         self.role, self.received = rolename, b""
         limit = LIMITS_BYTES.get(rolename, TARGETS_LIMIT_BYTES)
-        self.received = super()._download_metadata(rolename, limit, version)
+        if rolename == Timestamp.type:
+            # Read here for the sake of its ETag, which the next look will need.
+            self.announced = self._files.look(ANNOUNCEMENT_URL, Seen(), limit) or Seen()
+            self.received = self.announced.content
+        else:
+            self.received = super()._download_metadata(rolename, limit, version)
         return self.received
 
     def _load_root(self) -> None:
@@ -144,3 +174,11 @@ class DurableUpdater(Updater):
 
     def _update_root_symlink(self) -> None:
         """Do nothing: the first root comes from the caller, and links get lost."""
+
+
+def _count_known_roots(metadata_dir: Path, first: int) -> int:
+    """Return how many roots behind the first one are in the cache."""
+    known = 0
+    while (metadata_dir / "root_history" / f"{first + known + 1}.root.json").is_file():
+        known += 1
+    return known

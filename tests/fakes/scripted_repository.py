@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -9,14 +10,34 @@ from agent.core.reasons import Reason
 from agent.core.targets import (
     BundleFields,
     GroupFile,
+    Revocations,
     SignedTarget,
     Wanted,
     bundle_path,
+    device_path,
     group_path,
 )
 from agent.errors import AgentError, BundleRefusedError
 
 CHUNK_BYTES = 1024
+
+
+class Resumable(Protocol):
+    """What is kept of a bundle whose fetching was interrupted."""
+
+    @property
+    def kept(self) -> memoryview:
+        """Its first bytes."""
+
+    @property
+    def tag(self) -> str:
+        """Their ETag."""
+
+    def remember(self, tag: str) -> None:
+        """Take the ETag."""
+
+    def restart(self) -> None:
+        """Drop what is kept."""
 
 
 class ScriptedRepository:
@@ -26,9 +47,12 @@ class ScriptedRepository:
         bundles: (model, version) -> content, as signed.
         spoiled: (model, version) -> content that is delivered instead.
         gone: (model, version) whose content is signed and not there.
-        groups: Group -> desired state.
+        groups: Group -> desired state; ``devices`` likewise, by board id.
         fields: (model, version) -> what is signed differently.
         error: What the next refreshes raise.
+        broken_at: After how many bytes the next fetch breaks off, once.
+        changed: What a refresh returns.
+        revocations: What is revoked; ``ends`` when each role expires.
         calls: What was asked, in order.
         refreshed: Called when a refresh succeeded.
         clock_floor: What it says about time.
@@ -39,11 +63,18 @@ class ScriptedRepository:
         self.spoiled: dict[tuple[str, int], bytes] = {}
         self.gone: set[tuple[str, int]] = set()
         self.groups: dict[str, GroupFile] = {}
+        self.devices: dict[str, GroupFile] = {}
         self.fields: dict[tuple[str, int], dict[str, object]] = {}
         self.error: AgentError | None = None
         self.calls: list[str] = []
         self.refreshed: Callable[[], object] = lambda: None
         self.clock_floor = 0.0
+        self.broken_at: int | None = None
+        self.changed = True
+        self.revocations = Revocations()
+        self.ends: dict[str, float] = {}
+        self.issued = 0.0
+        self.retry_after = 0.0
         self._believed = False
 
     def assign(self, group: str = "all", **pipelines: tuple[str, int]) -> None:
@@ -53,20 +84,33 @@ class ScriptedRepository:
         generation = last.generation + 1 if last else 1
         self.groups[group] = GroupFile(generation=generation, pipelines=wanted)
 
-    def refresh(self, now: float) -> None:
-        """Believe what is there, or raise."""
+    def refresh(self, now: float) -> bool:
+        """Believe what is there, or raise; say whether it changed."""
         del now
         self.calls.append("refresh")
         if self.error is not None:
             raise self.error
-        self._believed = True
+        first, self._believed = not self._believed, True
         self.refreshed()
+        return first or self.changed
 
-    def desired(self, groups: Sequence[str]) -> list[tuple[str, GroupFile]]:
-        """Return the desired states of those groups that have one."""
+    def desired(
+        self, groups: Sequence[str], device: str = ""
+    ) -> list[tuple[str, GroupFile]]:
+        """Return the desired states of the device and of those groups that have one."""
         self._check()
-        named = [group for group in groups if group in self.groups]
-        return [(group_path(group), self.groups[group]) for group in named]
+        own = [(device_path(device), self.devices.get(device))]
+        named = [(group_path(group), self.groups.get(group)) for group in groups]
+        return [(path, file) for path, file in own + named if file is not None]
+
+    def revoked(self) -> Revocations:
+        """Return what is revoked."""
+        self._check()
+        return self.revocations
+
+    def expiries(self) -> Mapping[str, float]:
+        """Return when each role expires."""
+        return self.ends if self._believed else {}
 
     def find(self, model: str, version: int) -> SignedTarget:
         """Return what was signed about a bundle."""
@@ -87,9 +131,13 @@ class ScriptedRepository:
         return SignedTarget(bundle_path(model, version), size, sha256, fields)
 
     def fetch(
-        self, target: SignedTarget, write: Callable[[memoryview], None], max_bytes: int
-    ) -> None:
-        """Deliver a bundle in blocks and judge it at the end."""
+        self,
+        target: SignedTarget,
+        write: Callable[[memoryview], None],
+        max_bytes: int,
+        resume: Resumable | None = None,
+    ) -> int:
+        """Deliver a bundle in blocks, behind what is kept, and judge it at the end."""
         self.calls.append(f"fetch {target.path}")
         if target.length > max_bytes:
             raise BundleRefusedError("too large", reason=Reason.TOO_LARGE)
@@ -97,13 +145,29 @@ class ScriptedRepository:
         content = self.spoiled.get(key, self.bundles.get(key))
         if content is None or key in self.gone:
             raise BundleRefusedError("it is gone", reason=Reason.MISSING_TARGET)
-        for start in range(0, min(len(content), target.length), CHUNK_BYTES):
+        kept = self._kept(content, resume)
+        for start in range(kept, min(len(content), target.length), CHUNK_BYTES):
             end = min(start + CHUNK_BYTES, target.length)
+            if self.broken_at is not None and end > self.broken_at:
+                self.broken_at = None
+                raise BundleRefusedError("it broke off", reason=Reason.UNREACHABLE)
             write(memoryview(content)[start:end])
         if len(content) != target.length:
             raise BundleRefusedError("another length", reason=Reason.LENGTH)
         if hashlib.sha256(content).hexdigest() != target.sha256:
             raise BundleRefusedError("another digest", reason=Reason.DIGEST)
+        return kept
+
+    def _kept(self, content: bytes, resume: Resumable | None) -> int:
+        """Return where to go on; what was served under another tag is dropped."""
+        if resume is None:
+            return 0
+        tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+        if len(resume.kept) and resume.tag == tag:
+            return len(resume.kept)
+        resume.restart()
+        resume.remember(tag)
+        return 0
 
     def _check(self) -> None:
         """Nothing is said before it was verified."""

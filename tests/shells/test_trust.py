@@ -22,7 +22,8 @@ from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, SignedTarget, Wanted
 from agent.errors import BundleRefusedError, DeviceError, SettingsError
 from agent.publish.repository import KeyPlan
-from agent.trust.client import TrustedRepository, repository_directory
+from agent.trust.client import TrustedRepository
+from agent.trust.transport import Address, parse_address
 from agent.trust.updater import DurableUpdater
 from tests.fakes.board import Board
 from tests.fakes.bundle_factory import DAY_S, NOW, SpoiledRepository, make_repository
@@ -728,17 +729,42 @@ def test_damaged_floors_are_not_taken_for_none(board: Board) -> None:
     assert caught.value.reason == Reason.STATE
 
 
-@pytest.mark.parametrize("name", ["", "https://example.org/repo", "file://host/x"])
-def test_only_directories_are_repositories(name: str) -> None:
-    """Another kind of address is a wrong setting."""
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "file://host/x",
+        "ftp://example.org/repo",
+        "http://example.org/repo",
+        "http://127.0.0.1.example.org/repo",
+        "https://",
+        "https://user:word@example.org/repo",
+        "https://example.org/repo?key=1",
+        "https://example.org/repo#x",
+        "https://example.org:99999/repo",
+        "https://example.org:0/repo",
+        "https://[::1/repo",
+    ],
+)
+def test_43_other_kinds_of_address_are_wrong_settings(name: str) -> None:
+    """Neither unencrypted nor half an address: the daemon does not begin with it."""
     with pytest.raises(SettingsError):
-        repository_directory(name)
+        parse_address(name)
 
 
-def test_a_file_url_names_a_directory() -> None:
-    """Paths and file URLs are the same to a board."""
-    assert Path("/srv/a b") == repository_directory("file:///srv/a%20b")
-    assert Path("/srv/a%20b") == repository_directory("/srv/a%20b")
+def test_a_password_in_an_address_is_not_repeated() -> None:
+    """The message about an address with a password does not contain it."""
+    with pytest.raises(SettingsError) as caught:
+        parse_address("https://user:word@example.org/repo")
+    assert "word@" not in str(caught.value)
+
+
+def test_an_address_is_a_directory_or_a_server() -> None:
+    """Paths and file URLs are the same to a board; plain http stays on the machine."""
+    assert Address(directory=Path("/srv/a b")) == parse_address("file:///srv/a%20b")
+    assert Address(directory=Path("/srv/a%20b")) == parse_address("/srv/a%20b")
+    for url in ("https://a.example/r", "http://127.0.0.1:8/r", "http://[::1]:8/r"):
+        assert Address(url=url) == parse_address(url + "/")
 
 
 def test_the_cache_is_whole_files_without_links(board: Board) -> None:
