@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.core.reasons import Reason
-from agent.core.steps import Step
+from agent.core.steps import Step, Window
 from agent.errors import BundleRefusedError
 
 SCHEMA = 2  # the newest this agent reads; ``needed_schema`` says what a manifest needs
@@ -192,6 +192,12 @@ class Manifest(Frozen, frozen=True):
     budgets: Budgets = Budgets()
     trial: TrialRules = TrialRules()
     monitor: MonitorRules = MonitorRules()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether an answer depends on earlier samples: by state, or by a window."""
+        windows = any(isinstance(step, Window) for step in self.preprocess)
+        return windows or bool(self.state)
 
     def variant(self, name: str) -> Variant:
         """Return the variant called ``name``.

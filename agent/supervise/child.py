@@ -235,7 +235,7 @@ class ErrorLines(asyncio.SubprocessProtocol):
 
 
 async def spawn_child(
-    mode: Literal["run", "preflight"],
+    mode: Literal["run", "preflight", "shadow"],
     *,
     name: str,
     readable: Sequence[Path] = (),

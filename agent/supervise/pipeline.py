@@ -13,24 +13,26 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from agent.core.executors import DelegateFile
-from agent.core.messages import Configure
+from agent.core.messages import Configure, Tap, Untap
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
-from agent.core.statistics_block import Block
 from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.settings import PipelineSettings, SuperviseSettings
 from agent.supervise.child import PROGRAM
-from agent.supervise.deaths import Death, Deaths, most_telling
+from agent.supervise.deaths import Death, Deaths
 from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
+from agent.supervise.sight import Sight
+from agent.supervise.tenancy import Tenancy
 from agent.supervise.totals import BlockReader, Totals
-from agent.supervise.watch import Watch, answered, failing
+from agent.supervise.watch import Watch
 from agent.supervise.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
 # Together with ``drain_s`` below the 5 s that the daemon promises for its end.
 FLUSH_S = 1.0  # what sinks get for lines that are still in their pipes
 REAP_S = 0.5  # what it takes until a worker that was killed is gone
+Tapped = tuple[WorkerProcess, Placed]  # whose samples are copied, and whose answers
 
 
 class Pipeline:
@@ -65,16 +67,20 @@ class Pipeline:
         self._totals = Totals()
         self._placing = Placing(settings.name, self._totals, rules.start_s)
         self._deaths = Deaths(rules)
-        self._committed: Placed | None = None
-        self._unwanted = False  # it was ended for no fault of its own
+        self._tenancy = Tenancy(self._placing, self._deaths, rules.drain_s)
+        self._sight = Sight(
+            settings,
+            self._totals,
+            self._placing,
+            self._deaths,
+            self._plumbing,
+            self._tenancy,
+        )
         self._worker: WorkerProcess | None = None
         self._block: BlockReader | None = None  # outlives its worker until it is folded
         self._up = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._swapping = asyncio.Lock()
         self._stop_asked = asyncio.Event()
         self._ended = asyncio.Event()
-        self._answered = False
         self.engines: dict[str, str] = {}
 
     # --- life
@@ -96,7 +102,6 @@ class Pipeline:
     async def stop(self) -> None:
         """Let the worker end its sample and the sinks take it; then ``run`` ends."""
         self._stop_asked.set()
-        self._changed.set()
         worker = self._worker
         if worker is not None:
             await worker.stop(self._rules.drain_s)
@@ -106,7 +111,7 @@ class Pipeline:
 
     async def _one_life(self) -> Death:
         """Start a worker, live with it, fold what it counted; return how it ended."""
-        self._answered = False
+        self._sight.has_answered = False
         self._deaths.began()
         try:
             worker = await WorkerProcess.start(
@@ -115,7 +120,7 @@ class Pipeline:
         except OSError as err:
             log.warning("worker.no_start", extra={"detail": str(err)})
             return Death(Reason.OOM)
-        self._worker, self._block, self._unwanted = worker, worker.block, False
+        self._worker, self._block, self._tenancy.unwanted = worker, worker.block, False
         self._placing.tried = None
         hung = False
         if self._stop_asked.is_set():
@@ -136,8 +141,8 @@ class Pipeline:
                 code,
                 hung=hung,
                 source=worker.left_for,
-                unwanted=self._unwanted,
-                blamed=self._placing.tried is self._committed is not None,
+                unwanted=self._tenancy.unwanted,
+                blamed=self._placing.tried is self._tenancy.committed is not None,
             )
             self._fold_dead(worker, death.reason)
         return death
@@ -153,7 +158,7 @@ class Pipeline:
         watch = Watch(worker, flow, self._plumbing, self._placing.has_model)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watch.run())
-            loading = group.create_task(self._load_committed(worker))
+            loading = group.create_task(self._tenancy.keep(worker))
             try:
                 await worker.listen()
             except DeviceError as err:
@@ -162,24 +167,6 @@ class Pipeline:
             watching.cancel()
             worker.kill()
         return watch.hung
-
-    async def _load_committed(self, worker: WorkerProcess) -> None:
-        """Let a new worker answer with what was committed, as soon as there is any."""
-        while self._committed is None:
-            self._changed.clear()
-            await self._changed.wait()
-        async with self._swapping:
-            placed = None
-            # What is committed may change while it is being loaded.
-            while self._placing.answering is placed and placed is not self._committed:
-                placed = self._committed
-                try:
-                    await self._placing.place(worker, placed)
-                except AgentError as err:
-                    said = {"reason": err.reason, "detail": str(err)}
-                    log.warning("worker.load_failed", extra=said)
-                    worker.kill()
-                    return
 
     def _fold_dead(self, worker: WorkerProcess, reason: Reason) -> None:
         """Keep what the worker counted; the next one counts on."""
@@ -197,7 +184,9 @@ class Pipeline:
         log.warning("worker.died", extra=said)
         self._plumbing.worker_died()
         if too_many:
-            self._commit(await self._crash_loop(name, reason))
+            self._tenancy.commit(
+                await self._crash_loop(name, reason), Reason.CRASH_LOOP
+            )
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop_asked.wait(), pause_s)
 
@@ -205,8 +194,21 @@ class Pipeline:
 
     def start_with(self, placed: Placed) -> None:
         """Run what the store says is committed."""
-        self._committed = placed
-        self._changed.set()
+        self._tenancy.commit(placed)
+
+    def give(self, placed: Placed | None, why: Reason) -> None:
+        """Run another committed model from now on, or none; a trial ends by it.
+
+        Nothing is tried: it was on trial before it was committed. If it does not load,
+        its worker is replaced, and dies of it as of any model.
+
+        Args:
+            placed: What the store says now. None ends the worker after its sample; the
+                next one waits for a model.
+            why: ``revoked``, ``crash_loop``...: counted with the swap, and why the
+                pipeline is not ready where there is no model.
+        """
+        self._tenancy.give(placed, why)
 
     async def swap_in(self, placed: Placed) -> None:
         """Let a candidate answer; it is forgotten unless ``commit`` follows.
@@ -224,7 +226,7 @@ class Pipeline:
         worker = self._worker
         if worker is None:
             raise DeviceError("the worker has just ended", reason=Reason.STARTING)
-        async with self._swapping:
+        async with self._tenancy.lock:
             try:
                 await self._placing.place(worker, placed)
             except TrialFailedError as err:
@@ -235,39 +237,67 @@ class Pipeline:
 
     async def swap_back(self) -> None:
         """Let what is committed answer again."""
-        async with self._swapping:
-            worker, committed = self._worker, self._committed
+        async with self._tenancy.lock:
+            worker, committed = self._worker, self._tenancy.committed
             answering = self._placing.answering
             if worker is None or answering is None or answering is committed:
                 return
             if committed is None:
-                self._replace(worker)  # what was never committed stops answering
+                self._tenancy.replace(
+                    worker
+                )  # what was never committed stops answering
             else:
                 try:
                     await self._placing.place(worker, committed)
                 except AgentError as err:
                     log.warning("swap.back_failed", extra={"reason": err.reason})
-                    self._replace(worker)
+                    self._tenancy.replace(worker)
         self._placing.count("rolled_back", "")
 
     def commit(self, placed: Placed) -> None:
         """The candidate is durable; a worker that runs something else is replaced."""
-        self._commit(placed)
-        self._changed.set()
+        self._tenancy.commit(placed)
         answering = self._placing.answering
         if self._worker and answering is not None and answering is not placed:
-            self._replace(self._worker)
+            self._tenancy.replace(self._worker)
 
-    def _commit(self, placed: Placed | None) -> None:
-        """Blame another model for nothing; the same one goes on as it was."""
-        before, self._committed = self._committed, placed
-        if before is None or placed is None or placed.installed != before.installed:
-            self._deaths.forgive()
+    # --- listening in
 
-    def _replace(self, worker: WorkerProcess) -> None:
-        """End a worker that does nothing wrong; the next loads what is committed."""
-        self._unwanted = True
-        worker.kill()
+    async def tap(
+        self, ring: int, every: int, before: Tapped | None = None
+    ) -> Tapped | None:
+        """Have live samples, and what is answered, copied into a shadow ring.
+
+        Args:
+            ring: Its descriptor; it stays the caller's.
+            every: One in so many samples.
+            before: What the last call returned.
+
+        Returns:
+            Whose samples are copied, for ``untap``: the same as ``before`` if that
+            still answers, None if nothing does.
+
+        Raises:
+            TrialFailedError: The worker did not take the order.
+        """
+        async with self._tenancy.lock:
+            worker, answering = self._worker, self._placing.answering
+            if worker is None or answering is None or worker.gone:
+                return None
+            if before and before[0] is worker and before[1] is answering:
+                return before
+            generation = self._placing.next_generation()
+            await worker.tap(Tap(generation, every), self._rules.start_s, ring)
+            return worker, answering
+
+    async def untap(self, tapped: Tapped) -> None:
+        """Have nothing copied any more; a swap or a death has done so already."""
+        async with self._tenancy.lock:
+            worker, answering = tapped
+            if worker.gone or self._placing.answering is not answering:
+                return
+            order = Untap(self._placing.next_generation())
+            await worker.tap(order, self._rules.start_s)
 
     async def _new_source(self, descriptor: int) -> bool:
         """Tell the worker of a program's new pipe; False if it is not up yet."""
@@ -278,42 +308,18 @@ class Pipeline:
 
     # --- looking
 
+    @property
+    def committed(self) -> Placed | None:
+        """What the store says this pipeline runs."""
+        return self._tenancy.committed
+
+    @property
+    def answering(self) -> Placed | None:
+        """What answers at this moment."""
+        return self._placing.answering
+
     def snapshot(self) -> PipelineSnapshot:
         """Return the pipeline at this moment; cheap, no waiting."""
-        worker = self._worker
-        block = self._block.read() if self._block else None
-        self._answered = self._answered or answered(block) > 0
-        reason = self._reason(block)
-        placed = self._placing.answering or self._committed
-        return PipelineSnapshot(
-            name=self.settings.name,
-            model=self.settings.model,
-            active=placed.installed if placed else None,
-            state=self._placing.state(self._committed),
-            ready=reason is Reason.NONE,
-            reason=reason,
-            counts=self._totals.counts(block),
-            restarts=self._deaths.counts(),
-            swaps=dict(self._placing.swaps),
-            gap_s=self._placing.gap_s,
-            lag_s=(block.lag_ns if block else 0) / 1e9,
-            sink_dropped=self._plumbing.dropped(block),
-            worker_pid=worker.pid if worker else 0,
-            worker_rss_bytes=worker.resident_bytes() if worker else 0,
-            worker_locks=worker.locks if worker else {},
-            in_flight=sum(s.in_flight for s in block.sections) if block else 0,
-            seq=block.next_seq if block else self._totals.next_seq,
+        return self._sight.take(
+            self._worker, self._block.read() if self._block else None
         )
-
-    def _reason(self, block: Block | None) -> Reason:
-        """Why the pipeline is not ready, or nothing."""
-        if self._answered and self._placing.answering is not None:
-            return Reason.NONE
-        source = self._worker.source.reason if self._worker else Reason.NONE
-        told = most_telling(source, self._plumbing.reason)
-        if (
-            told is Reason.STARTING
-            and self._placing.answering is self._committed is None
-        ):
-            return Reason.NO_MODEL
-        return most_telling(told, failing(block), self._deaths.last)

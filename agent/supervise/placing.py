@@ -92,6 +92,11 @@ class Placing:
             },
         )
 
+    def next_generation(self) -> int:
+        """Return a number for an order that no order had before."""
+        self._generation += 1
+        return self._generation
+
     def has_model(self) -> bool:
         """Whether anything answers."""
         return self.answering is not None
@@ -113,8 +118,7 @@ class Placing:
         Raises:
             TrialFailedError: Any of it failed.
         """
-        self._generation += 1
-        generation = self._generation
+        generation = self.next_generation()
         bundle, installed = placed.bundle, placed.installed
         manifest = bundle.manifest
         self._totals.names[generation] = Identity(

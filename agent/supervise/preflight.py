@@ -12,8 +12,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
-import signal
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +19,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent.core.executors import DelegateFile, Executor
-from agent.core.manifest import Manifest
 from agent.core.messages import (
     Examine,
     Examined,
     Examining,
     Finding,
-    FromChild,
-    Ready,
 )
 from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
@@ -40,17 +35,17 @@ from agent.core.trial_verdict import (
 from agent.errors import DeviceError, TrialFailedError
 from agent.supervise.child import PROGRAM, Child, spawn_child
 from agent.supervise.memfd import sealed_memfd
+from agent.supervise.trial_child import (
+    START_S,
+    cause_of_death,
+    limit_child_memory,
+    next_message,
+    ready_child,
+)
 
 log = logging.getLogger(__name__)
-START_S = 30.0  # numpy and the runtime, cold, on a Pi 3 with a slow card
-MB = 1024 * 1024
-# Golden samples, raw copies and thread stacks of a preflight beside the model itself.
-SLACK_MB = 96
 # Messages about one pair, a few times over: stages, timed rounds, a finding.
 MESSAGES_A_PAIR = 64
-LAST_WORDS_S = 0.5  # a process that died of a signal is gone at once
-# SIGKILL is what the kernel's memory killer sends, SIGALRM the child's own deadline.
-CAUSES = {-signal.SIGKILL: Reason.MEMORY, -signal.SIGALRM: Reason.HANG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +134,7 @@ async def _one_child(
             f"no child for a preflight: {err}", reason=Reason.MEMORY
         ) from err
     try:
-        ready = await _ready(child)
+        ready = await ready_child(child)
         report.locks = ready.locks
         if not report.plan:
             report.plan = plan_examination(
@@ -155,28 +150,13 @@ async def _one_child(
         await child.close()
 
 
-async def _ready(child: Child) -> Ready:
-    """Wait until the child has locked itself in.
-
-    Raises:
-        TrialFailedError: It died or sent something else (``crash``).
-    """
-    message = await _next(child)
-    if isinstance(message, Ready):
-        return message
-    raise TrialFailedError(
-        f"the preflight child did not start: {child.last_words or 'no word'}",
-        reason=Reason.CRASH,
-    )
-
-
 async def _converse(
     child: Child, bundle: OpenedBundle, report: PreflightReport
 ) -> None:
     """Send what is left of the plan and collect the findings."""
     left = report.untried(range(len(report.plan)))
     plan = tuple(report.plan[index] for index in left)
-    _limit_memory(child.pid, bundle.manifest)
+    limit_child_memory(child.pid, bundle.manifest)
     descriptors = _descriptors(bundle, plan)
     try:
         trial = bundle.manifest.trial
@@ -187,7 +167,7 @@ async def _converse(
             os.close(descriptor)
     blamed = await _collect(child, report, left)
     if blamed is not None:
-        report.crashed[blamed] = await _cause(child)
+        report.crashed[blamed] = await cause_of_death(child)
 
 
 async def _collect(
@@ -202,7 +182,7 @@ async def _collect(
     """
     blamed = 0
     patience = MESSAGES_A_PAIR * (len(left) + 1)
-    while patience and (message := await _next(child)) is not None:
+    while patience and (message := await next_message(child)) is not None:
         patience -= 1
         match message:
             case Examining() if 0 <= message.index < len(left):
@@ -220,25 +200,6 @@ async def _collect(
     # The pair that was announced last may have been found out about already.
     untried = report.untried(left)
     return left[blamed] if left[blamed] in untried else untried[0]
-
-
-async def _next(child: Child) -> FromChild | None:
-    """Wait for the next message; None at the end, and for what is no message."""
-    try:
-        return await child.receive()
-    except DeviceError as err:
-        log.warning("preflight.broken", extra={"detail": str(err)})
-        return None
-
-
-async def _cause(child: Child) -> Reason:
-    """Return why a child ended before its time; ``_one_child`` makes sure it did."""
-    try:
-        # It may have closed its socket before it dies of what it dies of.
-        code = await asyncio.wait_for(child.wait(), LAST_WORDS_S)
-    except TimeoutError:  # it lives: it was the one to break off
-        return Reason.CRASH
-    return CAUSES.get(code, Reason.CRASH)
 
 
 def _descriptors(
@@ -260,14 +221,6 @@ def _descriptors(
             f"no memory for the candidate: {err}", reason=Reason.MEMORY
         ) from err
     return opened
-
-
-def _limit_memory(pid: int, manifest: Manifest) -> None:
-    """Cap the child's data at what the bundle declares, with slack for the trial."""
-    largest = max(variant.size for variant in manifest.variants)
-    limit = int((manifest.budgets.ram_mb + SLACK_MB) * MB * 1.25) + 2 * largest
-    with contextlib.suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
 
 
 @contextlib.asynccontextmanager

@@ -1,33 +1,67 @@
-"""Trials on running pipelines: examine, swap in, swap back, commit.
+"""Trials on running pipelines: examine, shadow, swap in, watch, swap back, commit.
 
 The rules this module keeps:
  * A candidate is examined in a child before a worker ever sees it.
- * ``swap_in`` and ``swap_back`` name the pipeline; what runs where is known here only.
+ * Calls name the pipeline; what runs where is known here only.
+ * Every wait may be cancelled, and leaves nothing of it behind but the candidate that
+   answers, which ``swap_back`` takes away.
 """
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from agent.core.executors import DelegateFile
 from agent.core.installed import Installed
 from agent.core.opened_bundle import OpenedBundle
+from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
+from agent.core.snapshot import PipelineSnapshot
 from agent.core.trial_verdict import Chosen
 from agent.errors import TrialFailedError
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
 from agent.supervise.preflight import Wish, run_preflight
+from agent.supervise.probation import Probation
+from agent.supervise.shadow import Shadowing
+
+log = logging.getLogger(__name__)
+PROGRESS_S = 10.0  # between two log lines about a trial that goes on
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """What was swapped in, and its pipeline just before."""
+
+    placed: Placed
+    before: PipelineSnapshot
 
 
 class PipelineTrials:
-    """Performs trials for the update runner."""
+    """Performs trials for the update runner.
+
+    Args:
+        pipelines: By name.
+        delegates: Libraries that candidates may load.
+        read_board: The board's newest readings.
+
+    Attributes:
+        seen: Pipeline -> (samples so far, samples wanted) of the trial under way.
+    """
 
     def __init__(
-        self, pipelines: Mapping[str, Pipeline], delegates: Sequence[DelegateFile]
+        self,
+        pipelines: Mapping[str, Pipeline],
+        delegates: Sequence[DelegateFile],
+        read_board: Callable[[], BoardReadings] = BoardReadings,
     ) -> None:
         self._pipelines = pipelines
         self._delegates = delegates
-        self._candidates: dict[str, Placed] = {}
+        self._read_board = read_board
+        self._candidates: dict[str, _Candidate] = {}
+        self.seen: dict[str, tuple[int, int]] = {}
 
     async def examine(self, pipeline: str, bundle: OpenedBundle) -> Chosen:
         """Try a candidate in a child of its own; return what may run it.
@@ -47,6 +81,24 @@ class PipelineTrials:
             raise TrialFailedError("nothing was chosen", reason=Reason.INTERNAL)
         return report.chosen
 
+    async def shadow(
+        self, pipeline: str, bundle: OpenedBundle, installed: Installed
+    ) -> None:
+        """Let a candidate answer copies of live samples, if its manifest wants that.
+
+        Raises:
+            TrialFailedError: It differs, fails, is slow, crashed or hung.
+            DeviceError: ``source_silent``: there were too few samples; ``memory``.
+        """
+        if not bundle.manifest.trial.shadow_samples:
+            return
+        placed = Placed(bundle, installed)
+        tell = self._tell("shadow.progress", pipeline)
+        try:
+            await Shadowing(self._named(pipeline), placed, self._delegates, tell).run()
+        finally:
+            self.seen.pop(pipeline, None)
+
     async def swap_in(
         self, pipeline: str, bundle: OpenedBundle, installed: Installed
     ) -> None:
@@ -54,10 +106,43 @@ class PipelineTrials:
 
         Raises:
             TrialFailedError: It was refused, hung or killed its worker.
+            DeviceError: There is no worker.
         """
-        placed = Placed(bundle, installed)
-        self._candidates[pipeline] = placed
-        await self._named(pipeline).swap_in(placed)
+        placed, runs = Placed(bundle, installed), self._named(pipeline)
+        before = runs.snapshot()
+        self._candidates[pipeline] = _Candidate(placed, before)
+        await runs.swap_in(placed)
+        # Deaths are counted from here: no await has passed since it answers, and all
+        # workers before this one are buried.
+        before = replace(before, restarts=runs.snapshot().restarts)
+        self._candidates[pipeline] = _Candidate(placed, before)
+
+    async def watch(
+        self, pipeline: str, bundle: OpenedBundle, installed: Installed
+    ) -> None:
+        """Watch a candidate that was swapped in, if its manifest wants that.
+
+        Raises:
+            TrialFailedError: ``failures``, ``latency``, or what ended its worker.
+            DeviceError: Nobody can tell, or another model was given (``superseded``).
+        """
+        rules = bundle.manifest.trial
+        candidate = self._candidates.get(pipeline)
+        if not (rules.probation_s or rules.probation_samples) or candidate is None:
+            return
+        if candidate.placed.installed != installed:
+            raise TrialFailedError("it was not swapped in", reason=Reason.INTERNAL)
+        tell = self._tell("probation.progress", pipeline)
+        try:
+            await Probation(
+                self._named(pipeline),
+                candidate.placed,
+                candidate.before,
+                self._read_board,
+                tell,
+            ).run()
+        finally:
+            self.seen.pop(pipeline, None)
 
     async def swap_back(self, pipeline: str) -> None:
         """Let what is committed answer again."""
@@ -66,9 +151,23 @@ class PipelineTrials:
 
     async def commit(self, pipeline: str, installed: Installed) -> None:
         """The candidate is durable now."""
-        placed = self._candidates.pop(pipeline, None)
-        if placed is not None and placed.installed == installed:
-            self._named(pipeline).commit(placed)
+        candidate = self._candidates.pop(pipeline, None)
+        if candidate is not None and candidate.placed.installed == installed:
+            self._named(pipeline).commit(candidate.placed)
+
+    def _tell(self, event: str, pipeline: str) -> Callable[[int, int], None]:
+        """Return what keeps a trial's progress, and logs it now and then."""
+        said_s = time.monotonic()
+
+        def tell(done: int, wanted: int) -> None:
+            nonlocal said_s
+            self.seen[pipeline] = (done, wanted)
+            if time.monotonic() - said_s >= PROGRESS_S:
+                said_s = time.monotonic()
+                facts = {"pipeline": pipeline, "samples": done, "wanted": wanted}
+                log.info(event, extra=facts)
+
+        return tell
 
     def _named(self, pipeline: str) -> Pipeline:
         """Return a pipeline of the settings."""

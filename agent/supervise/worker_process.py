@@ -26,6 +26,9 @@ from agent.core.messages import (
     Stop,
     Stopped,
     Swapped,
+    Tap,
+    Tapped,
+    Untap,
 )
 from agent.core.reasons import Reason
 from agent.core.statistics_block import BLOCK_BYTES
@@ -194,6 +197,20 @@ class WorkerProcess:
             )
         return answer
 
+    async def tap(
+        self, order: Tap | Untap, deadline_s: float, *descriptors: int
+    ) -> None:
+        """Let somebody listen to the samples, or nobody.
+
+        Raises:
+            TrialFailedError: It refused, took too long or died.
+        """
+        answer = await self._ask(order, deadline_s, *descriptors)
+        if not isinstance(answer, Tapped):
+            raise TrialFailedError(
+                f"the worker answered {answer!r:.80}", reason=Reason.INTERNAL
+            )
+
     async def replace_source(self, descriptor: int) -> None:
         """Hand over the new pipe of a restarted program.
 
@@ -250,7 +267,7 @@ class WorkerProcess:
                 self.source = message
             case Stopped():
                 pass  # its end follows, and says the same
-            case Loaded() | Swapped() | Refused():
+            case Loaded() | Swapped() | Tapped() | Refused():
                 awaited = self._answer is not None and not self._answer.done()
                 if awaited and message.generation == self._asked:
                     assert self._answer is not None  # noqa: S101 - typing
@@ -261,7 +278,10 @@ class WorkerProcess:
                 )
 
     async def _ask(
-        self, order: Load | Activate, deadline_s: float, *descriptors: int
+        self,
+        order: Load | Activate | Tap | Untap,
+        deadline_s: float,
+        *descriptors: int,
     ) -> FromChild:
         """Send an order and wait for its answer.
 

@@ -1,7 +1,8 @@
 """Entry of the child processes: ``python -I -m agent.worker MODE ARGUMENTS``.
 
 ``run CONTROL PARENT BLOCK [READABLE...]`` is the data plane of one pipeline;
-``preflight CONTROL PARENT [READABLE...]`` tries a candidate and may die of it.
+``preflight CONTROL PARENT [READABLE...]`` tries a candidate and may die of it;
+``shadow CONTROL PARENT [READABLE...]`` lets it answer copies of live samples.
 CONTROL and BLOCK are descriptors, PARENT is the daemon's process id.
 
 The rules this module keeps:
@@ -10,11 +11,15 @@ The rules this module keeps:
    group are ignored: the daemon says when to stop, and its death kills.
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
 
 from agent.worker.locks import lock_in
+
+# A shadow gets a tenth of a core that somebody else wants: the worker does not notice.
+SHADOW_NICE = 10
 
 
 def main(arguments: list[str]) -> None:
@@ -25,11 +30,17 @@ def main(arguments: list[str]) -> None:
     block = int(rest.pop(0)) if mode == "run" else -1
     unlocked = "--unlocked" in rest  # for the benchmark that prices the locks
     readable = [Path(path) for path in rest if not path.startswith("--")]
+    if mode == "shadow":
+        os.nice(SHADOW_NICE)  # while that is still allowed
     locks = {} if unlocked else lock_in(int(parent), readable)
     if mode == "run":
         from agent.worker.run import run_worker
 
         run_worker(int(control), block, locks)
+    elif mode == "shadow":
+        from agent.worker.run import run_shadow
+
+        run_shadow(int(control), locks)
     else:
         from agent.worker.run import run_preflight
 

@@ -24,8 +24,11 @@ from agent.core.messages import (
     Refused,
     Stop,
     Swapped,
+    Tapped,
     ToChild,
+    Untap,
 )
+from agent.core.messages import Tap as TapOrder
 from agent.core.reasons import Reason
 from agent.core.statistics_block import section_start
 from agent.errors import AgentError
@@ -33,7 +36,8 @@ from agent.worker.channel import ChildChannel
 from agent.worker.model import LoadedModel, load_model
 from agent.worker.slot import Candidate, ModelSlot
 from agent.worker.statistics import StatisticsWriter
-from agent.worker.turn import Sink, build_emit, build_turn
+from agent.worker.tap import Tap
+from agent.worker.turn import Sink, Turn, build_emit, build_turn
 
 log = logging.getLogger(__name__)
 SWAP_S = 60.0  # longer than any sample's deadline; the daemon gives up before
@@ -46,6 +50,15 @@ class Replaceable(Protocol):
         """Read from a new pipe from now on."""
 
 
+class Build(Protocol):
+    """Binds a loaded model to a section, the pipeline's sinks and a listener."""
+
+    def __call__(
+        self, model: LoadedModel, section: int, tap: Tap | None = None
+    ) -> Candidate:
+        """Return it as something that the slot can take."""
+
+
 class Control:
     """Performs the daemon's orders in the second thread."""
 
@@ -55,7 +68,7 @@ class Control:
         slot: ModelSlot,
         statistics: StatisticsWriter,
         source: Replaceable | None,
-        build: Callable[[LoadedModel, int], Candidate],
+        build: Build,
     ) -> None:
         self._channel = channel
         self._slot = slot
@@ -88,6 +101,10 @@ class Control:
             case Discard():
                 self._candidate = None
                 self._slot.unwatch()
+            case TapOrder():
+                return self._tap(order.generation, Tap(descriptors[0], order.every))
+            case Untap():
+                return self._tap(order.generation, None)
             case NewSource() if self._source is not None:
                 self._source.replace(descriptors[0])
             case Stop():
@@ -123,13 +140,36 @@ class Control:
         if candidate is None or candidate.model.generation != order.generation:
             return Refused(order.generation, Reason.INTERNAL, "it is not loaded")
         self._candidate = None
+        before = self._slot.wanted
         if not self._slot.exchange(candidate, SWAP_S):
             return Refused(order.generation, Reason.HANG, "the loop did not take it")
+        _end_tap(before)
+        del before
         # No collection: nothing of a model is part of a cycle, so the last reference
         # to the old one has just gone; a collection would hold the loop for 2 ms.
         del candidate
         gap_ns = self._slot.unwatch()
         return Swapped(order.generation, self._slot.first_seq, gap_ns)
+
+    def _tap(self, generation: int, tap: Tap | None) -> Message:
+        """Let somebody listen to what answers from now on, or nobody."""
+        before = self._slot.wanted
+        if before is None or before.tap is tap:
+            if tap is not None:
+                tap.close()
+                return Refused(generation, Reason.NO_MODEL, "nothing answers")
+            return Tapped(generation)
+        other = self._build(before.model, before.section, tap)
+        if not self._slot.exchange(other, SWAP_S):
+            return Refused(generation, Reason.HANG, "the loop did not take it")
+        _end_tap(before)
+        return Tapped(generation)
+
+
+def _end_tap(replaced: Candidate | None) -> None:
+    """Let the ring of a turn go that the loop does not use any more."""
+    if replaced is not None and replaced.tap is not None:
+        replaced.tap.close()
 
 
 def _refused(generation: int, err: Exception) -> Refused:
@@ -147,12 +187,17 @@ def candidate_builder(
     sinks: Sequence[tuple[int, Sink]],
     statistics: StatisticsWriter,
     wall_clock: Callable[[], float],
-) -> Callable[[LoadedModel, int], Candidate]:
-    """Return what binds a loaded model to its section and the pipeline's sinks."""
+) -> Build:
+    """Return what binds a loaded model to its section, its sinks and its listener."""
 
-    def build(model: LoadedModel, section: int) -> Candidate:
+    def build(model: LoadedModel, section: int, tap: Tap | None = None) -> Candidate:
+        start = section_start(section)
         emit = build_emit(model, pipeline, sinks, statistics, wall_clock)
-        turn = build_turn(model, statistics, section_start(section), emit)
-        return Candidate(model, turn, section)
+        bind = tap.build_turn if tap else build_turn
+
+        def begin() -> Turn:
+            return bind(model, statistics, start, emit)
+
+        return Candidate(model, begin, section, tap)
 
     return build

@@ -1,4 +1,4 @@
-"""What a child does once it is locked in: be a worker, or a preflight."""
+"""What a child does once it is locked in: be a worker, a preflight or a shadow."""
 
 import contextlib
 import gc
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.core.child_lines import Line, render_line
 from agent.core.flow import BoardSource, CommandSource, CountSink, FilesSource
-from agent.core.messages import Configure, Examine, Ready, SourceState, Stopped
+from agent.core.messages import Configure, Examine, Ready, Shadow, SourceState, Stopped
 from agent.core.reasons import Reason
 from agent.core.statistics_block import BLOCK_BYTES, NEXT_SEQ
 from agent.errors import AgentError, DeviceError
@@ -121,6 +121,22 @@ def run_preflight(control: int, locks: dict[str, str]) -> None:
     if not isinstance(order, Examine):
         sys.exit("the first message was no Examine")
     examine(order, descriptors, channel.send)
+
+
+def run_shadow(control: int, locks: dict[str, str]) -> None:
+    """Answer copies of live samples and report, until the daemon ends it."""
+    from agent.worker.shadow import shadow  # a worker has no use for it
+
+    _settle()
+    channel = ChildChannel(control)
+    channel.send(_ready(locks))
+    received = channel.receive()
+    if received is None:
+        return
+    order, descriptors = received
+    if not isinstance(order, Shadow):
+        sys.exit("the first message was no Shadow")
+    shadow(order, descriptors, channel.send)
 
 
 def _settle() -> None:

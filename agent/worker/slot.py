@@ -7,21 +7,30 @@ The rules this module keeps:
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.core.statistics_block import GAP_NS, NEXT_SEQ
 from agent.worker.model import LoadedModel
 from agent.worker.statistics import StatisticsWriter
+from agent.worker.tap import Tap
 from agent.worker.turn import Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that is ready to answer, bound to one section of the block."""
+    """A model that is ready to answer, bound to one section of the block.
+
+    Attributes:
+        begin: Makes its turn, when the loop takes it: the turn goes on from what its
+            section holds then.
+        tap: Who listens to it, if anyone does.
+    """
 
     model: LoadedModel
-    turn: Turn
+    begin: Callable[[], Turn]
     section: int
+    tap: Tap | None = None
 
 
 class ModelSlot:
@@ -40,6 +49,7 @@ class ModelSlot:
         self._entered = threading.Event()
         self.running = True
         self.wanted: Candidate | None = None
+        self._answering: LoadedModel | None = None
         self.watching = False
         self.longest_pause_ns = 0
         self.first_seq = 0
@@ -63,12 +73,18 @@ class ModelSlot:
         return self._entered.wait(timeout_s)
 
     def enter(self, candidate: Candidate) -> Turn:
-        """Called by the loop: count into the candidate's section from now on."""
+        """Called by the loop: count into the candidate's section from now on.
+
+        Where it is the same model with another turn, the section goes on.
+        """
         statistics = self._statistics
-        statistics.enter(candidate.section, candidate.model.generation)
-        self.first_seq = statistics.words[NEXT_SEQ]
+        if candidate.model is not self._answering:
+            self._answering = candidate.model
+            statistics.enter(candidate.section, candidate.model.generation)
+            self.first_seq = statistics.words[NEXT_SEQ]
+        turn = candidate.begin()
         self._entered.set()
-        return candidate.turn
+        return turn
 
     def stop(self) -> None:
         """End the loop after the sample in flight."""

@@ -105,13 +105,15 @@ def _build_record(
 
     Durations below 10 us, as those of no preprocess are, find their bucket by a
     division here, and sums are kept beside the block they are stored in: a call costs
-    100 ns, adding in place 43, storing 16. The section is clear when its turn begins.
+    100 ns, adding in place 43, storing 16. They go on from what the section holds, so
+    that one turn of a model can follow another.
     """
-    pre_ns = infer_ns = post_ns = answered = 0
     sums = [start + FIRST_STAGE + stage * STAGE_WORDS for stage in range(len(STAGES))]
     pre_sum, infer_sum, post_sum, total_sum = sums
     pre_first, infer_first, post_first, total_first = (first + 1 for first in sums)
     ok, labels = start + FIRST_OUTCOME + OK, start + FIRST_LABEL
+    pre_ns, infer_ns, post_ns = words[pre_sum], words[infer_sum], words[post_sum]
+    answered = words[ok]
 
     def record(
         started: int, prepared: int, inferred: int, ended: int, index: int

@@ -35,6 +35,7 @@ from agent.worker.loop import Loop
 from agent.worker.model import LoadedModel
 from agent.worker.samples import Sample
 from agent.worker.slot import Candidate, ModelSlot
+from agent.worker.tap import Tap
 from tests.fakes.tiny_models import content, executor, manifest
 from tests.fakes.worker_parts import Board
 
@@ -104,10 +105,10 @@ def run_worker(broken: Exception | None) -> Iterator[Worker]:
     slot = ModelSlot(board.writer)
     build = candidate_builder("p", [], board.writer, lambda: 0.0)
 
-    def bind(model: LoadedModel, section: int) -> Candidate:
+    def bind(model: LoadedModel, section: int, tap: Tap | None = None) -> Candidate:
         if broken is not None:
             raise broken
-        return build(model, section)
+        return build(model, section, tap)
 
     channel = ChildChannel(theirs.detach())
     control = Control(channel, slot, board.writer, source, bind)

@@ -1,0 +1,169 @@
+"""Probation: a candidate answers live samples, and is watched while it does.
+
+The rules this module keeps:
+ * Looking is all it does: the pipeline's snapshots, ten times a second.
+ * A worker that does not survive the probation ends it at once, as failed; a worker
+   that left for its source is nobody's fault.
+ * Only what was counted since ``before``, a snapshot from before the swap, is judged.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from agent.core.counts import EMPTY
+from agent.core.installed import Installed
+from agent.core.probation import (
+    Evidence,
+    clock_share,
+    count_failed,
+    durations_of,
+    failed_share,
+    judge_probation,
+    section_since,
+)
+from agent.core.readings import BoardReadings
+from agent.core.reasons import Reason
+from agent.core.snapshot import PipelineSnapshot
+from agent.core.statistics_block import OK, Section
+from agent.errors import DeviceError, TrialFailedError
+from agent.supervise.pipeline import Pipeline
+from agent.supervise.placing import Placed
+
+log = logging.getLogger(__name__)
+LOOK_S = 0.1
+READINGS = 256  # of the board in one probation: heat changes within seconds
+DEATH_S = 5.0  # until a worker that is gone was buried, and its death has a reason
+# What a death during probation says about the candidate; others are the source's.
+BLAMED = {
+    Reason.CRASH: Reason.CRASH,
+    Reason.HANG: Reason.HANG,
+    Reason.OOM: Reason.MEMORY,
+}
+ReadBoard = Callable[[], BoardReadings]
+Tell = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class Probation:
+    """One candidate that answers.
+
+    Attributes:
+        pipeline: Where.
+        candidate: What answers.
+        before: The pipeline just before the candidate was swapped in.
+        read_board: The board's readings, to tell a slow model from a hot board.
+        tell: Told how many samples were answered, of how many.
+    """
+
+    pipeline: Pipeline
+    candidate: Placed
+    before: PipelineSnapshot
+    read_board: ReadBoard
+    tell: Tell
+    _began_s: float = field(default_factory=time.monotonic)
+    _gone_s: float = 0.0
+    _readings: list[BoardReadings] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Return when the candidate has passed.
+
+        Raises:
+            TrialFailedError: ``failures``, ``latency``, or what ended its worker.
+            DeviceError: Nobody can tell: its source went away or gave too little
+                (``source_...``), or another model was given (``superseded``).
+        """
+        manifest = self.candidate.bundle.manifest
+        while True:
+            evidence = self._look()
+            self.tell(evidence.answered, manifest.trial.probation_samples)
+            verdict = judge_probation(evidence, manifest.trial, manifest.budgets)
+            said = f"on probation: {verdict.detail}"
+            if verdict.state == "failed":
+                raise TrialFailedError(said, reason=verdict.reason)
+            if verdict.state == "unseen":
+                raise DeviceError(said, reason=verdict.reason)
+            if verdict.state == "passed":
+                self._log_passed(evidence)
+                return
+            await asyncio.sleep(LOOK_S)
+
+    def _look(self) -> Evidence:
+        """Return what is known now.
+
+        Raises:
+            DeviceError: The candidate does not answer any more, for no fault of its.
+        """
+        now, at_s = self.pipeline.snapshot(), time.monotonic()
+        self._read(at_s - self._began_s)
+        installed = self.candidate.installed
+        since = section_since(_of(now, installed), _of(self.before, installed))
+        active = self.pipeline.committed
+        old = _of(now, active.installed) if active else EMPTY
+        share = clock_share(self._readings)
+        return Evidence(
+            seconds=at_s - self._began_s,
+            answered=since.outcomes[OK],
+            failed=count_failed(since),
+            durations=durations_of(since, old, share),
+            failed_before=failed_share(old),
+            ended_by=self._ended_by(now, at_s),
+        )
+
+    def _ended_by(self, now: PipelineSnapshot, at_s: float) -> Reason:
+        """Return what ended the candidate's worker, or nothing while it lives.
+
+        Raises:
+            DeviceError: Nothing that a candidate can be blamed for.
+        """
+        deaths = _since(now.restarts, self.before.restarts)
+        blamed = next((BLAMED[it] for it in BLAMED if it in deaths), Reason.NONE)
+        if blamed:
+            return blamed
+        if self.pipeline.answering is self.candidate:
+            return Reason.NONE
+        if left := deaths.keys() - {Reason.REQUESTED}:
+            raise DeviceError("its worker left", reason=min(left))
+        self._gone_s = self._gone_s or at_s
+        # Between a worker's end and its burial nobody knows yet what it died of.
+        if now.state == "none" and not deaths and at_s - self._gone_s < DEATH_S:
+            return Reason.NONE
+        raise DeviceError("another model was given", reason=Reason.SUPERSEDED)
+
+    def _read(self, seconds: float) -> None:
+        """Take a reading of the board, now and then."""
+        rules = self.candidate.bundle.manifest.trial
+        longest_s = rules.probation_s + rules.wait_s
+        if seconds >= len(self._readings) * max(1.0, longest_s / READINGS):
+            self._readings.append(self.read_board())
+
+    def _log_passed(self, evidence: Evidence) -> None:
+        """Say what it was judged by."""
+        installed = self.candidate.installed
+        facts = {
+            "pipeline": self.pipeline.settings.name,
+            "model": installed.model,
+            "version": installed.version,
+            "answered": evidence.answered,
+            "failed": evidence.failed,
+            "p95_ms": round(evidence.durations.p95_ms, 3),
+        }
+        wanted = self.candidate.bundle.manifest.trial.probation_samples
+        few = evidence.answered < wanted
+        level = logging.WARNING if few else logging.INFO
+        log.log(level, "probation.few" if few else "probation.passed", extra=facts)
+
+
+def _of(snapshot: PipelineSnapshot, installed: Installed) -> Section:
+    """Return what one model has counted in a pipeline so far."""
+    key = (installed.model, installed.version)
+    found = (it for it in snapshot.counts if (it.model, it.version) == key)
+    counts = next(found, None)
+    return counts.section if counts else EMPTY
+
+
+def _since(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    """Return the deaths that came in between."""
+    return {why: n for why, n in now.items() if n > before.get(why, 0)}

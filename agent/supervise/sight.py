@@ -1,0 +1,70 @@
+"""One pipeline as others see it: its snapshot, and why it is not ready."""
+
+from dataclasses import dataclass
+
+from agent.core.reasons import Reason
+from agent.core.snapshot import PipelineSnapshot
+from agent.core.statistics_block import Block
+from agent.settings import PipelineSettings
+from agent.supervise.deaths import Deaths, most_telling
+from agent.supervise.placing import Placing
+from agent.supervise.plumbing import Plumbing
+from agent.supervise.tenancy import Tenancy
+from agent.supervise.totals import Totals
+from agent.supervise.watch import answered, failing
+from agent.supervise.worker_process import WorkerProcess
+
+
+@dataclass(slots=True)
+class Sight:
+    """Looks at the parts of one pipeline; cheap, no waiting.
+
+    Attributes:
+        has_answered: The worker of now has answered at least once.
+    """
+
+    settings: PipelineSettings
+    totals: Totals
+    placing: Placing
+    deaths: Deaths
+    plumbing: Plumbing
+    tenancy: Tenancy
+    has_answered: bool = False
+
+    def take(
+        self, worker: WorkerProcess | None, block: Block | None
+    ) -> PipelineSnapshot:
+        """Return the pipeline at this moment."""
+        self.has_answered = self.has_answered or answered(block) > 0
+        reason = self._reason(worker, block)
+        placed = self.placing.answering or self.tenancy.committed
+        return PipelineSnapshot(
+            name=self.settings.name,
+            model=self.settings.model,
+            active=placed.installed if placed else None,
+            state=self.placing.state(self.tenancy.committed),
+            ready=reason is Reason.NONE,
+            reason=reason,
+            counts=self.totals.counts(block),
+            restarts=self.deaths.counts(),
+            swaps=dict(self.placing.swaps),
+            gap_s=self.placing.gap_s,
+            lag_s=(block.lag_ns if block else 0) / 1e9,
+            sink_dropped=self.plumbing.dropped(block),
+            worker_pid=worker.pid if worker else 0,
+            worker_rss_bytes=worker.resident_bytes() if worker else 0,
+            worker_locks=worker.locks if worker else {},
+            in_flight=sum(s.in_flight for s in block.sections) if block else 0,
+            seq=block.next_seq if block else self.totals.next_seq,
+        )
+
+    def _reason(self, worker: WorkerProcess | None, block: Block | None) -> Reason:
+        """Why the pipeline is not ready, or nothing."""
+        answering = self.placing.answering
+        if self.has_answered and answering is not None:
+            return Reason.NONE
+        source = worker.source.reason if worker else Reason.NONE
+        told = most_telling(source, self.plumbing.reason)
+        if told is Reason.STARTING and answering is self.tenancy.committed is None:
+            return self.tenancy.withheld
+        return most_telling(told, failing(block), self.deaths.last)
