@@ -1,10 +1,10 @@
 """The local listener: ``/metrics``, ``/healthz`` and ``/readyz`` over plain HTTP.
 
-On the unix socket, which only the daemon's user can open, also ``/v1/state``.
+On the unix socket, which only the daemon's user can open, also the whole API.
 
 The rules this module keeps:
- * GET and HEAD only; no body is read; errors say ``{"error": ...}`` and nothing of the
-   request.
+ * Over TCP: GET and HEAD only; no body is read; errors say ``{"error": ...}`` and
+   nothing of the request. On the socket its user is the operator ``local``.
  * ``/healthz`` says that the daemon's loop turns; ``/readyz`` that every pipeline has
    answered with a verified model and its worker lives.
  * The socket is 0600 before it listens.
@@ -15,35 +15,24 @@ import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from aiohttp import web
 
 from agent.core.reasons import Reason
-from agent.core.snapshot import AgentSnapshot
 from agent.endpoint.guard import Gate
-from agent.endpoint.state import (
-    describe_agent,
-    describe_readiness,
-    is_ready,
-    render_json,
-)
+from agent.endpoint.needs import Facts
+from agent.endpoint.peers import LOCAL, Peer
+from agent.endpoint.routes import Api
+from agent.endpoint.services import Services
+from agent.endpoint.serving import Serving
+from agent.endpoint.state import describe_readiness, is_ready, render_json
+from agent.endpoint.visits import Visits
 from agent.errors import DeviceError
 
+MAX_VISITS = 16  # of the command line, at once, on the unix socket
 LEAVE_S = 1.0  # how long an answer under way may take when the agent stops
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Facts(Protocol):
-    """What the daemon lets a listener see; both are cheap and never wait."""
-
-    def snapshot(self) -> AgentSnapshot:
-        """Return the agent as of now."""
-        ...
-
-    def metrics(self, accept: str) -> tuple[str, bytes]:
-        """Return content type and body of a scrape with this ``Accept`` header."""
-        ...
 
 
 class LocalEndpoint:
@@ -53,16 +42,26 @@ class LocalEndpoint:
         facts: Where answers come from.
         listen: ``host:port`` (port 0: any free one, IPv6 in brackets), empty for none.
         socket_path: The unix socket.
-        gate: Limits; one for both listeners.
+        gate: Limits of the address.
+        services: What can be done over the socket; without, it only shows.
     """
 
     def __init__(
-        self, facts: Facts, listen: str, socket_path: Path, gate: Gate | None = None
+        self,
+        facts: Facts,
+        listen: str,
+        socket_path: Path,
+        gate: Gate | None = None,
+        services: Services | None = None,
     ) -> None:
         self._facts = facts
         self._listen = listen
         self._path = socket_path
         self._gate = gate or Gate()
+        visits = Visits(lambda _: LOCAL, MAX_VISITS, MAX_VISITS)
+        api = Api(facts, services or Services())
+        self._serving = Serving(api, visits, _let_in)
+        self._serving.extra = {"/healthz": self._healthz, "/readyz": self._readyz}
         self._servers: list[asyncio.Server] = []
         self._runners: list[web.AppRunner] = []
         self._inode = 0
@@ -95,14 +94,14 @@ class LocalEndpoint:
         loop = asyncio.get_running_loop()
         if self._listen:
             host, _, port = self._listen.rpartition(":")
-            factory = await self._protocols(private=False)
+            factory = await self._protocols()
             try:
                 server = await loop.create_server(factory, host.strip("[]"), int(port))
             except OSError as err:
                 raise _unusable(self._listen, err) from err
             self._servers.append(server)
             self._bound = server.sockets[0].getsockname()[:2]
-        factory = await self._protocols(private=True)
+        factory = await self._serving.open()
         bound = _bind(self._path)
         self._inode = self._path.stat().st_ino
         self._servers.append(await loop.create_unix_server(factory, sock=bound))
@@ -113,18 +112,17 @@ class LocalEndpoint:
             server.close()
         for runner in self._runners:
             await runner.cleanup()
+        await self._serving.close()
         if self._servers and _inode(self._path) == self._inode:
             self._path.unlink(missing_ok=True)
         self._servers, self._runners, self._bound = [], [], None
 
-    async def _protocols(self, *, private: bool) -> Callable[[], asyncio.Protocol]:
+    async def _protocols(self) -> Callable[[], asyncio.Protocol]:
         """Build what answers connections: aiohttp's protocol behind a guard."""
         app = web.Application(middlewares=[_close_after])
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        if private:
-            app.router.add_get("/v1/state", self._state)
         runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=LEAVE_S, lingering_time=0.0
         )
@@ -151,10 +149,10 @@ class LocalEndpoint:
         agent = self._facts.snapshot()
         return _json(describe_readiness(agent), 200 if is_ready(agent) else 503)
 
-    async def _state(self, request: web.Request) -> web.Response:
-        """Show everything."""
-        del request
-        return _json(describe_agent(self._facts.snapshot()), 200)
+
+def _let_in(peer: Peer) -> None:
+    """Who can open the socket is let in."""
+    del peer
 
 
 @web.middleware

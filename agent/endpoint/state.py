@@ -148,16 +148,13 @@ def _describe_stage(stage: StageCounts) -> Json:
 
 def _describe_update(update: UpdateSnapshot) -> Json:
     """The update machine and what it last refused."""
-    refusal = None
-    if update.last_refusal is not None:
-        reason, message = update.last_refusal
-        refusal = {"reason": reason, "message": message}
     return {
         "phase": update.phase,
         "results": _describe_results(update.results),
         "verify_failures": update.verify_failures,
         "bytes": update.bytes,
-        "last_refusal": refusal,
+        "last_refusal": _describe_trouble(update.last_refusal),
+        "trouble": _describe_trouble(update.trouble),
         "clock_floor_lag_s": update.clock_floor_lag_s,
         "clock_floor": update.clock_floor,
         "orchestrator": update.orchestrator,
@@ -171,6 +168,14 @@ def _describe_update(update: UpdateSnapshot) -> Json:
         "revoked": update.revoked,
         "certificate_expires": update.certificate_expires,
     }
+
+
+def _describe_trouble(trouble: tuple[str, str] | None) -> Json | None:
+    """What went wrong, and why."""
+    if trouble is None:
+        return None
+    reason, message = trouble
+    return {"reason": reason, "message": message}
 
 
 def _describe_results(results: Mapping[tuple[str, str], int]) -> list[Json]:

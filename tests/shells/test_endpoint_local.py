@@ -71,7 +71,10 @@ class Listener:
     async def get(self, path: str, accept: str = "*/*", *, unix: bool = False) -> Reply:
         """Send one GET."""
         peer = await (self.unix() if unix else self.tcp())
-        request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n"
+        request = (
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n"
+            "Connection: close\r\n\r\n"
+        )
         await peer.send(request.encode())
         return await peer.reply()
 
@@ -363,7 +366,7 @@ def test_a_full_house_is_told_so(tmp_path: Path) -> None:
     async def story() -> None:
         gate = Gate(places=2)
         async with listening(tmp_path, gate=gate) as listener:
-            sitting = [await listener.tcp(), await listener.unix()]
+            sitting = [await listener.tcp(), await listener.tcp()]
             await until(lambda: gate.taken == 2)
             refused = await listener.get("/healthz")
             assert (refused.status, refused.headers["Retry-After"]) == (503, "10")

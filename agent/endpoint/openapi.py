@@ -1,0 +1,274 @@
+"""The API as an OpenAPI 3.1 document, for clients, people and tests.
+
+The rules this module keeps:
+ * What crosses the wire as a struct is described by that struct; only paths and words
+   are written here. A test holds the paths equal to the routes.
+ * Every status that an answer can have is named.
+
+>>> describe_api()["openapi"]
+'3.1.0'
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from http import HTTPStatus
+
+import msgspec
+from msgspec import Struct
+
+from agent import __version__
+from agent.core.targets import GroupFile
+from agent.core.updates import Decision
+from agent.endpoint import shapes
+from agent.endpoint.bodies import MAX_PIECE_BYTES
+from agent.endpoint.problems import PROBLEM_TYPE
+from agent.endpoint.state import Json
+from agent.endpoint.uploads import PATH_PATTERN
+
+JSON_TYPE = "application/json"
+PEM_TYPE = "application/x-pem-file"
+TEXT: Json = {"schema": {"type": "string"}}
+REF = "#/components/schemas/{name}"
+STRUCTS: tuple[type[Struct], ...] = (
+    GroupFile,
+    Decision,
+    shapes.RollbackOrder,
+    shapes.TakenGeneration,
+    shapes.CurrentPhase,
+    shapes.RolledBack,
+    shapes.UploadOffset,
+    shapes.UploadState,
+    shapes.UpdateLog,
+    shapes.OneUpdate,
+    shapes.Certificate,
+    shapes.CertificateAndRequest,
+    shapes.Problem,
+)
+# Any request can be malformed, forbidden, too frequent, or meet a bug of ours; any part
+# of the agent can be absent, because the settings do without it.
+ANY = (400, 403, 404, 417, 429, 500)
+WITH_BODY = (408, 413)  # it comes too slowly, or is too large
+DIGEST: Json = {
+    "name": "sha256",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+}
+NUMBER: Json = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 0, "maximum": 10**15 - 1},
+}
+PATH: Json = {
+    "name": "path",
+    "in": "query",
+    "required": True,
+    "description": "Where the file stands in the repository slice.",
+    "schema": {"type": "string", "pattern": PATH_PATTERN},
+}
+RANGE: Json = {
+    "name": "Content-Range",
+    "in": "header",
+    "description": f"Which bytes; {MAX_PIECE_BYTES} at most. Without it: all.",
+    "schema": {"type": "string", "pattern": "^bytes [0-9]+-[0-9]+/[0-9]+$"},
+}
+STATE: Json = {
+    "type": "object",
+    "required": ["version", "engines", "ready", "update", "pipelines"],
+    "properties": {
+        "version": {"type": "string"},
+        "engines": {"type": "object", "additionalProperties": {"type": "string"}},
+        "ready": {"type": "boolean"},
+        "update": {
+            "type": "object",
+            "required": ["phase", "orchestrator", "decisions", "progress", "next_look"],
+            "properties": {
+                "phase": {"type": "string"},
+                "orchestrator": {"type": "string"},
+                "decisions": {
+                    "type": "array",
+                    "items": {"$ref": REF.format(name="Decision")},
+                },
+                "progress": {
+                    "anyOf": [
+                        {"type": "null"},
+                        {"$ref": REF.format(name="Progress")},
+                    ]
+                },
+                "next_look": {"type": "number"},
+            },
+        },
+        "pipelines": {"type": "object", "additionalProperties": {"type": "object"}},
+    },
+}
+
+
+@cache
+def describe_api() -> Json:
+    """Return the document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tinyward",
+            "version": __version__,
+            "description": "One board: its state, its models and their updates.",
+        },
+        "paths": {**_reading(), **_updating(), **_sending(), **_identity()},
+        "components": {"schemas": _schemas()},
+    }
+
+
+def _schemas() -> Json:
+    """All structs, by name, and what no struct says."""
+    _, found = msgspec.json.schema_components(STRUCTS, ref_template=REF)
+    return {**found, "State": STATE}
+
+
+def _reading() -> Json:
+    """Paths that show the whole."""
+    metrics: Json = {"text/plain": TEXT, "application/openmetrics-text": TEXT}
+    return {
+        "/metrics": {"get": _operation("Metrics for Prometheus.", {200: metrics})},
+        "/v1/openapi.json": {
+            "get": _operation(
+                "This document.", {200: {JSON_TYPE: {"schema": {"type": "object"}}}}
+            )
+        },
+        "/v1/state": {
+            "get": _operation(
+                "Everything: pipelines, models, updates.", {200: _named("State")}
+            )
+        },
+    }
+
+
+def _updating() -> Json:
+    """Paths that say what should run, and how that goes."""
+    return {
+        "/v1/desired": {
+            "get": _operation("What was pushed last.", {200: _of(GroupFile)}),
+            "put": _operation(
+                "Say what should run.",
+                {200: _of(shapes.TakenGeneration)},
+                errors=(409, 507),
+                content=_of(GroupFile),
+            ),
+        },
+        "/v1/updates": {
+            "get": _operation("Updates now and before.", {200: _of(shapes.UpdateLog)}),
+            "post": _operation(
+                "Look for updates now.",
+                {202: _of(shapes.CurrentPhase)},
+                errors=(409, 507),
+            ),
+        },
+        "/v1/updates/{id}": {
+            "get": _operation(
+                "One update.", {200: _of(shapes.OneUpdate)}, parameters=[NUMBER]
+            )
+        },
+        "/v1/rollback": {
+            "post": _operation(
+                "Go back to the previous model.",
+                {202: _of(shapes.RolledBack)},
+                errors=(409, 507),
+                content=_of(shapes.RollbackOrder),
+            )
+        },
+        "/v1/quarantine/{sha256}": {
+            "delete": _operation(
+                "Let a bundle that failed be tried again.",
+                {204: None},
+                errors=(409, 507),
+                parameters=[DIGEST],
+            )
+        },
+    }
+
+
+def _sending() -> Json:
+    """Paths by which the files of a repository slice come in."""
+    octets: Json = {"application/octet-stream": {}}
+    return {
+        "/v1/uploads/{sha256}": {
+            "get": _operation(
+                "How much of a file is here.",
+                {200: _of(shapes.UploadOffset)},
+                parameters=[DIGEST],
+            ),
+            "put": _operation(
+                "Send a file, or a piece of it.",
+                {200: _of(shapes.UploadState)},
+                errors=(409, 507),
+                parameters=[DIGEST, PATH, RANGE],
+                content=octets,
+            ),
+        },
+        "/v1/uploads": {
+            "delete": _operation(
+                "Remove all that was sent.", {204: None}, errors=(409, 507)
+            )
+        },
+    }
+
+
+def _identity() -> Json:
+    """Paths about the board's own certificate."""
+    return {
+        "/v1/identity": {
+            "get": _operation(
+                "The board's certificate, and a request for the next.",
+                {200: _of(shapes.CertificateAndRequest)},
+            )
+        },
+        "/v1/identity/certificate": {
+            "put": _operation(
+                "Install the next certificate.",
+                {200: _of(shapes.Certificate)},
+                errors=(507,),
+                content={PEM_TYPE: TEXT},
+            )
+        },
+    }
+
+
+def _operation(
+    summary: str,
+    success: dict[int, Json | None],
+    *,
+    errors: Sequence[int] = (),
+    parameters: Sequence[Json] = (),
+    content: Json | None = None,
+) -> Json:
+    """One method of one path: its body, and every answer it can have."""
+    statuses = (*ANY, *errors, *(WITH_BODY if content is not None else ()))
+    responses = {str(code): _answer(code, found) for code, found in success.items()}
+    for code in sorted(statuses):
+        responses[str(code)] = _answer(code, _of(shapes.Problem, PROBLEM_TYPE))
+    found: Json = {"summary": summary, "responses": responses}
+    if parameters:
+        found["parameters"] = list(parameters)
+    if content is not None:
+        found["requestBody"] = {"required": True, "content": content}
+    return found
+
+
+def _answer(status: int, content: Json | None) -> Json:
+    """One answer of an operation."""
+    described: Json = {"description": HTTPStatus(status).phrase}
+    if content is not None:
+        described["content"] = content
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        described["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
+    return described
+
+
+def _of(struct: type[Struct], media: str = JSON_TYPE) -> Json:
+    """Content that is one struct as JSON."""
+    return _named(struct.__name__, media)
+
+
+def _named(name: str, media: str = JSON_TYPE) -> Json:
+    """Content that a schema of this name describes."""
+    return {media: {"schema": {"$ref": REF.format(name=name)}}}

@@ -1,0 +1,97 @@
+"""What crosses the API as JSON, where ``agent.core`` has no type for it already.
+
+Answers are made of these structs and ``openapi.py`` describes them, so that neither
+can say anything else than the other.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from agent.core.updates import Progress, Report, SetAside
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class RollbackOrder(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which pipeline goes back; an empty name means the only one there is."""
+
+    pipeline: Annotated[str, Meta(max_length=64)] = ""
+
+
+class TakenGeneration(Struct, frozen=True):
+    """The generation of the desired state that was taken."""
+
+    generation: Count
+
+
+class CurrentPhase(Struct, frozen=True):
+    """The phase that the update machine is in."""
+
+    phase: str
+
+
+class RolledBack(Struct, frozen=True):
+    """The pipeline that goes back."""
+
+    pipeline: str
+
+
+class UploadOffset(Struct, frozen=True):
+    """How many bytes of an upload are here: where the next piece begins."""
+
+    offset: Count
+
+
+class UploadState(Struct, frozen=True):
+    """How many bytes of an upload are here, and whether it has its place now."""
+
+    offset: Count
+    complete: bool
+
+
+class UpdateLog(Struct, frozen=True):
+    """What goes on, what was (newest first), and what is not tried again."""
+
+    progress: Progress | None
+    reports: Sequence[Report]
+    quarantine: Sequence[SetAside]
+
+
+class OneUpdate(Struct, frozen=True):
+    """One update: how far it is, or how it ended."""
+
+    progress: Progress | None
+    report: Report | None
+
+
+class Certificate(Struct, frozen=True):
+    """The board's own certificate."""
+
+    certificate: dict[str, Any]
+
+
+class CertificateAndRequest(Struct, frozen=True):
+    """The board's certificate, and a PEM request to have its successor signed."""
+
+    certificate: dict[str, Any]
+    request: str
+
+
+class Problem(Struct, frozen=True):
+    """Why something was not done (RFC 9457).
+
+    Attributes:
+        reason: A stable word; the README lists all of them.
+        todo: What the reader can do.
+        phase: Of the update machine, with the reason ``busy``.
+    """
+
+    type: str
+    title: str
+    status: int
+    reason: str
+    detail: str
+    todo: str
+    phase: str = ""
