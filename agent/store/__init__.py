@@ -10,7 +10,8 @@ The rules this folder keeps:
    ``BundleRefusedError`` (the bytes are not the ones that were signed).
 """
 
-from agent.store.objects import Staging
+from agent.store.inbox import Inbox
+from agent.store.staging import Staging
 from agent.store.store import Store
 
-__all__ = ["Staging", "Store"]
+__all__ = ["Inbox", "Staging", "Store"]

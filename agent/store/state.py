@@ -2,42 +2,65 @@
 
 The rules this module keeps:
  * ``journal_mode=DELETE`` and ``synchronous=EXTRA``: a transaction that returned has
-   survived any loss of power, its directory entry included. A WAL would be faster and
-   is not needed: the daemon writes when an update moves on, not per sample.
- * Opening an existing file writes nothing. ``quick_check`` reads all of it, which is
-   a few pages.
+   survived any loss of power. The rollback journal is deleted to commit, and EXTRA is
+   the only level that syncs the directory after it: with FULL a power cut may bring
+   the deleted journal back, and SQLite would undo what was reported as committed. A
+   WAL would save two of the four syncs, and costs two more files, a shared memory
+   that a crash leaves behind and a checkpoint that must not be lost; updates write ten
+   times, each in about 2 ms, and samples write nothing.
+ * Opening an existing file writes nothing. ``quick_check`` and the seal read all of it,
+   which is a few pages.
  * ``application_id`` and ``user_version`` say what this file is; migrations go forward
    only, each in one transaction, and a newer schema is left alone.
  * One connection for all threads, one short call at a time under a lock: the TUF client
    saves its notes from its own thread, in the middle of no one else's transaction.
 """
 
+import errno
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
+from agent.core.disk_reasons import disk_reason
+from agent.core.explanations import EXPLANATIONS
 from agent.core.reasons import Reason
 from agent.errors import DeviceError
 from agent.store.atomic import device_error, device_errors
+from agent.store.schema import (
+    MIGRATIONS,
+    SCHEMA,
+    SEALED_SINCE,
+    Kept,
+    Value,
+    broken_seal,
+    write_kept,
+)
 
 APPLICATION_ID = int.from_bytes(b"TnyW", "big")  # `file state.db` shows it
 BUSY_S = 1.0  # only someone's sqlite3 shell can be in the way
-Value = str | int | bytes | None
-
-# One entry per schema version; what was released once is never edited again.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        "CREATE TABLE slots (pipeline TEXT PRIMARY KEY, active BLOB, previous BLOB)",
-        "CREATE TABLE floors (model TEXT PRIMARY KEY, version INTEGER NOT NULL)",
-        "CREATE TABLE set_aside (sha256 TEXT PRIMARY KEY, reason TEXT NOT NULL)",
-        "CREATE TABLE notes (key TEXT PRIMARY KEY, value BLOB NOT NULL)",
-        "CREATE TABLE job (id INTEGER PRIMARY KEY CHECK (id = 1), job BLOB NOT NULL)",
-    ),
+PRAGMAS = (
+    "journal_mode=DELETE",
+    "synchronous=EXTRA",
+    "temp_store=MEMORY",
+    "trusted_schema=OFF",
+    "cell_size_check=ON",
 )
-SCHEMA = len(MIGRATIONS)
+
+
+class DamagedError(DeviceError):
+    """The operator has to act: this file is damaged, lost or someone else's.
+
+    Only this folder tells it apart: a copy of what matters may lie beside it.
+    """
+
+    def __init__(self, message: str) -> None:
+        todo = EXPLANATIONS[Reason.STATE].todo
+        super().__init__(message, reason=Reason.STATE, todo=todo)
 
 
 class Transaction:
@@ -50,25 +73,21 @@ class Transaction:
         """Return all rows of a query."""
         return self._connection.execute(statement, values).fetchall()
 
-    def run(self, statement: str, *values: Value) -> None:
-        """Execute a statement that changes something."""
-        self._connection.execute(statement, values)
+    def run(self, statement: str, *values: Value) -> int:
+        """Execute a statement that changes something; return how many rows it did."""
+        return self._connection.execute(statement, values).rowcount
 
 
 class StateDatabase:
     """An open state.db; all of its methods raise ``DeviceError`` only."""
 
-    def __init__(self, path: Path, *, may_be_new: bool = True) -> None:
-        """Open or create the file, check it and bring it to this agent's schema.
-
-        Args:
-            path: The file.
-            may_be_new: Where there are models already, an empty or missing file was
-                lost, and with it the version floors.
+    def __init__(self, path: Path) -> None:
+        """Create the file where it is missing, and choose durability over speed.
 
         Raises:
-            DeviceError: ``state`` (damaged, foreign or of a newer agent),
-                ``disk_full``, ``read_only``, ``permission``, ``locked``.
+            DamagedError: It is no database (``state``).
+            DeviceError: ``disk_full``, ``read_only``, ``permission``, ``locked``,
+                ``descriptors``, ``state`` (no regular file).
         """
         self._path = path
         self._lock = threading.Lock()
@@ -79,11 +98,48 @@ class StateDatabase:
             )
         try:
             with self._errors():
-                self._prepare()
-            self._migrate(self._check_version(may_be_new=may_be_new))
+                for pragma in PRAGMAS:
+                    self._connection.execute(f"PRAGMA {pragma}")
         except BaseException:
             self._connection.close()
             raise
+
+    @classmethod
+    def open(cls, path: Path, *, may_be_new: bool = True) -> Self:
+        """Open or create the file, check it and bring it to this agent's schema.
+
+        Args:
+            path: The file.
+            may_be_new: Where there are models already, an empty or missing file was
+                lost, and with it the version floors.
+
+        Raises:
+            DamagedError: It is damaged, lost or someone else's (``state``).
+            DeviceError: As ``__init__``; ``state``: it is of a newer agent.
+        """
+        database = cls(path)
+        try:
+            database._check_pages()
+            database._migrate(database._check_version(may_be_new=may_be_new), SCHEMA)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @classmethod
+    def rebuild(cls, path: Path, kept: Kept) -> None:
+        """Create a file with these rows, in their schema; opening it migrates them.
+
+        Raises:
+            DeviceError: As ``__init__``.
+        """
+        database = cls(path)
+        try:
+            database._migrate(0, kept.schema)
+            with database.transaction() as change:
+                write_kept(change, kept)
+        finally:
+            database.close()
 
     def close(self) -> None:
         """Close the file; a second time does nothing."""
@@ -116,19 +172,17 @@ class StateDatabase:
         with self._lock, self._errors():
             return Transaction(self._connection).rows(statement, *values)
 
-    def _prepare(self) -> None:
-        """Choose durability over speed, and look at every page once."""
-        for pragma in (
-            "journal_mode=DELETE",
-            "synchronous=EXTRA",
-            "temp_store=MEMORY",
-            "trusted_schema=OFF",
-            "cell_size_check=ON",
-        ):
-            self._connection.execute(f"PRAGMA {pragma}")
-        found = self._connection.execute("PRAGMA quick_check(1)").fetchall()
-        if found != [("ok",)]:
-            raise self._unusable(f"is damaged: {found[0][0]}")
+    def _check_pages(self) -> None:
+        """Look at every page once, and learn whether the file lets itself be written.
+
+        A flipped bit in the header makes SQLite read a file and never write it.
+        """
+        with self._lock, self._errors():
+            found = self._connection.execute("PRAGMA quick_check(1)").fetchall()
+            if found != [("ok",)]:
+                raise self._damaged(f"is damaged: {found[0][0]}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("ROLLBACK")
 
     def _check_version(self, *, may_be_new: bool) -> int:
         """Return the file's schema version, 0 for a new one."""
@@ -137,22 +191,30 @@ class StateDatabase:
         ((tables,),) = self.rows("SELECT count(*) FROM sqlite_schema")
         if (application, version, tables) == (0, 0, 0):
             if not may_be_new:
-                raise self._unusable("is empty, but there are models beside it")
+                raise self._damaged("is empty, but there are models beside it")
             return 0
         if application != APPLICATION_ID or not isinstance(version, int):
-            raise self._unusable("is a database, but not Tinyward's")
-        if version > SCHEMA:
-            raise self._unusable(
-                f"has schema {version}; this agent knows {SCHEMA} and older"
+            raise self._damaged("is a database, but not Tinyward's")
+        if version > SCHEMA and self.rows("SELECT schema FROM seal") == [(version,)]:
+            raise device_error(
+                Reason.STATE,
+                f"{self._path} has schema {version};"
+                f" this agent knows {SCHEMA} and older",
             )
+        if broken := broken_seal(self, version):
+            raise self._damaged(broken)
         return version
 
-    def _migrate(self, version: int) -> None:
-        """Bring the file from ``version`` to ``SCHEMA``, one transaction each."""
-        for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+    def _migrate(self, version: int, target: int) -> None:
+        """Bring the file from ``version`` to ``target``, one transaction each."""
+        steps = enumerate(MIGRATIONS[version:target], start=version + 1)
+        for number, statements in steps:
             with self.transaction() as change:
                 for statement in statements:
                     change.run(statement)
+                if number >= SEALED_SINCE:
+                    # Sealed anew by the store, which also writes the copy beside it.
+                    change.run("UPDATE seal SET schema = ?, sha256 = ''", number)
                 change.run(f"PRAGMA application_id={APPLICATION_ID}")
                 change.run(f"PRAGMA user_version={number}")
 
@@ -162,36 +224,34 @@ class StateDatabase:
         try:
             yield
         except sqlite3.Error as err:
-            raise device_error(self._reason(err), f"{self._path}: {err}") from err
+            reason = self._reason(err)
+            if reason is Reason.STATE:
+                raise DamagedError(f"{self._path}: {err}") from err
+            raise device_error(reason, f"{self._path}: {err}") from err
 
     def _reason(self, err: sqlite3.Error) -> Reason:
         """Tell a full disk, a read-only one, a busy and a damaged file apart."""
         code = getattr(err, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if (
-            code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
-            and self._read_only()
-        ):
-            return Reason.READ_ONLY
-        return REASON_BY_CODE.get(code, Reason.STATE)
+        if code in REASON_BY_CODE:
+            return REASON_BY_CODE[code]
+        # SQLite keeps to itself which errno it met; a file beside it meets it, too.
+        return _trouble(self._path) if code in ASK_THE_DISK else Reason.STATE
 
-    def _read_only(self) -> bool:
-        """Whether the file system was mounted or remounted read-only."""
-        try:
-            return bool(os.statvfs(self._path.parent).f_flag & os.ST_RDONLY)
-        except OSError:
-            return False
-
-    def _unusable(self, what: str) -> DeviceError:
-        """Return the error for a file that this agent cannot use."""
-        return device_error(Reason.STATE, f"{self._path} {what}")
+    def _damaged(self, what: str) -> DamagedError:
+        """Return the error for a file that cannot be believed."""
+        return DamagedError(f"{self._path} {what}")
 
 
 REASON_BY_CODE = {
     sqlite3.SQLITE_FULL: Reason.DISK_FULL,
-    sqlite3.SQLITE_READONLY: Reason.READ_ONLY,
     sqlite3.SQLITE_PERM: Reason.PERMISSION,
     sqlite3.SQLITE_BUSY: Reason.LOCKED,
     sqlite3.SQLITE_LOCKED: Reason.LOCKED,
+}
+ASK_THE_DISK = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
 }
 
 
@@ -202,6 +262,23 @@ def first(rows: Sequence[tuple[Value, ...]]) -> Value:
 
 def _create(path: Path) -> None:
     """Create the file private to this user: SQLite would ask the umask."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with device_errors(path):
-        os.close(os.open(path, flags, 0o600))
+        # Closed before SQLite opens it: closing any descriptor ends all its locks.
+        descriptor = os.open(path, flags, 0o600)
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        os.close(descriptor)
+        if not regular:
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def _trouble(path: Path) -> Reason:
+    """Return why no file can be created beside this one; ``state`` where one can."""
+    probe = path.with_name(f"{path.name}.probe")
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(probe, flags, 0o600))
+        probe.unlink()
+    except OSError as err:
+        return disk_reason(err.errno)
+    return Reason.STATE

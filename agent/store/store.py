@@ -2,32 +2,48 @@
 
 The rules this module keeps:
  * Every change is one transaction. ``commit`` is the only one that moves ``active``
-   forward; it raises the version floor and clears the job in the same breath.
+   forward; it raises the version floor, queues the report, keeps or ends a hold and
+   clears the job in the same breath.
+ * A change of what matters is copied to state.json before it commits (``spare``).
  * Version floors never fall.
- * ``commit`` and ``set_aside`` are idempotent: doing them again changes nothing.
+ * What a pipeline has as active, previous or factory model, and what COMMIT is to
+   write, is never removed: not as rubbish, not for the quota.
+ * ``commit``, ``add_report`` and ``set_aside`` are idempotent: doing them again changes
+   nothing.
 """
 
 import os
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import msgspec
 
 from agent.core.installed import Installed, Slots
 from agent.core.reasons import Reason
 from agent.core.update_machine import Job, Phase
+from agent.core.updates import Hold, Report, SetAside
 from agent.errors import DeviceError
+from agent.store import records, reports
 from agent.store.atomic import Disk, device_error
 from agent.store.lock import take_directory
-from agent.store.objects import Objects, Staging
-from agent.store.state import StateDatabase, Transaction, Value, first
+from agent.store.objects import Objects
+from agent.store.room import taken
+from agent.store.schema import IDS_BELOW, digest_of
+from agent.store.spare import Spare, open_database, settle, write_ahead
+from agent.store.staging import Staging
+from agent.store.state import StateDatabase, Transaction, first
 
-T = TypeVar("T", Installed, Job)
-READ_SLOTS = "SELECT active, previous FROM slots WHERE pipeline = ?"
 BOARD_ID = "store.board_id"
 BOARD_ID_BYTES = 16  # as long as a UUID, without its look
+MB = 1_000_000
+QUOTA_BYTES = 4096 * MB  # what update.quota_mb is without being set
+
+
+def no_clock() -> float:
+    """The time nobody told."""
+    return 0.0
 
 
 class Store:
@@ -35,36 +51,54 @@ class Store:
 
     All methods may be called from any thread and return when the change is durable.
     Beyond what they say themselves, all raise ``DeviceError`` (``disk_full``,
-    ``read_only``, ``locked``, ``state``) when the disk does not play along.
+    ``read_only``, ``locked``, ``descriptors``, ``state``) when the disk does not play
+    along.
     """
 
-    def __init__(self, lock: int, database: StateDatabase, objects: Objects) -> None:
+    def __init__(
+        self, state_dir: Path, lock: int, quota_bytes: int, clock: Callable[[], float]
+    ) -> None:
+        self._state_dir = state_dir
         self._lock = lock
-        self._database = database
-        self._objects = objects
+        self._quota_bytes = quota_bytes
+        self._clock = clock
+        self._database: StateDatabase
+        self._spare: Spare
+        self._objects: Objects
 
     @classmethod
-    def open(cls, state_dir: Path, disk: Disk | None = None) -> Self:
+    def open(
+        cls,
+        state_dir: Path,
+        disk: Disk | None = None,
+        *,
+        quota_bytes: int = QUOTA_BYTES,
+        clock: Callable[[], float] = no_clock,
+    ) -> Self:
         """Lock a state directory, create what is missing and tidy what was left.
 
         Args:
             state_dir: Created with mode 0700 where it is missing.
-            disk: Performs the steps on objects; tests pass one that interrupts them.
+            disk: Performs the steps on files; tests pass one that interrupts them.
+            quota_bytes: What objects, parts and the inbox may take together.
+            clock: Unix seconds.
 
         Raises:
             DeviceError: ``locked`` (the message names the process), ``permission``
                 (another user's directory), ``read_only``, ``disk_full``, ``state``
-                (a damaged or newer state.db).
+                (a newer state.db, or a damaged one whose copy is damaged, too).
         """
-        lock = take_directory(state_dir)
+        store = cls(state_dir, take_directory(state_dir), quota_bytes, clock)
         try:
-            objects = Objects(state_dir, disk or Disk())
-            path = state_dir / "state.db"
-            database = StateDatabase(path, may_be_new=not objects.any())
+            disk = disk or Disk()
+            store._objects = Objects(state_dir, disk, clock)
+            store._database, store._spare = open_database(
+                state_dir, disk, may_be_new=not store._objects.any()
+            )
         except BaseException:
-            os.close(lock)
+            os.close(store._lock)
             raise
-        return cls(lock, database, objects)
+        return store
 
     def close(self) -> None:
         """Close the files and release the lock; a second time does nothing."""
@@ -76,93 +110,130 @@ class Store:
     # What runs
 
     def slots(self, pipeline: str) -> Slots:
-        """Return a pipeline's durable models; both are None before the first."""
-        return _slots(self._database.rows(READ_SLOTS, pipeline))
+        """Return a pipeline's durable models; all are None before the first."""
+        return records.slots_of(self._database, pipeline)
 
     def pipelines(self) -> list[str]:
         """Return the pipelines that ever had a model, by name."""
         rows = self._database.rows("SELECT pipeline FROM slots ORDER BY pipeline")
         return [str(name) for (name,) in rows]
 
-    def commit(self, pipeline: str, installed: Installed) -> None:
+    def commit(
+        self,
+        pipeline: str,
+        installed: Installed,
+        report: Report | None = None,
+        *,
+        factory: bool = False,
+        hold: Hold | None = None,
+    ) -> None:
         """Make a model the active one; the one before it becomes ``previous``.
 
         The same bytes again (other variant, other executor, or COMMIT repeated after
         a restart) leave ``previous`` alone.
+
+        Args:
+            pipeline: Its name.
+            installed: The model.
+            report: Queued with it.
+            factory: It is also kept as the factory model.
+            hold: An operator overruled a desired state; without one a hold of this
+                pipeline ends.
         """
-        with self._database.transaction() as change:
-            slots = _slots(change.rows(READ_SLOTS, pipeline))
-            before = slots.active
-            again = before is not None and before.sha256 == installed.sha256
-            previous = slots.previous if again else before
-            _put_slots(change, pipeline, Slots(installed, previous))
-            change.run(
-                "INSERT INTO floors VALUES (?, ?) ON CONFLICT (model) DO UPDATE"
-                " SET version = max(version, excluded.version)",
-                installed.model,
-                installed.version,
-            )
+        with self._change() as change:
+            records.move_active(change, pipeline, installed, factory=factory)
+            records.put_hold(change, pipeline, hold)
+            if report is not None:
+                reports.put_report(change, report)
             change.run("DELETE FROM job")
 
     def fall_back(
         self, pipeline: str, reason: str = Reason.CRASH_LOOP
     ) -> Installed | None:
-        """Make ``previous`` the active model and set the failed one aside.
+        """Make ``previous``, else ``factory`` the active model; set the failed aside.
 
-        Without a previous one the failed model stays active: one that may work later
-        is better than none for ever. With reason ``digest`` (bytes that rotted on this
-        disk) there is nothing to keep, and the object is removed instead of set aside:
-        the same bytes may be fetched again.
+        Neither takes over if it was set aside itself. Without either the failed model
+        stays active: one that may work later is better than none for ever. With reason
+        ``digest`` (bytes that rotted on this disk) or ``revoked`` there is nothing to
+        keep. Rotten bytes are removed instead of set aside: they may be fetched again.
 
         Returns:
             The model that is active now; None if there is none left.
         """
-        with self._database.transaction() as change:
-            slots = _slots(change.rows(READ_SLOTS, pipeline))
-            failed, active = slots.active, slots.previous
-            if active is None and reason != Reason.DIGEST:
-                return failed
-            _put_slots(change, pipeline, Slots(active, None))
-            if failed is not None and reason != Reason.DIGEST:
-                _set_aside(change, failed.sha256, reason)
+        with self._change() as change:
+            failed, active = records.move_back(change, pipeline, reason, self._clock())
         if failed is not None and reason == Reason.DIGEST:
             # What cannot be removed now is rubbish, and is collected later.
             with suppress(DeviceError):
                 self.discard(failed.sha256)
         return active
 
+    def holds(self) -> list[Hold]:
+        """Return the rollbacks of operators that still hold."""
+        return records.all_holds(self._database)
+
+    # How updates ended
+
+    def next_update_id(self) -> int:
+        """Return a number above those of all reports and of the job."""
+        job = self.load_job()
+        number = reports.next_id(self._database, 0 if job is None else job.id)
+        bound = reports.bound_for(self._database, number)
+        if bound is not None:
+            self.save_note(IDS_BELOW, str(bound).encode())
+        return number
+
+    def add_report(self, report: Report) -> None:
+        """Queue the report of an update that was not committed."""
+        with self._database.transaction() as change:
+            reports.put_report(change, report)
+
+    def reports(self, limit: int = 64) -> list[Report]:
+        """Return the newest reports, newest first; 256 are kept."""
+        return reports.newest_reports(self._database, limit)
+
     # What may run
 
     def version_floor(self, model: str) -> int:
         """Return the highest version of a model ever committed here, 0 if none."""
-        rows = self._database.rows("SELECT version FROM floors WHERE model = ?", model)
-        floor = first(rows)
-        return floor if isinstance(floor, int) else 0
+        return records.floor_of(self._database, model)
 
     def set_aside(self, sha256: str, reason: str) -> None:
         """Remember that these bytes must not be tried again; the first reason stays."""
-        with self._database.transaction() as change:
-            _set_aside(change, sha256, reason)
+        with self._change() as change:
+            records.put_aside(change, sha256, reason, self._clock())
 
     def is_set_aside(self, sha256: str) -> str:
         """Return why these bytes were set aside, or an empty string."""
-        rows = self._database.rows(
-            "SELECT reason FROM set_aside WHERE sha256 = ?", sha256
-        )
-        return str(first(rows) or "")
+        return records.why_aside(self._database, sha256)
+
+    def all_set_aside(self) -> list[SetAside]:
+        """Return the bundles that are not tried again, newest first."""
+        return records.quarantine(self._database)
+
+    def forgive(self, sha256: str) -> bool:
+        """Let a bundle be tried again; return whether it had been set aside."""
+        if not self.is_set_aside(sha256):
+            return False
+        with self._change() as change:
+            return change.run("DELETE FROM set_aside WHERE sha256 = ?", sha256) > 0
 
     # What is under way
 
     def load_job(self) -> Job | None:
         """Return the update that was under way when it was last saved."""
         raw = first(self._database.rows("SELECT job FROM job"))
-        return None if raw is None else _decode(raw, Job)
+        return None if raw is None else records.decode(raw, Job)
 
     def save_job(self, job: Job) -> None:
         """Save what is about to be done."""
         with self._database.transaction() as change:
             raw = msgspec.json.encode(job)
-            change.run("INSERT OR REPLACE INTO job VALUES (1, ?)", raw)
+            change.run(
+                "INSERT OR REPLACE INTO job (id, job, sha256) VALUES (1, ?, ?)",
+                raw,
+                digest_of(raw),
+            )
 
     def clear_job(self) -> None:
         """Forget the job; without one nothing is written."""
@@ -181,7 +252,7 @@ class Store:
     def save_note(self, key: str, value: bytes) -> None:
         """Save a value under a key; the same value again writes nothing."""
         if self.load_note(key) != value:
-            with self._database.transaction() as change:
+            with self._change() as change:
                 change.run("INSERT OR REPLACE INTO notes VALUES (?, ?)", key, value)
 
     def board_id(self) -> str:
@@ -195,7 +266,7 @@ class Store:
     # The bytes
 
     def stage(self, sha256: str, length: int) -> Staging:
-        """Begin to bring in an object; nothing of it stays without its ``commit``.
+        """Begin to bring in an object, or go on where ``close(keep=True)`` left it.
 
         Raises:
             BundleRefusedError: ``length`` or ``digest``: there is no such object.
@@ -225,46 +296,57 @@ class Store:
         """Remove the objects that nothing refers to and return their digests."""
         return self._objects.collect(self._wanted() | set(keep))
 
+    def make_room(self, length: int, sha256: str = "") -> None:
+        """Remove rubbish until ``length`` more bytes fit the quota.
+
+        Args:
+            length: Bytes that are to come.
+            sha256: The object they are for; what is here of it is not rubbish.
+
+        Raises:
+            DeviceError: ``quota``: they do not fit even so.
+        """
+        if sha256:
+            # The room for all of it was taken when it began.
+            length = max(0, length - self._objects.parts.size(sha256))
+        if self._missing(length) <= 0:
+            return
+        job = self.load_job()
+        # Its object may be on trial: COMMIT will need it.
+        self.collect([sha256] if job is None else [sha256, job.sha256])
+        while (missing := self._missing(length)) > 0:
+            if not self._objects.parts.drop_oldest(sha256):
+                raise device_error(
+                    Reason.QUOTA,
+                    f"{length} bytes more are {missing} too many for the quota of"
+                    f" {self._quota_bytes} bytes",
+                )
+
+    def _missing(self, length: int) -> int:
+        """By how much so many bytes more would exceed the quota."""
+        return taken(self._state_dir) + length - self._quota_bytes
+
     def _wanted(self) -> set[str]:
-        """The digests that active and previous models have, and COMMIT is to write."""
+        """The digests of all models in slots, and of what COMMIT is to write."""
         wanted = set()
         for name in self.pipelines():
             slots = self.slots(name)
-            wanted |= {kept.sha256 for kept in (slots.active, slots.previous) if kept}
+            models = (slots.active, slots.previous, slots.factory)
+            wanted |= {kept.sha256 for kept in models if kept}
         job = self.load_job()
         if job is not None and job.phase is Phase.COMMITTING:
             wanted.add(job.sha256)
         return wanted
 
-
-def _slots(rows: list[tuple[Value, ...]]) -> Slots:
-    """Read one pipeline's row."""
-    active, previous = rows[0] if rows else (None, None)
-    return Slots(
-        None if active is None else _decode(active, Installed),
-        None if previous is None else _decode(previous, Installed),
-    )
-
-
-def _put_slots(change: Transaction, pipeline: str, slots: Slots) -> None:
-    """Write one pipeline's row."""
-    raw = [
-        None if kept is None else msgspec.json.encode(kept)
-        for kept in (slots.active, slots.previous)
-    ]
-    change.run("INSERT OR REPLACE INTO slots VALUES (?, ?, ?)", pipeline, *raw)
-
-
-def _set_aside(change: Transaction, sha256: str, reason: str) -> None:
-    """Write one digest's row, unless there is one."""
-    change.run("INSERT OR IGNORE INTO set_aside VALUES (?, ?)", sha256, str(reason))
-
-
-def _decode(raw: Value, kind: type[T]) -> T:
-    """Read a value that this agent, or an older one, wrote."""
-    try:
-        return msgspec.json.decode(raw if isinstance(raw, bytes) else b"", type=kind)
-    except msgspec.MsgspecError as err:
-        raise device_error(
-            Reason.STATE, f"state.db holds a {kind.__name__} that makes no sense: {err}"
-        ) from err
+    @contextmanager
+    def _change(self) -> Iterator[Transaction]:
+        """Run the body in one transaction that is copied before it commits."""
+        try:
+            with self._database.transaction() as change:
+                yield change
+                write_ahead(change, self._spare)
+        except BaseException:
+            # The copy may be ahead of what did not happen. Never behind: it can wait.
+            with suppress(DeviceError):
+                settle(self._database, self._spare)
+            raise

@@ -17,6 +17,7 @@ from agent.core.executors import Executor
 from agent.core.installed import Installed, Slots
 from agent.core.reasons import Reason
 from agent.core.update_machine import Job, Phase
+from agent.core.updates import Hold, Report, SetAside
 from agent.errors import BundleRefusedError, DeviceError
 from agent.store import Store
 from agent.update.needs import UpdateStore
@@ -41,6 +42,11 @@ def put(store: AnyStore, content: bytes, sha256: str = "", length: int = 0) -> s
         staging.write(memoryview(content))
         staging.commit()
     return sha256
+
+
+def report(number: int, result: str = "refused") -> Report:
+    """Return how an update ended."""
+    return Report(number, "door", "kws", 2, SHA, "fleet/groups/all", 7, result)
 
 
 @pytest.fixture(params=["real", "fake"])
@@ -173,6 +179,157 @@ class TestFallBack:
         store.set_aside(SHA, Reason.HANG)
         assert store.is_set_aside(SHA) == Reason.CRASH
 
+    @pytest.mark.parametrize("reason", list(Reason)[1:])
+    def test_factory_is_what_is_left(self, store: AnyStore, reason: Reason) -> None:
+        """Without a previous model the factory model takes over, and stays factory."""
+        store.commit("door", model(1), factory=True)
+        store.commit("door", model(2))
+        store.commit("door", model(3))
+        store.fall_back("door", Reason.CRASH_LOOP)
+        store.commit("door", model(2))
+        store.commit("door", model(4))
+        store.set_aside(model(2).sha256, Reason.CRASH)
+        assert store.fall_back("door", reason) == model(1)
+        assert store.slots("door") == Slots(model(1), None, model(1))
+
+    def test_previous_comes_before_factory(self, store: AnyStore) -> None:
+        """Factory is the last resort, also where previous is as good."""
+        for version in (1, 2, 3):
+            store.commit("door", model(version), factory=version == 1)
+        assert store.slots("door") == Slots(model(3), model(2), model(1))
+        assert store.fall_back("door") == model(2)
+        assert store.fall_back("door") == model(1)
+        assert store.fall_back("door") == model(1)
+
+    def test_factory_that_was_set_aside_does_not_help(self, store: AnyStore) -> None:
+        """Bytes that were set aside do not come back through the factory."""
+        store.commit("door", model(1), factory=True)
+        store.commit("door", model(2))
+        assert store.fall_back("door") == model(1)
+        store.commit("door", model(3))
+        store.set_aside(model(1).sha256, Reason.REVOKED)
+        assert store.fall_back("door") == model(3)
+        assert store.is_set_aside(model(3).sha256) == ""
+
+    def test_34_revoked_and_nothing_else_leaves_nothing(self, store: AnyStore) -> None:
+        """A revoked model does not run on, whatever there is instead of it."""
+        store.commit("door", model(1))
+        assert store.fall_back("door", Reason.REVOKED) is None
+        assert store.slots("door") == Slots()
+        assert store.is_set_aside(model(1).sha256) == Reason.REVOKED
+        assert store.version_floor("kws") == 1
+
+    @pytest.mark.parametrize("reason", [Reason.DIGEST, Reason.REVOKED])
+    def test_a_lost_factory_is_none(self, store: AnyStore, reason: Reason) -> None:
+        """A factory model that rotted or was revoked is forgotten as such."""
+        store.commit("door", model(1), factory=True)
+        assert store.fall_back("door", reason) is None
+        assert store.slots("door") == Slots()
+
+    def test_a_crashing_factory_stays_factory(self, store: AnyStore) -> None:
+        """What crashed may be forgiven; until then previous answers."""
+        store.commit("door", model(1))
+        store.commit("door", model(2), factory=True)
+        assert store.fall_back("door") == model(1)
+        assert store.slots("door") == Slots(model(1), None, model(2))
+        assert store.fall_back("door") == model(1)
+
+
+class TestQuarantine:
+    """Bundles that are not tried again, until someone forgives them."""
+
+    def test_all_are_told_newest_first(self, store: AnyStore) -> None:
+        """What was set aside last is told first, with its reason."""
+        for number, reason in enumerate((Reason.CRASH, Reason.HANG), start=1):
+            store.set_aside(str(number) * 64, reason)
+        store.set_aside("1" * 64, Reason.GOLDEN)
+        told = [(aside.sha256[0], aside.reason) for aside in store.all_set_aside()]
+        assert told == [("2", Reason.HANG), ("1", Reason.CRASH)]
+
+    def test_forgiven_bytes_may_be_tried(self, store: AnyStore) -> None:
+        """Forgiving lifts one entry, once."""
+        store.set_aside(SHA, Reason.CRASH)
+        assert [store.forgive(SHA), store.forgive(SHA)] == [True, False]
+        assert (store.is_set_aside(SHA), store.all_set_aside()) == ("", [])
+        store.set_aside(SHA, Reason.HANG)
+        assert store.all_set_aside() == [SetAside(SHA, Reason.HANG)]
+
+
+class TestHolds:
+    """An operator's rollback holds until something newer is committed."""
+
+    HOLD = Hold("door", "fleet/groups/all", 7)
+
+    def test_a_hold_comes_with_a_commit_and_ends_with_one(
+        self, store: AnyStore
+    ) -> None:
+        """One transaction writes both; other pipelines are not concerned."""
+        store.commit("door", model(1), hold=self.HOLD)
+        assert store.holds() == [self.HOLD]
+        store.commit("window", model(2))
+        assert store.holds() == [self.HOLD]
+        store.commit("door", model(2))
+        assert store.holds() == []
+
+    def test_the_last_hold_counts(self, store: AnyStore) -> None:
+        """Each pipeline has at most one."""
+        other = Hold("window", "push", 3)
+        store.commit("window", model(1), hold=other)
+        store.commit("door", model(1), hold=replace(self.HOLD, generation=1))
+        store.commit("door", model(2), hold=self.HOLD)
+        assert store.holds() == [self.HOLD, other]
+
+    def test_a_fall_back_keeps_it(self, store: AnyStore) -> None:
+        """What the operator overruled does not come back by a crash."""
+        store.commit("door", model(1))
+        store.commit("door", model(2), hold=self.HOLD)
+        store.fall_back("door")
+        assert store.holds() == [self.HOLD]
+
+
+class TestReports:
+    """How updates ended, the newest first."""
+
+    def test_reports_come_back(self, store: AnyStore) -> None:
+        """Those of commits and those without, in order, as many as are asked for."""
+        store.commit("door", model(1), report(1, "committed"))
+        store.add_report(report(2))
+        store.add_report(report(3, "failed"))
+        expected = [report(3, "failed"), report(2), report(1, "committed")]
+        assert store.reports() == expected
+        assert store.reports(2) == expected[:2]
+        assert store.reports(0) == store.reports(-1) == []
+
+    def test_the_same_report_twice_is_one(self, store: AnyStore) -> None:
+        """A report that is written again after a restart replaces itself."""
+        for result in ("interrupted", "failed", "failed"):
+            store.add_report(report(5, result))
+        assert store.reports() == [report(5, "failed")]
+
+    def test_a_report_ends_nothing(self, store: AnyStore) -> None:
+        """Only COMMIT clears the job; a report without one is only that."""
+        store.save_job(JOB)
+        store.add_report(report(1))
+        assert store.load_job() == JOB
+
+    def test_the_newest_256_stay(self, store: AnyStore) -> None:
+        """The history is bounded, and its numbers go on rising."""
+        for number in range(1, 259):
+            store.add_report(report(number))
+        kept = [told.id for told in store.reports(1000)]
+        assert kept == list(range(258, 2, -1))
+        assert store.next_update_id() == 259
+
+    def test_numbers_are_above_all_others(self, store: AnyStore) -> None:
+        """The next number is above every report and above the job under way."""
+        assert store.next_update_id() == 1
+        store.add_report(report(4))
+        assert store.next_update_id() == 5
+        store.save_job(replace(JOB, id=9))
+        assert store.next_update_id() == 10
+        store.commit("door", model(2), report(9, "committed"))
+        assert store.next_update_id() == 10
+
 
 class TestNotes:
     """What other folders keep here."""
@@ -277,3 +434,173 @@ class TestObjects:
         put(store, BODY)
         store.save_job(replace(JOB, phase=Phase.PROBATION))
         assert store.collect() == [SHA]
+
+    def test_factory_is_no_rubbish(self, store: AnyStore) -> None:
+        """A factory model stays, however many came after it."""
+        names = [put(store, bytes([number]) * 100) for number in range(4)]
+        for version, name in enumerate(names, start=1):
+            entry = replace(model(version), sha256=name)
+            store.commit("door", entry, factory=version == 1)
+        assert store.collect() == [names[1]]
+        store.discard(names[0])
+        assert store.has_object(names[0])
+
+
+class TestResuming:
+    """What an interrupted download left is not fetched again."""
+
+    def interrupt(self, store: AnyStore, count: int, tag: str = '"e1"') -> None:
+        """Fetch so many bytes, then lose the network."""
+        with store.stage(SHA, len(BODY)) as staging:
+            staging.remember(tag)
+            staging.write(memoryview(BODY)[len(staging.kept) : count])
+            staging.close(keep=True)
+
+    def test_a_new_one_has_nothing(self, store: AnyStore) -> None:
+        """Nothing is kept of what never came."""
+        with store.stage(SHA, len(BODY)) as staging:
+            assert (bytes(staging.kept), staging.tag) == (b"", "")
+
+    def test_it_goes_on_where_it_stopped(self, store: AnyStore) -> None:
+        """Cut twice, then finished: the same bytes, each of them written once."""
+        for count in (1000, 3000):
+            self.interrupt(store, count)
+        with store.stage(SHA, len(BODY)) as staging:
+            assert (bytes(staging.kept), staging.tag) == (BODY[:3000], '"e1"')
+            staging.write(memoryview(BODY)[3000:])
+            assert staging.view() == BODY
+            staging.commit()
+        assert store.open_object(SHA) == BODY
+        with store.stage(SHA, len(BODY)) as staging:
+            assert bytes(staging.kept) == b""
+
+    def test_without_keep_nothing_stays(self, store: AnyStore) -> None:
+        """An ending that is no interruption leaves nothing."""
+        self.interrupt(store, 1000)
+        store.stage(SHA, len(BODY)).close()
+        with store.stage(SHA, len(BODY)) as staging:
+            assert bytes(staging.kept) == b""
+
+    def test_restart_begins_again(self, store: AnyStore) -> None:
+        """A server that serves other bytes now: the next byte is the first."""
+        self.interrupt(store, 1000)
+        with store.stage(SHA, len(BODY)) as staging:
+            staging.restart()
+            assert (bytes(staging.kept), staging.tag) == (b"", "")
+            staging.write(memoryview(BODY))
+            staging.commit()
+        assert store.open_object(SHA) == BODY
+
+    def test_what_was_refused_is_not_resumed(self, store: AnyStore) -> None:
+        """Other bytes than the digest says: the next try begins with none."""
+        with store.stage(SHA, len(BODY)) as staging:
+            staging.write(memoryview(BODY)[:-1])
+            staging.write(memoryview(b"x"))
+            with pytest.raises(BundleRefusedError):
+                staging.commit()
+            staging.close(keep=True)
+        with store.stage(SHA, len(BODY)) as staging:
+            assert bytes(staging.kept) == b""
+            staging.write(memoryview(BODY)[:10])
+            with pytest.raises(BundleRefusedError):
+                staging.write(memoryview(BODY))
+            staging.close(keep=True)
+        with store.stage(SHA, len(BODY)) as staging:
+            assert bytes(staging.kept) == b""
+
+    def test_another_length_is_another_bundle(self, store: AnyStore) -> None:
+        """A part of another announced length is not gone on with."""
+        self.interrupt(store, 1000)
+        with store.stage(SHA, len(BODY) + 1) as staging:
+            assert (bytes(staging.kept), staging.tag) == (b"", "")
+
+    def test_abandoned_bytes_can_be_kept(self, store: AnyStore) -> None:
+        """A stop in the middle is an interruption like any other."""
+        with store.stage(SHA, len(BODY)) as staging:
+            staging.write(memoryview(BODY)[:10])
+            staging.abandon()
+            staging.close(keep=True)
+        with store.stage(SHA, len(BODY)) as staging:
+            assert staging.kept == BODY[:10]
+
+    def test_parts_are_no_objects(self, store: AnyStore) -> None:
+        """What is kept to be resumed neither is an object nor rubbish."""
+        self.interrupt(store, 1000)
+        assert not store.has_object(SHA)
+        assert store.collect() == []
+        with store.stage(SHA, len(BODY)) as staging:
+            assert staging.kept == BODY[:1000]
+
+
+class TestRoom:
+    """The quota: rubbish goes, models stay."""
+
+    @pytest.fixture
+    def small(self, store: AnyStore) -> AnyStore:
+        """Give a store of 1000 bytes, with 100 each active, previous and factory."""
+        if isinstance(store, MemoryStore):
+            store.quota_bytes = 1000
+        else:
+            store._quota_bytes = 1000
+        for version in (1, 2, 3):
+            name = put(store, bytes([version]) * 100)
+            entry = replace(model(version), sha256=name)
+            store.commit("door", entry, factory=version == 1)
+        return store
+
+    def has(self, store: AnyStore) -> list[bool]:
+        """Return which of version 1 to 3 and of the rubbish are there."""
+        contents = [bytes([version]) * 100 for version in (1, 2, 3)]
+        contents.append(b"rubbish" * 50)
+        digests = [hashlib.sha256(content).hexdigest() for content in contents]
+        return [store.has_object(digest) for digest in digests]
+
+    def test_room_that_is_there_costs_nothing(self, small: AnyStore) -> None:
+        """As long as it fits, not even rubbish is removed."""
+        put(small, b"rubbish" * 50)
+        small.make_room(350)
+        assert self.has(small) == [True] * 4
+
+    def test_rubbish_goes_first(self, small: AnyStore) -> None:
+        """Models stay, what nothing refers to goes."""
+        put(small, b"rubbish" * 50)
+        small.make_room(700)
+        assert self.has(small) == [True, True, True, False]
+
+    def test_models_never_go(self, small: AnyStore) -> None:
+        """Active, previous and factory stay; what does not fit beside them is told."""
+        with pytest.raises(DeviceError) as caught:
+            small.make_room(701)
+        assert caught.value.reason == Reason.QUOTA
+        assert self.has(small) == [True, True, True, False]
+
+    def test_what_is_on_trial_is_no_rubbish(self, small: AnyStore) -> None:
+        """The object of the job under way stays in every phase."""
+        name = put(small, b"rubbish" * 50)
+        small.save_job(replace(JOB, sha256=name, phase=Phase.SHADOWING))
+        with pytest.raises(DeviceError):
+            small.make_room(700)
+        assert self.has(small) == [True] * 4
+
+    def test_parts_go_after_rubbish(self, small: AnyStore) -> None:
+        """What could be resumed goes when nothing else is left to remove."""
+        put(small, b"rubbish" * 10)
+        with small.stage(SHA, 600) as staging:
+            staging.write(memoryview(BODY)[:10])
+            staging.close(keep=True)
+        small.make_room(20)
+        staging = small.stage(SHA, 600)
+        assert staging.kept == BODY[:10]
+        staging.close(keep=True)
+        small.make_room(600)
+        with small.stage(SHA, 600) as staging:
+            assert bytes(staging.kept) == b""
+
+    def test_the_part_it_is_for_counts_once(self, small: AnyStore) -> None:
+        """Going on with a download needs no more room than it has."""
+        with small.stage(SHA, 600) as staging:
+            staging.write(memoryview(BODY)[:10])
+            staging.close(keep=True)
+        small.make_room(600, SHA)
+        with small.stage(SHA, 600) as staging:
+            assert staging.kept == BODY[:10]

@@ -9,9 +9,12 @@ from msgspec.structs import replace
 from agent.core.installed import Installed, Slots
 from agent.core.reasons import Reason
 from agent.core.update_machine import Job, Phase
+from agent.core.updates import Hold, Report, SetAside
 from agent.errors import BundleRefusedError, DeviceError
 
 NO_SLOTS = Slots()
+FATAL = {Reason.DIGEST, Reason.REVOKED}
+KEPT_REPORTS = 256
 
 
 class MemoryStaging:
@@ -21,8 +24,11 @@ class MemoryStaging:
         self._store = store
         self._sha256 = sha256
         self._length = length
-        self._content = bytearray()
         self._abandoned = False
+        self._resumable = True
+        content, tag, whole = store.parts.pop(sha256, (b"", "", length))
+        self._content = bytearray(content if whole == length else b"")
+        self._tag = tag if whole == length else ""
 
     def __enter__(self) -> Self:
         return self
@@ -30,11 +36,31 @@ class MemoryStaging:
     def __exit__(self, *details: object) -> None:
         self.close()
 
+    @property
+    def kept(self) -> memoryview:
+        """What is here."""
+        return memoryview(bytes(self._content))
+
+    @property
+    def tag(self) -> str:
+        """Under which ETag it was served."""
+        return self._tag
+
+    def remember(self, tag: str) -> None:
+        """Take an ETag."""
+        self._tag = tag
+
+    def restart(self) -> None:
+        """Begin again."""
+        self._content.clear()
+        self._tag = ""
+
     def write(self, content: memoryview) -> None:
         """Append bytes."""
         if self._abandoned:
             raise DeviceError("no longer wanted", reason=Reason.STOPPING)
         if len(self._content) + content.nbytes > self._length:
+            self._resumable = False
             raise BundleRefusedError("longer", reason=Reason.LENGTH)
         self._content += content
 
@@ -47,6 +73,7 @@ class MemoryStaging:
     def commit(self) -> None:
         """Put them into the store."""
         content = bytes(self.view())
+        self._resumable = False
         if hashlib.sha256(content).hexdigest() != self._sha256:
             raise BundleRefusedError("other bytes", reason=Reason.DIGEST)
         self._store.objects[self._sha256] = content
@@ -55,8 +82,11 @@ class MemoryStaging:
         """Make the next ``write`` raise."""
         self._abandoned = True
 
-    def close(self) -> None:
-        """Leave nothing behind."""
+    def close(self, *, keep: bool = False) -> None:
+        """Leave nothing behind, or what can be resumed."""
+        if keep and self._resumable and self._content:
+            kept = (bytes(self._content), self._tag, self._length)
+            self._store.parts[self._sha256] = kept
         self._content.clear()
 
 
@@ -65,18 +95,26 @@ class MemoryStore:
 
     Attributes:
         objects: Digest -> bytes; tests may rot them.
+        parts: Digest -> (bytes, ETag, length) of what was interrupted.
         jobs: Every job that was saved, and None for each that was cleared.
         fail: Called with the name of each change before it happens; it may raise.
+        quota_bytes: What objects and parts may take together.
+        clock: Unix seconds.
     """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.parts: dict[str, tuple[bytes, str, int]] = {}
         self.jobs: list[Job | None] = [None]
         self.fail: Callable[[str], None] = lambda _change: None
+        self.quota_bytes = 10**12
+        self.clock: Callable[[], float] = lambda: 0.0
         self._slots: dict[str, Slots] = {}
         self._floors: dict[str, int] = {}
-        self._aside: dict[str, str] = {}
+        self._aside: dict[str, SetAside] = {}
         self._notes: dict[str, bytes] = {}
+        self._reports: dict[int, Report] = {}
+        self._holds: dict[str, Hold] = {}
 
     def slots(self, pipeline: str) -> Slots:
         """Return a pipeline's models."""
@@ -86,32 +124,75 @@ class MemoryStore:
         """Return the pipelines that ever had a model."""
         return sorted(self._slots)
 
-    def commit(self, pipeline: str, installed: Installed) -> None:
+    def commit(
+        self,
+        pipeline: str,
+        installed: Installed,
+        report: Report | None = None,
+        *,
+        factory: bool = False,
+        hold: Hold | None = None,
+    ) -> None:
         """Make a model the active one."""
         self.fail("commit")
         slots = self.slots(pipeline)
         again = slots.active is not None and slots.active.sha256 == installed.sha256
         previous = slots.previous if again else slots.active
-        self._slots[pipeline] = Slots(installed, previous)
+        shipped = installed if factory else slots.factory
+        self._slots[pipeline] = Slots(installed, previous, shipped)
         floor = self.version_floor(installed.model)
         self._floors[installed.model] = max(floor, installed.version)
+        self._holds.pop(pipeline, None)
+        if hold is not None:
+            self._holds[pipeline] = hold
+        if report is not None:
+            self._keep(report)
         if self.jobs[-1] is not None:
             self.jobs.append(None)
 
     def fall_back(
         self, pipeline: str, reason: str = Reason.CRASH_LOOP
     ) -> Installed | None:
-        """Make the previous model the active one."""
+        """Make the previous model the active one, else the factory model."""
         self.fail("fall_back")
         slots = self.slots(pipeline)
-        if slots.previous is None and reason != Reason.DIGEST:
+        failed = slots.active.sha256 if slots.active is not None else ""
+        fit = [
+            kept
+            for kept in (slots.previous, slots.factory)
+            if kept and kept.sha256 != failed and kept.sha256 not in self._aside
+        ]
+        after = fit[0] if fit else None
+        if after is None and reason not in FATAL:
             return slots.active
-        self._slots[pipeline] = Slots(slots.previous, None)
-        if slots.active is not None and reason == Reason.DIGEST:
-            self.discard(slots.active.sha256)
-        elif slots.active is not None:
-            self.set_aside(slots.active.sha256, reason)
-        return slots.previous
+        shipped = slots.factory
+        if shipped is not None and shipped.sha256 == failed and reason in FATAL:
+            shipped = None
+        self._slots[pipeline] = Slots(after, None, shipped)
+        if failed and reason == Reason.DIGEST:
+            self.discard(failed)
+        elif failed:
+            self.set_aside(failed, reason)
+        return after
+
+    def next_update_id(self) -> int:
+        """Return a number above all that were given."""
+        job = self.jobs[-1]
+        return max([*self._reports, 0 if job is None else job.id, 0]) + 1
+
+    def add_report(self, report: Report) -> None:
+        """Queue a report."""
+        self.fail("add_report")
+        self._keep(report)
+
+    def reports(self, limit: int = 64) -> list[Report]:
+        """Return the newest reports."""
+        newest = sorted(self._reports, reverse=True)[: max(limit, 0)]
+        return [self._reports[number] for number in newest]
+
+    def holds(self) -> list[Hold]:
+        """Return what operators overruled."""
+        return [self._holds[pipeline] for pipeline in sorted(self._holds)]
 
     def version_floor(self, model: str) -> int:
         """Return the highest version ever committed."""
@@ -120,11 +201,22 @@ class MemoryStore:
     def set_aside(self, sha256: str, reason: str) -> None:
         """Remember that these bytes must not be tried again."""
         self.fail("set_aside")
-        self._aside.setdefault(sha256, str(reason))
+        self._aside.setdefault(sha256, SetAside(sha256, str(reason), self.clock()))
 
     def is_set_aside(self, sha256: str) -> str:
         """Return why, or an empty string."""
-        return self._aside.get(sha256, "")
+        found = self._aside.get(sha256)
+        return "" if found is None else found.reason
+
+    def all_set_aside(self) -> list[SetAside]:
+        """Return the quarantine, newest first."""
+        newest = list(reversed(self._aside.values()))
+        return sorted(newest, key=lambda aside: -aside.at)
+
+    def forgive(self, sha256: str) -> bool:
+        """Let it be tried again."""
+        self.fail("forgive")
+        return self._aside.pop(sha256, None) is not None
 
     def load_job(self) -> Job | None:
         """Return what was saved last."""
@@ -189,10 +281,40 @@ class MemoryStore:
             del self.objects[name]
         return rubbish
 
+    def make_room(self, length: int, sha256: str = "") -> None:
+        """Remove rubbish until it fits."""
+        self.fail("make_room")
+        if sha256 in self.parts:
+            length = max(0, length - self.parts[sha256][2])
+        if self._missing(length) <= 0:
+            return
+        job = self.jobs[-1]
+        self.collect([sha256] if job is None else [sha256, job.sha256])
+        for name in [name for name in self.parts if name != sha256]:
+            if self._missing(length) > 0:
+                del self.parts[name]
+        if self._missing(length) > 0:
+            raise DeviceError("too much", reason=Reason.QUOTA)
+
+    def _missing(self, length: int) -> int:
+        """By how much so many bytes more exceed the quota."""
+        used = sum(map(len, self.objects.values()))
+        used += sum(whole for _, _, whole in self.parts.values())
+        return used + length - self.quota_bytes
+
+    def _keep(self, report: Report) -> None:
+        """Keep a report, and the newest ones."""
+        self._reports[report.id] = report
+        for number in sorted(self._reports)[:-KEPT_REPORTS]:
+            del self._reports[number]
+
     def _wanted(self) -> set[str]:
         """What slots and an unfinished COMMIT refer to."""
-        pairs = [(slots.active, slots.previous) for slots in self._slots.values()]
-        wanted = {kept.sha256 for pair in pairs for kept in pair if kept is not None}
+        models = [
+            (slots.active, slots.previous, slots.factory)
+            for slots in self._slots.values()
+        ]
+        wanted = {kept.sha256 for some in models for kept in some if kept is not None}
         job = self.jobs[-1]
         if job is not None and job.phase is Phase.COMMITTING:
             wanted.add(job.sha256)
