@@ -7,7 +7,7 @@ import pytest
 
 from agent.core.targets import SignedTarget
 from agent.errors import BundleRefusedError
-from agent.trust.client import TrustedRepository
+from agent.trust.client import Transport, TrustedRepository
 from tests.fakes.bundle_factory import NOW, SpoiledRepository
 from tests.fakes.memory_notes import MemoryNotes
 
@@ -19,6 +19,8 @@ class Board:
         trusted: The client of the last refresh that succeeded.
         notes: What it remembers outside the cache.
         cache: Where it keeps metadata.
+        address: Where it finds the repository: its directory, or a server's URL;
+            ``transport`` how it speaks to that.
     """
 
     def __init__(
@@ -28,8 +30,12 @@ class Board:
         *,
         build_time: float = 0.0,
         factory: bool = False,
+        address: str = "",
+        transport: Transport | None = None,
     ) -> None:
         self.repository = repository
+        self.address = address
+        self.transport = transport
         self.cache = home / "metadata"
         self.notes = MemoryNotes()
         self.trusted = self.boot(build_time=build_time, factory=factory)
@@ -41,11 +47,12 @@ class Board:
         """Return a client that knows what the board kept."""
         return TrustedRepository(
             metadata_dir=self.cache,
-            repository=str(self.repository.path),
+            repository=self.address or str(self.repository.path),
             root=self.repository.root,
             notes=self.notes,
             build_time=build_time,
             factory=factory,
+            transport=self.transport,
         )
 
     def refresh(self, now: float = NOW) -> TrustedRepository:
