@@ -13,7 +13,8 @@ The rules this module keeps:
    that record; the next writer goes on.
 
 A Python store carries no barrier and Arm reorders them: a slot is believed if it bears
-the awaited number, before and after its bytes were copied, and its checksum agrees.
+the awaited number, before and after its bytes were copied, and its checksum agrees, which includes
+that number and the length: the words of an older record never fit.
 
 >>> memory = memoryview(bytearray(RING_BYTES))
 >>> writer, reader = RingWriter(memory), RingReader(memory)
@@ -43,23 +44,27 @@ TORN_LOOKS = 100  # looks at a record that does not agree, until it is given up
 Piece = bytes | bytearray | memoryview
 
 
-def slot_bytes_for(record_bytes: int) -> int:
+def slot_bytes_for(record_bytes: int, ring_bytes: int = RING_BYTES) -> int:
     """Return the size of slots when the first record is so long.
 
     >>> slot_bytes_for(1), RING_BYTES // slot_bytes_for(RING_BYTES // 3)
     (524224, 2)
     """
-    room = RING_BYTES - HEADER_BYTES
+    room = ring_bytes - HEADER_BYTES
     most = room // MIN_SLOTS // UNIT * UNIT
     least = room // MAX_SLOTS // UNIT * UNIT
     return min(most, max(least, -(-HEADROOM * (record_bytes + UNIT) // UNIT) * UNIT))
 
 
 class _Ring:
-    """The memory as words and bytes, and where slots lie."""
+    """The memory as words and bytes, and where slots lie.
+
+    Args:
+        memory: ``RING_BYTES`` of it; tests take less.
+    """
 
     def __init__(self, memory: memoryview) -> None:
-        self._bytes = memory[:RING_BYTES].cast("B")
+        self._bytes = memory.cast("B")
         self._words = self._bytes.cast("Q")
         # Taken from the header once: the other side may change it at any time.
         self._slot_bytes = 0
@@ -75,7 +80,7 @@ class _Ring:
         if not self._slots:
             size = self._words[SLOT_BYTES]
             sane = size > UNIT and not size % UNIT
-            slots = (RING_BYTES - HEADER_BYTES) // size if sane else 0
+            slots = (len(self._bytes) - HEADER_BYTES) // size if sane else 0
             if MIN_SLOTS <= slots <= MAX_SLOTS:
                 self._slot_bytes, self._slots = size, slots
         return self._slots > 0
@@ -100,7 +105,7 @@ class RingWriter(_Ring):
         words = self._words
         length = sum(len(piece) for piece in pieces)
         if not words[SLOT_BYTES]:
-            words[SLOT_BYTES] = slot_bytes_for(length)
+            words[SLOT_BYTES] = slot_bytes_for(length, len(self._bytes))
         # A reader gone mad may claim anything: then nothing is free.
         free = self._is_laid_out() and 0 <= self._written - words[TAKEN] < self._slots
         if not free:
@@ -120,14 +125,15 @@ class RingWriter(_Ring):
         """Write a slot; its number comes last."""
         words, head = self._words, start // WORD
         words[head + NUMBER] = 0
-        at, checksum = start + UNIT, 0
+        number = self._written + 1
+        at, checksum = start + UNIT, _seed(number, length)
         for piece in pieces:
             self._bytes[at : at + len(piece)] = piece
             checksum = zlib.crc32(piece, checksum)
             at += len(piece)
         words[head + LENGTH] = length
         words[head + CHECKSUM] = checksum
-        words[head + NUMBER] = self._written + 1
+        words[head + NUMBER] = number
 
 
 class RingReader(_Ring):
@@ -170,5 +176,10 @@ class RingReader(_Ring):
         if number != self._taken + 1 or length > self._slot_bytes - UNIT:
             return None
         record = bytes(self._bytes[start + UNIT : start + UNIT + length])
-        whole = zlib.crc32(record) == words[head + CHECKSUM]
+        whole = zlib.crc32(record, _seed(number, length)) == words[head + CHECKSUM]
         return record if whole and words[head + NUMBER] == number else None
+
+
+def _seed(number: int, length: int) -> int:
+    """Return the checksum that a record begins with."""
+    return zlib.crc32(b"%d %d" % (number, length))

@@ -30,12 +30,40 @@ class ScriptedTrials:
         await self._take("examine", pipeline, bundle.manifest.version)
         return Chosen(bundle.manifest.variants[0].name, EXECUTOR)
 
+    async def shadow(
+        self, pipeline: str, bundle: OpenedBundle, installed: Installed
+    ) -> None:
+        """Let the candidate shadow; without rules for it there is nothing to do."""
+        assert bundle.sha256 == installed.sha256
+        await self._take("shadow", pipeline, installed.version)
+
+    async def watch(
+        self, pipeline: str, bundle: OpenedBundle, installed: Installed
+    ) -> None:
+        """Let the candidate pass its probation."""
+        assert bundle.sha256 == installed.sha256
+        await self._take("watch", pipeline, installed.version)
+
+    async def shadow(
+        self, pipeline: str, bundle: OpenedBundle, installed: Installed
+    ) -> None:
+        """Shadow live samples."""
+        assert bundle.sha256 == installed.sha256
+        await self._take("shadow", pipeline, installed.version)
+
     async def swap_in(
         self, pipeline: str, bundle: OpenedBundle, installed: Installed
     ) -> None:
         """Let the candidate answer."""
         assert bundle.sha256 == installed.sha256
         await self._take("swap_in", pipeline, installed.version)
+
+    async def watch(
+        self, pipeline: str, bundle: OpenedBundle, installed: Installed
+    ) -> None:
+        """Judge what the candidate answers."""
+        assert bundle.sha256 == installed.sha256
+        await self._take("watch", pipeline, installed.version)
 
     async def swap_back(self, pipeline: str) -> None:
         """Let the active model answer."""
