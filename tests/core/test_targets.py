@@ -11,15 +11,20 @@ from agent.core.manifest import MAX_VERSION
 from agent.core.reasons import Reason
 from agent.core.targets import (
     MAX_GROUP_BYTES,
+    MAX_REVOKED_BYTES,
     BundleFields,
     GroupFile,
+    Revocations,
     SignedTarget,
     Wanted,
     bundle_path,
+    device_path,
     group_path,
     parse_group,
+    parse_revocations,
     parse_target,
     render_group,
+    render_revocations,
 )
 from agent.errors import BundleRefusedError
 
@@ -34,6 +39,13 @@ GROUPS = st.builds(
     salt=st.text(max_size=64),
     not_before=st.text(max_size=32),
     window=st.text(max_size=32),
+)
+DIGESTS = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
+SERIALS = st.from_regex(r"[0-9a-f]{1,40}", fullmatch=True)
+REVOCATIONS = st.builds(
+    Revocations,
+    bundles=st.lists(DIGESTS, max_size=5).map(tuple),
+    operators=st.lists(SERIALS, max_size=5).map(tuple),
 )
 PATH = bundle_path("kws", 3)
 FIELDS = BundleFields("kws", 3, "a" * 64, 10, ("rpi4",), "1.2.3")
@@ -160,3 +172,70 @@ def test_paths_name_one_thing_each(name: str, version: int) -> None:
         "/"
     )
     assert ["fleet", "groups", name] == group_path(name).split("/")
+
+
+def reason_of_revocations(raw: bytes) -> str:
+    """Return why revocations are refused, or an empty string."""
+    try:
+        parse_revocations(raw)
+    except BundleRefusedError as err:
+        return err.reason
+    return ""
+
+
+@given(REVOCATIONS)
+def test_rendered_revocations_parse_to_themselves(revoked: Revocations) -> None:
+    """Law: ``parse_revocations(render_revocations(r)) == r``, and it is stable."""
+    raw = render_revocations(revoked)
+    assert revoked == parse_revocations(raw)
+    assert raw == render_revocations(parse_revocations(raw))
+
+
+def test_full_lists_of_revocations_fit() -> None:
+    """As many as may be listed are never too large to be read."""
+    full = Revocations(("f" * 64,) * 4096, ("f" * 40,) * 4096)
+    assert full == parse_revocations(render_revocations(full))
+    more = Revocations(("f" * 64,) * 4097)
+    assert reason_of_revocations(render_revocations(more)) == Reason.METADATA
+
+
+@given(REVOCATIONS, st.data())
+def test_mutated_revocations_parse_or_are_refused(
+    revoked: Revocations, data: st.DataObject
+) -> None:
+    """Only ``BundleRefusedError`` leaves ``parse_revocations``."""
+    raw = bytearray(render_revocations(revoked))
+    place = data.draw(st.integers(0, len(raw) - 1))
+    raw[place : place + data.draw(st.integers(0, 5))] = data.draw(st.binary(max_size=5))
+    assert reason_of_revocations(bytes(raw)) in {"", "metadata"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bundles": ["A" * 64]},
+        {"bundles": ["a" * 63]},
+        {"bundles": "a"},
+        {"operators": ["0A"]},
+        {"operators": [""]},
+        {"operators": ["a" * 41]},
+        {"operators": [7]},
+        {"boards": []},
+    ],
+)
+def test_impossible_revocations_are_refused(changes: dict[str, object]) -> None:
+    """A digest or a serial in another spelling would silently revoke nothing."""
+    assert reason_of_revocations(json.dumps(changes).encode()) == Reason.METADATA
+    assert reason_of_revocations(b"{}") == ""
+
+
+def test_long_revocations_are_not_parsed() -> None:
+    """The size limit comes before the parser."""
+    assert reason_of_revocations(b"[" * (MAX_REVOKED_BYTES + 1)) == Reason.TOO_LARGE
+    assert reason_of_revocations(b"[" * MAX_REVOKED_BYTES) == Reason.METADATA
+
+
+def test_devices_and_groups_have_folders_of_their_own() -> None:
+    """A board and a group of the same name are two files."""
+    assert device_path("a") == "fleet/devices/a"
+    assert group_path("a") == "fleet/groups/a"
