@@ -10,6 +10,7 @@ The rules this module keeps:
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from agent.core.explanations import EXPLANATIONS
@@ -33,6 +34,7 @@ class Standing:
         model: The model that the settings name for this pipeline.
         floor: Highest version committed for that model, 0 before the first.
         set_aside: Why these bytes were set aside on this board, or empty.
+        revoked: Digests that the owner revoked.
         stored: The bytes are already in the store, so they need no room.
         max_bundle_bytes: The limit of the settings.
     """
@@ -43,6 +45,7 @@ class Standing:
     max_bundle_bytes: int
     floor: int = 0
     set_aside: str = ""
+    revoked: Collection[str] = ()
     stored: bool = False
 
 
@@ -51,7 +54,8 @@ def check_admission(target: SignedTarget, standing: Standing) -> None:
 
     Raises:
         BundleRefusedError: ``too_large``, ``mismatch``, ``hardware``, ``min_agent``,
-            ``version_floor``, or the reason for which these bytes were set aside.
+            ``revoked``, ``version_floor``, or the reason for which these bytes were
+            set aside.
         DeviceError: ``disk_full``.
     """
     if target.length > standing.max_bundle_bytes:
@@ -62,6 +66,8 @@ def check_admission(target: SignedTarget, standing: Standing) -> None:
         )
     _check_identity(target, standing)
     _check_board(target, standing.board)
+    if target.sha256 in standing.revoked:
+        raise _refused(target, "was revoked by its owner", Reason.REVOKED)
     _check_version(target, standing)
     if standing.set_aside:
         raise _refused(target, "was set aside on this board", standing.set_aside)

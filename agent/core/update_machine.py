@@ -40,6 +40,11 @@ class Phase(StrEnum):
     ROLLING_BACK = "ROLLING_BACK"
 
 
+# Trials that may last: looks at the repository go on meanwhile, and may end them by
+# the event FAILED (revoked, superseded, an operator's wish).
+LONG = frozenset({Phase.SHADOWING, Phase.PROBATION})
+
+
 class Event(StrEnum):
     """What moves an update on: the end of an action, or what came from outside."""
 

@@ -9,7 +9,8 @@ The rules this folder keeps:
  * Repositories, store, trials and clocks come in as arguments (``needs``).
 """
 
+from agent.update.desk import Desk
 from agent.update.needs import Supply, Surroundings
 from agent.update.poller import UpdatePoller
 
-__all__ = ["Supply", "Surroundings", "UpdatePoller"]
+__all__ = ["Desk", "Supply", "Surroundings", "UpdatePoller"]

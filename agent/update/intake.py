@@ -1,46 +1,48 @@
-"""From an order to its ending: find, admit, carry out, count, remember.
+"""From an order to its ending: find, admit, carry out, conclude.
 
 The rules this module keeps:
  * Nothing is fetched of a target that admission refuses.
- * Every refusal is logged and counted once, and remembered until something changes.
+ * One job at a time; an operator's rollback is one like any other, whose bytes are
+   here already and were admitted when they came.
 """
 
-import logging
-from collections.abc import Hashable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from msgspec.structs import replace
+
 from agent.core.admission import Standing, check_admission
 from agent.core.desired import Order
+from agent.core.installed import Installed
+from agent.core.quarantine import MAX_ATTEMPTS
 from agent.core.reasons import Reason
-from agent.core.targets import SignedTarget
+from agent.core.targets import BundleFields, SignedTarget, bundle_path
 from agent.core.update_machine import Job, Phase
+from agent.core.updates import Progress
 from agent.errors import AgentError, BundleRefusedError, DeviceError
-from agent.update.memory import RefusalMemory
+from agent.update.endings import Ending, result_of
+from agent.update.ledger import Ledger, Outcome
 from agent.update.needs import Repository, Surroundings
-from agent.update.runner import COMMITTED, Ending, UpdateRunner
-from agent.update.tally import Tally, result_of
+from agent.update.runner import UpdateRunner
 from agent.update.threads import in_thread
 from agent.update.work import UpdateWork
 
-log = logging.getLogger(__name__)
-
-# Trials of the same bytes that a death of the agent or the board may cut short.
-MAX_ATTEMPTS = 3
 # What a repository or the disk may answer; anything else is a bug.
 EXPECTED = (BundleRefusedError, DeviceError)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which repository an order came from.
+    """Where what an order names may come from.
 
     Attributes:
+        sources: Repositories in the order in which they are asked.
         last_resort: It is the factory slice of a pipeline without any model: the
             version floor does not bind it.
     """
 
-    repository: Repository
+    sources: Sequence[Repository]
     last_resort: bool = False
 
 
@@ -48,26 +50,51 @@ class Intake:
     """Takes orders, one at a time.
 
     Attributes:
-        memory: What was refused; ``tally`` counts it.
+        ledger: What came of them.
+        revoked: Digests of bundles that are not admitted.
     """
 
     def __init__(
         self, models: dict[str, str], max_bytes: int, surroundings: Surroundings
     ) -> None:
         """Take the settings' pipelines (name -> model) and the largest bundle."""
-        self.memory = RefusalMemory()
-        self.tally = Tally()
+        self.ledger = Ledger(surroundings.store, surroundings.clock)
+        self.revoked: Collection[str] = frozenset()
         self._models = models
         self._max_bytes = max_bytes
+        self._clock = surroundings.clock
         self._board = surroundings.board
         self._store = surroundings.store
         self._work = UpdateWork(surroundings, max_bytes, self._count_bytes)
-        self._runner = UpdateRunner(surroundings.store, self._work)
+        self._runner = UpdateRunner(surroundings.store, self._work, surroundings.clock)
 
     @property
     def phase(self) -> Phase:
         """Where the machine is now."""
         return self._runner.phase
+
+    @property
+    def job(self) -> Job | None:
+        """What is under way."""
+        return self._runner.job if self.phase is not Phase.IDLE else None
+
+    def progress(self) -> Progress | None:
+        """Return how far what is under way has come."""
+        job = self.job
+        if job is None:
+            return None
+        done, total = self._work.fetched_bytes
+        return Progress(
+            id=job.id,
+            pipeline=job.pipeline,
+            model=job.model,
+            version=job.version,
+            sha256=job.sha256,
+            phase=str(self.phase),
+            done_bytes=done,
+            total_bytes=total,
+            began_at=job.began_at,
+        )
 
     async def recover(self) -> None:
         """Tidy up after the last life, before the first worker starts.
@@ -77,59 +104,76 @@ class Intake:
         """
         ending = await self._runner.recover()
         if ending is not None:
-            self.tally.count_result(ending.result, ending.error)
+            self.ledger.tally.count_result(ending.result, ending.error)
+        self.ledger.count_set_aside()
 
-    async def consider(self, origin: Origin, order: Order) -> None:
-        """Carry out an order, unless it was refused before and nothing changed."""
+    def abort(self, error: AgentError) -> bool:
+        """End a trial that lasts; return whether there is one."""
+        return self._runner.abort(error)
+
+    async def consider(self, origin: Origin, order: Order) -> bool:
+        """Carry out an order, unless it was refused before and nothing changed.
+
+        Returns:
+            Whether it was committed.
+        """
         subject = f"factory/{order.pipeline}" if origin.last_resort else order.pipeline
         key = (order.source, order.generation, order.version)
+        memory = self.ledger.memory
         try:
-            find = partial(origin.repository.find, order.model, order.version)
-            target = await in_thread(find)
+            sources, target = await in_thread(partial(_find, origin.sources, order))
         except EXPECTED as err:
-            if self.memory.may_try(subject, key):
-                self._count(subject, key, order, Ending(result_of(err), err))
-            return
+            if memory.may_try(subject, key):
+                job = replace(_job(order, ""), id=self._store.next_update_id())
+                ending = Ending(result_of(err), err)
+                outcome = Outcome(subject, key, order, job, ending, begun=False)
+                self.ledger.conclude(outcome)
+            return False
         # All that was signed: the same bytes may be signed anew for other boards.
         signed = (*key, target)
-        if self.memory.may_try(subject, signed):
-            ending = await self._carry_out(origin, order, target)
-            self._count(subject, signed, order, ending)
+        if not memory.may_try(subject, signed):
+            return False
+        found = Origin(sources, origin.last_resort)
+        job, ending, begun = await self._carry_out(found, order, target)
+        self.ledger.conclude(Outcome(subject, signed, order, job, ending, begun))
+        return ending.error is None
 
-    def count_trouble(self, subject: str, error: AgentError) -> None:
-        """Count, log and remember a repository that cannot be followed."""
-        self.tally.count_verification(error)
-        if self.memory.remember(subject, (), error):
-            self.tally.count_result(result_of(error), error)
-            facts = {"subject": subject} | _cause(error)
-            log.warning("repository.%s", result_of(error), extra=facts)
+    async def roll_back(self, pipeline: str, source: str, generation: int) -> None:
+        """Go back to the previous model, and hold it against a desired state."""
+        previous = self._store.slots(pipeline).previous
+        if previous is None:
+            return  # it rotted since somebody looked
+        order = Order(pipeline, previous.model, previous.version, source, generation)
+        job = self._begun(replace(_job(order, previous.sha256), rollback=True))
+        self._work.begin((), _as_signed(previous))
+        ending = await self._runner.carry_out(job)
+        self.ledger.conclude_rollback(self._runner.job, ending)
 
     async def _carry_out(
         self, origin: Origin, order: Order, target: SignedTarget
-    ) -> Ending:
+    ) -> tuple[Job, Ending, bool]:
         """Admit a target and take it through the machine."""
+        job = self._begun(_job(order, target.sha256))
         try:
             attempts = self._attempts(target.sha256)
             check_admission(target, self._standing(origin, order, target))
         except EXPECTED as err:
-            return Ending(result_of(err), err)
-        self._work.begin(origin.repository, target)
-        return await self._runner.carry_out(
-            Job(
-                pipeline=order.pipeline,
-                model=order.model,
-                version=order.version,
-                sha256=target.sha256,
-                attempts=attempts,
-            )
-        )
+            return job, Ending(result_of(err), err), False
+        self._work.begin(origin.sources, target)
+        job = replace(job, attempts=attempts, factory=origin.last_resort)
+        ending = await self._runner.carry_out(job)
+        return self._runner.job, ending, True
+
+    def _begun(self, job: Job) -> Job:
+        """Give a job its number and its beginning."""
+        return replace(job, id=self._store.next_update_id(), began_at=self._clock())
 
     def _attempts(self, sha256: str) -> int:
         """Return how many trials of these bytes were cut short; set repeaters aside."""
         last = self._store.load_job()
         attempts = last.attempts if last is not None and last.sha256 == sha256 else 0
-        if attempts >= MAX_ATTEMPTS:
-            self._store.set_aside(sha256, Reason.CRASH)
+        if attempts >= MAX_ATTEMPTS and not self._store.is_set_aside(sha256):
+            self.ledger.set_bytes_aside(sha256, Reason.CRASH)
         return attempts
 
     def _standing(self, origin: Origin, order: Order, target: SignedTarget) -> Standing:
@@ -143,37 +187,63 @@ class Intake:
             max_bundle_bytes=self._max_bytes,
             floor=floor,
             set_aside=store.is_set_aside(target.sha256),
+            revoked=self.revoked,
             stored=store.has_object(target.sha256),
         )
 
-    def _count(self, subject: str, key: Hashable, order: Order, ending: Ending) -> None:
-        """Count, log and remember how an order ended."""
-        if ending.error is None:
-            self.memory.forget(subject)
-            self.tally.count_result(COMMITTED, None)
-            log.info("update.committed", extra=_facts(order))
-            return
-        self.tally.count_verification(ending.error)
-        if self.memory.remember(subject, key, ending.error):
-            self.tally.count_result(ending.result, ending.error)
-            facts = _facts(order) | _cause(ending.error)
-            log.warning("update.%s", ending.result, extra=facts)
-
-    def _count_bytes(self, count: int) -> None:
-        """Count what came in."""
-        self.tally.fetched_bytes += count
+    def _count_bytes(self, received: int, resumed: int) -> None:
+        """Count what came in, and what did not have to."""
+        self.ledger.tally.bytes["full"] += received
+        self.ledger.tally.bytes["resumed"] += resumed
 
 
-def _facts(order: Order) -> dict[str, object]:
-    """Return the log fields of an order."""
-    return {
-        "pipeline": order.pipeline,
-        "model": order.model,
-        "version": order.version,
-        "generation": order.generation,
-    }
+def _find(
+    sources: Sequence[Repository], order: Order
+) -> tuple[Sequence[Repository], SignedTarget]:
+    """Return what was signed about a bundle, and everyone who says the same.
+
+    Raises:
+        BundleRefusedError: Nobody knows it; the last one's words.
+        DeviceError: Something on this board is in the way.
+    """
+    found: list[tuple[Repository, SignedTarget]] = []
+    *others, last = sources
+    for source in others:
+        try:
+            found.append((source, source.find(order.model, order.version)))
+        except BundleRefusedError:
+            continue
+    try:
+        found.append((last, last.find(order.model, order.version)))
+    except BundleRefusedError:
+        if not found:
+            raise
+    target = found[0][1]
+    return [source for source, said in found if said == target], target
 
 
-def _cause(error: AgentError) -> dict[str, object]:
-    """Return the log fields of an error."""
-    return {"reason": str(error.reason), "detail": str(error)}
+def _job(order: Order, sha256: str) -> Job:
+    """Return the job that an order is."""
+    return Job(
+        pipeline=order.pipeline,
+        model=order.model,
+        version=order.version,
+        sha256=sha256,
+        source=order.source,
+        generation=order.generation,
+    )
+
+
+def _as_signed(kept: Installed) -> SignedTarget:
+    """Return what was signed about a model that was committed here.
+
+    It is not checked again what hardware and agent it is for: it ran here.
+    """
+    fields = BundleFields(
+        model=kept.model,
+        version=kept.version,
+        plain_sha256=kept.sha256,
+        plain_bytes=kept.size,
+    )
+    path = bundle_path(kept.model, kept.version)
+    return SignedTarget(path, kept.size, kept.sha256, fields)

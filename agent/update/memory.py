@@ -12,8 +12,11 @@ The rules this module keeps:
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from agent.core.desired import Order, Refusal
+from agent.core.quarantine import PASSING
 from agent.core.reasons import Reason
 from agent.errors import AgentError, BundleRefusedError, DeviceError, TrialFailedError
+from agent.update.endings import NETWORK
 
 # The sender mends these by copying the same, rightly signed bytes once more.
 MENDABLE = frozenset(
@@ -22,11 +25,9 @@ MENDABLE = frozenset(
         Reason.LENGTH,
         Reason.TRUNCATED,
         Reason.MISSING_TARGET,
-        Reason.UNREACHABLE,
+        *NETWORK,
     }
 )
-# What a good model fails of where others take the board's time or memory just then.
-PASSING = frozenset({Reason.HANG, Reason.MEMORY, Reason.LATENCY, Reason.CRASH})
 MAX_DOUBLINGS = 6
 
 
@@ -36,6 +37,9 @@ class _Refusal:
 
     key: Hashable
     reason: str
+    detail: str
+    order: Order | None
+    sha256: str
     failures: int = 0
     rounds: int | None = 0
 
@@ -56,15 +60,48 @@ class RefusalMemory:
             return False
         return refusal.rounds is not None
 
-    def remember(self, subject: str, key: Hashable, error: AgentError) -> bool:
+    def remember(
+        self,
+        subject: str,
+        key: Hashable,
+        error: AgentError,
+        order: Order | None = None,
+        sha256: str = "",
+    ) -> bool:
         """Keep a refusal and return whether it is news, to be logged and counted."""
         known = self._refusals.get(subject)
         news = known is None or (known.key, known.reason) != (key, error.reason)
         failures = 0 if known is None or news else known.failures
         failures = min(failures + 1, MAX_DOUBLINGS)
         rounds = 2**failures - 1 if is_mendable(error) else None
-        self._refusals[subject] = _Refusal(key, error.reason, failures, rounds)
+        self._refusals[subject] = _Refusal(
+            key, error.reason, str(error), order, sha256, failures, rounds
+        )
         return news
+
+    def failures(self, subject: str, key: Hashable) -> int:
+        """Return how often in a row the same was refused for the same reason."""
+        refusal = self._refusals.get(subject)
+        return refusal.failures if refusal is not None and refusal.key == key else 0
+
+    def refusals(self) -> dict[str, Refusal]:
+        """Return what came of the last orders, by subject."""
+        return {
+            subject: Refusal(it.order, it.reason, it.detail)
+            for subject, it in self._refusals.items()
+            if it.order is not None
+        }
+
+    def is_hopeful(self, subject: str) -> bool:
+        """Return whether a subject's refusal may pass without anything new."""
+        refusal = self._refusals.get(subject)
+        return refusal is not None and refusal.rounds is not None
+
+    def forgive(self, sha256: str) -> None:
+        """Drop every refusal of these bytes: somebody wants to see them tried."""
+        for subject, refusal in tuple(self._refusals.items()):
+            if refusal.sha256 == sha256:
+                del self._refusals[subject]
 
     def forget(self, subject: str) -> bool:
         """Drop what was kept about a subject and return whether there was anything."""
@@ -87,6 +124,8 @@ def is_mendable(error: AgentError) -> bool:
     >>> is_mendable(TrialFailedError("slow", reason=Reason.LATENCY))
     True
     """
+    if error.reason == Reason.REQUESTED:
+        return False  # somebody ended it, and knows why
     if isinstance(error, BundleRefusedError):
         return error.reason in MENDABLE
     if isinstance(error, TrialFailedError):

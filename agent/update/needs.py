@@ -179,8 +179,11 @@ class UpdateStore(Protocol):
     def save_note(self, key: str, value: bytes) -> None:
         """Save a value under a key, durably."""
 
-    def make_room(self, length: int) -> None:
-        """Remove rubbish until ``length`` more bytes fit the quota (``quota``)."""
+    def make_room(self, length: int, sha256: str = "") -> None:
+        """Remove rubbish until ``length`` bytes of an object fit the quota (``quota``).
+
+        What is here of that object is no rubbish, and counts.
+        """
 
     def version_floor(self, model: str) -> int:
         """Return the highest version ever committed of a model."""
@@ -262,6 +265,11 @@ def _nothing(pipeline: str) -> None:
     del pipeline
 
 
+def _none() -> Collection[str]:
+    """Nothing is known to be revoked."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Supply:
     """Where bundles come from.
@@ -291,6 +299,8 @@ class Surroundings:
         inbox: The uploaded slice's folder, or None.
         give_model: Lets a pipeline run what the store says now, or nothing: the
             active model was revoked or set aside.
+        known_revoked: Digests of bundles that were revoked as far as this board knew
+            when it last verified anything; kept for boots without a network.
     """
 
     store: UpdateStore
@@ -302,3 +312,4 @@ class Surroundings:
     utc_offset: Callable[[float], int] = _utc
     inbox: Inbox | None = None
     give_model: Callable[[str], None] = _nothing
+    known_revoked: Callable[[], Collection[str]] = _none

@@ -1,61 +1,95 @@
 """The task that looks at repositories and takes in what they ask for.
 
 The rules this module keeps:
- * One look: refresh, plan, consider each order. Where all runs as wanted, that is all.
- * The next look comes after ``poll_s`` or when someone pokes; after failures later.
+ * One look: refresh, set aside what was revoked, plan, consider one order after the
+   other; the plan is made anew before each. Where all runs as wanted, that is all.
+ * The next look comes after ``poll_s``, when a plan says that its time has come, or
+   when someone pokes; after failures later. A flood of pokes is one look a second.
+ * Looks go on while a trial lasts; what was revoked or replaced meanwhile ends it.
  * The factory slice is asked only for a pipeline without any model.
 """
 
 import asyncio
 import logging
-from functools import partial
+from contextlib import suppress
 from typing import NoReturn
 
-from agent.core.desired import check_dates, plan
-from agent.core.installed import Slots
+from agent.core.desired import Order, Plan, Situation, overtaken, plan
+from agent.core.reasons import Reason
 from agent.core.snapshot import UpdateSnapshot
-from agent.core.targets import GroupFile
-from agent.errors import BundleRefusedError
+from agent.core.update_machine import LONG
+from agent.errors import AgentError, BundleRefusedError, DeviceError
 from agent.settings import Settings
+from agent.update.factories import Factories
+from agent.update.fallen import Fallen
 from agent.update.intake import EXPECTED, Intake, Origin
-from agent.update.needs import Repository, Supply, Surroundings
+from agent.update.needs import Supply, Surroundings
 from agent.update.pace import Pace
-from agent.update.threads import in_thread
+from agent.update.sources import Sources
+from agent.update.turn import Turn
+from agent.update.wishes import Wishes
 
 log = logging.getLogger(__name__)
 
 MEGABYTE = 1_000_000
-REPOSITORY = "repository"  # the subject of troubles that concern no one pipeline
+BOARD = "board"  # the subject of troubles that are this board's own
+FLOOD_GAP_S = 1.0  # between two looks that were asked for
 
 
 class UpdatePoller:
-    """Follows the desired state of a fleet."""
+    """Follows the desired state of a fleet.
+
+    Attributes:
+        intake: Carries orders out; ``sources`` say what is wanted.
+        wishes: What operators ask for.
+        plan: What was decided last.
+    """
 
     def __init__(
         self, settings: Settings, supply: Supply, surroundings: Surroundings
     ) -> None:
-        self._settings = settings.update
-        self._supply = supply
+        table = settings.update
+        self._orchestrator = table.orchestrator
+        self._poll_s = table.poll_s
         self._around = surroundings
         self._store = surroundings.store
         self._models = {table.name: table.model for table in settings.pipeline}
-        limit = int(settings.update.max_bundle_mb * MEGABYTE)
-        self._intake = Intake(self._models, limit, surroundings)
-        self._pace = Pace(settings.update.poll_s, surroundings.draw)
-        self._factories: dict[str, Repository] = {}
-        self._poked = asyncio.Event()
+        limit = int(table.max_bundle_mb * MEGABYTE)
+        self.intake = Intake(self._models, limit, surroundings)
+        self._ledger = self.intake.ledger
+        self.sources = Sources(table, supply, surroundings, self._ledger)
+        self.plan = Plan()
+        self._turn = Turn()
+        self.wishes = Wishes(self._turn, self.intake)
+        self._factories = Factories(
+            supply, table, surroundings, self.sources, self._ledger
+        )
+        self._fallen = Fallen(tuple(self._models), surroundings)
+        self._pace = Pace(table.poll_s, surroundings.draw)
+        self._stir = asyncio.Event()
+        self._poked = False
+        # A pushed state may follow its slice: until then nothing of it seems wanted.
+        self._slice_explained = table.orchestrator == "tuf"
+        self._next_look = 0.0
         self._recovered = False
 
     async def recover(self) -> None:
         """Tidy up after the last life; call it before the first worker starts.
 
-        What is active may change here: a COMMIT that power loss interrupted is done.
+        What is active may change here: a COMMIT that power loss interrupted is done,
+        and what was revoked falls back.
 
         Raises:
             DeviceError: The store cannot be read.
         """
         if not self._recovered:
-            await self._intake.recover()
+            await self.intake.recover()
+            try:
+                await self.sources.recall()
+                self._set_revoked_aside()
+            except DeviceError as err:  # a full disk keeps no board from starting
+                self._ledger.count_trouble(BOARD, err)
+            self._fallen.forget()  # nothing runs yet that had to be told
             self._recovered = True
 
     async def run(self) -> NoReturn:
@@ -63,94 +97,209 @@ class UpdatePoller:
 
         Raises:
             DeviceError: Nobody called ``recover``, and the store cannot be read.
+            ExceptionGroup: A bug.
         """
         await self.recover()
-        while True:
-            pause_s = await self.look()
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._poked.wait()
-            except TimeoutError:
-                continue
-            self._poked.clear()
-            self._intake.memory.hurry()
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.wishes.fulfil())
+            while True:
+                began = loop.time()
+                pause_s = await self.look()
+                await self._rest(pause_s)
+                if self._poked:
+                    gap_s = min(FLOOD_GAP_S, self._poll_s)
+                    await asyncio.sleep(began + gap_s - loop.time())
+                    self._poked = False
+                    self._ledger.memory.hurry()
 
-    def poke(self) -> None:
-        """Look now: someone says that something changed."""
-        self._poked.set()
+    def poke(self, *, inbox: bool = False, explained: bool = False) -> None:
+        """Look now: someone says that something changed.
+
+        Args:
+            inbox: A slice may have been uploaded.
+            explained: And what is wanted of it is known by now.
+        """
+        self.sources.slice_open |= inbox
+        self._slice_explained |= explained
+        self._poked = True
+        self._stir.set()
 
     def snapshot(self) -> UpdateSnapshot:
         """Return the counters and the phase as they are now."""
-        repository = self._supply.repository
-        floor = repository.clock_floor if repository is not None else 0.0
-        behind_s = max(0.0, floor - self._around.clock())
-        return self._intake.tally.snapshot(str(self._intake.phase), behind_s)
+        tally, sources = self._ledger.tally, self.sources
+        floor = sources.clock_floor
+        return UpdateSnapshot(
+            phase=str(self.intake.phase),
+            results=dict(tally.results),
+            verify_failures=dict(tally.verify_failures),
+            bytes=dict(tally.bytes),
+            last_refusal=tally.last_refusal,
+            clock_floor_lag_s=max(0.0, floor - self._around.clock()),
+            clock_floor=floor,
+            orchestrator=self._orchestrator,
+            decisions=self.plan.decisions,
+            progress=self.intake.progress(),
+            last_look=sources.last_look,
+            trouble=sources.trouble,
+            next_look=self._next_look,
+            metadata_expires=sources.expires,
+            metadata_issued=sources.issued,
+            set_aside=self._ledger.set_aside,
+            revoked=len(sources.revoked),
+        )
 
     async def look(self) -> float:
         """Look once at everything and return the seconds until the next look."""
-        failed = False
+        self._next_look = 0.0
+        worked = False
         try:
             await self._look_at_factories()
-            await self._look_at_fleet()
+            worked = await self._refresh()
+            await self._look_at_factories()  # for what was revoked just now
+            await self._carry_out_plan()
+            await self._close_slice()
         except EXPECTED as err:
-            failed = True
-            self._intake.count_trouble(REPOSITORY, err)
+            worked = False
+            self._ledger.count_trouble(BOARD, err)
         else:
-            if self._intake.memory.forget(REPOSITORY):
-                log.info("repository.recovered")
-        return self._pace.after(failed=failed)
+            self._ledger.memory.forget(BOARD)
+        return self._pause(worked=worked)
 
-    async def _look_at_fleet(self) -> None:
-        """Follow the fleet's repository, where it is the orchestrator."""
-        repository = self._supply.repository
-        if repository is None or self._settings.orchestrator != "tuf":
-            return
+    async def _refresh(self, *, inbox: bool = True) -> bool:
+        """Look at what is wanted and decide; return whether that worked."""
+        worked = await self.sources.refresh(inbox=inbox)
+        self._set_revoked_aside()
+        self._fallen.tell(self.intake.job)
+        self._decide()
+        return worked
+
+    def _set_revoked_aside(self) -> None:
+        """Let no revoked model be admitted, or go on answering."""
+        self.intake.revoked = self.sources.revoked
+        if self._fallen.set_revoked_aside(self.sources.revoked):
+            self._ledger.count_set_aside()
+
+    def _decide(self) -> None:
+        """Plan, with everything as it is now."""
+        now = self.sources.now()
+        situation = Situation(
+            board_id=self._around.board().id,
+            now=now,
+            utc_offset_s=self._around.utc_offset(now),
+            holds=self._store.holds(),
+            revoked=self.sources.revoked,
+            refusals=self._ledger.memory.refusals(),
+        )
         slots = {name: self._store.slots(name) for name in self._models}
-        await self._follow(Origin(repository), slots)
+        self.plan = plan(self.sources.files, slots, situation)
 
     async def _look_at_factories(self) -> None:
         """Import the factory model of every pipeline that has none at all."""
-        for name, opens in self._supply.factories.items():
-            slots, subject = self._store.slots(name), f"factory of {name}"
-            if slots.active is not None:
-                continue
-            if not self._intake.memory.may_try(subject, ()):
-                continue
-            try:
-                if name not in self._factories:
-                    self._factories[name] = await in_thread(opens)
-                origin = Origin(self._factories[name], last_resort=True)
-                await self._follow(origin, {name: slots})
-            except EXPECTED as err:
-                self._intake.count_trouble(subject, err)
+        for name in self._factories.lacking():
+            origin, orders = await self._factories.ask(name)
+            for order in orders:
+                async with self._turn:
+                    await self._carry_out(origin, order)
 
-    async def _follow(self, origin: Origin, slots: dict[str, Slots]) -> None:
-        """Take in what a repository wants of some pipelines.
+    async def _carry_out_plan(self) -> None:
+        """Take the orders of a plan, each once, with a new plan after each."""
+        considered: set[str] = set()
+        while self.sources.believed:
+            async with self._turn:
+                self._decide()
+                ahead = [it for it in self.plan.orders if it.pipeline not in considered]
+                if not ahead:
+                    break
+                considered.add(ahead[0].pipeline)
+                await self._carry_out(Origin(self.sources.believed), ahead[0])
+        self._decide()
+
+    async def _carry_out(self, origin: Origin, order: Order) -> None:
+        """Carry out one order, and look on while its trial lasts.
 
         Raises:
-            BundleRefusedError: Its metadata did not verify.
-            DeviceError: Something on this board does not play along.
+            BundleRefusedError: Somewhere else than in the order.
+            DeviceError: Likewise.
         """
-        repository, now = origin.repository, self._around.clock()
-        files = await in_thread(partial(self._refreshed, repository, now))
-        for path, file in files:
-            self._judge(f"factory/{path}" if origin.last_resort else path, file)
-        time_s = max(now, repository.clock_floor)
-        for order in plan(files, slots, self._around.board().id, time_s):
-            await self._intake.consider(origin, order)
+        failed: AgentError | None = None
+        committed = False
+        ended = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look_on(ended))
+            try:
+                committed = await self.intake.consider(origin, order)
+            except EXPECTED as err:
+                failed = err
+            finally:
+                ended.set()
+                self._stir.set()
+        if failed is not None:
+            raise failed
+        if committed:
+            self._slice_explained = True
+            self._fallen.forget({order.pipeline})
+        self._fallen.tell()
 
-    def _judge(self, subject: str, file: GroupFile) -> None:
-        """Count a desired state that makes no sense; the plan passes over it."""
+    async def _look_on(self, ended: asyncio.Event) -> None:
+        """Look at what is wanted, now and then, until a job has ended."""
+        pause_s = self._poll_s
+        while not ended.is_set():
+            lasts = self.intake.phase in LONG
+            if not (lasts and self._poked):
+                # Whoever pokes while the trial has not begun is heard after the job.
+                await self._sleep(pause_s)
+            if not ended.is_set() and self.intake.phase in LONG:
+                self._poked = False
+                pause_s = self._pause(worked=await self._look_at_trial())
+
+    async def _look_at_trial(self) -> bool:
+        """Refresh, and end the trial under way if it has lost its purpose."""
         try:
-            check_dates(file)
-        except BundleRefusedError as err:
-            self._intake.count_trouble(subject, err)
-        else:
-            self._intake.memory.forget(subject)
+            worked = await self._refresh(inbox=False)
+        except EXPECTED as err:
+            self._ledger.count_trouble(BOARD, err)
+            return False
+        job = self.intake.job
+        reason = job and overtaken(job, self.plan.decisions, self.sources.revoked)
+        if reason == Reason.REVOKED:
+            what = "it was revoked while on trial"
+            self.intake.abort(BundleRefusedError(what, reason=reason))
+        elif reason:
+            what = "something else is wanted by now"
+            self.intake.abort(DeviceError(what, reason=reason))
+        return worked
 
-    def _refreshed(
-        self, repository: Repository, now: float
-    ) -> list[tuple[str, GroupFile]]:
-        """Verify the newest metadata and return the desired states in it."""
-        repository.refresh(now)
-        return repository.desired(self._settings.groups)
+    async def _close_slice(self) -> None:
+        """Remove the uploaded slice once nothing of it waits any more."""
+        memory = self._ledger.memory
+        waits = any(
+            decision.state in {"ordered", "waits"}
+            or (decision.state == "refused" and memory.is_hopeful(decision.pipeline))
+            for decision in self.plan.decisions
+        )
+        if self.sources.has_slice() and self._slice_explained and not waits:
+            await self.sources.close_slice()
+            self._slice_explained = self._orchestrator == "tuf"
+
+    def _pause(self, *, worked: bool) -> float:
+        """Return the seconds until the next look."""
+        wake = self.plan.wake
+        return self._pace.after(
+            failed=not worked,
+            asked_s=self.sources.retry_after,
+            due_s=wake - self.sources.now() if wake else None,
+        )
+
+    async def _rest(self, pause_s: float) -> None:
+        """Wait for the next look."""
+        self._next_look = self._around.clock() + pause_s
+        if not self._poked:
+            await self._sleep(pause_s)
+
+    async def _sleep(self, pause_s: float) -> None:
+        """Wait, until someone pokes or a job has ended."""
+        self._stir = asyncio.Event()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._stir.wait()

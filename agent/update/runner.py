@@ -4,27 +4,31 @@ The rules this module keeps:
  * The phase is saved before its row's actions: after power loss we must know what we
    were about to do.
  * An action that is refused, fails or lacks something on this board is the event
-   FAILED; everything else is a bug, and ends the daemon.
- * The way down needs no disk: a phase that cannot be saved on it is only logged; from
-   whatever older phase is on record, RESTARTED tidies up the same.
+   FAILED, and so is a trial that somebody ends; everything else is a bug, and ends the
+   daemon.
+ * Every ending is reported before the job is forgotten; COMMIT does both at once.
+ * The way down needs no disk: a phase or a report that cannot be saved on it is only
+   logged; from whatever older phase is on record, RESTARTED tidies up the same.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec.structs import replace
 
-from agent.core.update_machine import Action, Event, Job, Phase, Step, step
+from agent.core.quarantine import PASSING
+from agent.core.update_machine import LONG, Action, Event, Job, Phase, Step, step
+from agent.core.updates import Report
 from agent.errors import AgentError, BundleRefusedError, DeviceError, TrialFailedError
-from agent.update.tally import result_of
+from agent.update.endings import COMMITTED, INTERRUPTED, ROLLED_BACK, Ending, report_of
 
 log = logging.getLogger(__name__)
 
 TRIAL = (Phase.PREFLIGHT, Phase.SHADOWING, Phase.PROBATION)
-COMMITTED, ROLLED_BACK = "committed", "rolled_back"
 # The rows that settle how a job ends, whatever follows.
 RESULTS = {
     (Phase.IDLE, Event.COMMITTED): COMMITTED,
@@ -46,6 +50,9 @@ class Journal(Protocol):
     def clear_job(self) -> None:
         """Forget it."""
 
+    def add_report(self, report: Report) -> None:
+        """Keep how a job ended."""
+
 
 class Work(Protocol):
     """Performs actions."""
@@ -62,18 +69,17 @@ class Work(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a job ended, and why.
+@dataclass(slots=True)
+class _Story:
+    """One walk through the table, as far as it got."""
 
-    Attributes:
-        result: ``committed``, ``refused``, ``failed`` or ``rolled_back``; after a
-            restart also ``interrupted``.
-        error: The first thing that went wrong, None for ``committed``.
-    """
+    job: Job
+    result: str = ""
+    cause: AgentError | None = None
 
-    result: str
-    error: AgentError | None = None
+    def ending(self) -> Ending:
+        """Return how it ends, if it ends now."""
+        return Ending(self.result or INTERRUPTED, self.cause).settled()
 
 
 class UpdateRunner:
@@ -81,12 +87,19 @@ class UpdateRunner:
 
     Attributes:
         phase: Where it is now.
+        job: What is under way; in IDLE what was.
     """
 
-    def __init__(self, journal: Journal, work: Work) -> None:
+    def __init__(
+        self, journal: Journal, work: Work, clock: Callable[[], float]
+    ) -> None:
         self.phase = Phase.IDLE
+        self.job = NOTHING
         self._journal = journal
         self._work = work
+        self._clock = clock
+        self._task: asyncio.Task[object] | None = None
+        self._abort: AgentError | None = None
 
     async def carry_out(self, job: Job) -> Ending:
         """Take an ordered job all the way, up or down.
@@ -102,7 +115,7 @@ class UpdateRunner:
         To be called before any worker starts: what is active may change here.
 
         Returns:
-            How an interrupted COMMIT ended, else None.
+            How the job that was under way ended, None where none was.
 
         Raises:
             DeviceError: The journal cannot be read.
@@ -112,34 +125,47 @@ class UpdateRunner:
         if job.phase is not Phase.IDLE:
             log.warning("update.interrupted", extra=_facts(job))
         ending = await self._handle(Event.RESTARTED, job)
-        return ending if job.phase is Phase.COMMITTING else None
+        return ending if job.phase is not Phase.IDLE else None
+
+    def abort(self, error: AgentError) -> bool:
+        """End a trial that lasts, as if it had failed with ``error``.
+
+        Returns:
+            Whether there is one: SHADOWING or PROBATION, and not ended already.
+        """
+        if self.phase not in LONG or self._task is None or self._abort is not None:
+            return False
+        self._abort = error
+        self._task.cancel()
+        return True
 
     async def _handle(self, event: Event, job: Job) -> Ending:
         """Take the machine from ``event`` until nothing is left to do."""
         pending: Event | None = event
-        result = ""
-        cause: AgentError | None = None
+        story = _Story(job)
+        self.job = job
         while pending is not None:
             taken = step(self.phase, pending)
-            result = RESULTS.get((taken.phase, pending), result)
+            story.result = RESULTS.get((taken.phase, pending), story.result)
             try:
-                job = self._enter(taken, pending, job)
-                pending, job = await self._perform(taken, job)
+                self._enter(taken, pending, story)
+                pending = await self._perform(taken, story)
             except EXPECTED as err:
-                log.debug("update.stumbled", extra=_facts(job) | {"detail": str(err)})
-                cause = cause or err
+                log.debug(
+                    "update.stumbled", extra=_facts(story.job) | {"detail": str(err)}
+                )
+                story.cause = story.cause or err
                 # In IDLE nothing is under way: either nothing began, or all is done.
                 pending = None if self.phase is Phase.IDLE else Event.FAILED
-        if result == COMMITTED:
-            return Ending(COMMITTED)
-        return Ending(result or (result_of(cause) if cause else "interrupted"), cause)
+        return story.ending()
 
-    def _enter(self, taken: Step, event: Event, job: Job) -> Job:
+    def _enter(self, taken: Step, event: Event, story: _Story) -> None:
         """Save the phase, then be in it."""
+        job = story.job
         began = taken.phase is Phase.PREFLIGHT
         after = replace(job, phase=taken.phase, attempts=job.attempts + began)
         try:
-            self._save(after, event)
+            self._save(after, event, story)
         except DeviceError as err:
             if taken.phase not in {Phase.IDLE, Phase.ROLLING_BACK}:
                 raise
@@ -147,34 +173,75 @@ class UpdateRunner:
         if after.phase is not self.phase:
             log.info("update.phase", extra=_facts(after) | {"event": str(event)})
         self.phase = taken.phase
-        return after
+        self.job = story.job = after
 
-    def _save(self, job: Job, event: Event) -> None:
-        """Save a job; an ended one is forgotten, an interrupted trial is not."""
+    def _save(self, job: Job, event: Event, story: _Story) -> None:
+        """Save a job; an ended one is reported and forgotten, its trials may not be."""
         if job.phase is not Phase.IDLE:
             self._journal.save_job(job)
-        elif event is not Event.RESTARTED or not job.attempts:
+            return
+        ended = event is not Event.COMMITTED and self.phase is not Phase.IDLE
+        if ended and job.id:  # jobs of older agents have no number
+            at = self.phase if event is Event.RESTARTED else None
+            report = report_of(job, story.ending(), self._clock(), at)
+            self._journal.add_report(report)
+        if job.attempts and _counts_on(event, story):
+            if self.phase is not Phase.IDLE:
+                self._journal.save_job(job)
+        else:
             self._journal.clear_job()
-        elif self.phase is not Phase.IDLE:
-            self._journal.save_job(job)
 
-    async def _perform(self, taken: Step, job: Job) -> tuple[Event | None, Job]:
+    async def _perform(self, taken: Step, story: _Story) -> Event | None:
         """Perform a row's actions; the last event that one of them reports counts."""
         pending: Event | None = None
-        for action in taken.actions:
-            try:
-                event, job = await self._work.perform(action, job)
-            except asyncio.CancelledError:
-                self._excuse(job)
-                raise
-            pending = event or pending
-        return pending, job
+        self._task = asyncio.current_task()
+        try:
+            for action in taken.actions:
+                event, story.job = await self._work.perform(action, story.job)
+                self._raise_abort()
+                pending = event or pending
+        except asyncio.CancelledError:
+            self._raise_abort()
+            self._excuse(story.job)
+            raise
+        finally:
+            self._task = None
+            self._forget_abort()
+        return pending
+
+    def _raise_abort(self) -> None:
+        """Turn the cancellation that ``abort`` caused into its error.
+
+        Where somebody cancelled the task as well, that counts: the daemon stops. The
+        bookkeeping is that of ``asyncio.timeout``.
+        """
+        error, self._abort = self._abort, None
+        task = asyncio.current_task()
+        if error is not None and task is not None and task.uncancel() == 0:
+            raise error
+
+    def _forget_abort(self) -> None:
+        """Take back a cancellation that came out as an error of the trial's own."""
+        task = asyncio.current_task()
+        if self._abort is not None and task is not None:
+            self._abort = None
+            task.uncancel()
 
     def _excuse(self, job: Job) -> None:
         """Take an attempt back: being stopped politely is no fault of the model's."""
         if job.phase in TRIAL:
             with suppress(DeviceError):
                 self._journal.save_job(replace(job, attempts=job.attempts - 1))
+
+
+def _counts_on(event: Event, story: _Story) -> bool:
+    """Whether a trial stays counted after its job: cut short, or no final verdict."""
+    if event is Event.RESTARTED:
+        return True
+    passing = isinstance(story.cause, TrialFailedError) and (
+        story.cause.reason in PASSING
+    )
+    return passing and not story.job.factory
 
 
 def _facts(job: Job) -> dict[str, object]:

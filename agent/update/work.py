@@ -9,7 +9,7 @@ The rules this module keeps:
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -21,13 +21,16 @@ from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
 from agent.core.targets import SignedTarget
 from agent.core.update_machine import Action, Event, Job
+from agent.core.updates import Hold
 from agent.errors import (
     AgentError,
     BundleRefusedError,
     DeviceError,
     IllegalTransitionError,
 )
-from agent.update.needs import Incoming, Repository, Surroundings
+from agent.update.endings import COMMITTED, Ending, report_of
+from agent.update.fetching import Fetching
+from agent.update.needs import Repository, Surroundings
 from agent.update.threads import in_thread
 
 log = logging.getLogger(__name__)
@@ -41,22 +44,23 @@ class UpdateWork:
 
     Attributes:
         max_bytes: Larger bundles are refused.
-        on_bytes: Told how many bytes were fetched.
+        on_bytes: Told how many bytes came in, and how many were here already.
     """
 
     def __init__(
         self,
         surroundings: Surroundings,
         max_bytes: int,
-        on_bytes: Callable[[int], None],
+        on_bytes: Callable[[int, int], None],
     ) -> None:
         self.max_bytes = max_bytes
         self.on_bytes = on_bytes
         self._around = surroundings
         self._store = surroundings.store
         self._trials = surroundings.trials
-        self._source: tuple[Repository, SignedTarget] | None = None
-        self._incoming: Incoming | None = None
+        self._sources: Sequence[Repository] = ()
+        self._target: SignedTarget | None = None
+        self._fetching: Fetching | None = None
         self._content: memoryview | None = None
         self._bundle: OpenedBundle | None = None
         self._on_trial = False
@@ -74,9 +78,17 @@ class UpdateWork:
             Action.DISCARD: self._discard,
         }
 
-    def begin(self, repository: Repository, target: SignedTarget) -> None:
-        """Say where the next job's bytes come from."""
-        self._source = (repository, target)
+    @property
+    def fetched_bytes(self) -> tuple[int, int]:
+        """How much of the bundle under way is here, and its whole length."""
+        total = self._target.length if self._target is not None else 0
+        done = self._fetching.done_bytes if self._fetching is not None else 0
+        return (total if self._content is not None else done), total
+
+    def begin(self, sources: Sequence[Repository], target: SignedTarget) -> None:
+        """Say where the next job's bytes come from, in this order."""
+        self._sources = sources
+        self._target = target
 
     async def perform(self, action: Action, job: Job) -> tuple[Event | None, Job]:
         """Perform one action (see ``agent.update.runner.Work``).
@@ -92,15 +104,22 @@ class UpdateWork:
     async def _fetch(self, job: Job) -> Event:
         """Bring the bytes here, unless they lie here unchanged already."""
         self._content = await in_thread(partial(self._stored, job.sha256))
-        if self._content is None:
-            repository, target = _known(self._source)
-            incoming = self._store.stage(job.sha256, target.length)
-            self._incoming = incoming
-            await in_thread(
-                partial(repository.fetch, target, incoming.write, self.max_bytes),
-                incoming.abandon,
+        if self._content is not None:
+            return Event.FETCHED
+        target = _known(self._target)
+        if not self._sources:
+            raise BundleRefusedError(
+                f"{target.path} is not whole on this board any more",
+                reason=Reason.DIGEST,
             )
-            self.on_bytes(target.length)
+        await in_thread(partial(self._store.make_room, target.length, job.sha256))
+        incoming = self._store.stage(job.sha256, target.length)
+        fetching = Fetching(self._sources, target, incoming, self.max_bytes)
+        self._fetching = fetching
+        try:
+            await fetching.run()
+        finally:
+            self.on_bytes(fetching.received, fetching.resumed)
         return Event.FETCHED
 
     def _stored(self, sha256: str) -> memoryview | None:
@@ -115,22 +134,22 @@ class UpdateWork:
 
     async def _verify(self, job: Job) -> Event:
         """Open the bytes and compare what they say with what was signed."""
-        content = self._content or _known(self._incoming).view()
+        content = self._content or _known(self._fetching).incoming.view()
         opener, limit = self._around.opener, self.max_bytes
         bundle = await in_thread(partial(opener, content, max_bytes=limit))
         if bundle.sha256 != job.sha256:
             raise BundleRefusedError(
                 f"bundle {bundle.sha256} came for {job.sha256}", reason=Reason.DIGEST
             )
-        check_contents(_known(self._source)[1], bundle.manifest, self._around.board())
+        check_contents(_known(self._target), bundle.manifest, self._around.board())
         self._bundle = bundle
         return Event.VERIFIED
 
     async def _stage(self, job: Job) -> Event:
         """Make what came durable; what was in the store is."""
         del job
-        if self._incoming is not None:
-            await in_thread(self._incoming.commit)
+        if self._fetching is not None:
+            await in_thread(self._fetching.incoming.commit)
         return Event.STAGED
 
     async def _examine(self, job: Job) -> Job:
@@ -149,8 +168,10 @@ class UpdateWork:
         return replace(job, installed=installed)
 
     async def _shadow(self, job: Job) -> Event:
-        """Pass at once: shadowing comes with its own rules and its own child."""
-        del job
+        """Let the candidate see what the active one sees; not what was active once."""
+        if not job.rollback:
+            bundle = _known(self._bundle)
+            await self._trials.shadow(job.pipeline, bundle, _installed(job))
         return Event.SHADOWED
 
     async def _swap_in(self, job: Job) -> None:
@@ -159,15 +180,25 @@ class UpdateWork:
         await self._trials.swap_in(job.pipeline, _known(self._bundle), _installed(job))
 
     async def _watch(self, job: Job) -> Event:
-        """Pass at once: what probation judges comes with its own rules."""
-        del job
+        """Let it answer on probation; what was active once has passed it."""
+        if not job.rollback:
+            bundle = _known(self._bundle)
+            await self._trials.watch(job.pipeline, bundle, _installed(job))
         return Event.TRIAL_PASSED
 
     async def _commit(self, job: Job) -> Event:
         """Move the durable pointer; after a restart only to bytes that are whole."""
         if self._bundle is None:
             await in_thread(partial(self._store.open_object, job.sha256))
-        self._store.commit(job.pipeline, _installed(job))
+        report = report_of(job, Ending(COMMITTED), self._around.clock())
+        hold = Hold(job.pipeline, job.source, job.generation) if job.rollback else None
+        self._store.commit(
+            job.pipeline,
+            _installed(job),
+            report if job.id else None,  # jobs of older agents have no number
+            factory=job.factory,
+            hold=hold,
+        )
         return Event.COMMITTED
 
     async def _adopt(self, job: Job) -> None:
@@ -184,9 +215,10 @@ class UpdateWork:
     async def _discard(self, job: Job) -> None:
         """Let go of the job's bytes and remove what nothing refers to."""
         del job
-        if self._incoming is not None:
-            self._incoming.close()
-        self._incoming = self._content = self._bundle = self._source = None
+        if self._fetching is not None:
+            self._fetching.close()
+        self._fetching = self._content = self._bundle = self._target = None
+        self._sources = ()
         self._on_trial = False
         try:
             self._store.collect()

@@ -1,15 +1,17 @@
 """A board with fakes all around, and an update poller in the middle."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
 from agent.core.flow import FilesSource
 from agent.core.installed import Board
+from agent.core.updates import Decision
 from agent.settings import PipelineSettings, Settings, UpdateSettings
 from agent.trust.bundle import open_bundle
-from agent.update import Supply, Surroundings, UpdatePoller
+from agent.update import Desk, Supply, Surroundings, UpdatePoller
 from agent.update.needs import Repository
 from tests.fakes.bundles import good_bundle
 from tests.fakes.memory_store import MemoryStore
@@ -21,17 +23,42 @@ NOW = 1_790_000_000.0
 BOARD = Board("board-1", ("aarch64",), "0.1.0", 10**9, 10**9)
 
 
+class ScriptedInbox:
+    """Implements ``agent.update.needs.Inbox``.
+
+    Attributes:
+        full: A slice was uploaded; ``cleared`` counts how often it was removed.
+    """
+
+    def __init__(self) -> None:
+        self.full = False
+        self.cleared = 0
+
+    def filled(self) -> bool:
+        """Return whether there is a slice."""
+        return self.full
+
+    def clear(self) -> None:
+        """Remove it."""
+        self.full = False
+        self.cleared += 1
+
+
 class Bench:
     """A board whose two pipelines, ``door`` and ``window``, may run ``kws``.
 
     Attributes:
         now: Its clock, Unix seconds.
+        inbox: Where slices are uploaded; ``slice`` says what is in them.
+        known_revoked: What it noted in an earlier life.
+        told: Pipelines that were told to run what the store says.
     """
 
     def __init__(
         self,
         *,
         repository: bool = True,
+        names: tuple[str, ...] = ("door", "window"),
         factories: Mapping[str, Callable[[], Repository]] | None = None,
         **update: object,
     ) -> None:
@@ -40,33 +67,42 @@ class Bench:
         self.trials = ScriptedTrials()
         self.board = BOARD
         self.now = NOW
+        self.utc_offset_s = 0
+        self.inbox = ScriptedInbox()
+        self.slice = ScriptedRepository(BUNDLES)
+        self.known_revoked: tuple[str, ...] = ()
+        self.told: list[str] = []
         tables = [
             PipelineSettings(name=name, model="kws", source=FilesSource(path="x"))
-            for name in ("door", "window")
+            for name in names
         ]
         table = UpdateSettings(poll_s=100.0, groups=("lab", "all"))
         self.settings = Settings(
             pipeline=tuple(tables), update=replace(table, **update)
         )
         self.supply = Supply(
-            self.repository if repository else None, dict(factories or {})
+            self.repository if repository else None,
+            dict(factories or {}),
+            self.slice,
         )
         self.poller = self.start()
 
     def start(self) -> UpdatePoller:
         """Return a new poller on the same board, as after a restart."""
-        self.poller = UpdatePoller(
-            self.settings,
-            self.supply,
-            Surroundings(
-                store=self.store,
-                trials=self.trials,
-                opener=open_bundle,
-                board=lambda: self.board,
-                clock=lambda: self.now,
-                draw=lambda: 0.5,
-            ),
+        surroundings = Surroundings(
+            store=self.store,
+            trials=self.trials,
+            opener=open_bundle,
+            board=lambda: self.board,
+            clock=lambda: self.now,
+            draw=lambda: 0.5,
+            utc_offset=lambda _now: self.utc_offset_s,
+            inbox=self.inbox,
+            give_model=self.told.append,
+            known_revoked=lambda: self.known_revoked,
         )
+        self.poller = UpdatePoller(self.settings, self.supply, surroundings)
+        self.desk = Desk(self.settings, self.store, self.poller)
         return self.poller
 
     def look(self, times: int = 1) -> float:
@@ -79,6 +115,16 @@ class Bench:
         slots = self.store.slots(pipeline)
         active, previous = slots.active, slots.previous
         return (active.version if active else 0, previous.version if previous else 0)
+
+    def decision(self, pipeline: str = "door") -> Decision:
+        """Return what was decided last about a pipeline."""
+        decisions = self.poller.snapshot().decisions
+        (decision,) = [it for it in decisions if it.pipeline == pipeline]
+        return decision
+
+    def sha256(self, version: int) -> str:
+        """Return the digest of a version."""
+        return hashlib.sha256(BUNDLES["kws", version]).hexdigest()
 
     def results(self) -> dict[tuple[str, str], int]:
         """Return how updates ended so far."""

@@ -1,0 +1,67 @@
+"""Active models that the owner revoked: set aside, and their pipelines told.
+
+The rules this module keeps:
+ * A revoked model answers nothing: the previous one takes over, unless it is revoked,
+   too, else the factory's, else none.
+ * A pipeline whose candidate is on probation is told only if that is not committed:
+   until then the revoked model is not the one that answers.
+"""
+
+import logging
+from collections.abc import Collection
+
+from agent.core.installed import Slots
+from agent.core.reasons import Reason
+from agent.core.update_machine import Job
+from agent.update.needs import Surroundings
+
+log = logging.getLogger(__name__)
+
+
+class Fallen:
+    """Lets pipelines fall back from what was revoked."""
+
+    def __init__(self, pipelines: Collection[str], surroundings: Surroundings) -> None:
+        self._pipelines = pipelines
+        self._store = surroundings.store
+        self._give_model = surroundings.give_model
+        self._untold: set[str] = set()
+
+    def set_revoked_aside(self, revoked: Collection[str]) -> bool:
+        """Set every revoked active model aside; return whether there was one.
+
+        Raises:
+            DeviceError: The store cannot be written.
+        """
+        fallen = [it for it in self._pipelines if self._falls(it, revoked)]
+        self._untold |= set(fallen)
+        return bool(fallen)
+
+    def tell(self, job: Job | None = None) -> None:
+        """Tell pipelines to run what the store says now, but for that of ``job``."""
+        spared = {job.pipeline} if job is not None else set()
+        for pipeline in sorted(self._untold - spared):
+            self._untold.discard(pipeline)
+            self._give_model(pipeline)
+
+    def forget(self, pipelines: Collection[str] | None = None) -> None:
+        """Let pipelines (None: all) be told nothing: they run what they should."""
+        self._untold -= set(self._pipelines if pipelines is None else pipelines)
+
+    def _falls(self, pipeline: str, revoked: Collection[str]) -> bool:
+        """Let one pipeline fall back as far as it has to; return whether it did."""
+        fell = False
+        for _ in Slots.__struct_fields__:  # so many models there can be
+            active = self._store.slots(pipeline).active
+            if active is None or active.sha256 not in revoked:
+                break
+            now = self._store.fall_back(pipeline, Reason.REVOKED)
+            fell = True
+            facts = {
+                "pipeline": pipeline,
+                "version": active.version,
+                "reason": Reason.REVOKED,
+                "now": f"{now.model} {now.version}" if now is not None else "-",
+            }
+            log.warning("model.set_aside", extra=facts)
+        return fell

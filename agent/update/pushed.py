@@ -1,0 +1,59 @@
+"""The desired state that was pushed to this board: kept durably, never replayed."""
+
+import logging
+
+from agent.core.reasons import Reason
+from agent.core.targets import GroupFile, parse_group, render_group
+from agent.errors import BundleRefusedError, RequestRefusedError
+from agent.update.needs import UpdateStore
+
+log = logging.getLogger(__name__)
+
+SOURCE = "push"  # what decisions, reports and holds call it
+NOTE = "update.desired"
+
+
+class PushedState:
+    """What was pushed last, as long as push is the orchestrator."""
+
+    def __init__(self, store: UpdateStore) -> None:
+        self._store = store
+
+    def load(self) -> GroupFile | None:
+        """Return what was pushed last.
+
+        Raises:
+            DeviceError: The store cannot be read.
+        """
+        raw = self._store.load_note(NOTE)
+        if raw is None:
+            return None
+        try:
+            return parse_group(raw, SOURCE)
+        except BundleRefusedError as err:
+            # Of a newer agent, perhaps: the next push replaces it.
+            log.warning("desired.unreadable", extra={"detail": str(err)})
+            return None
+
+    def take(self, desired: GroupFile) -> None:
+        """Keep a desired state, unless it is the one that is kept.
+
+        Raises:
+            RequestRefusedError: ``replayed``: older, or other content under the same
+                generation.
+            DeviceError: It cannot be kept.
+        """
+        kept = self.load()
+        if desired == kept:
+            return
+        if kept is not None and desired.generation <= kept.generation:
+            older = desired.generation < kept.generation
+            what = "newer" if older else "other content under the same one"
+            raise RequestRefusedError(
+                f"generation {desired.generation} came after {kept.generation}"
+                if older
+                else f"generation {desired.generation} is here with {what}",
+                reason=Reason.REPLAYED,
+                todo="Push it again under a higher generation.",
+            )
+        self._store.save_note(NOTE, render_group(desired))

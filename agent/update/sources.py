@@ -1,0 +1,249 @@
+"""What the fleet's repository, the uploaded slice and a push say, as of the last look.
+
+The rules this module keeps:
+ * Nothing is ordered by a source whose newest metadata did not verify in this look.
+ * The slice is looked at once the doorbell rang, or a start finds it filled, until
+   nothing of it waits any more.
+ * Group files are read again only where a repository says that something changed.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from agent.core.desired import check_dates
+from agent.core.targets import GroupFile
+from agent.errors import AgentError, BundleRefusedError, DeviceError
+from agent.settings import UpdateSettings
+from agent.update.ledger import Ledger
+from agent.update.needs import Repository, Supply, Surroundings
+from agent.update.pushed import SOURCE, PushedState
+from agent.update.threads import in_thread
+
+log = logging.getLogger(__name__)
+
+Files = list[tuple[str, GroupFile]]
+# Subjects of troubles that concern no one pipeline.
+REPOSITORY, INBOX = "repository", "inbox"
+EXPECTED = (BundleRefusedError, DeviceError)
+
+
+@dataclass(slots=True)
+class _Word:
+    """What one repository said last.
+
+    Attributes:
+        believed: It verified in the last look.
+        files: Desired states; None before they were read.
+    """
+
+    believed: bool = False
+    files: Files | None = None
+    revoked: Collection[str] = ()
+    expires: dict[str, float] = field(default_factory=dict)
+    issued: float = 0.0
+
+
+class Sources:
+    """Follows what says what should run, and where its bytes are.
+
+    Attributes:
+        files: (path, desired state), most specific first.
+        last_look: Unix seconds of the last look that verified something.
+        trouble: (reason, message) of what the last look stumbled over, or None.
+        slice_open: The uploaded slice is looked at.
+        pushed: The desired state that was pushed.
+        revoked: Digests of the bundles that the owner revoked.
+    """
+
+    def __init__(
+        self,
+        settings: UpdateSettings,
+        supply: Supply,
+        surroundings: Surroundings,
+        ledger: Ledger,
+    ) -> None:
+        self.files: Files = []
+        self.last_look = 0.0
+        self.trouble: tuple[str, str] | None = None
+        self.slice_open = surroundings.inbox is not None
+        self.pushed = PushedState(surroundings.store)
+        self._settings = settings
+        self._supply = supply
+        self._around = surroundings
+        self._ledger = ledger
+        self.revoked: Collection[str] = ()
+        self._fleet = _Word()
+        self._slice = _Word()
+
+    @property
+    def believed(self) -> list[Repository]:
+        """Where bundles may come from now: what was uploaded is nearest."""
+        pairs = [
+            (self._supply.inbox, self._slice),
+            (self._supply.repository, self._fleet),
+        ]
+        return [it for it, word in pairs if it is not None and word.believed]
+
+    @property
+    def expires(self) -> dict[str, float]:
+        """Role -> Unix seconds at which its metadata expires."""
+        return self._newest().expires
+
+    @property
+    def issued(self) -> float:
+        """Signed issue time of the newest metadata, Unix seconds."""
+        return self._newest().issued
+
+    @property
+    def clock_floor(self) -> float:
+        """Unix seconds before which it cannot be."""
+        known = (self._supply.repository, self._supply.inbox)
+        return max((it.clock_floor for it in known if it is not None), default=0.0)
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds that the fleet's server asked to be left alone for."""
+        repository = self._supply.repository
+        return repository.retry_after if repository is not None else 0.0
+
+    def now(self) -> float:
+        """Return the time: never before what was verified to have been."""
+        return max(self._around.clock(), self.clock_floor)
+
+    async def recall(self) -> None:
+        """Learn what was known to be revoked, before any repository is read.
+
+        Raises:
+            DeviceError: The store cannot be read.
+        """
+        self.revoked = await in_thread(self._around.known_revoked)
+
+    async def refresh(self, *, inbox: bool = True) -> bool:
+        """Look at everything that may say something; return whether it worked.
+
+        Args:
+            inbox: Also at the uploaded slice, if there is one.
+
+        Raises:
+            DeviceError: The store cannot be read.
+        """
+        worked = True
+        self.trouble = None
+        fleet, uploaded = self._supply.repository, self._supply.inbox
+        if fleet is not None:
+            worked = await self._follow(REPOSITORY, fleet, self._fleet)
+        if inbox and uploaded is not None:
+            self._slice.believed = False
+            if await self._is_filled():
+                await self._follow(INBOX, uploaded, self._slice)
+        self._take_push()
+        for path, file in self.files:
+            self.judge(path, file)
+        return worked
+
+    def judge(self, subject: str, file: GroupFile) -> None:
+        """Count a desired state that makes no sense; the plan passes over it."""
+        try:
+            check_dates(file)
+        except BundleRefusedError as err:
+            self._ledger.count_trouble(subject, err)
+        else:
+            self._ledger.memory.forget(subject)
+
+    async def close_slice(self) -> None:
+        """Remove the uploaded slice: nothing of it is wanted any more.
+
+        Raises:
+            DeviceError: It cannot be removed.
+        """
+        self.slice_open = self._slice.believed = False
+        if self._around.inbox is not None:
+            await in_thread(self._around.inbox.clear)
+            log.info("inbox.cleared")
+
+    def has_slice(self) -> bool:
+        """Return whether an uploaded slice is among what is believed."""
+        return self._slice.believed
+
+    def _newest(self) -> _Word:
+        """Return the word that was issued last."""
+        return max(self._fleet, self._slice, key=lambda word: word.issued)
+
+    async def _is_filled(self) -> bool:
+        """Whether there is a slice to be looked at; an empty one is not asked again."""
+        inbox = self._around.inbox
+        if inbox is not None and self.slice_open:
+            self.slice_open = await in_thread(inbox.filled)
+        return self.slice_open
+
+    async def _follow(self, subject: str, repository: Repository, word: _Word) -> bool:
+        """Verify one repository's newest metadata and take what it says."""
+        follows = self._settings.orchestrator == "tuf"
+        read = partial(
+            _read,
+            repository,
+            self._around.clock(),
+            self._groups() if follows else None,
+            known=word.files is not None,
+        )
+        try:
+            said = await in_thread(read)
+        except EXPECTED as err:
+            word.believed = False
+            self._stumble(subject, err)
+            return False
+        if self._ledger.memory.forget(subject):
+            log.info("%s.recovered", subject)
+        if said.files is not None:
+            word.files = self.files = said.files
+        word.believed = True
+        word.expires, word.issued = said.expires, said.issued
+        # Both keep one note of it; an older slice says what the newer one said.
+        self.revoked = said.revoked
+        self.last_look = self._around.clock()
+        return True
+
+    def _groups(self) -> Callable[[Repository], Files]:
+        """Return what reads a repository's desired states for this board."""
+        groups: Sequence[str] = self._settings.groups
+        device = self._around.board().id
+        return lambda repository: repository.desired(groups, device)
+
+    def _take_push(self) -> None:
+        """Take what was pushed for what is desired, where push is the orchestrator."""
+        if self._settings.orchestrator == "push":
+            pushed = self.pushed.load()
+            self.files = [] if pushed is None else [(SOURCE, pushed)]
+
+    def _stumble(self, subject: str, error: AgentError) -> None:
+        """Take note of a repository that cannot be followed."""
+        self.trouble = (str(error.reason), str(error))
+        self._ledger.count_trouble(subject, error)
+
+
+def _read(
+    repository: Repository,
+    now: float,
+    desired: Callable[[Repository], Files] | None,
+    *,
+    known: bool,
+) -> _Word:
+    """Verify the newest metadata and return what it says; called in a thread.
+
+    Raises:
+        BundleRefusedError: It did not verify.
+        DeviceError: Something on this board does not play along.
+    """
+    changed = repository.refresh(now)
+    files = None
+    if desired is not None and (changed or not known):
+        files = desired(repository)
+    return _Word(
+        believed=True,
+        files=files,
+        revoked=frozenset(repository.revoked().bundles),
+        expires=dict(repository.expiries()),
+        issued=repository.issued,
+    )
