@@ -33,20 +33,6 @@ class ScriptedTrials:
     async def shadow(
         self, pipeline: str, bundle: OpenedBundle, installed: Installed
     ) -> None:
-        """Let the candidate shadow; without rules for it there is nothing to do."""
-        assert bundle.sha256 == installed.sha256
-        await self._take("shadow", pipeline, installed.version)
-
-    async def watch(
-        self, pipeline: str, bundle: OpenedBundle, installed: Installed
-    ) -> None:
-        """Let the candidate pass its probation."""
-        assert bundle.sha256 == installed.sha256
-        await self._take("watch", pipeline, installed.version)
-
-    async def shadow(
-        self, pipeline: str, bundle: OpenedBundle, installed: Installed
-    ) -> None:
         """Shadow live samples."""
         assert bundle.sha256 == installed.sha256
         await self._take("shadow", pipeline, installed.version)
