@@ -1,0 +1,118 @@
+"""What a board answers, as the command line reads it.
+
+The rules this module keeps:
+ * Boards are of all ages: a key that is not known here is passed over, one that is
+   not there has a default, and ``null`` means the same as not there.
+"""
+
+from msgspec import Struct
+
+from agent.core.updates import Decision, Progress, Report, SetAside
+
+IDLE = "IDLE"
+
+
+class Refusal(Struct, frozen=True):
+    """Something that was refused, or that a look stumbled over."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class Active(Struct, frozen=True):
+    """The model that answers in a pipeline."""
+
+    model: str
+    version: int
+    sha256: str = ""
+    variant: str = ""
+    executor: str = ""
+
+
+class PipelineState(Struct, frozen=True):
+    """One pipeline; ``model`` is the one that its settings name."""
+
+    model: str = ""
+    state: str = ""
+    ready: bool = False
+    reason: str = ""
+    active: Active | None = None
+
+
+class UpdateState(Struct, frozen=True):
+    """The update machine; moments are Unix seconds, None and 0 for never."""
+
+    phase: str = IDLE
+    orchestrator: str | None = ""
+    decisions: tuple[Decision, ...] | None = ()
+    progress: Progress | None = None
+    last_refusal: Refusal | None = None
+    trouble: Refusal | None = None
+    verify_failures: dict[str, int] = {}
+    last_look: float | None = 0.0
+    next_look: float | None = 0.0
+    metadata_expires: dict[str, float] | None = {}
+    metadata_issued: float | None = 0.0
+    clock_floor: float | None = 0.0
+    clock_floor_lag_s: float | None = 0.0
+    certificate_expires: float | None = 0.0
+    set_aside: int | None = 0
+    revoked: int | None = 0
+
+
+class State(Struct, frozen=True):
+    """``GET /v1/state``.
+
+    Attributes:
+        board: The board's id in the fleet, empty from boards that do not say it.
+        now: The board's own clock, Unix seconds; 0 likewise.
+    """
+
+    version: str = ""
+    ready: bool = False
+    board: str | None = ""
+    now: float | None = 0.0
+    engines: dict[str, str] = {}
+    update: UpdateState = UpdateState()
+    pipelines: dict[str, PipelineState] = {}
+
+    def decisions(self) -> dict[str, Decision]:
+        """Return the decisions by pipeline."""
+        return {each.pipeline: each for each in self.update.decisions or ()}
+
+
+class Updates(Struct, frozen=True):
+    """``GET /v1/updates``: what goes on, what was, and what is not tried again."""
+
+    progress: Progress | None = None
+    reports: tuple[Report, ...] = ()
+    quarantine: tuple[SetAside, ...] = ()
+
+    def newest_id(self) -> int:
+        """Return the number of the newest report, 0 without any."""
+        return max((report.id for report in self.reports), default=0)
+
+
+class Receipt(Struct, frozen=True):
+    """What a board has of an upload."""
+
+    offset: int
+    complete: bool = False
+
+
+class Problem(Struct, frozen=True):
+    """``application/problem+json`` (RFC 9457), with our reason and what to do."""
+
+    title: str = ""
+    detail: str = ""
+    reason: str = ""
+    todo: str = ""
+    error: str = ""  # what a listener without reasons says
+
+
+class Taken(Struct, frozen=True):
+    """What a board says about a request that it took on."""
+
+    phase: str = ""
+    pipeline: str = ""
+    generation: int = 0

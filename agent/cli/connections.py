@@ -1,0 +1,224 @@
+"""Connections to a board: its unix socket, or TLS 1.3 with both sides' certificates.
+
+The rules this module keeps:
+ * Nothing older than TLS 1.3, no board without a certificate of the given CA, and none
+   whose certificate names another board than the one that was asked for.
+ * Every wait has an end: ``CONNECT_S`` and ``ANSWER_S``.
+ * A failure says whose certificate is at fault: the board's, or the operator's own.
+"""
+
+import socket
+import ssl
+import sys
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli.plain_text import plain
+from agent.core.reasons import Reason
+from agent.errors import AgentError, DeviceError, SettingsError
+
+CONNECT_S = 10.0  # a board on a bad mobile network answers in three
+ANSWER_S = 30.0  # an upload's last part is hashed before it is answered
+CONTROL_PORT = 8443
+BOARD_NAME = "urn:tinyward:board:"  # how a board's certificate spells its id
+
+
+class UnixConnection(HTTPConnection):
+    """HTTP over the daemon's unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=ANSWER_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket.
+
+        Raises:
+            DeviceError: ``unreachable``: no daemon listens there.
+        """
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(CONNECT_S)
+        try:
+            sock.connect(str(self._path))
+        except (FileNotFoundError, ConnectionRefusedError) as err:
+            sock.close()
+            raise DeviceError(
+                f"no daemon listens on {self._path}",
+                reason=Reason.UNREACHABLE,
+                todo="Start it (`tinyward run`, `systemctl start tinyward`), "
+                "or name its settings with --config.",
+            ) from err
+        except OSError:
+            sock.close()
+            raise
+        sock.settimeout(ANSWER_S)
+        self.sock = sock
+
+
+class TlsConnection(HTTPConnection):
+    """HTTP over TLS.
+
+    Args:
+        host: Where to connect; ``port`` likewise.
+        context: What to trust, and who we are.
+        name: What the board's certificate has to say where it is not ``host``: a DNS
+            name, or the id that the board has in the fleet.
+    """
+
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext, name: str = ""
+    ) -> None:
+        super().__init__(host, port, timeout=ANSWER_S)
+        self._context = context
+        self._name = name
+
+    def connect(self) -> None:
+        """Connect and shake hands."""
+        sock = socket.create_connection((self.host, self.port), CONNECT_S)
+        try:
+            wrapped = self._context.wrap_socket(sock, server_hostname=self.host)
+            if self._name:
+                check_name(dict(wrapped.getpeercert() or {}), self._name)
+        except BaseException:
+            sock.close()
+            raise
+        wrapped.settimeout(ANSWER_S)
+        self.sock = wrapped
+
+
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """Files (PEM) for TLS: who we are, and who may vouch for boards.
+
+    Attributes:
+        key: The private key of ``certificate``; None where it lies in the same file.
+        name: What a board's certificate has to say, where it is not its address.
+    """
+
+    certificate: Path
+    key: Path | None
+    ca: Path
+    name: str = ""
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context for connections.
+
+        Raises:
+            SettingsError: ``certificate``: a file cannot be used.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        # A board that moves between networks is known by its id, not its address.
+        context.check_hostname = not self.name
+        file = self.ca
+        try:
+            context.load_verify_locations(file)
+            file = self.key or self.certificate
+            context.load_cert_chain(self.certificate, self.key, _ask_passphrase)
+        except ssl.SSLError as err:
+            what = f"{file} is no PEM file that fits: {err.reason or err}"
+            raise _unusable(what) from err
+        except OSError as err:
+            named = ", ".join(
+                str(p) for p in (self.ca, self.certificate, self.key) if p
+            )
+            raise _unusable(f"one of {named}: {err.strerror}") from err
+        return context
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return (host, port) of ``HOST``, ``HOST:PORT`` or ``[IPv6]:PORT``.
+
+    Raises:
+        SettingsError: ``settings``: it is written otherwise.
+    """
+    host, port = text, str(CONTROL_PORT)
+    if text.endswith("]") or ":" not in text:
+        host = text.strip("[]")
+    else:
+        host, _, port = text.rpartition(":")
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    valid = port.isascii() and port.isdigit() and 0 < int(port) < 65536
+    if not host or not valid or any(letter in host for letter in "[]/@ "):
+        raise SettingsError(
+            f"{text!r} is not HOST:PORT",
+            reason=Reason.SETTINGS,
+            todo=f"Write board-7.example:{CONTROL_PORT}, or [2001:db8::7]:8443.",
+        )
+    return host, int(port)
+
+
+def check_name(certificate: dict[str, Any], name: str) -> None:
+    """Check that a verified certificate is that of the board ``name``.
+
+    Raises:
+        ssl.SSLCertVerificationError: It is another's.
+    """
+    names = certificate.get("subjectAltName", ())
+    wanted = {("DNS", name), ("IP Address", name), ("URI", BOARD_NAME + name)}
+    if not wanted & set(names):
+        said = ", ".join(plain(value) for _, value in names) or "no name"
+        raise ssl.SSLCertVerificationError(f"it is for {said}, not for {name!r}")
+
+
+def explain_failure(where: str, error: OSError) -> AgentError:
+    """Return the error for a board that cannot be reached, or does not let us in."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = getattr(error, "verify_message", "") or str(error.args[-1])
+        return DeviceError(
+            f"{where}: the board's certificate is not accepted: {what}",
+            reason=Reason.CERTIFICATE,
+            todo="Check --ca, this clock, and --name if the address is another's.",
+        )
+    if isinstance(error, ssl.SSLError):
+        return _explain_tls(where, error)
+    if isinstance(error, PermissionError):
+        return DeviceError(
+            f"{where}: {error.strerror}",
+            reason=Reason.PERMISSION,
+            todo="Run this as the daemon's user or root: `sudo tinyward ...`.",
+        )
+    what = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
+    return DeviceError(
+        f"{where}: {(what or str(error) or 'the connection was cut').lower()}",
+        reason=Reason.UNREACHABLE,
+        todo="Check that the daemon runs and listens there: `tinyward run`, [control].",
+    )
+
+
+def _explain_tls(where: str, error: ssl.SSLError) -> AgentError:
+    """Return the error for a handshake that the board ended."""
+    said = (error.reason or str(error)).lower().replace("_", " ")
+    # Alerts about certificates: the board did not like ours.
+    if "alert" in said and ("certificate" in said or "unknown ca" in said):
+        return DeviceError(
+            f"{where}: the board refused our certificate: {said}",
+            reason=Reason.CERTIFICATE,
+            todo="Check --cert and --key: expired, revoked, or of another CA?",
+        )
+    return DeviceError(
+        f"{where}: no TLS 1.3 connection: {said}",
+        reason=Reason.TLS,
+        todo="Check that the port is that of [control] listen.",
+    )
+
+
+def _ask_passphrase() -> str:
+    """Ask for the passphrase of an encrypted key, where somebody can be asked."""
+    if not sys.stdin.isatty():
+        raise _unusable("the key is encrypted, and there is no terminal to ask at")
+    answer: str = click.prompt("Passphrase of the key", hide_input=True, err=True)
+    return answer
+
+
+def _unusable(what: str) -> SettingsError:
+    """Return the error for files that TLS cannot use."""
+    return SettingsError(
+        what,
+        reason=Reason.CERTIFICATE,
+        todo="Name PEM files: `tinyward ca issue` writes all three.",
+    )

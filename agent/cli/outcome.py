@@ -1,0 +1,138 @@
+"""How an update ended for each pipeline, from what the board says before and after.
+
+The rules this module keeps:
+ * Nothing here asks or waits: states and reports in, rows for people out.
+ * Good is what runs as desired, and what waits for a time or a person; everything
+   else has a reason, and a script sees it by the exit code.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.cli.board_answers import IDLE, Active, PipelineState, State
+from agent.core.reasons import Reason
+from agent.core.updates import Decision, Report
+
+FINE = ("runs", "waits", "unassigned")
+UNDONE = ("refused", "failed", "rolled_back", "interrupted")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One pipeline, or with an empty name the look itself.
+
+    Attributes:
+        good: Nobody has to act.
+        state: ``runs``, ``waits``, ``refused``, ``rolled_back``...
+        runs: What answers now, ``kws 8``; ``wants`` what should, empty for nothing.
+        why: For people; ``reason`` for scripts.
+    """
+
+    pipeline: str
+    good: bool
+    state: str
+    runs: str = ""
+    wants: str = ""
+    why: str = ""
+    reason: str = ""
+
+
+def describe_pipelines(state: State) -> list[Outcome]:
+    """Return what each pipeline does, and why it does not do what is wanted."""
+    decisions = state.decisions()
+    return [
+        _describe(name, pipeline, decisions.get(name))
+        for name, pipeline in state.pipelines.items()
+    ]
+
+
+def judge(before: State, after: State, reports: Sequence[Report]) -> list[Outcome]:
+    """Return how it ended for each pipeline.
+
+    Args:
+        before: The board before it was asked to do something.
+        after: The board when nothing was under way any more.
+        reports: The updates that ended between the two, newest first.
+    """
+    newest: dict[str, Report] = {}
+    for report in reports:
+        newest.setdefault(report.pipeline, report)
+    rows = [
+        _with_report(row, newest.get(row.pipeline)) for row in describe_pipelines(after)
+    ]
+    trouble = _trouble(before, after)
+    if trouble is not None and all(row.good for row in rows):
+        rows.insert(0, trouble)
+    return rows
+
+
+def is_settled(before: State, now: State) -> bool:
+    """Return whether a look ended since ``before``, and nothing is under way.
+
+    >>> is_settled(State(), State())
+    False
+    """
+    update = now.update
+    busy = update.phase != IDLE or update.progress is not None or not update.next_look
+    ordered = any(each.state == "ordered" for each in update.decisions or ())
+    return not busy and not ordered and update.next_look != before.update.next_look
+
+
+def is_idle(now: State) -> bool:
+    """Return whether neither an update nor a look is under way."""
+    update = now.update
+    return update.phase == IDLE and update.progress is None and bool(update.next_look)
+
+
+def _describe(name: str, pipeline: PipelineState, decision: Decision | None) -> Outcome:
+    """Say one pipeline's state."""
+    runs = version_text(pipeline.active)
+    if decision is None:
+        why = "" if pipeline.ready else pipeline.reason
+        return Outcome(name, pipeline.ready, "", runs, why=why, reason=pipeline.reason)
+    wanted = decision.desired
+    wants = f"{wanted.model} {wanted.version}" if wanted else ""
+    source = f"{decision.source}, generation {decision.generation}"
+    why = decision.detail or (decision.reason or "")
+    if decision.state == "runs":
+        why = f"as wanted by {source}" if decision.source else why
+    elif decision.state == "ordered":
+        why = why or f"begins now; wanted by {source}"
+    elif decision.state == "unassigned":
+        why = why or "nobody says what should run"
+    good = decision.state in FINE
+    return Outcome(name, good, decision.state, runs, wants, why, decision.reason)
+
+
+def _with_report(row: Outcome, report: Report | None) -> Outcome:
+    """Say how the update of a pipeline ended, where one did."""
+    if report is None or report.result not in UNDONE:
+        return row
+    # What was meant, and done: an operator ended the trial.
+    good = report.reason in {Reason.REQUESTED, Reason.SUPERSEDED} and row.good
+    wants = f"{report.model} {report.version}"
+    why = report.detail or report.reason
+    return Outcome(
+        row.pipeline, good, report.result, row.runs, wants, why, report.reason
+    )
+
+
+def _trouble(before: State, after: State) -> Outcome | None:
+    """Return what the look itself stumbled over."""
+    trouble = after.update.trouble
+    if trouble is None:
+        failures = after.update.verify_failures
+        new = [
+            k
+            for k, n in failures.items()
+            if n > before.update.verify_failures.get(k, 0)
+        ]
+        trouble = after.update.last_refusal if new else None
+    if trouble is None:
+        return None
+    return Outcome("", False, "failed", why=trouble.message, reason=trouble.reason)
+
+
+def version_text(active: Active | None) -> str:
+    """Return a model and its version for people."""
+    return f"{active.model} {active.version}" if active else ""

@@ -1,0 +1,251 @@
+"""How ``tinyward status`` looks: the pipelines, what updates do, what was.
+
+The rules this module keeps:
+ * It fits 80 columns, and reads the same in a pipe: words carry the meaning, colours
+   only repeat it.
+ * Ages are told by the board's own clock, where it shows one.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console, Group
+from rich.table import Column, Table
+from rich.text import Text
+
+from agent.cli.board_answers import Refusal, State, Updates
+from agent.cli.outcome import Outcome, describe_pipelines
+from agent.cli.plain_text import plain, span_text
+from agent.core.explanations import EXPLANATIONS
+from agent.core.updates import Report, SetAside
+
+RECENT = 6  # reports in the table; `tinyward update list` shows all
+SOON_S = 3 * 86_400  # metadata that ends sooner needs its owner now
+CERTIFICATE_SOON_S = 14 * 86_400
+STYLES = {
+    **dict.fromkeys(("runs", "committed"), "green"),
+    **dict.fromkeys(("ordered", "waits", "interrupted", "no reply"), "yellow"),
+    **dict.fromkeys(("refused", "failed", "rolled_back"), "bold red"),
+}
+ORDERS = {
+    "tuf": "from the signed repository (tuf)",
+    "push": "from an operator (push)",
+    "ddi": "from a fleet server (ddi)",
+}
+Fact = tuple[str, Text]
+
+
+def render_status(state: State, updates: Updates, now: float) -> Group:
+    """Return the whole status.
+
+    Args:
+        state: What the board says.
+        updates: Its reports and its quarantine.
+        now: Unix seconds, for boards that do not say what their clock shows.
+    """
+    now = state.now or now
+    parts = [
+        Text(_headline(state), "bold"),
+        Text(),
+        pipelines_table(describe_pipelines(state)),
+        Text(),
+        _facts(state, updates, now),
+    ]
+    if updates.reports:
+        parts += [Text(), reports_table(updates.reports[:RECENT], now)]
+    return Group(*parts)
+
+
+def pipelines_table(rows: Sequence[Outcome]) -> Table | Text:
+    """Return the table of what each pipeline does, and why."""
+    if not rows:
+        return Text("no pipelines: the settings name none")
+    table = columns("PIPELINE", "STATE", "RUNS", "WANTED", "WHY")
+    for row in rows:
+        table.add_row(
+            Text(plain(row.pipeline or "(the look)", 24)),
+            state_text(row),
+            Text(plain(row.runs, 24) or "-"),
+            Text(plain(row.wants, 24) or "-"),
+            why_text(row),
+        )
+    return table
+
+
+def reports_table(reports: Sequence[Report], now: float) -> Table:
+    """Return the table of updates that ended, newest first."""
+    table = columns("UPDATE", "PIPELINE", "MODEL", "RESULT", "WHY")
+    for report in reports:
+        why = plain(report.detail or report.reason)
+        if report.detail and report.reason:
+            why = f"{why} [{plain(report.reason)}]"
+        ago = f"{span_text(now - report.ended_at)} ago" if report.ended_at else ""
+        table.add_row(
+            Text(ago or f"#{report.id}"),
+            Text(plain(report.pipeline, 24)),
+            Text(f"{plain(report.model, 20)} {report.version}"),
+            Text(report.result.replace("_", " "), STYLES.get(report.result, "")),
+            Text(why or "-"),
+        )
+    return table
+
+
+def quarantine_table(quarantine: Sequence[SetAside], now: float) -> Table:
+    """Return the table of bundles that are not tried again."""
+    table = columns("SET ASIDE", "SINCE", "WHY")
+    for each in quarantine:
+        since = f"{span_text(now - each.at)} ago" if each.at else "-"
+        table.add_row(
+            Text(plain(each.sha256, 16)), Text(since), Text(plain(each.reason, 32))
+        )
+    return table
+
+
+def show_lines(console: Console, part: object) -> None:
+    """Print a part without the blanks that tables leave at the ends of lines."""
+    if console.is_terminal:
+        console.print(part)
+        return
+    with console.capture() as captured:
+        console.print(part)
+    for line in captured.get().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+def columns(*names: str) -> Table:
+    """Return a table without lines, whose last column takes what is left."""
+    lead = [Column(name, no_wrap=True) for name in names[:-1]]
+    last = Column(names[-1], overflow="fold", ratio=1)
+    return Table(
+        *lead, last, box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True
+    )
+
+
+def state_text(row: Outcome) -> Text:
+    """Return a state with its colour."""
+    state = row.state or ("ready" if row.good else "not ready")
+    return Text(plain(state.replace("_", " "), 16), STYLES.get(state, ""))
+
+
+def why_text(row: Outcome) -> Text:
+    """Say why, with the reason, and what to do where somebody has to act."""
+    text = Text(plain(row.why))
+    if row.reason:
+        text.append(f" [{plain(row.reason, 32)}]" if row.why else plain(row.reason, 32))
+    todo = _todo(row.reason) if not row.good else ""
+    return text.append(f"\n-> {todo}", "dim") if todo else text
+
+
+def _todo(reason: str) -> str:
+    """Return what can be done about a reason."""
+    known = {str(each): words.todo for each, words in EXPLANATIONS.items()}
+    return known.get(reason, "")
+
+
+def _headline(state: State) -> str:
+    """Return the board in one line."""
+    board = f"{plain(state.board, 40)}: " if state.board else ""
+    engines = ", ".join(f"{name} {version}" for name, version in state.engines.items())
+    ready = "ready" if state.ready else "NOT READY"
+    words = [f"{board}tinyward {plain(state.version, 20)}", plain(engines, 40), ready]
+    return " - ".join(word for word in words if word)
+
+
+def _facts(state: State, updates: Updates, now: float) -> Table:
+    """Return what is known about updates, one fact in a row."""
+    table = Table.grid(
+        Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0)
+    )
+    for name, value in _rows(state, updates, now):
+        table.add_row(Text(name, "bold"), value)
+    return table
+
+
+def _rows(state: State, updates: Updates, now: float) -> Iterator[Fact]:
+    """Yield the facts, those that need somebody in red."""
+    update = state.update
+    yield "orders", Text(ORDERS.get(update.orchestrator or "", "not known"))
+    yield "phase", Text(_phase(updates, update.phase, now))
+    yield "looks", Text(_looks(update.last_look or 0, update.next_look or 0, now))
+    if update.trouble is not None:
+        yield "trouble", _trouble(update.trouble, "red")
+    if update.last_refusal is not None and update.last_refusal != update.trouble:
+        yield "last refusal", _trouble(update.last_refusal, "")
+    yield from _metadata(
+        update.metadata_expires or {}, update.metadata_issued or 0, now
+    )
+    yield "clock", _clock(update.clock_floor or 0, update.clock_floor_lag_s or 0)
+    ends = update.certificate_expires or 0
+    if ends:
+        yield "certificate", _ends("", ends, now, CERTIFICATE_SOON_S)
+    for each in updates.quarantine:
+        since = f", {span_text(now - each.at)} ago" if each.at else ""
+        text = f"{plain(each.sha256, 16)} [{plain(each.reason, 32)}]{since}"
+        yield "set aside", Text(text)
+    if update.revoked:
+        yield "revoked", Text(f"{update.revoked} bundles, by the owner")
+
+
+def _phase(updates: Updates, phase: str, now: float) -> str:
+    """Say what goes on."""
+    progress = updates.progress
+    if progress is None:
+        return plain(phase, 20)
+    what = f"{progress.pipeline}: {progress.model} {progress.version}"
+    since = f", for {span_text(now - progress.began_at)}" if progress.began_at else ""
+    return f"{plain(progress.phase, 20)} ({plain(what, 60)}{since})"
+
+
+def _looks(last: float, following: float, now: float) -> str:
+    """Say when the repository was looked at, and when it will be."""
+    before = f"last success {span_text(now - last)} ago" if last else "no success yet"
+    if not following:
+        return f"{before}, looking now"
+    return f"{before}, next in {span_text(max(0.0, following - now))}"
+
+
+def _trouble(trouble: Refusal, style: str) -> Text:
+    """Say what went wrong, and what can be done."""
+    text = Text(f"{plain(trouble.message)} [{plain(trouble.reason, 32)}]", style)
+    todo = _todo(trouble.reason)
+    return text.append(f"\n-> {todo}", "dim") if todo else text
+
+
+def _metadata(expires: dict[str, float], issued: float, now: float) -> Iterator[Fact]:
+    """Yield how old the repository's metadata is, and what of it ends when."""
+    if not expires:
+        return
+    if issued:
+        yield "metadata", Text(f"issued {span_text(now - issued)} ago")
+    for role, moment in sorted(expires.items(), key=lambda item: item[1]):
+        yield "", _ends(plain(role, 24), moment, now, SOON_S)
+
+
+def _ends(what: str, moment: float, now: float, soon_s: float) -> Text:
+    """Say when something ends, in red when it did."""
+    left_s = moment - now
+    lead = f"{what} " if what else ""
+    if left_s <= 0:
+        return Text(
+            f"{lead}EXPIRED {span_text(left_s)} ago ({_date(moment)})", "bold red"
+        )
+    style = "yellow" if left_s < soon_s else ""
+    return Text(f"{lead}expires in {span_text(left_s)} ({_date(moment)})", style)
+
+
+def _clock(floor: float, behind_s: float) -> Text:
+    """Say whether the clock can be right."""
+    known = f"floor {_date(floor)}" if floor else "no floor yet"
+    if behind_s > 0:
+        return Text(
+            f"WRONG: {span_text(behind_s)} behind what was signed; {known}", "red"
+        )
+    return Text(f"not before what was signed; {known}")
+
+
+def _date(moment: float) -> str:
+    """Return a moment in UTC; boards may say any number."""
+    try:
+        return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"{moment:.0f}"
