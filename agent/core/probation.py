@@ -152,7 +152,7 @@ def clock_share(readings: Sequence[BoardReadings]) -> float:
     known = [clock for clock in clocks if clock > 0]  # also false for NaN
     if not known:
         return 0.0
-    return sum(known) / len(known) / max(known)
+    return min(1.0, sum(known) / len(known) / max(known))  # rounding aside
 
 
 def _judge_samples(

@@ -22,6 +22,7 @@ from agent.core.manifest import (
     TensorSpec,
     TrialRules,
     Variant,
+    needed_schema,
     parse_manifest,
     render_manifest,
 )
@@ -87,7 +88,13 @@ manifests = st.builds(
     preprocess=st.lists(steps, max_size=4).map(tuple),
     postprocess=st.builds(Postprocess, top_k=st.integers(1, 100), output=texts),
     budgets=st.builds(Budgets, p95_ms=positives, ram_mb=positives),
-    trial=st.builds(TrialRules, preflight_s=positives),
+    trial=st.builds(
+        TrialRules,
+        preflight_s=positives,
+        shadow_every=st.integers(1, 100),
+        wait_s=st.floats(1e-3, 1e6),
+        max_failed=st.floats(0, 1),
+    ),
 )
 
 
@@ -332,3 +339,38 @@ def test_a_variant_is_found_by_its_name() -> None:
     assert described.variants[1] == described.variant("int8")
     with pytest.raises(BundleRefusedError, match="'small'"):
         described.variant("small")
+
+
+@pytest.mark.parametrize(
+    ("rules", "schema"),
+    [
+        (TrialRules(), 1),
+        (TrialRules(1.0, 2, 3.0, 0.5), 1),
+        (TrialRules(shadow_every=2), 2),
+        (TrialRules(tolerance=0.1), 2),
+        (TrialRules(probation_samples=1), 2),
+        (TrialRules(wait_s=1.0), 2),
+        (TrialRules(max_failed=0.0), 2),
+        (TrialRules(max_slowdown=1.5), 2),
+    ],
+)
+def test_schema_rises_with_new_keys_only(rules: TrialRules, schema: int) -> None:
+    """What an older agent can read, it shall read."""
+    assert needed_schema(rules) == schema
+    described = replace(manifest(), trial=rules, schema=schema)
+    assert described == parse_manifest(render_manifest(described))
+
+
+def test_schema_1_has_no_new_keys() -> None:
+    """A new key under the old schema is refused here as it is by older agents."""
+    spoilt = replace(manifest(), trial=TrialRules(max_slowdown=2.0), schema=1)
+    err = refusal(render_manifest(spoilt))
+    assert err.reason == Reason.MANIFEST
+    assert "trial.max_slowdown needs schema 2" in str(err)
+
+
+def test_models_that_remember() -> None:
+    """A window or a state makes answers depend on earlier samples."""
+    plain = manifest()
+    window = replace(plain, preprocess=(Scale(), Window(length=4)))
+    assert [plain.remembers, window.remembers] == [False, True]

@@ -1,0 +1,172 @@
+"""Judging a probation: early on failure alone, and never on another's counts."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace as with_rules
+
+from agent.core.counts import EMPTY, add_sections
+from agent.core.histogram import BUCKETS, bucket_index
+from agent.core.manifest import Budgets, TrialRules
+from agent.core.probation import (
+    FEWEST_BEFORE,
+    Evidence,
+    clock_share,
+    count_failed,
+    durations_of,
+    failed_share,
+    judge_probation,
+    section_since,
+)
+from agent.core.readings import BoardReadings
+from agent.core.reasons import Reason
+from agent.core.shadow_verdict import Durations
+from agent.core.statistics_block import (
+    OK,
+    OUTCOME_INDEX,
+    OUTCOMES,
+    STAGES,
+    Section,
+    StageCounts,
+)
+from tests.core.test_counts import sections
+
+BUDGETS = Budgets(p95_ms=10.0)
+RULES = TrialRules(
+    probation_s=60.0, probation_samples=100, wait_s=30.0, max_failed=0.05
+)
+FAST = Durations(0, 0.0)
+
+
+def evidence(
+    seconds: float, answered: int, failed: int = 0, durations: Durations = FAST
+) -> Evidence:
+    """Return evidence without a model before."""
+    return Evidence(seconds, answered, failed, durations)
+
+
+@pytest.mark.parametrize(
+    ("known", "state", "reason"),
+    [
+        (evidence(59, 10**6), "undecided", ""),
+        (evidence(60, 100), "passed", ""),
+        (evidence(60, 99), "undecided", ""),
+        (evidence(89, 99), "undecided", ""),
+        (evidence(90, 99), "passed", ""),
+        (evidence(90, 10), "passed", ""),
+        (evidence(90, 9), "unseen", "source_silent"),
+        (evidence(1, 95, 5), "undecided", ""),
+        (evidence(1, 94, 6), "failed", "failures"),
+        (evidence(1, 0, 9), "undecided", ""),
+        (evidence(1, 0, 10), "failed", "failures"),
+        (evidence(90, 0, 1), "failed", "failures"),
+        (evidence(1, 100, 0, Durations(20, 10.1)), "failed", "latency"),
+        (evidence(1, 100, 0, Durations(20, 9.9)), "undecided", ""),
+    ],
+)
+def test_verdicts(known: Evidence, state: str, reason: str) -> None:
+    """Each rule, at its limit and just beyond it."""
+    verdict = judge_probation(known, RULES, BUDGETS)
+    assert (verdict.state, str(verdict.reason)) == (state, reason)
+
+
+def test_no_time_and_no_number_is_no_probation() -> None:
+    """Without rules it passes at once."""
+    verdict = judge_probation(evidence(0.0, 0), TrialRules(), BUDGETS)
+    assert verdict.state == "passed"
+
+
+@pytest.mark.parametrize("reason", [Reason.CRASH, Reason.HANG, Reason.MEMORY])
+def test_a_death_ends_it(reason: Reason) -> None:
+    """However well it has done."""
+    known = Evidence(10**6, 10**6, 0, FAST, ended_by=reason)
+    verdict = judge_probation(known, RULES, BUDGETS)
+    assert (verdict.state, verdict.reason) == ("failed", reason)
+
+
+def test_failures_of_the_input_are_forgiven() -> None:
+    """What failed as often with the model before it is no fault of this one."""
+    known = Evidence(60, 70, 30, FAST, failed_before=0.3)
+    assert judge_probation(known, with_rules(RULES, probation_samples=70), BUDGETS) == (
+        judge_probation(evidence(60, 100), RULES, BUDGETS)
+    )
+
+
+@given(st.floats(0, 200), st.integers(0, 300), st.integers(0, 50), st.floats(0, 1000))
+def test_more_time_never_hurts(
+    seconds: float, answered: int, failed: int, more: float
+) -> None:
+    """With more time and no more failures, a pass stays a pass."""
+    before = judge_probation(evidence(seconds, answered, failed), RULES, BUDGETS)
+    after = judge_probation(evidence(seconds + more, answered, failed), RULES, BUDGETS)
+    if before.state == "passed":
+        assert after.state == "passed"
+
+
+@given(st.floats(0, 59.9), st.integers(0, 300), st.integers(0, 300), st.floats(0, 50))
+def test_it_ends_early_on_failure_alone(
+    seconds: float, answered: int, failed: int, p95_ms: float
+) -> None:
+    """Before its time is over it is undecided or failed."""
+    known = evidence(seconds, answered, failed, Durations(answered, p95_ms))
+    verdict = judge_probation(known, RULES, BUDGETS)
+    assert verdict.state in ("undecided", "failed")
+
+
+@given(sections(), sections())
+def test_differences_undo_sums(before: Section, more: Section) -> None:
+    """``add_sections(before, section_since(both, before))`` is both."""
+    both = add_sections(before, more)
+    assert add_sections(before, section_since(both, before)) == both
+
+
+def counted(ok: int, failed: int, ms: float) -> Section:
+    """Return a section of answers that all took as long."""
+    outcomes = [0] * len(OUTCOMES)
+    outcomes[OK], outcomes[OUTCOME_INDEX[Reason.INVOKE]] = ok, failed
+    outcomes[OUTCOME_INDEX[Reason.OVERRUN]] = 7  # dropped: no failure
+    buckets = [0] * BUCKETS
+    buckets[bucket_index(int(ms * 1e6))] = ok
+    stages = [StageCounts(0, (0,) * BUCKETS)] * (len(STAGES) - 1)
+    return Section(
+        1,
+        ok + failed + 7,
+        tuple(outcomes),
+        (*stages, StageCounts(0, tuple(buckets))),
+        EMPTY.labels,
+    )
+
+
+def test_what_a_section_says() -> None:
+    """Failures are those that ended as failed; durations are of answers."""
+    section = counted(300, 100, 2.0)
+    assert count_failed(section) == 100
+    assert failed_share(section) == 0.25
+    assert failed_share(counted(FEWEST_BEFORE // 2, 10, 2.0)) == 0.0
+    measured = durations_of(section, counted(FEWEST_BEFORE, 0, 1.0), 0.5)
+    assert (measured.timed, measured.clock_share) == (300, 0.5)
+    assert measured.p95_ms == pytest.approx(2.0, rel=0.1)
+    assert measured.before_ms == pytest.approx(1.0, rel=0.1)
+    assert durations_of(section, counted(FEWEST_BEFORE - 1, 0, 1.0)).before_ms == 0.0
+    assert durations_of(EMPTY).p95_ms == 0.0
+
+
+def read(hertz: float, *, hot: bool) -> BoardReadings:
+    """Return a reading of a board that is hot, or not."""
+    return BoardReadings(cpu_frequency_hertz=hertz, throttled=(("throttled", hot),))
+
+
+@given(st.lists(st.floats(1e6, 5e9), max_size=10))
+def test_a_cool_board_has_its_full_clock(clocks: list[float]) -> None:
+    """A governor that saves power is no throttling."""
+    assert clock_share([read(hertz, hot=False) for hertz in clocks]) == 1.0
+
+
+@given(st.lists(st.floats(1e6, 5e9), min_size=1, max_size=10))
+def test_a_hot_board_has_a_part_of_its_clock(clocks: list[float]) -> None:
+    """The share is between nothing and all."""
+    share = clock_share([read(hertz, hot=True) for hertz in clocks])
+    assert 0 < share <= 1
+    assert clock_share([read(math.nan, hot=True) for _ in clocks]) == 0.0
