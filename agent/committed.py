@@ -48,28 +48,23 @@ class CommittedModels:
     def boot(self) -> None:
         """Give every pipeline the model the store says is committed."""
         for name in self._pipelines:
-            self.give(name)
+            self._start(name)
 
     def give(self, name: str) -> None:
-        """Let a pipeline run what is committed now, or nothing where nothing is."""
-        pipeline = self._pipelines[name]
-        self._unread.discard(name)
-        try:
-            placed = self._committed(name)
-        except DeviceError as err:
-            # The disk, not the bytes: the others start, and it is read again later.
-            facts = {"pipeline": name, "reason": err.reason, "detail": str(err)}
-            log.warning("model.unreadable", extra=facts)
-            self._unread.add(name)
-            return
-        pipeline.exchange(placed)
+        """Let a pipeline run what is committed now, or nothing where nothing is.
+
+        The pipeline's model was revoked or set aside, or this is the boot.
+        """
+        placed = self._read(name)
+        if name not in self._unread:
+            self._pipelines[name].give(placed, Reason.REVOKED)
 
     async def read_again(self) -> NoReturn:
         """Try again, now and then, what could not be read."""
         while True:
             await asyncio.sleep(READ_AGAIN_S)
             for name in tuple(self._unread):
-                self.give(name)
+                self._start(name)
 
     async def after_crash_loop(self, name: str, reason: str) -> Placed | None:
         """A model killed its workers in a row: the one before it takes over, if any."""
@@ -84,9 +79,23 @@ class CommittedModels:
                 "now": f"{installed.model} {installed.version}" if installed else "-",
             },
         )
+        return self._read(name)
+
+    def _start(self, name: str) -> None:
+        """Start one pipeline with its committed model, where there is one."""
+        placed = self._read(name)
+        if placed is not None:
+            self._pipelines[name].start_with(placed)
+
+    def _read(self, name: str) -> Placed | None:
+        """Open a pipeline's committed model; one that cannot be read waits."""
+        self._unread.discard(name)
         try:
             return self._committed(name)
-        except DeviceError:
+        except DeviceError as err:
+            # The disk, not the bytes: the others start, and it is read again later.
+            facts = {"pipeline": name, "reason": err.reason, "detail": str(err)}
+            log.warning("model.unreadable", extra=facts)
             self._unread.add(name)
             return None
 

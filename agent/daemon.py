@@ -13,31 +13,38 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import RELEASED_S, __version__
-from agent.core.installed import Board, Installed
+from agent.committed import CommittedModels
+from agent.core.installed import Board
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
-from agent.errors import BundleRefusedError, DeviceError
+from agent.core.targets import Revocations
 from agent.settings import PipelineSettings, Settings
-from agent.store import Store
+from agent.store import Inbox, Store
 from agent.supervise.pipeline import Pipeline
-from agent.supervise.placing import Placed
 from agent.supervise.trials import PipelineTrials
 from agent.supervise.worker_process import own_resident_bytes
 from agent.trust.bundle import open_bundle
-from agent.trust.client import TrustedRepository
-from agent.update import Supply, Surroundings, UpdatePoller
+from agent.trust.client import Transport, TrustedRepository, load_revoked
+from agent.trust.identity import Identity
+from agent.update import Desk, Supply, Surroundings, UpdatePoller
+
+if TYPE_CHECKING:
+    from agent.endpoint.services import Services
 
 log = logging.getLogger(__name__)
 # The first look at the repository waits for the first answers, but not for ever: an
 # unplugged camera must not keep a board from its updates.
 FIRST_LOOK_S = 3.0
 READY_POLL_S = 0.05
-READ_AGAIN_S = 10.0  # a mount that comes late, a permission that was mended
+MEGABYTE = 1_000_000
 READ_BOARD_S = 1.0  # 0.6 ms each; a `board` source of 1/s gets a new reading each time
 
 
@@ -73,11 +80,17 @@ class Daemon:
         self._socket = socket
         self._announce = announce
         self._stop_asked = asyncio.Event()
-        self._unread: set[str] = set()  # pipelines whose model could not be read
-        self._pipelines = {
-            table.name: self._pipeline(table) for table in settings.pipeline
-        }
-        self._update: Callable[[], UpdateSnapshot] = UpdateSnapshot
+        self._pipelines: dict[str, Pipeline] = {}
+        self._models = CommittedModels(store, self._pipelines, self._revoked_bundles)
+        for table in settings.pipeline:
+            self._pipelines[table.name] = self._pipeline(table)
+        self._inbox = Inbox(
+            state_dir,
+            int(settings.control.max_upload_mb * MEGABYTE),
+            make_room=store.make_room,
+        )
+        self._identity = self._own_certificate()
+        self._poller = self._updates()
         self._metrics: Callable[[str], tuple[str, bytes]] | None = None
         self._readings: Callable[[], BoardReadings] = BoardReadings
 
@@ -95,13 +108,12 @@ class Daemon:
                 for pipeline in self._pipelines.values():
                     group.create_task(pipeline.run())
                 await asyncio.sleep(0)  # the workers are being spawned
-                poller = self._poller()
-                await poller.recover()
-                self._boot()
+                await self._poller.recover()
+                self._models.boot()
                 group.create_task(self._watch_board())
-                group.create_task(self._serve())
-                following = group.create_task(self._follow_updates(poller))
-                group.create_task(self._read_again())
+                group.create_task(self._serve(group))
+                following = group.create_task(self._follow_updates())
+                group.create_task(self._models.read_again())
                 group.create_task(self._stop(following))
         except* Shutdown:
             log.info("agent.stopped")
@@ -109,6 +121,10 @@ class Daemon:
     def ask_to_stop(self) -> None:
         """Do what SIGTERM does."""
         self._stop_asked.set()
+
+    def poke(self) -> None:
+        """Look at the repository now."""
+        self._poller.poke()
 
     # --- what the listener shows
 
@@ -124,6 +140,8 @@ class Daemon:
             pipelines=pipelines,
             update=self._update(),
             daemon_rss_bytes=own_resident_bytes(),
+            now=time.time(),  # noqa: TID251 - the daemon owns the clock
+            board=self._settings.board.id or self._store.board_id(),
         )
 
     def metrics(self, accept: str) -> tuple[str, bytes]:
@@ -141,98 +159,16 @@ class Daemon:
             self._settings.supervise,
             delegates=self._settings.delegate,
             read_board=self._read_board,
-            crash_loop=self._set_aside,
+            crash_loop=self._models.after_crash_loop,
         )
 
-    def _boot(self) -> None:
-        """Give every pipeline the model the store says is committed."""
-        for name in self._pipelines:
-            self._start_pipeline(name)
-
-    def _start_pipeline(self, name: str) -> None:
-        """Give one pipeline its committed model; one that cannot be read waits."""
-        pipeline = self._pipelines[name]
-        self._unread.discard(name)
-        try:
-            placed = self._committed(name, pipeline.settings.model)
-        except DeviceError as err:
-            # The disk, not the bytes: the others start, and it is read again later.
-            log.warning(
-                "model.unreadable",
-                extra={"pipeline": name, "reason": err.reason, "detail": str(err)},
-            )
-            self._unread.add(name)
-            return
-        if placed is not None:
-            pipeline.start_with(placed)
-
-    async def _read_again(self) -> None:
-        """Try again, now and then, what could not be read."""
-        while True:
-            await asyncio.sleep(READ_AGAIN_S)
-            for name in tuple(self._unread):
-                self._start_pipeline(name)
-
-    def _committed(self, name: str, model: str) -> Placed | None:
-        """Open what is committed; bytes that rotted fall back to the previous ones.
-
-        Raises:
-            DeviceError: The disk does not let it be read.
-        """
-        slots = self._store.slots(name)
-        for installed in (slots.active, slots.previous):
-            if installed is None or installed.model != model:
-                break
-            try:
-                return self._placed(installed)
-            except BundleRefusedError as err:
-                log.warning(
-                    "model.rotten",
-                    extra={"pipeline": name, "reason": err.reason, "detail": str(err)},
-                )
-                self._fall_back(name, Reason.DIGEST)
-        return None
-
-    def _fall_back(self, name: str, reason: Reason) -> Installed | None:
-        """Let the store move to the previous model; a full disk only delays that."""
-        try:
-            return self._store.fall_back(name, reason)
-        except DeviceError as err:
-            log.warning(
-                "store.not_written",
-                extra={"pipeline": name, "reason": err.reason, "detail": str(err)},
-            )
-            return self._store.slots(name).active
-
-    def _placed(self, installed: Installed) -> Placed:
-        """Open a committed bundle: hashed before it is parsed."""
-        content = self._store.open_object(installed.sha256)
-        bundle = open_bundle(content, max_bytes=len(content))
-        bundle.manifest.variant(installed.variant)
-        return Placed(bundle, installed)
-
-    async def _set_aside(self, name: str, reason: str) -> Placed | None:
-        """A model killed its workers in a row: the previous one takes over, if any."""
-        failed = self._store.slots(name).active
-        installed = self._fall_back(name, Reason.CRASH_LOOP)
-        log.warning(
-            "model.kept" if installed == failed else "model.set_aside",
-            extra={
-                "pipeline": name,
-                "reason": Reason.CRASH_LOOP,
-                "died_of": reason,
-                "now": f"{installed.model} {installed.version}" if installed else "-",
-            },
-        )
-        try:
-            return self._committed(name, self._pipelines[name].settings.model)
-        except DeviceError:
-            self._unread.add(name)
-            return None
+    def _board_readings(self) -> BoardReadings:
+        """Return the board's newest readings."""
+        return self._readings()
 
     def _read_board(self) -> Sequence[float]:
         """Return the board's newest readings, for ``board`` sources."""
-        return self._readings().vector()
+        return self._board_readings().vector()
 
     async def _watch_board(self) -> None:
         """Keep the board's readings at hand."""
@@ -249,69 +185,144 @@ class Daemon:
         self._metrics = metrics
         await watch.run()
 
-    async def _serve(self) -> None:
-        """Listen on loopback and on the unix socket."""
+    async def _serve(self, group: asyncio.TaskGroup) -> None:
+        """Listen on loopback and on the unix socket, and for operators if wanted."""
         from agent.endpoint.local import LocalEndpoint
+        from agent.endpoint.services import Services
 
-        endpoint = LocalEndpoint(self, self._settings.local.listen, self._socket)
+        services = Services(
+            operations=Desk(self._settings, self._store, self._poller),
+            uploads=self._inbox,
+            identity=self._identity,
+            revoked=lambda: self._revoked().operators,
+        )
+        local = self._settings.local
+        endpoint = LocalEndpoint(self, local.listen, self._socket, services=services)
         await endpoint.open()
         bound = endpoint.bound()
         self._announce(f"http://{bound[0]}:{bound[1]}" if bound else str(self._socket))
+        group.create_task(endpoint.run())
+        if self._settings.control.listen:
+            await self._serve_operators(services)
+
+    async def _serve_operators(self, services: "Services") -> None:
+        """Listen for operators and fleet servers."""
+        from agent.endpoint.control import ControlEndpoint
+
+        control = self._settings.control
+        endpoint = ControlEndpoint(self, services, control, self._now)
+        await endpoint.open()
+        if bound := endpoint.bound():
+            self._announce(f"https://{bound[0]}:{bound[1]} for operators")
         await endpoint.run()
 
-    def _poller(self) -> UpdatePoller:
-        """Build what follows the repository; nothing of it is read yet."""
+    def _own_certificate(self) -> Identity | None:
+        """This board's certificate: of its listener, else for the repository."""
+        control, update = self._settings.control, self._settings.update
+        table = control if control.certificate else update
+        if not table.certificate:
+            return None
+        return Identity(
+            Path(table.certificate).expanduser(),
+            Path(table.key).expanduser(),
+            board=self._settings.board.id or self._store.board_id(),
+            cas=[Path(control.client_ca).expanduser()] if control.client_ca else [],
+            clock=self._now,
+        )
+
+    def _now(self) -> float:
+        """The system's time, or the clock floor where that is later; Unix seconds."""
+        now = time.time()  # noqa: TID251 - the daemon owns the clock
+        return max(now, self._poller.snapshot().clock_floor)
+
+    def _updates(self) -> UpdatePoller:
+        """Build what follows the desired state; nothing of it is read yet."""
         settings = self._settings
-        poller = UpdatePoller(
+        trials = PipelineTrials(
+            self._pipelines, settings.delegate, self._board_readings
+        )
+        return UpdatePoller(
             settings,
-            Supply(self._repository(), self._factories()),
+            Supply(self._repository(), self._factories(), self._uploaded()),
             Surroundings(
                 store=self._store,
-                trials=PipelineTrials(self._pipelines, settings.delegate),
+                trials=trials,
                 opener=open_bundle,
                 board=self._board,
                 clock=time.time,  # noqa: TID251 - the daemon owns the clock
                 draw=random.random,
+                utc_offset=lambda now: time.localtime(now).tm_gmtoff,
+                inbox=self._inbox,
+                give_model=self._models.give,
+                known_revoked=self._revoked_bundles,
             ),
         )
-        self._update = poller.snapshot
-        return poller
+
+    def _update(self) -> UpdateSnapshot:
+        """Return what the poller says, and how long our certificate lasts."""
+        ends = self._identity.expires() if self._identity else 0.0
+        return replace(self._poller.snapshot(), certificate_expires=ends)
+
+    def _revoked(self) -> Revocations:
+        """Return what the owner revoked, as far as this board knows."""
+        return load_revoked(self._store, self._root)
+
+    def _revoked_bundles(self) -> Collection[str]:
+        """Return the digests of revoked bundles; none where nobody can know."""
+        return self._revoked().bundles
 
     def _repository(self) -> TrustedRepository | None:
         """The fleet's repository, if the settings name one."""
-        if not self._settings.update.repository:
+        update = self._settings.update
+        if not update.repository:
             return None
-        return TrustedRepository(
-            metadata_dir=self._state_dir / "tuf" / "fleet",
-            repository=self._settings.update.repository,
-            root=self._root,
-            notes=self._store,
-            build_time=RELEASED_S,
+        transport = Transport(
+            ca=update.ca,
+            certificate=update.certificate,
+            key=update.key,
+            proxy=update.proxy,
+            min_kbps=update.min_kbps,
+            deadline_s=update.deadline_s,
         )
+        return self._trusted("fleet", update.repository, transport=transport)
+
+    def _uploaded(self) -> TrustedRepository | None:
+        """The slice that was uploaded: the fleet's own, by another way."""
+        return self._trusted("fleet", str(self._inbox.folder)) if self._root else None
 
     def _factories(self) -> dict[str, Callable[[], TrustedRepository]]:
         """The repository slices shipped with the system, by pipeline."""
-
-        def opener(name: str, slice_path: str) -> Callable[[], TrustedRepository]:
-            return lambda: TrustedRepository(
-                metadata_dir=self._state_dir / "tuf" / f"factory-{name}",
-                repository=slice_path,
-                root=self._root,
-                notes=self._store,
-                build_time=RELEASED_S,
-                factory=True,
-            )
-
         return {
-            table.name: opener(table.name, table.factory)
+            table.name: partial(
+                self._trusted, f"factory-{table.name}", table.factory, factory=True
+            )
             for table in self._settings.pipeline
             if table.factory
         }
 
-    async def _follow_updates(self, poller: UpdatePoller) -> None:
+    def _trusted(
+        self,
+        cache: str,
+        repository: str,
+        *,
+        factory: bool = False,
+        transport: Transport | None = None,
+    ) -> TrustedRepository:
+        """A repository that the provisioned root vouches for."""
+        return TrustedRepository(
+            metadata_dir=self._state_dir / "tuf" / cache,
+            repository=repository,
+            root=self._root,
+            notes=self._store,
+            build_time=RELEASED_S,
+            factory=factory,
+            transport=transport,
+        )
+
+    async def _follow_updates(self) -> None:
         """Look at the repository now and then, and carry out what it wants."""
         await self._first_answers()
-        await poller.run()
+        await self._poller.run()
 
     async def _first_answers(self) -> None:
         """Wait until every pipeline with a model answers, a few seconds at most."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -47,7 +48,11 @@ async def _run(settings: Settings, root: bytes) -> None:
     from agent.store import Store
 
     state_dir = state_directory(settings)
-    store = Store.open(state_dir)
+    store = Store.open(
+        state_dir,
+        quota_bytes=int(settings.update.quota_mb * 1_000_000),
+        clock=time.time,  # noqa: TID251 - the daemon's clock, on its way to the store
+    )
     try:
         await Daemon(
             settings,

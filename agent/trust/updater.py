@@ -25,6 +25,7 @@ from agent.trust.fetcher import Fetcher, Seen
 # stolen online keys could name 10 GB; here the limit of the role always counts.
 LIMITS_BYTES = {Root.type: 512_000, Timestamp.type: 16_384, Snapshot.type: 2_000_000}
 TARGETS_LIMIT_BYTES = 5_000_000
+ROLES = (Root.type, Timestamp.type, Snapshot.type, Targets.type, "fleet")
 METADATA_URL = "metadata/"
 # The one file that changes under its name: whoever looks whether there is news, looks
 # there, and everything else follows from it.
@@ -95,8 +96,9 @@ class DurableUpdater(Updater):
 
     def expiries(self) -> dict[str, datetime]:
         """Return when each role that is in use expires."""
-        roles = {Root.type: self.root, **dict(self._trusted_set.items())}
-        return {role: signed.expires for role, signed in roles.items()}
+        # Asked by name: python-tuf's set is a mapping that iterates over its values.
+        used = {role: self.signed(role) for role in ROLES}
+        return {role: signed.expires for role, signed in used.items() if signed}
 
     def pass_time(self, now: datetime) -> None:
         """Judge what is loaded from now on by a later time."""
