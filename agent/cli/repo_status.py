@@ -100,7 +100,8 @@ def _revoked(status: Status) -> Table:
     }
     table = Table("revoked", "sha256 or serial")
     for sha256 in status.revoked.bundles:
-        table.add_row(names.get(sha256, "a bundle"), sha256)
+        # A line of 80 columns has no room for all of it; --json has.
+        table.add_row(names.get(sha256, "a bundle"), sha256[:16])
     for serial in status.revoked.operators:
         table.add_row("an operator", serial)
     return table

@@ -207,7 +207,7 @@ def test_what_is_wanted_is_not_removed(
     made.repository.remove("kws", 1)
 
 
-def test_revocations_are_signed_by_targets(made: SpoiledRepository) -> None:
+def test_31_stolen_online_keys_revoke_nothing(made: SpoiledRepository) -> None:
     """Whoever has the fleet's online keys alone can revoke nothing."""
     digest = made.repository.digest("kws", 2)
     made.repository.revoke([digest], ["abc"])
