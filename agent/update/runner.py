@@ -204,9 +204,12 @@ class UpdateRunner:
             self._raise_abort()
             self._excuse(story.job)
             raise
+        except EXPECTED:
+            # It may be what a trial says that was ended: that is no verdict.
+            self._raise_abort()
+            raise
         finally:
             self._task = None
-            self._forget_abort()
         return pending
 
     def _raise_abort(self) -> None:
@@ -219,13 +222,6 @@ class UpdateRunner:
         task = asyncio.current_task()
         if error is not None and task is not None and task.uncancel() == 0:
             raise error
-
-    def _forget_abort(self) -> None:
-        """Take back a cancellation that came out as an error of the trial's own."""
-        task = asyncio.current_task()
-        if self._abort is not None and task is not None:
-            self._abort = None
-            task.uncancel()
 
     def _excuse(self, job: Job) -> None:
         """Take an attempt back: being stopped politely is no fault of the model's."""

@@ -9,9 +9,13 @@ from msgspec.structs import replace
 
 from agent.core.desired import (
     Order,
+    Plan,
+    Refusal,
+    Situation,
     check_dates,
     has_begun,
     may_start,
+    overtaken,
     plan,
     takes_part,
 )
@@ -19,12 +23,15 @@ from agent.core.executors import Executor
 from agent.core.installed import Installed, Slots
 from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, Wanted
+from agent.core.update_machine import Job
+from agent.core.updates import Decision, Hold
 from agent.errors import BundleRefusedError
 
 NOON = datetime(2026, 9, 1, 12, 0, tzinfo=UTC).timestamp()
 KWS_2 = GroupFile(generation=4, pipelines={"door": Wanted("kws", 2)})
 KWS_3 = GroupFile(generation=9, pipelines={"door": Wanted("kws", 3)})
 EMPTY = {"door": Slots()}
+HERE = Situation("board-1", NOON)
 
 
 def running(version: int, model: str = "kws") -> dict[str, Slots]:
@@ -39,14 +46,16 @@ def planned(
     files: list[tuple[str, GroupFile]], slots: dict[str, Slots], now: float = NOON
 ) -> list[int]:
     """Return the versions that are ordered."""
-    return [order.version for order in plan(files, slots, "board-1", now)]
+    return [
+        order.version for order in plan(files, slots, Situation("board-1", now)).orders
+    ]
 
 
 def test_an_order_says_who_wants_what() -> None:
     """An order names the pipeline, the model, the version, the file, its generation."""
     files = [("fleet/groups/all", KWS_2)]
     expected = Order("door", "kws", 2, "fleet/groups/all", 4)
-    assert [expected] == plan(files, EMPTY, "board-1", NOON)
+    assert (expected,) == plan(files, EMPTY, HERE).orders
 
 
 def test_what_runs_needs_no_order() -> None:
@@ -70,7 +79,7 @@ def test_the_most_specific_file_decides_alone() -> None:
 
 def test_pipelines_without_a_word_stay() -> None:
     """A desired state for pipelines of other boards orders nothing here."""
-    assert plan([("all", KWS_2)], {"window": Slots()}, "board-1", NOON) == []
+    assert plan([("all", KWS_2)], {"window": Slots()}, HERE).orders == ()
 
 
 def test_a_paused_file_holds_and_lets_no_other_in() -> None:
@@ -130,6 +139,7 @@ def test_the_draw_is_fair_and_documented() -> None:
     ("window", "hour", "open_"),
     [
         ("", 12, True),
+        ("12:00-13:00 local", 12, True),
         ("12:00-13:00", 12, True),
         ("11:00-12:00", 12, False),
         ("22:00-04:00", 23, True),
@@ -165,7 +175,10 @@ def test_not_before(date: str, *, begun: bool) -> None:
     "file",
     [
         replace(KWS_2, window=text)
-        for text in ("12", "12:00", "12:00-24:00", "1:00-2:00", "12:00-12:60", "a-b")
+        for text in (
+            *("12", "12:00", "12:00-24:00", "1:00-2:00", "12:00-12:60", "a-b"),
+            *(" local", "12:00-13:00 Local", "12:00-13:00 local local"),
+        )
     ]
     + [replace(KWS_2, not_before=text) for text in ("soon", "2026-13-01")],
 )
@@ -190,8 +203,269 @@ def test_nonsense_holds_its_own_pipelines_only(times: dict[str, str]) -> None:
 def test_any_text_is_read_or_refused(window: str, date: str, now: float) -> None:
     """No text in a signed file raises anything but BundleRefusedError."""
     file = replace(KWS_2, window=window, not_before=date)
-    assert len(plan([("all", file)], EMPTY, "board-1", now)) <= 1
+    assert len(plan([("all", file)], EMPTY, Situation("board-1", now)).orders) <= 1
     try:
         check_dates(file)
     except BundleRefusedError as err:
         assert err.reason == Reason.METADATA  # noqa: PT017 - either way is right
+
+
+# --- Decisions: what is said about each pipeline, and until when
+
+
+def decided(
+    files: list[tuple[str, GroupFile]],
+    slots: dict[str, Slots] = EMPTY,
+    situation: Situation = HERE,
+) -> Decision:
+    """Return the decision about the door."""
+    return plan(files, slots, situation).decisions[0]
+
+
+def said(decision: Decision) -> tuple[str, str]:
+    """Return state and reason."""
+    return decision.state, decision.reason
+
+
+@pytest.mark.parametrize(
+    ("file", "state", "reason", "detail"),
+    [
+        (KWS_2, "ordered", "", ""),
+        (
+            replace(KWS_2, window="22:00-04:00"),
+            "waits",
+            Reason.WINDOW,
+            "waits for window until 2026-09-01 22:00 UTC",
+        ),
+        (
+            replace(KWS_2, not_before="2026-09-02T07:00:30Z"),
+            "waits",
+            Reason.NOT_BEFORE,
+            "waits for its begin until 2026-09-02 07:00:30 UTC",
+        ),
+        (replace(KWS_2, paused=True), "waits", Reason.PAUSED, "all is paused"),
+        (
+            replace(KWS_2, percent=0),
+            "waits",
+            Reason.PERCENT,
+            "all did not draw this board",
+        ),
+        (
+            replace(KWS_2, window="noon"),
+            "refused",
+            Reason.METADATA,
+            "all does not say when it may start",
+        ),
+    ],
+)
+def test_every_state_has_its_reason(
+    file: GroupFile, state: str, reason: str, detail: str
+) -> None:
+    """What does not start now says why, in a word and for people."""
+    decision = decided([("all", file)])
+    assert (decision.pipeline, decision.desired) == ("door", Wanted("kws", 2))
+    assert (decision.source, decision.generation) == ("all", 4)
+    assert (*said(decision), decision.detail) == (state, reason, detail)
+
+
+def test_what_runs_is_no_matter_of_time() -> None:
+    """What runs as wanted runs, whether its file is paused, closed or not in force."""
+    for times in (
+        {},
+        {"paused": True},
+        {"window": "22:00-04:00"},
+        {"not_before": "2027-01-01"},
+        {"percent": 0.0},
+    ):
+        file = replace(KWS_2, **times)
+        assert said(decided([("all", file)], running(2))) == ("runs", "")
+
+
+def test_nobody_says_anything() -> None:
+    """Without a word about it a pipeline is unassigned, whatever it runs."""
+    assert decided([]).state == "unassigned"
+    assert decided([("all", replace(KWS_2, pipelines={}))], running(2)).state == (
+        "unassigned"
+    )
+
+
+def test_an_operators_rollback_holds_until_something_newer() -> None:
+    """Held are that source and generation; a newer one, or another source, is not."""
+    hold = replace_situation(holds=[Hold("door", "all", 4)])
+    assert said(decided([("all", KWS_2)], running(1), hold)) == ("waits", Reason.HELD)
+    assert plan([("all", KWS_2)], running(1), hold).orders == ()
+    older = replace(KWS_2, generation=3)
+    assert said(decided([("all", older)], running(1), hold)) == ("waits", Reason.HELD)
+    newer = replace(KWS_2, generation=5)
+    assert decided([("all", newer)], running(1), hold).state == "ordered"
+    assert decided([("lab", KWS_2)], running(1), hold).state == "ordered"
+    both = [("all", KWS_2), ("every", KWS_3)]
+    assert said(decided(both, running(1), hold)) == ("waits", Reason.HELD)
+    other = replace_situation(holds=[Hold("gate", "all", 4)])
+    assert decided([("all", KWS_2)], running(1), other).state == "ordered"
+
+
+def replace_situation(**changes: object) -> Situation:
+    """Return the situation at noon with some changes."""
+    return Situation("board-1", NOON, **changes)  # type: ignore[arg-type]  # ditto
+
+
+def test_a_refusal_is_told_as_long_as_nothing_changed() -> None:
+    """The same order is refused with its reason, and still handed on; a new one not."""
+    order = Order("door", "kws", 2, "all", 4)
+    refusal = Refusal(order, Reason.VERSION_FLOOR, "it is older than version 3")
+    here = replace_situation(refusals={"door": refusal})
+    plan_4 = plan([("all", KWS_2)], EMPTY, here)
+    assert said(plan_4.decisions[0]) == ("refused", Reason.VERSION_FLOOR)
+    assert plan_4.decisions[0].detail == "it is older than version 3"
+    assert plan_4.orders == (order,)
+    newer = replace(KWS_2, generation=5)
+    assert decided([("all", newer)], EMPTY, here).state == "ordered"
+    paused = replace(KWS_2, paused=True)
+    assert said(decided([("all", paused)], EMPTY, here)) == ("waits", Reason.PAUSED)
+
+
+def test_34_a_revoked_model_does_not_run_as_wanted() -> None:
+    """The wanted version is active and revoked: refused, and nothing is ordered."""
+    here = replace_situation(revoked={"a" * 64})
+    plan_2 = plan([("all", KWS_2)], running(2), here)
+    assert said(plan_2.decisions[0]) == ("refused", Reason.REVOKED)
+    assert plan_2.orders == ()
+
+
+def test_unknown_pipelines_are_reported_and_harm_nothing() -> None:
+    """A name that the settings do not have is one refused decision, from one source."""
+    wanted = {"gate": Wanted("vww", 5), "door": Wanted("kws", 2)}
+    file = replace(KWS_2, pipelines=wanted)
+    made = plan([("lab", file), ("all", file)], EMPTY, HERE)
+    assert [(it.pipeline, it.state, it.reason) for it in made.decisions] == [
+        ("door", "ordered", ""),
+        ("gate", "refused", Reason.UNKNOWN_PIPELINE),
+    ]
+    assert (made.decisions[1].source, made.decisions[1].desired) == (
+        "lab",
+        Wanted("vww", 5),
+    )
+    assert [order.pipeline for order in made.orders] == ["door"]
+    for elsewhere in ({"percent": 0.0}, {"not_before": "2027-01-01"}):
+        file_2 = replace(file, **elsewhere)
+        assert len(plan([("all", file_2)], EMPTY, HERE).decisions) == 1
+
+
+def test_unknown_pipelines_are_not_endless() -> None:
+    """A file for a thousand kinds of boards does not fill this one's state."""
+    wanted = {f"p{number}": Wanted("kws", 1) for number in range(64)}
+    others = {f"q{number}": Wanted("kws", 1) for number in range(64)}
+    files = [("lab", replace(KWS_2, pipelines=wanted))]
+    files.append(("all", replace(KWS_2, pipelines=others)))
+    assert len(plan(files, EMPTY, HERE).decisions) == 1 + 64
+
+
+def test_a_more_specific_file_that_comes_is_awaited() -> None:
+    """A closed window ends early where a more specific file begins before it opens."""
+    lab = replace(KWS_3, not_before="2026-09-01T13:00:00Z")
+    every = replace(KWS_2, window="22:00-04:00")
+    decision = decided([("lab", lab), ("all", every)])
+    assert (decision.reason, decision.until) == (Reason.WINDOW, NOON + 3600)
+    # The other way round nobody waits for the less specific one.
+    decision = decided([("all", every), ("lab", lab)])
+    assert (decision.reason, decision.until) == (Reason.WINDOW, NOON + 10 * 3600)
+    assert plan([("lab", lab), ("all", KWS_2)], running(2), HERE).wake == NOON + 3600
+
+
+def test_local_windows() -> None:
+    """22:00 local is 20:00 UTC where clocks are two hours ahead."""
+    file = replace(KWS_2, window="22:00-04:00 local")
+    here = replace_situation(utc_offset_s=7200)
+    assert decided([("all", file)], EMPTY, here).until == NOON + 8 * 3600
+    west = replace_situation(utc_offset_s=-11 * 3600)
+    assert decided([("all", file)], EMPTY, west).state == "ordered"
+
+
+TIMES = st.integers(0, 3 * 86400).map(lambda second: NOON + second)
+
+
+@st.composite
+def desired_states(draw: st.DrawFn) -> GroupFile:
+    """Draw a desired state for the door that has to do with time in some way."""
+    minutes = st.integers(0, 24 * 60 - 1).map(lambda m: f"{m // 60:02}:{m % 60:02}")
+    window = f"{draw(minutes)}-{draw(minutes)}{draw(st.sampled_from(['', ' local']))}"
+    begin = datetime.fromtimestamp(draw(TIMES), UTC).isoformat()
+    return GroupFile(
+        generation=draw(st.integers(1, 3)),
+        pipelines={"door": Wanted("kws", draw(st.integers(1, 3)))},
+        paused=draw(st.sampled_from([False, False, True])),
+        percent=draw(st.sampled_from([100.0, 0.0, 50.0])),
+        not_before=draw(st.sampled_from(["", begin, begin])),
+        window=draw(st.sampled_from(["", window, window])),
+    )
+
+
+def gist(decision: Decision) -> tuple[str, str, str]:
+    """Return what a decision comes down to."""
+    return decision.state, decision.reason, decision.source
+
+
+@given(
+    files=st.lists(desired_states(), max_size=3),
+    version=st.integers(0, 3),
+    now=TIMES,
+    offset_s=st.integers(-14, 14).map(lambda quarter: quarter * 900),
+    share=st.floats(0, 1, exclude_max=True),
+)
+def test_until_is_exact(
+    files: list[GroupFile], version: int, now: float, offset_s: int, share: float
+) -> None:
+    """Before ``until`` a decision stays what it is, at ``until`` it is another."""
+    named = [(f"group-{index}", file) for index, file in enumerate(files)]
+    slots = running(version) if version else EMPTY
+
+    def at(moment: float) -> Plan:
+        return plan(named, slots, Situation("board-1", moment, offset_s))
+
+    first = at(now)
+    until = first.decisions[0].until
+    if until:
+        assert until > now
+        for between in (now + (until - now) * share, until - 0.001):
+            assert at(between).decisions == first.decisions
+        assert gist(at(until).decisions[0]) != gist(first.decisions[0])
+    for between in [now + (first.wake - now) * share] if first.wake else [now + 7e5]:
+        # Time alone opens nothing earlier; what is open may close.
+        assert set(at(between).orders) <= set(first.orders)
+
+
+@given(
+    files=st.lists(desired_states(), max_size=3),
+    version=st.integers(0, 3),
+    now=TIMES,
+)
+def test_orders_and_decisions_agree(
+    files: list[GroupFile], version: int, now: float
+) -> None:
+    """One decision for each pipeline; ordered means an order, everything else none."""
+    named = [(f"group-{index}", file) for index, file in enumerate(files)]
+    slots = (running(version) if version else EMPTY) | {"gate": Slots()}
+    made = plan(named, slots, Situation("board-1", now))
+    assert [it.pipeline for it in made.decisions] == ["door", "gate"]
+    ordered = [it.pipeline for it in made.decisions if it.state == "ordered"]
+    assert [it.pipeline for it in made.orders] == ordered
+    for decision in made.decisions:
+        assert bool(decision.reason) == (decision.state in {"waits", "refused"})
+        assert bool(decision.detail) == (decision.state not in {"runs", "ordered"})
+
+
+def test_what_ends_a_trial() -> None:
+    """Revoked bytes, and something else that is wanted; nothing else does."""
+    job = Job("door", "kws", 2, "b" * 64, source="all", generation=4)
+    wants_2, wants_3 = decided([("all", KWS_2)]), decided([("all", KWS_3)])
+    assert overtaken(job, [wants_2], ()) == ""
+    assert overtaken(job, [wants_3], ()) == Reason.SUPERSEDED
+    assert overtaken(job, [wants_2], {"b" * 64}) == Reason.REVOKED
+    assert overtaken(job, [decided([])], ()) == ""
+    assert overtaken(job, [decided([("all", replace(KWS_2, paused=True))])], ()) == ""
+    back = decided([("all", KWS_3)], running(3))
+    assert overtaken(job, [back], ()) == Reason.SUPERSEDED
+    for spared in (replace(job, rollback=True), replace(job, factory=True)):
+        assert overtaken(spared, [wants_3], ()) == ""
+        assert overtaken(spared, [wants_2], {"b" * 64}) == Reason.REVOKED

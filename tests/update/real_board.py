@@ -16,6 +16,7 @@ from pathlib import Path
 from agent.core.flow import FilesSource
 from agent.core.installed import Board, Installed
 from agent.core.update_machine import Job
+from agent.core.updates import Hold, Report
 from agent.settings import PipelineSettings, Settings, UpdateSettings
 from agent.store import Store
 from agent.trust.bundle import open_bundle
@@ -91,9 +92,21 @@ class DyingStore(Store):
         """Save a job, or die."""
         self._around(lambda: super(DyingStore, self).save_job(job))
 
-    def commit(self, pipeline: str, installed: Installed) -> None:
+    def commit(
+        self,
+        pipeline: str,
+        installed: Installed,
+        report: Report | None = None,
+        *,
+        factory: bool = False,
+        hold: Hold | None = None,
+    ) -> None:
         """Commit, or die."""
-        self._around(lambda: super(DyingStore, self).commit(pipeline, installed))
+        self._around(
+            lambda: super(DyingStore, self).commit(
+                pipeline, installed, report, factory=factory, hold=hold
+            )
+        )
 
     def _around(self, change: Callable[[], None]) -> None:
         """Die before the change, make it, die after it; each is one moment."""
@@ -136,6 +149,9 @@ def main() -> None:
         found.append([before, recovered, board.active()])
         assert board.store.version_floor("kws") == 2
         assert board.store.load_job() is None
+        numbers = [report.id for report in board.store.reports()]
+        assert len(set(numbers)) == len(numbers)
+        assert board.store.reports()[0].result == "committed"
         board.close()
     sys.stdout.write(json.dumps(found))
 

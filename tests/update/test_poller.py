@@ -35,11 +35,14 @@ class TestCommitted:
         assert bytes(bench.store.open_object(active.sha256)) == BUNDLES["kws", 2]
         assert bench.trials.calls == [
             ("examine", "door", 2),
+            ("shadow", "door", 2),
             ("swap_in", "door", 2),
+            ("watch", "door", 2),
             ("commit", "door", 2),
         ]
         assert bench.results() == {("committed", ""): 1}
-        assert bench.poller.snapshot().bytes == {"full": len(BUNDLES["kws", 2])}
+        bytes_ = bench.poller.snapshot().bytes
+        assert bytes_ == {"full": len(BUNDLES["kws", 2]), "resumed": 0}
         assert bench.poller.snapshot().phase == "IDLE"
 
     def test_then_nothing_is_done(self) -> None:
@@ -58,7 +61,7 @@ class TestCommitted:
         bench.repository.assign(window=("kws", 3), door=("kws", 2))
         bench.look()
         assert [bench.versions("door"), bench.versions("window")] == [(2, 0), (3, 0)]
-        assert [call[1] for call in bench.trials.calls] == ["door"] * 3 + ["window"] * 3
+        assert [call[1] for call in bench.trials.calls] == ["door"] * 5 + ["window"] * 5
 
     def test_shared_bytes_are_fetched_once(self) -> None:
         """Two pipelines with one model share its object."""
@@ -100,11 +103,14 @@ class TestCommitted:
 
     def test_another_orchestrator_is_left_alone(self) -> None:
         """Where push or DDI decides, the repository's groups do not."""
-        bench = Bench(orchestrator="push")
-        bench.repository.assign(door=("kws", 2))
-        bench.look()
-        assert bench.versions() == (0, 0)
-        assert bench.repository.calls == []
+        for orchestrator in ("push", "ddi"):
+            bench = Bench(orchestrator=orchestrator)
+            bench.repository.assign(door=("kws", 2))
+            bench.look()
+            assert bench.versions() == (0, 0)
+            assert bench.decision().state == "unassigned"
+            # It still says what was revoked, and what its metadata are worth.
+            assert bench.repository.calls == ["refresh"]
 
 
 class TestRefused:
@@ -256,7 +262,7 @@ class TestFailed:
         assert bench.versions() == (1, 0)
         assert bench.results()["failed", Reason.GOLDEN] == 1
         assert len(bench.store.objects) == 1
-        assert [call[0] for call in bench.trials.calls[3:]] == ["examine"]
+        assert [call[0] for call in bench.trials.calls[5:]] == ["examine"]
 
     def test_a_busy_board(self) -> None:
         """Too slow while something else ran: tried again without a new order."""
@@ -291,8 +297,9 @@ class TestFailed:
         assert bench.versions() == (1, 0)
         assert bench.store.version_floor("kws") == 1
         assert bench.results()["rolled_back", Reason.CRASH] == 1
-        assert [call[0] for call in bench.trials.calls[3:]] == [
+        assert [call[0] for call in bench.trials.calls[5:]] == [
             "examine",
+            "shadow",
             "swap_in",
             "swap_back",
         ]
@@ -331,8 +338,9 @@ class TestFailed:
         """What is not an AgentError ends the poller, and with it the daemon."""
         bench = Bench()
         bench.trials.errors["examine"] = KeyError("bug")
-        with pytest.raises(KeyError):
+        with pytest.raises(ExceptionGroup) as caught:
             bench.update(2)
+        assert caught.value.subgroup(KeyError) is not None
 
 
 class TestRepository:

@@ -10,7 +10,7 @@ from agent.core.targets import SignedTarget
 from agent.core.update_machine import Job, Phase
 from agent.errors import DeviceError
 from agent.update import Supply
-from tests.fakes.scripted_repository import ScriptedRepository
+from tests.fakes.scripted_repository import Resumable, ScriptedRepository
 from tests.fakes.update_bench import BUNDLES, NOW, Bench
 
 
@@ -28,10 +28,14 @@ class EndlessRepository(ScriptedRepository):
         self.ended = ""
 
     def fetch(
-        self, target: SignedTarget, write: Callable[[memoryview], None], max_bytes: int
-    ) -> None:
+        self,
+        target: SignedTarget,
+        write: Callable[[memoryview], None],
+        max_bytes: int,
+        resume: Resumable | None = None,
+    ) -> int:
         """Deliver nothing, for ever."""
-        del target, max_bytes
+        del target, max_bytes, resume
         self.begun()
         try:
             while True:
@@ -73,7 +77,7 @@ def test_a_commit_is_finished_before_the_first_look() -> None:
     assert fresh.trials.calls == []
 
 
-def test_three_interrupted_trials_are_enough() -> None:
+def test_39_69_three_interrupted_trials_are_enough() -> None:
     """Bytes whose trial the board did not survive three times are set aside."""
     bench = Bench()
     bench.repository.assign(door=("kws", 2))
@@ -85,7 +89,11 @@ def test_three_interrupted_trials_are_enough() -> None:
         asyncio.run(bench.start().recover())
     bench.look(5)
     assert bench.store.is_set_aside(sha256) == Reason.CRASH
-    assert bench.results() == {("refused", Reason.CRASH): 1}
+    assert bench.results() == {("interrupted", ""): 1, ("refused", Reason.CRASH): 1}
+    assert [(it.result, it.reason) for it in bench.store.reports()] == [
+        ("refused", Reason.CRASH),
+        *[("interrupted", "")] * 3,
+    ]
     assert bench.fetches() == 3
 
 
@@ -173,8 +181,9 @@ def begin_and_die(bench: Bench) -> None:
         """Nothing runs any more."""
 
     bench.trials.errors["examine"] = PowerLossError()
-    with pytest.raises(PowerLossError):
+    with pytest.raises(ExceptionGroup) as caught:
         bench.look()
+    assert caught.value.subgroup(PowerLossError) is not None
 
 
 def test_a_poke_hurries_what_may_mend_itself() -> None:
@@ -244,10 +253,15 @@ class LyingRepository(ScriptedRepository):
         super().__init__(BUNDLES)
 
     def fetch(
-        self, target: SignedTarget, write: Callable[[memoryview], None], max_bytes: int
-    ) -> None:
+        self,
+        target: SignedTarget,
+        write: Callable[[memoryview], None],
+        max_bytes: int,
+        resume: Resumable | None = None,
+    ) -> int:
         """Deliver bytes of the right length that nobody signed."""
-        del max_bytes
+        del max_bytes, resume
         content = BUNDLES["kws", 3]
         assert len(content) == target.length
         write(memoryview(content))
+        return 0

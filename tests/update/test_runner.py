@@ -19,10 +19,21 @@ from agent.errors import (
     IllegalTransitionError,
     TrialFailedError,
 )
-from agent.update.runner import Ending, UpdateRunner
+from agent.update.endings import Ending, report_of
+from agent.update.runner import UpdateRunner
 from tests.fakes.memory_store import MemoryStore
 
-ORDER = Job(pipeline="door", model="kws", version=2, sha256="a" * 64)
+NOW = 1_790_000_100.0
+ORDER = Job(
+    pipeline="door",
+    model="kws",
+    version=2,
+    sha256="a" * 64,
+    id=7,
+    source="fleet/groups/all",
+    generation=4,
+    began_at=NOW - 100,
+)
 INSTALLED = Installed(
     "kws", 2, "a" * 64, 9, "int8", Executor("litert", "xnnpack", 1, "2.3.0")
 )
@@ -84,7 +95,8 @@ class ListedWork:
         if action is Action.EXAMINE:
             job = replace(job, installed=INSTALLED)
         if action is Action.COMMIT:
-            self._journal.commit(job.pipeline, INSTALLED)
+            report = report_of(job, Ending("committed"), NOW)
+            self._journal.commit(job.pipeline, INSTALLED, report)
         return EVENTS.get(action), job
 
     @property
@@ -99,7 +111,7 @@ def run(
     """Carry an order out and return how it ended and what was done."""
     work = ListedWork(journal)
     work.errors = errors
-    runner = UpdateRunner(journal, work)
+    runner = UpdateRunner(journal, work, lambda: NOW)
     ending = asyncio.run(runner.carry_out(job))
     assert runner.phase is Phase.IDLE
     return ending, work
@@ -111,10 +123,15 @@ def recover(
     """Start again with what a journal holds."""
     work = ListedWork(journal)
     work.errors = errors
-    runner = UpdateRunner(journal, work)
+    runner = UpdateRunner(journal, work, lambda: NOW)
     ending = asyncio.run(runner.recover())
     assert runner.phase is Phase.IDLE
     return ending, work
+
+
+def reported(journal: MemoryStore) -> list[tuple[int, str, str]]:
+    """Return number, result and reason of every report, newest first."""
+    return [(it.id, it.result, it.reason) for it in journal.reports()]
 
 
 def phases(journal: MemoryStore) -> list[Phase | None]:
@@ -128,6 +145,7 @@ def test_the_whole_road() -> None:
     ending, work = run(journal)
     assert ending == Ending("committed")
     assert phases(journal) == [*PHASES_UP, None]
+    assert reported(journal) == [(7, "committed", "")]
     on_record = [
         *PHASES_UP[:5],
         *[Phase.PROBATION] * 2,
@@ -155,6 +173,7 @@ def test_failures_before_the_swap(index: int, error: AgentError, result: str) ->
     journal = MemoryStore()
     ending, work = run(journal, {UP[index]: error})
     assert ending == Ending(result, error)
+    assert reported(journal) == [(7, result, error.reason)]
     assert work.actions == [*UP[: index + 1], Action.DISCARD]
     assert phases(journal) == [*PHASES_UP[: index + 1], None]
 
@@ -165,6 +184,7 @@ def test_failures_after_the_swap(index: int) -> None:
     journal = MemoryStore()
     ending, work = run(journal, {UP[index]: FAILED})
     assert ending == Ending("rolled_back", FAILED)
+    assert reported(journal) == [(7, "rolled_back", Reason.GOLDEN)]
     assert work.actions == [*UP[: index + 1], Action.SWAP_BACK, Action.DISCARD]
     assert phases(journal)[-2:] == [Phase.ROLLING_BACK, None]
     assert journal.slots("door").active is None
@@ -238,8 +258,15 @@ def test_a_restart_in_every_phase(phase: Phase | None) -> None:
         assert ending == Ending("committed")
         assert work.actions == [Action.COMMIT, Action.ADOPT, Action.DISCARD]
         assert journal.slots("door").active == INSTALLED
-    else:
+        assert reported(journal) == [(7, "committed", "")]
+    elif phase in {None, Phase.IDLE}:
         assert ending is None
+        assert reported(journal) == []
+    else:
+        assert ending == Ending("interrupted")
+        assert reported(journal) == [(7, "interrupted", "")]
+        assert journal.reports()[0].detail.endswith(f"stopped in {phase}")
+    if phase is not Phase.COMMITTING:
         assert work.actions == [Action.DISCARD]
         assert journal.slots("door").active is None
     left = journal.load_job()
@@ -290,7 +317,7 @@ def test_one_job_at_a_time() -> None:
 
     async def twice() -> None:
         journal = MemoryStore()
-        runner = UpdateRunner(journal, ListedWork(journal))
+        runner = UpdateRunner(journal, ListedWork(journal), lambda: NOW)
         async with asyncio.TaskGroup() as group:
             group.create_task(runner.carry_out(ORDER))
             await asyncio.sleep(0)
@@ -298,3 +325,191 @@ def test_one_job_at_a_time() -> None:
                 await runner.carry_out(ORDER)
 
     asyncio.run(twice())
+
+
+SLOW = TrialFailedError("slow", reason=Reason.LATENCY)
+
+
+def test_39_trials_without_a_verdict_stay_counted() -> None:
+    """What was too slow just then is counted on, in the next life as well."""
+    journal = MemoryStore()
+    for attempts in (1, 2):
+        last = journal.load_job()
+        job = replace(ORDER, attempts=last.attempts if last else 0)
+        run(journal, {Action.EXAMINE: SLOW}, job)
+        assert journal.load_job() == replace(ORDER, attempts=attempts)
+        recover(journal)
+    run(journal, {Action.EXAMINE: SLOW}, replace(ORDER, factory=True, attempts=2))
+    assert journal.load_job() is None
+
+
+def test_what_a_report_says() -> None:
+    """Who wanted what, how and why it ended, from when to when."""
+    journal = MemoryStore()
+    run(journal, {Action.WATCH: FAILED})
+    (report,) = journal.reports()
+    assert (report.pipeline, report.model, report.version) == ("door", "kws", 2)
+    assert (report.source, report.generation) == ("fleet/groups/all", 4)
+    assert (report.sha256, report.detail) == ("a" * 64, "failed")
+    assert (report.began_at, report.ended_at) == (NOW - 100, NOW)
+
+
+def test_a_job_of_an_older_agent_has_no_report() -> None:
+    """A job without a number is tidied up, and nobody is told about number 0."""
+    journal = MemoryStore()
+    journal.save_job(replace(ORDER, id=0, phase=Phase.STAGING))
+    ending, _ = recover(journal)
+    assert (ending, reported(journal)) == (Ending("interrupted"), [])
+
+
+def test_a_report_that_cannot_be_saved_ends_the_job_all_the_same() -> None:
+    """The way down needs no disk, not even for the report."""
+    journal = MemoryStore()
+    journal.fail = fail_from(1, {"add_report"})
+    ending, work = run(journal, {Action.EXAMINE: FAILED})
+    assert ending == Ending("failed", FAILED)
+    assert work.actions[-1] is Action.DISCARD
+
+
+class LastingWork(ListedWork):
+    """Work in which one action lasts until somebody ends it.
+
+    Attributes:
+        lasts: That action; ``begun`` is set when it has begun.
+        stubborn: It does not let itself be cancelled, and returns all the same.
+        clumsy: What it raises when it is cancelled.
+    """
+
+    def __init__(self, journal: MemoryStore, lasts: Action) -> None:
+        super().__init__(journal)
+        self.lasts = lasts
+        self.begun = asyncio.Event()
+        self.stubborn = False
+        self.clumsy: AgentError | None = None
+
+    async def perform(self, action: Action, job: Job) -> tuple[Event | None, Job]:
+        """Last, or do as usual."""
+        if action is not self.lasts:
+            return await super().perform(action, job)
+        self.done.append((action, None))
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if self.clumsy is not None:
+                raise self.clumsy from None
+            if not self.stubborn:
+                raise
+        return EVENTS.get(action), job
+
+
+REVOKED = BundleRefusedError("revoked meanwhile", reason=Reason.REVOKED)
+
+
+def abort_during(work: LastingWork, journal: MemoryStore) -> tuple[Ending, bool]:
+    """Abort while an action lasts; return how that ended, and what abort said."""
+
+    async def abort() -> tuple[Ending, bool]:
+        runner = UpdateRunner(journal, work, lambda: NOW)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            running = group.create_task(runner.carry_out(ORDER))
+            await work.begun.wait()
+            aborted = runner.abort(REVOKED)
+            if aborted:
+                assert not runner.abort(FAILED)
+            else:
+                running.cancel()
+        assert not aborted or not running.cancelling()
+        return running.result(), aborted
+
+    return asyncio.run(abort())
+
+
+@pytest.mark.parametrize("way", ["gentle", "stubborn", "clumsy"])
+@pytest.mark.parametrize(
+    ("lasts", "result"),
+    [
+        (Action.SHADOW, "refused"),
+        (Action.SWAP_IN, "rolled_back"),
+        (Action.WATCH, "rolled_back"),
+    ],
+)
+def test_a_trial_that_lasts_can_be_ended(lasts: Action, result: str, way: str) -> None:
+    """An abort is the event FAILED with its reason, however the trial takes it."""
+    journal = MemoryStore()
+    work = LastingWork(journal, lasts)
+    work.stubborn = way == "stubborn"
+    work.clumsy = LACKING if way == "clumsy" else None
+    ending, aborted = abort_during(work, journal)
+    assert aborted
+    assert ending == Ending(result, REVOKED)
+    assert reported(journal) == [(7, result, Reason.REVOKED)]
+    back = [Action.SWAP_BACK] if result == "rolled_back" else []
+    after = work.actions[work.actions.index(lasts) + 1 :]
+    assert after == [*back, Action.DISCARD]
+
+
+@pytest.mark.parametrize("lasts", [Action.FETCH, Action.STAGE, Action.EXAMINE])
+def test_what_is_short_is_not_ended(lasts: Action) -> None:
+    """Only SHADOWING and PROBATION can be aborted; the daemon's end is another way."""
+    journal = MemoryStore()
+    with pytest.raises(asyncio.CancelledError):
+        abort_during(LastingWork(journal, lasts), journal)
+    assert reported(journal) == []
+
+
+def test_nothing_to_abort() -> None:
+    """In IDLE there is no trial to end."""
+    journal = MemoryStore()
+    assert not UpdateRunner(journal, ListedWork(journal), lambda: NOW).abort(REVOKED)
+
+
+def test_the_daemons_end_counts_more_than_an_abort() -> None:
+    """Stopped and aborted at once: the daemon stops, the attempt is taken back."""
+
+    async def both() -> None:
+        journal = MemoryStore()
+        work = LastingWork(journal, Action.WATCH)
+        runner = UpdateRunner(journal, work, lambda: NOW)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            running = group.create_task(runner.carry_out(ORDER))
+            await work.begun.wait()
+            runner.abort(REVOKED)
+            running.cancel()
+        assert running.cancelled()
+        job = journal.load_job()
+        assert job is not None
+        assert (job.phase, job.attempts) == (Phase.PROBATION, 0)
+
+    asyncio.run(both())
+
+
+@given(
+    failing=st.dictionaries(
+        st.sampled_from(Action),
+        st.sampled_from([REFUSED, FAILED, LACKING, SLOW]),
+        max_size=3,
+    ),
+    broken_from=st.integers(1, 30),
+)
+def test_every_road_ends_in_idle_with_the_truth(
+    failing: dict[Action, AgentError], broken_from: int
+) -> None:
+    """Whatever fails, the disk included: committed is what is active, else it is not.
+
+    And the next life finds nothing of a trial, and comes home to IDLE.
+    """
+    journal = MemoryStore()
+    changes = {"save_job", "clear_job", "add_report", "commit"}
+    journal.fail = fail_from(broken_from, changes)
+    ending, work = run(journal, failing)
+    committed = journal.slots("door").active == INSTALLED
+    assert committed == (ending.result == "committed")
+    assert (ending.error is None) == committed
+    if Action.SWAP_IN in work.actions and not committed:
+        assert Action.SWAP_BACK in work.actions
+    journal.fail = lambda _change: None
+    again, work = recover(journal)
+    assert Action.SWAP_IN not in work.actions
+    assert again is None or again.result in {"interrupted", "committed"}
+    assert len({it.id for it in journal.reports()}) == len(journal.reports())
