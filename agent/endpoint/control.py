@@ -49,6 +49,7 @@ class ControlEndpoint:
         services: What can be done.
         settings: Address and files of ``[control]``.
         clock: Unix seconds; the system's time or the clock floor, whichever is later.
+        rate: How often each certificate may ask.
     """
 
     def __init__(
@@ -57,13 +58,15 @@ class ControlEndpoint:
         services: Services,
         settings: ControlSettings,
         clock: Callable[[], float],
+        rate: Rate | None = None,
     ) -> None:
         self._revoked = services.revoked
         self._clock = clock
         self._listen = settings.listen
         self._credentials = Credentials(settings, clock)
         self._visits = Visits(_identify, MAX_VISITS, MAX_VISITS_PER_PEER)
-        self._serving = Serving(Api(facts, services), self._visits, self._judge, Rate())
+        api = Api(facts, services)
+        self._serving = Serving(api, self._visits, self._judge, rate or Rate())
         self._doorstep = Doorstep()
         self._socket: socket | None = None
 

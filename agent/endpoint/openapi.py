@@ -26,7 +26,7 @@ from agent.endpoint.state import Json
 from agent.endpoint.uploads import PATH_PATTERN
 
 JSON_TYPE = "application/json"
-PEM_TYPE = "application/x-pem-file"
+PEM_TYPE = "text/plain"
 TEXT: Json = {"schema": {"type": "string"}}
 REF = "#/components/schemas/{name}"
 STRUCTS: tuple[type[Struct], ...] = (

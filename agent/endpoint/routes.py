@@ -151,8 +151,10 @@ class Api:
 
     async def _forgive(self, ask: Ask) -> None:
         """Let a bundle that was set aside be tried again."""
-        sha256 = ask.part("sha256")
-        await self._operations().forgive(sha256, ask.operator)
+        sha256, operations = ask.part("sha256"), self._operations()
+        if all(it.sha256 != sha256 for it in operations.quarantine()):
+            raise absent("this bundle was not set aside")
+        await operations.forgive(sha256, ask.operator)
 
     def _report(self, number: int) -> Report:
         """Return how an update ended.

@@ -23,6 +23,8 @@ FIRST_S = 2.0  # the request follows the handshake at once; one lost packet is 1
 IDLE_S = 10.0  # a client that reads an answer, or sends one piece after the other
 LINGER_S = 2.0  # an answer given before the whole body came has to arrive
 REQUEST_S = 300.0  # bodies have their own deadline; a slow disk may take minutes
+# What a client has on its way when it is told no: an upload's piece, and buffers.
+MAX_LINGER_BYTES = 2 * 1024 * 1024
 MAX_HEAD_BYTES = 16 * 1024  # a client sends 300; a browser with cookies 4,000
 HEAD_END = b"\r\n\r\n"
 
@@ -99,7 +101,8 @@ class Visit(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._transport: asyncio.Transport | None = None
         self._end: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
+        self._lingers = False
+        self._bytes = 0  # of a request's head, or of what comes after its answer
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -119,8 +122,12 @@ class Visit(asyncio.Protocol):
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Pass bytes on; while a request's headers come, count them."""
+        """Pass bytes on; count those of a request's headers, and those too many."""
         if self._inner is None:
+            return
+        self._bytes += len(data)
+        if self._lingers and self._bytes > MAX_LINGER_BYTES:
+            self.leave()
             return
         if self.waiting and not self._read_head(data):
             self._refuse(CLOSED_LARGE)
@@ -156,8 +163,8 @@ class Visit(asyncio.Protocol):
 
     def ended(self, *, whole: bool) -> None:
         """The answer is written; ``whole`` says that all of the body was read."""
-        self.waiting = whole
-        self._head_bytes, self._tail = 0, b""
+        self.waiting, self._lingers = whole, not whole
+        self._bytes, self._tail = 0, b""
         self._end_after(IDLE_S if whole else LINGER_S)
 
     def leave(self) -> None:
@@ -175,8 +182,7 @@ class Visit(asyncio.Protocol):
             self.began()
             return True
         self._tail = seen[-len(HEAD_END) + 1 :]
-        self._head_bytes += len(data)
-        return self._head_bytes <= MAX_HEAD_BYTES
+        return self._bytes <= MAX_HEAD_BYTES
 
     def _end_after(self, seconds: float) -> None:
         """Set when the connection is cut unless something happens."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.endpoint.control import ControlEndpoint
+from agent.endpoint.rate import Rate
 from agent.endpoint.services import Services
 from agent.settings import ControlSettings
 from tests.fakes.fleet_ca import FleetCA, Leaf, client_context
@@ -82,6 +83,7 @@ class Bench:
     revoked: list[str] = field(default_factory=list)
     clock: Callable[[], float] = time.time  # noqa: TID251 - as the daemon has it
     services: Services | None = None
+    rate: Rate | None = None
     endpoint: ControlEndpoint = field(init=False)
 
     def __post_init__(self) -> None:
@@ -159,13 +161,15 @@ def bench(folder: Path, **parts: Any) -> Bench:  # noqa: ANN401 - fields of Benc
 
 
 @asynccontextmanager
-async def listening(made: Bench) -> AsyncIterator[Bench]:
+async def listening(made: Bench, wait_s: float = WAIT_S) -> AsyncIterator[Bench]:
     """Open the listener; close it in the end."""
     services = made.services or Services(
         made.desk, made.inbox, made.identity, lambda: made.revoked
     )
-    made.endpoint = ControlEndpoint(made.facts, services, made.settings, made.clock)
-    async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
+    made.endpoint = ControlEndpoint(
+        made.facts, services, made.settings, made.clock, made.rate
+    )
+    async with asyncio.timeout(wait_s), asyncio.TaskGroup() as group:
         await made.endpoint.open()
         task = group.create_task(made.endpoint.run())
         try:
