@@ -82,6 +82,7 @@ def test_a_fitting_target_is_admitted() -> None:
         (target(hardware=("jetson",)), standing(), Reason.HARDWARE),
         (target(min_agent="1.2.1"), standing(), Reason.MIN_AGENT),
         (target(min_agent="2"), standing(), Reason.MIN_AGENT),
+        (target(), standing(revoked={SHA}), Reason.REVOKED),
         (target(2), standing(floor=3), Reason.VERSION_FLOOR),
         (target(), standing(set_aside="crash_loop"), Reason.CRASH_LOOP),
         (target(), standing(set_aside="of_a_newer_agent"), "of_a_newer_agent"),
@@ -112,6 +113,7 @@ def test_the_order_of_questions() -> None:
         "max_bundle_bytes": 1,
         "model": "vww",
         "board": replace(BOARD, hardware=(), agent="0.1", free_bytes=0),
+        "revoked": (SHA,),
         "floor": 9,
         "set_aside": "crash",
     }
@@ -121,8 +123,9 @@ def test_the_order_of_questions() -> None:
         del wrong[mended]
         told.append(reason(wanted, standing(**wrong)))
     told.append(reason(target(min_agent="9"), standing(**wrong)))
-    told.append(reason(target(), standing(**wrong)))
-    del wrong["floor"]
+    for mended in ("revoked", "floor"):
+        told.append(reason(target(), standing(**wrong)))
+        del wrong[mended]
     told.append(reason(target(), standing(**wrong)))
     del wrong["set_aside"]
     told.append(reason(target(), standing(**wrong)))
@@ -131,6 +134,7 @@ def test_the_order_of_questions() -> None:
         Reason.MISMATCH,
         Reason.HARDWARE,
         Reason.MIN_AGENT,
+        Reason.REVOKED,
         Reason.VERSION_FLOOR,
         Reason.CRASH,
         Reason.DISK_FULL,
@@ -155,7 +159,7 @@ def test_previous_is_the_way_back() -> None:
     assert reason(swapped, standing(slots=slots, floor=5)) == Reason.VERSION_FLOOR
 
 
-def test_a_version_is_never_used_twice() -> None:
+def test_36_a_version_is_never_used_twice() -> None:
     """The active version with other bytes is refused, and the message says why."""
     here = standing(slots=Slots(installed(3, OTHER)), floor=3)
     with pytest.raises(BundleRefusedError, match="under the same version"):
@@ -167,7 +171,7 @@ def test_a_version_is_never_used_twice() -> None:
     floor=st.integers(0, 20),
     previous=st.none() | st.integers(1, 20),
 )
-def test_anti_rollback(version: int, floor: int, previous: int | None) -> None:
+def test_36_anti_rollback(version: int, floor: int, previous: int | None) -> None:
     """Admitted is a version >= the floor, or the durable previous; nothing else."""
     kept = None if previous is None else installed(previous)
     slots = Slots(None, kept)
