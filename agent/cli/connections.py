@@ -12,6 +12,7 @@ import ssl
 import sys
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,7 @@ class TlsConnection(HTTPConnection):
         sock = socket.create_connection((self.host, self.port), CONNECT_S)
         try:
             wrapped = self._context.wrap_socket(sock, server_hostname=self.host)
-            if self._name:
-                check_name(dict(wrapped.getpeercert() or {}), self._name)
+            check_name(dict(wrapped.getpeercert() or {}), self._name or self.host)
         except BaseException:
             sock.close()
             raise
@@ -96,13 +96,11 @@ class Papers:
 
     Attributes:
         key: The private key of ``certificate``; None where it lies in the same file.
-        name: What a board's certificate has to say, where it is not its address.
     """
 
     certificate: Path
     key: Path | None
     ca: Path
-    name: str = ""
 
     def context(self) -> ssl.SSLContext:
         """Return the context for connections.
@@ -112,8 +110,9 @@ class Papers:
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        # A board that moves between networks is known by its id, not its address.
-        context.check_hostname = not self.name
+        # Names are checked by ``TlsConnection``: a board that moves between networks
+        # is known by its id, not by its address.
+        context.check_hostname = False
         file = self.ca
         try:
             context.load_verify_locations(file)
@@ -130,26 +129,31 @@ class Papers:
         return context
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Return (host, port) of ``HOST``, ``HOST:PORT`` or ``[IPv6]:PORT``.
+def parse_address(text: str) -> tuple[str, str, int]:
+    """Return (name, host, port) of ``[NAME@]HOST[:PORT]``; IPv6 stands in brackets.
+
+    >>> parse_address("board-7@[2001:db8::7]:9443")
+    ('board-7', '2001:db8::7', 9443)
 
     Raises:
         SettingsError: ``settings``: it is written otherwise.
     """
-    host, port = text, str(CONTROL_PORT)
-    if text.endswith("]") or ":" not in text:
-        host = text.strip("[]")
-    else:
-        host, _, port = text.rpartition(":")
-        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    name, _, address = text.rpartition("@")
+    host, port = address, str(CONTROL_PORT)
+    if ":" in address and not address.endswith("]"):
+        host, _, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""  # an IPv6 address whose port nobody can tell
     valid = port.isascii() and port.isdigit() and 0 < int(port) < 65536
-    if not host or not valid or any(letter in host for letter in "[]/@ "):
+    if not host or not valid or set(host) & set("[]/ "):
         raise SettingsError(
-            f"{text!r} is not HOST:PORT",
+            f"{text!r} is not [NAME@]HOST[:PORT]",
             reason=Reason.SETTINGS,
-            todo=f"Write board-7.example:{CONTROL_PORT}, or [2001:db8::7]:8443.",
+            todo=f"Write board-7@10.0.0.7:{CONTROL_PORT}, or [2001:db8::7]:8443.",
         )
-    return host, int(port)
+    return name, host, int(port)
 
 
 def check_name(certificate: dict[str, Any], name: str) -> None:
@@ -159,8 +163,9 @@ def check_name(certificate: dict[str, Any], name: str) -> None:
         ssl.SSLCertVerificationError: It is another's.
     """
     names = certificate.get("subjectAltName", ())
-    wanted = {("DNS", name), ("IP Address", name), ("URI", BOARD_NAME + name)}
-    if not wanted & set(names):
+    wanted = {("DNS", _one_spelling(name)), ("IP Address", _one_spelling(name))}
+    held = {(kind, _one_spelling(value)) for kind, value in names}
+    if not wanted & held and ("URI", BOARD_NAME + name) not in names:
         said = ", ".join(plain(value) for _, value in names) or "no name"
         raise ssl.SSLCertVerificationError(f"it is for {said}, not for {name!r}")
 
@@ -172,7 +177,7 @@ def explain_failure(where: str, error: OSError) -> AgentError:
         return DeviceError(
             f"{where}: the board's certificate is not accepted: {what}",
             reason=Reason.CERTIFICATE,
-            todo="Check --ca, this clock, and --name if the address is another's.",
+            todo="Check --ca, this clock, and NAME in NAME@HOST if it has another.",
         )
     if isinstance(error, ssl.SSLError):
         return _explain_tls(where, error)
@@ -188,6 +193,14 @@ def explain_failure(where: str, error: OSError) -> AgentError:
         reason=Reason.UNREACHABLE,
         todo="Check that the daemon runs and listens there: `tinyward run`, [control].",
     )
+
+
+def _one_spelling(name: str) -> str:
+    """Return a host's name or address as all its spellings have it."""
+    try:
+        return str(ip_address(name))
+    except ValueError:
+        return name.lower().rstrip(".")
 
 
 def _explain_tls(where: str, error: ssl.SSLError) -> AgentError:

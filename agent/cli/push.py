@@ -24,14 +24,17 @@ AT_ONCE = 4  # boards; more would share an operator's uplink too thinly
 HELP = """Send boards what they need of a repository over TLS, and watch them update.
 
 \b
-tinyward push board-7.example:8443 --cert me.pem --key me.key --ca fleet-ca.pem \\
-    --repository ./fleet-repo
-tinyward push 10.0.0.7 10.0.0.8 --cert me.pem --ca fleet-ca.pem \\
-    --repository ./fleet-repo --assign door=kws:8
+tinyward push board-7.example --repository ./fleet-repo \\
+    --cert me.pem --key me.key --ca fleet-ca.pem
+tinyward push board-7@10.0.0.7:8443 board-8@10.0.0.8:8443 \\
+    --repository ./fleet-repo --assign door=kws:8 --cert me.pem --ca fleet-ca.pem
 
-BOARD is HOST or HOST:PORT, 8443 without one. Files go in pieces, and go on where a
-connection broke, also when the command is run again. Each board verifies them as
-if it had fetched them itself: who pushes need not be trusted for content.
+BOARD is [NAME@]HOST[:PORT]. NAME is what the board's certificate has to say if that
+is not its address: its id in the fleet, or a DNS name. The port is 8443 without one.
+
+Files go in pieces, and go on where a connection broke, also when the command is run
+again. Each board verifies them as if it had fetched them itself: who pushes need not
+be trusted for content.
 
 With --assign a board whose orchestrator is `push` is told what to run; all others
 follow the desired state in the repository.
@@ -46,7 +49,7 @@ class Orders(Remote):
 
     repository: Path | None
     assign: tuple[str, ...]
-    generation: int
+    generation: int | None
     everything: bool
     wait: bool
 
@@ -67,9 +70,8 @@ class Orders(Remote):
 )
 @click.option(
     "--generation",
-    type=click.IntRange(0),
-    default=0,
-    help="Of the desired state.  [default: one more than the last]",
+    type=click.IntRange(1),
+    help="Of the desired state, instead of one more than the last.",
 )
 @click.option("--all", "everything", is_flag=True, help="Send every file it holds.")
 @click.option(
@@ -125,7 +127,7 @@ def _order(options: Orders, opened: ExitStack) -> "Order":
     return Order(
         files=opened.enter_context(open_slice(path)) if path else None,
         assign=dict(parse_assignment(text) for text in options["assign"]),
-        generation=options["generation"],
+        generation=options["generation"] or 0,
         everything=options["everything"],
         wait=options["wait"],
     )

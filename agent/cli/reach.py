@@ -7,6 +7,7 @@ The rules this module keeps:
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
@@ -40,7 +41,6 @@ class Remote(TypedDict):
     certificate: Path | None
     key: Path | None
     ca: Path | None
-    name: str
 
 
 def local_options(command: Command) -> Command:
@@ -57,12 +57,7 @@ def local_options(command: Command) -> Command:
 
 
 def remote_options(command: Command) -> Command:
-    """Add the files of an operator, and the name of the board."""
-    command = click.option(
-        "--name",
-        default="",
-        help="The board's id or DNS name in its certificate, if not its address.",
-    )(command)
+    """Add the files of an operator."""
     command = click.option("--ca", type=_file, help="CA of the boards (PEM).")(command)
     command = click.option(
         "--key", type=_file, help="Your private key (PEM), if not in --cert."
@@ -79,7 +74,7 @@ def local_link(config: Path | None, socket: Path | None) -> BoardLink:
         SettingsError: The settings file is wrong.
     """
     path = socket or find_socket(config)
-    return BoardLink(str(path), lambda: UnixConnection(path))
+    return _closed_at_the_end(BoardLink(str(path), lambda: UnixConnection(path)))
 
 
 def remote_links(
@@ -97,15 +92,15 @@ def remote_links(
     if certificate is None or ca is None:
         missing = "--cert" if certificate is None else "--ca"
         raise click.UsageError(f"{missing} is needed: boards are reached over TLS only")
-    papers = Papers(certificate, options["key"], ca, options["name"])
     places = [parse_address(board) for board in boards]
-    context = papers.context()
+    context = Papers(certificate, options["key"], ca).context()
 
-    def link(board: str, host: str, port: int) -> BoardLink:
-        name = options["name"]
-        return BoardLink(board, lambda: TlsConnection(host, port, context, name), pause)
+    def link(name: str, host: str, port: int) -> BoardLink:
+        called = name or f"{host}:{port}"
+        connect = partial(TlsConnection, host, port, context, name)
+        return _closed_at_the_end(BoardLink(called, connect, pause))
 
-    return [link(board, *place) for board, place in zip(boards, places, strict=True)]
+    return [link(*place) for place in places]
 
 
 def find_socket(config: Path | None) -> Path:
@@ -135,6 +130,14 @@ def complete_pipelines(
         for pipeline in settings.pipeline
         if pipeline.name.startswith(incomplete)
     ]
+
+
+def _closed_at_the_end(link: BoardLink) -> BoardLink:
+    """Let a link be closed when its command ends, however it ends."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is not None:
+        ctx.call_on_close(link.close)
+    return link
 
 
 def _settings(config: Path | None) -> Settings:

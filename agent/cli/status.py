@@ -22,7 +22,7 @@ HELP = """Show what should run on a board, what does, and why not.
 tinyward status                       the daemon on this machine
 tinyward status --watch               the same, as it changes
 tinyward status --json | jq .state.update.decisions
-tinyward status --board 10.0.0.7:8443 --cert me.pem --ca fleet-ca.pem
+tinyward status --board board-7@10.0.0.7 --cert me.pem --ca fleet-ca.pem
 
 \b
 STATE   runs        as desired
@@ -40,7 +40,9 @@ class Where(Local, Remote):
 
 @click.command(help=HELP, short_help="Show what should run, what does, and why not.")
 @local_options
-@click.option("--board", metavar="HOST:PORT", help="Another board, over TLS.")
+@click.option(
+    "--board", metavar="BOARD", help="Another board, over TLS: [NAME@]HOST[:PORT]."
+)
 @remote_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @click.option("--watch", is_flag=True, help="Show it again every second; Ctrl-C ends.")

@@ -84,7 +84,7 @@ def reports_table(reports: Sequence[Report], now: float) -> Table:
             Text(ago or f"#{report.id}"),
             Text(plain(report.pipeline, 24)),
             Text(f"{plain(report.model, 20)} {report.version}"),
-            Text(report.result.replace("_", " "), STYLES.get(report.result, "")),
+            _word(report.result),
             Text(why or "-"),
         )
     return table
@@ -112,6 +112,11 @@ def show_lines(console: Console, part: object) -> None:
         console.print(Text(line.rstrip()), soft_wrap=True)
 
 
+def _word(word: str) -> Text:
+    """Return a state or a result in its colour."""
+    return Text(plain(word.replace("_", " "), 16), STYLES.get(word, ""))
+
+
 def columns(*names: str) -> Table:
     """Return a table without lines, whose last column takes what is left."""
     lead = [Column(name, no_wrap=True) for name in names[:-1]]
@@ -123,8 +128,7 @@ def columns(*names: str) -> Table:
 
 def state_text(row: Outcome) -> Text:
     """Return a state with its colour."""
-    state = row.state or ("ready" if row.good else "not ready")
-    return Text(plain(state.replace("_", " "), 16), STYLES.get(state, ""))
+    return _word(row.state or ("ready" if row.good else "not ready"))
 
 
 def why_text(row: Outcome) -> Text:
@@ -235,12 +239,10 @@ def _ends(what: str, moment: float, now: float, soon_s: float) -> Text:
 
 def _clock(floor: float, behind_s: float) -> Text:
     """Say whether the clock can be right."""
-    known = f"floor {_date(floor)}" if floor else "no floor yet"
+    signed = f"the newest signed time ({_date(floor)})" if floor else "what was signed"
     if behind_s > 0:
-        return Text(
-            f"WRONG: {span_text(behind_s)} behind what was signed; {known}", "red"
-        )
-    return Text(f"not before what was signed; {known}")
+        return Text(f"WRONG: {span_text(behind_s)} behind {signed}", "bold red")
+    return Text(f"fine: not before {signed}")
 
 
 def _date(moment: float) -> str:

@@ -1,0 +1,458 @@
+"""``tinyward status``: what people read in 80 columns and in a pipe; what fails."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from agent.cli import cli
+from agent.cli.board_answers import State, Updates
+from agent.cli.plain_text import bytes_text, plain, span_text
+from agent.cli.reach import complete_pipelines, find_socket
+from agent.cli.status_view import render_status, show_lines
+from tests.fakes.board_server import (
+    NOW,
+    FakeBoard,
+    Json,
+    Told,
+    decision,
+    on_socket,
+    problem,
+    progress,
+    report,
+    running,
+)
+
+FLOOR = "kws 3 is lower than 5, the highest version ever committed here"
+BUSY = """\
+board-7: tinyward 0.3.0 - litert 2.3.0 - NOT READY
+
+PIPELINE  STATE    RUNS   WANTED  WHY
+door      runs     kws 7  kws 7   as wanted by fleet/groups/all, generation 12
+gate      waits    kws 6  kws 8   waits for window until 2026-11-18 22:00 UTC
+                                  [window]
+hall      refused  -      kws 3   kws 3 is lower than 5, the highest version
+                                  ever committed here [version_floor]
+                                  -> Publish the old model again under a higher
+                                  version.
+
+orders        from the signed repository (tuf)
+phase         SHADOWING (door: kws 8, for 12 s)
+looks         last success 1 min 30 s ago, looking now
+trouble       https://models.example/fleet-repo: connection refused
+              [unreachable]
+              -> Check `update.repository`, the mount, the cable.
+last refusal  kws 3 is lower than 5 [version_floor]
+              -> Publish the old model again under a higher version.
+metadata      issued 2 h 5 min ago
+              timestamp EXPIRED 2 h ago (2026-11-18 09:06 UTC)
+              fleet expires in 2 d (2026-11-20 11:06 UTC)
+              root expires in 300 d (2027-09-14 11:06 UTC)
+clock         fine: not before the newest signed time (2026-11-18 09:01 UTC)
+certificate   expires in 60 d (2027-01-17 11:06 UTC)
+set aside     3f2a3f2a3f2a3f2\u2026 [crash], 1 h 56 min ago
+revoked       2 bundles, by the owner
+
+UPDATE       PIPELINE  MODEL  RESULT       WHY
+50 min ago   door      kws 3  refused      kws 3 is lower than 5, the highest
+                                           version ever committed here
+                                           [version_floor]
+2 h ago      door      kws 7  committed    -
+1 d 1 h ago  door      kws 6  rolled back  p95 12.1 ms, at most 10 ms allowed
+                                           [latency]
+"""
+
+
+@pytest.fixture
+def board() -> FakeBoard:
+    """A board where all is well."""
+    return FakeBoard()
+
+
+@pytest.fixture
+def socket(board: FakeBoard, tmp_path: Path) -> Iterator[Path]:
+    """Its unix socket."""
+    with on_socket(board, tmp_path / "control.sock") as path:
+        yield path
+
+
+def make_busy(board: FakeBoard) -> None:
+    """Let everything happen at once that a status can show."""
+    board.state["ready"] = False
+    board.state["pipelines"] |= {"gate": running(6), "hall": running(2)}
+    board.state["pipelines"]["hall"] |= {"active": None, "ready": False}
+    window = "waits for window until 2026-11-18 22:00 UTC"
+    board.decide(
+        decision("door", "runs", 7),
+        decision("gate", "waits", 8, reason="window", detail=window),
+        decision("hall", "refused", 3, reason="version_floor", detail=FLOOR),
+    )
+    where = "https://models.example/fleet-repo"
+    board.state["update"] |= {
+        "last_refusal": {"reason": "version_floor", "message": "kws 3 is lower than 5"},
+        "trouble": {"reason": "unreachable", "message": f"{where}: connection refused"},
+        "metadata_expires": {
+            "root": NOW + 300 * 86_400,
+            "timestamp": NOW - 7200,
+            "fleet": NOW + 2 * 86_400,
+        },
+        "next_look": 0.0,
+        "revoked": 2,
+    }
+    slow = "p95 12.1 ms, at most 10 ms allowed"
+    floor = {"reason": "version_floor", "detail": FLOOR, "ended_at": NOW - 3000}
+    board.updates = {
+        "progress": progress("SHADOWING"),
+        "quarantine": [{"sha256": "3f2a" * 16, "reason": "crash", "at": NOW - 7000}],
+        "reports": [
+            report(8, "refused", 3) | floor,
+            report(7, "committed", 7),
+            report(6, "rolled_back", 6)
+            | {"reason": "latency", "detail": slow, "ended_at": NOW - 90_000},
+        ],
+    }
+
+
+def rendered(state: Json, updates: Json, *, terminal: bool, width: int = 80) -> str:
+    """Return what a console of some width shows."""
+    console = Console(
+        width=width, force_terminal=terminal, color_system="standard", highlight=False
+    )
+    shown = render_status(
+        msgspec.convert(state, State), msgspec.convert(updates, Updates), NOW
+    )
+    with console.capture() as captured:
+        show_lines(console, shown)
+    return captured.get()
+
+
+def run(*arguments: str | Path, **environment: str) -> Result:
+    """Run ``tinyward status``."""
+    env = {"COLUMNS": "80", **environment}
+    return CliRunner().invoke(cli, ["status", *map(str, arguments)], env=env)
+
+
+def test_everything_at_once_in_a_pipe(board: FakeBoard, socket: Path) -> None:
+    """Every fact in its place, no line beyond 80 columns, no control codes."""
+    make_busy(board)
+    result = run("--socket", socket)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == BUSY
+
+
+def test_a_terminal_shows_the_same_words_in_colour(board: FakeBoard) -> None:
+    """Colours only repeat what the words say."""
+    make_busy(board)
+    shown = rendered(board.state, board.updates, terminal=True)
+    assert "\x1b[1;31mrefused\x1b[0m" in shown
+    plainly = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert [line.rstrip() for line in plainly.splitlines()] == BUSY.splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_line_is_wider_than_the_terminal(
+    board: FakeBoard, width: int, *, terminal: bool
+) -> None:
+    """What is long is folded, not cut: every word of a reason stays."""
+    make_busy(board)
+    shown = rendered(board.state, board.updates, terminal=terminal, width=width)
+    plainly = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert [line for line in plainly.splitlines() if len(line.rstrip()) > width] == []
+
+
+def test_all_is_well(socket: Path) -> None:
+    """A board without trouble has a short status, and no row about trouble."""
+    lines = run("--socket", socket).stdout.splitlines()
+    assert lines[0] == "board-7: tinyward 0.3.0 - litert 2.3.0 - ready"
+    assert lines[3] == (
+        "door      runs   kws 7  kws 7   as wanted by fleet/groups/all, generation 12"
+    )
+    facts = [line.split("  ")[0] for line in lines[5:] if line and line[0] != " "]
+    assert facts == ["orders", "phase", "looks", "metadata", "clock", "certificate"]
+
+
+def test_a_clock_behind_what_was_signed_is_said(board: FakeBoard, socket: Path) -> None:
+    """A board that woke up in 1970 says how far it is off."""
+    board.state["update"]["clock_floor_lag_s"] = 86_400.0 * 400
+    shown = run("--socket", socket).stdout
+    assert "clock        WRONG: 400 d behind the newest signed time (2026" in shown
+
+
+def test_json_is_all_the_board_says(board: FakeBoard, socket: Path) -> None:
+    """One object with both answers, keys included that are not known here."""
+    board.state["from_the_future"] = {"a": 1}
+    shown = json.loads(run("--socket", socket, "--json").stdout)
+    assert shown == {"state": board.state, "updates": board.updates}
+
+
+def test_a_board_that_takes_no_orders_has_a_status(
+    board: FakeBoard, socket: Path
+) -> None:
+    """Without a root there are no updates to list, and that is no error."""
+    for _ in range(2):
+        answer = problem(404, "request", "this board takes no orders")
+        board.told.setdefault(("GET", "/v1/updates"), []).append(answer)
+    assert run("--socket", socket).exit_code == 0
+    assert json.loads(run("--socket", socket, "--json").stdout)["updates"] is None
+
+
+def test_an_older_board_is_understood(board: FakeBoard, socket: Path) -> None:
+    """Keys that are not there, or null, stand for nothing known."""
+    board.state = {
+        "version": "0.2.0",
+        "ready": True,
+        "update": {"phase": "IDLE", "decisions": None, "last_look": None},
+        "pipelines": {"door": running(7)},
+    }
+    lines = run("--socket", socket).stdout.splitlines()
+    assert lines[0] == "tinyward 0.2.0 - ready"
+    assert lines[3].rstrip() == "door      ready  kws 7  -"
+
+
+def test_words_of_a_board_cannot_drive_the_terminal(
+    board: FakeBoard, socket: Path
+) -> None:
+    """Control characters from elsewhere are shown as question marks."""
+    evil = "\x1b]0;owned\x07\x1b[2J\u009b31m\u202e"
+    board.state |= {"version": evil, "board": evil, "engines": {evil: evil}}
+    board.state["pipelines"] = {evil: running(7, model=evil)}
+    board.decide(decision("door", "waits", reason=evil, detail=evil))
+    board.state["update"]["trouble"] = {"reason": evil, "message": evil}
+    board.updates["reports"] = [report(1, evil) | {"detail": evil, "pipeline": evil}]
+    result = run("--socket", socket)
+    bad = [c for c in result.stdout if not c.isprintable() and c != "\n"]
+    assert (result.exit_code, bad) == (0, [])
+
+
+NO_DAEMON = """\
+error: no daemon listens on {socket} [unreachable]
+to do: Start it (`tinyward run`, `systemctl start tinyward`), or name its settings \
+with --config.
+"""
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["a dead socket", "no socket"])
+def test_a_daemon_that_is_not_running(tmp_path: Path, *, there: bool) -> None:
+    """The error names the socket and says what to do; exit code 1."""
+    path = tmp_path / "control.sock"
+    if there:
+        import socket
+
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    result = run("--socket", path)
+    expected = (1, "", NO_DAEMON.format(socket=path))
+    assert (result.exit_code, result.stdout, result.stderr) == expected
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may connect to every socket")
+def test_somebody_elses_socket_as_a_user(socket: Path) -> None:
+    """Without permission the reason says so."""
+    socket.chmod(0)
+    result = run("--socket", socket)
+    assert (result.exit_code, "[permission]" in result.stderr) == (1, True)
+
+
+def test_an_answer_that_is_none_of_ours(board: FakeBoard, socket: Path) -> None:
+    """JSON of something else is an error with a reason, not a trace."""
+    board.told["GET", "/v1/state"] = [Told(200, {"update": "fine"})]
+    result = run("--socket", socket)
+    assert (result.exit_code, "[request]" in result.stderr) == (1, True)
+
+
+def test_a_daemon_that_is_older_than_the_interface(
+    board: FakeBoard, socket: Path
+) -> None:
+    """A path it does not know is told with the path, and what to look at."""
+    board.told["GET", "/v1/state"] = [Told(404, {"error": "not found"})]
+    result = run("--socket", socket)
+    said = f"error: {socket}: GET /v1/state: not found (404) [request]"
+    assert result.stderr.splitlines()[0] == said
+
+
+def test_a_board_asks_for_patience_and_gets_it(board: FakeBoard, socket: Path) -> None:
+    """429 with Retry-After is waited for, and then the answer comes."""
+    busy = problem(429, "rate_limited", "ask again in 1 s")
+    busy.headers["Retry-After"] = "1"
+    board.told["GET", "/v1/state"] = [busy]
+    assert run("--socket", socket).exit_code == 0
+    assert board.asked.count("GET /v1/state") == 2
+
+
+def test_patience_has_an_end(board: FakeBoard, socket: Path) -> None:
+    """A board that asks for an hour is left, with its own reason."""
+    busy = problem(429, "rate_limited", "ask again in 3600 s")
+    busy.headers["Retry-After"] = "3600"
+    board.told["GET", "/v1/state"] = [busy]
+    result = run("--socket", socket)
+    assert (result.exit_code, "[rate_limited]" in result.stderr) == (1, True)
+
+
+def test_the_socket_is_that_of_the_settings(board: FakeBoard, tmp_path: Path) -> None:
+    """``--config`` finds the daemon as ``run`` finds its place."""
+    config = tmp_path / "agent.toml"
+    config.write_text(f"state_dir = {json.dumps(str(tmp_path))}\n")
+    assert find_socket(config) == tmp_path / "control.sock"
+    with on_socket(board, tmp_path / "control.sock"):
+        assert run("--config", config).exit_code == 0
+
+
+def test_wrong_settings_are_a_usage_error(tmp_path: Path) -> None:
+    """Exit code 2, as for all commands that read them."""
+    config = tmp_path / "agent.toml"
+    config.write_text("pipelin = 3\n")
+    assert run("--config", config).exit_code == 2
+    assert run("--config", tmp_path / "none.toml").exit_code == 2
+
+
+def test_pipelines_are_completed_from_the_settings(tmp_path: Path) -> None:
+    """TAB knows the pipelines of the settings, and keeps quiet about wrong ones."""
+    import click
+
+    from agent.cli.update import rollback
+
+    config = tmp_path / "agent.toml"
+    source = '{ kind = "board" }'
+    config.write_text(
+        "".join(
+            f'[[pipeline]]\nname = "{name}"\nmodel = "kws"\nsource = {source}\n'
+            for name in ("door", "gate")
+        )
+    )
+    param = rollback.params[0]
+    ctx = click.Context(rollback)
+    ctx.params = {"config": config}
+    assert [item.value for item in complete_pipelines(ctx, param, "")] == [
+        "door",
+        "gate",
+    ]
+    assert [item.value for item in complete_pipelines(ctx, param, "g")] == ["gate"]
+    ctx.params = {"config": tmp_path / "none.toml"}
+    assert complete_pipelines(ctx, param, "") == []
+
+
+def test_watching_needs_a_terminal(socket: Path) -> None:
+    """In a pipe there is nothing to redraw: a usage error says so."""
+    result = run("--socket", socket, "--watch")
+    assert (result.exit_code, "--watch needs a terminal" in result.stderr) == (2, True)
+
+
+def test_watching_on_a_terminal_redraws_until_ctrl_c(
+    board: FakeBoard, socket: Path
+) -> None:
+    """What changes is seen, and Ctrl-C ends it in order."""
+    master, slave = pty.openpty()
+    words = [
+        sys.executable,
+        "-m",
+        "agent",
+        "status",
+        "--watch",
+        "--socket",
+        str(socket),
+    ]
+    env = {**os.environ, "COLUMNS": "80", "LINES": "40", "TERM": "xterm"}
+    with subprocess.Popen(
+        words, stdin=slave, stdout=slave, stderr=slave, env=env
+    ) as ran:
+        os.close(slave)
+        read_until(master, b"kws 7")
+        with board.lock:
+            board.state["pipelines"]["door"] = running(8)
+        read_until(master, b"kws 8")
+        ran.send_signal(signal.SIGINT)
+        assert ran.wait(20) == 0
+    os.close(master)
+
+
+def read_until(master: int, wanted: bytes) -> bytes:
+    """Read a terminal until some words came."""
+    seen = b""
+    while wanted not in seen:
+        ready, _, _ = select.select([master], [], [], 20)
+        assert ready, seen
+        seen += os.read(master, 4096)
+    return seen
+
+
+@given(st.text())
+def test_law_plain_text_is_printable_and_one_line(text: str) -> None:
+    """Whatever comes, a terminal only prints it."""
+    shown = plain(text)
+    assert shown.isprintable()
+    assert len(shown) <= len(text)
+
+
+@given(st.text(min_size=1), st.integers(1, 20))
+def test_law_plain_text_keeps_its_limit(text: str, limit: int) -> None:
+    """Long words are cut with an ellipsis."""
+    assert len(plain(text, limit)) <= limit
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0, "0 s"), (8.4, "8 s"), (200, "3 min 20 s"), (-90, "1 min 30 s")),
+        *((3600, "1 h"), (7260, "2 h 1 min"), (200_000, "2 d 7 h")),
+        (86_400 * 400, "400 d"),
+    ],
+)
+def test_spans_are_told_in_two_units(seconds: float, text: str) -> None:
+    """Nobody wants the seconds of a year."""
+    assert span_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        *((0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_234_567, "1.2 MB")),
+        (5e12, "5000.0 GB"),
+    ],
+)
+def test_bytes_are_told_in_thousands(count: float, text: str) -> None:
+    """As disks and networks are sold."""
+    assert bytes_text(count) == text
+
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+KEYS = sorted(
+    {*State.__struct_fields__, *FakeBoard().state["update"], *running(7)["active"]}
+)
+
+
+@given(st.sampled_from(KEYS), json_values)
+def test_law_any_state_is_shown_or_refused(key: str, value: object) -> None:
+    """A board that says nonsense under a key gets no trace out of us."""
+    state = FakeBoard().state
+    for place in (state, state["update"], state["pipelines"]["door"]["active"]):
+        if key in place:
+            place[key] = value
+    try:
+        known = msgspec.json.decode(msgspec.json.encode(state), type=State)
+    except msgspec.MsgspecError:
+        return
+    console = Console(width=80, force_terminal=False)
+    with console.capture():
+        show_lines(console, render_status(known, Updates(), NOW))
