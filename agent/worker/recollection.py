@@ -27,10 +27,18 @@ class Recollection:
     Args:
         model: Who follows.
         remembers: Whether it depends on earlier samples at all.
+        max_kept_bytes: Of samples, for a window that begins again.
     """
 
-    def __init__(self, model: LoadedModel, *, remembers: bool) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        remembers: bool,
+        max_kept_bytes: int = MAX_KEPT_BYTES,
+    ) -> None:
         self._model = model
+        self._max_kept_bytes = max_kept_bytes
         self._remembers = remembers
         steps = model.manifest.preprocess
         self._window = next((it for it in steps if isinstance(it, Window)), None)
@@ -75,7 +83,8 @@ class Recollection:
         self._kept.append(sample)
         self._kept_bytes += _bytes(sample)
         while (
-            len(self._kept) > self._window.length or self._kept_bytes > MAX_KEPT_BYTES
+            len(self._kept) > self._window.length
+            or self._kept_bytes > self._max_kept_bytes
         ):
             self._kept_bytes -= _bytes(self._kept.popleft())
 
@@ -89,8 +98,11 @@ class Recollection:
             return None
         self._model.reset()
         self._answers = 0
+        kept = list(self._kept)[first:]
+        # Exactly as many rows as it takes: it answers when the last of them comes.
+        kept[0] = _without(kept[0], rows - window.length, window)
         inputs = None
-        for sample in list(self._kept)[first:]:
+        for sample in kept:
             inputs = self._model.preprocess(sample)
         return inputs
 
@@ -107,6 +119,21 @@ def _bytes(sample: Sample) -> int:
 
 def _rows(sample: Sample, window: Window) -> int:
     """Return how many rows of the window a sample fills."""
-    array = sample[window.input] if isinstance(sample, dict) else sample
+    array = sample[_key(sample, window)] if isinstance(sample, dict) else sample
     many = window.sample_is == "rows" and array.ndim
     return len(array) if many else 1
+
+
+def _without(sample: Sample, rows: int, window: Window) -> Sample:
+    """Return a sample without its first rows."""
+    if not rows:
+        return sample
+    if isinstance(sample, dict):
+        key = _key(sample, window)
+        return {**sample, key: sample[key][rows:]}
+    return sample[rows:]
+
+
+def _key(sample: dict[str, Array], window: Window) -> str:
+    """Return which of a sample's arrays is windowed."""
+    return window.input or next(iter(sample))
