@@ -74,8 +74,8 @@ class Identity:
         Raises:
             DeviceError: ``certificate``: there is none, or it cannot be read.
         """
-        facts: dict[str, object] = msgspec.to_builtins(self.facts())
-        return facts
+        encoded = msgspec.json.encode(self.facts())
+        return msgspec.json.decode(encoded, type=dict[str, object])
 
     def facts(self) -> CertificateFacts:
         """Return the facts of the certificate.
