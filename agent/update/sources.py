@@ -137,7 +137,8 @@ class Sources:
         if inbox and uploaded is not None:
             self._slice.believed = False
             if await self._is_filled():
-                await self._follow(INBOX, uploaded, self._slice)
+                # One that does not verify has to be completed, and announced again.
+                self.slice_open = await self._follow(INBOX, uploaded, self._slice)
         self._take_push()
         for path, file in self.files:
             self.judge(path, file)

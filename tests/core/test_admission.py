@@ -15,7 +15,12 @@ from agent.core.admission import (
 from agent.core.executors import Executor
 from agent.core.installed import Board, Installed, Slots
 from agent.core.reasons import Reason
-from agent.core.targets import BundleFields, SignedTarget, bundle_path
+from agent.core.targets import (
+    BundleFields,
+    SignedTarget,
+    bundle_path,
+    parse_target,
+)
 from agent.errors import AgentError, BundleRefusedError, DeviceError
 from tests.fakes.bundles import VARIANTS, manifest
 
@@ -196,3 +201,13 @@ def test_the_smallest_variant_has_to_fit() -> None:
             target(7), manifest(), replace(BOARD, ram_bytes=SMALLEST_BYTES - 1)
         )
     assert caught.value.reason == Reason.MEMORY
+
+
+@pytest.mark.parametrize("version", [None, -1, 0, 2**63, 1.5, "7"])
+def test_36_versions_that_are_none(version: object) -> None:
+    """Absent, negative, zero, beyond 64 bits, no integer: no target at all."""
+    said = {"model": "kws", "plain_sha256": SHA, "plain_bytes": 1000}
+    custom = said if version is None else said | {"version": version}
+    with pytest.raises(BundleRefusedError) as caught:
+        parse_target("models/kws/7.bundle", 1000, {"sha256": SHA}, custom)
+    assert caught.value.reason == Reason.METADATA
