@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 # A server may ask for silence, but not put a board to sleep for good.
 MAX_RETRY_AFTER_S = 86_400.0
+_SETTLED_S = 2.0  # a second, and one for its rounding
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
 _STRONG = re.compile(r'"[\x21\x23-\x7e]{0,256}"', re.ASCII)
 _TAG = re.compile(r'(W/)?"[\x21\x23-\x7e]{0,256}"', re.ASCII)
@@ -60,6 +61,20 @@ def parse_retry_after(text: str, now_s: float) -> float:
         except (ValueError, TypeError, OverflowError, IndexError):
             return 0.0
     return min(max(wait_s, 0.0), MAX_RETRY_AFTER_S)
+
+
+def is_settled(last_modified: str, date: str) -> bool:
+    """Tell whether an ETag made of a time in seconds stands for one content only.
+
+    nginx makes its ETags of seconds and length. Of two publications within a second it
+    would call the second one unchanged, so that a tag counts only when the file has
+    been left alone for a moment (RFC 9110, 8.8.2.2, says the same of Last-Modified).
+    """
+    try:
+        age = parsedate_to_datetime(date) - parsedate_to_datetime(last_modified)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return not last_modified  # who gives no time makes no tags of it
+    return age.total_seconds() >= _SETTLED_S
 
 
 def parse_length(text: str) -> int | None:

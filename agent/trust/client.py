@@ -302,9 +302,11 @@ class TrustedRepository:
         limit = LIMITS_BYTES["timestamp"]
         with reasons_for_look("timestamp.json"):
             news = fetcher.look(ANNOUNCEMENT_URL, updater.announced, limit)
-        if news is None:
-            updater.pass_time(settled)
-        return news is None
+        if news.content != updater.announced.content:
+            return False
+        updater.announced = news  # the bytes are the same, their ETag may be a new one
+        updater.pass_time(settled)
+        return True
 
     def _start(self, fetcher: "Fetcher") -> "DurableUpdater":
         """Return a new updater, which begins with the provisioned root."""

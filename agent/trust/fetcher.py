@@ -99,8 +99,8 @@ class Fetcher(Protocol):
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return a whole file."""
 
-    def look(self, url: str, seen: Seen, max_length: int) -> Seen | None:
-        """Return a file as it is now, or None if it is as it was seen."""
+    def look(self, url: str, seen: Seen, max_length: int) -> Seen:
+        """Return a file as it is now; what was seen before may spare the asking."""
 
     def open_part(
         self,
@@ -167,14 +167,14 @@ class DirectoryFetcher(FetcherInterface):
                     )
         return bytes(content)
 
-    def look(self, url: str, seen: Seen, max_length: int) -> Seen | None:
-        """Return a file as it is now, or None if it is as it was seen.
+    def look(self, url: str, seen: Seen, max_length: int) -> Seen:
+        """Return a file as it is now: reading it is cheaper than asking.
 
         Raises:
             DownloadError: As from ``download_bytes``.
         """
-        content = self.download_bytes(url, max_length)
-        return None if content == seen.content else Seen(content)
+        del seen
+        return Seen(self.download_bytes(url, max_length))
 
     def _open(self, url: str) -> int:
         """Return the descriptor of a regular file below the directory."""

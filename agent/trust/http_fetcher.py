@@ -79,7 +79,7 @@ class HttpFetcher(FetcherInterface):
             return self._part(response, path, 0)
         if response.status == 206 and ranged and _continues(response, start, tag):
             return self._part(response, path, start)
-        response.close()
+        _let_go(response)
         if ranged and response.status in {206, 416}:
             # Another range than was asked for, or none: the whole file then.
             return self.open_part(path, pulse=pulse)
@@ -92,11 +92,10 @@ class HttpFetcher(FetcherInterface):
             DownloadError: It cannot be read, is absent (404) or too long.
             DeviceError: ``certificate``: our own files cannot be used.
         """
-        found = self.look(url, Seen(), max_length)
-        return found.content if found else b""
+        return self.look(url, Seen(), max_length).content
 
-    def look(self, url: str, seen: Seen, max_length: int) -> Seen | None:
-        """Return a file as it is now, or None if it is as it was seen.
+    def look(self, url: str, seen: Seen, max_length: int) -> Seen:
+        """Return a file as it is now; if it has not changed, it does not travel.
 
         A connection that broke is tried once more: it may have been a kept one that
         the server closed at the same moment.
@@ -105,31 +104,26 @@ class HttpFetcher(FetcherInterface):
             DownloadError: As from ``download_bytes``.
             DeviceError: Likewise.
         """
-        headers = {"If-None-Match": seen.tag} if seen.tag else {}
         try:
-            found = self._whole(url, headers, max_length)
+            return self._whole(url, seen, max_length)
         except TransportError as err:
             if err.reason != Reason.UNREACHABLE:
                 raise
-            found = self._whole(url, headers, max_length)
-        return None if found is None or found.content == seen.content else found
+        return self._whole(url, seen, max_length)
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         """Serve python-tuf."""
         with self.open_part(url) as part:
             yield from part.chunks
 
-    def _whole(
-        self, url: str, headers: Mapping[str, str], max_length: int
-    ) -> Seen | None:
-        """Return a file with its ETag; None if the server says it is unchanged."""
+    def _whole(self, url: str, seen: Seen, max_length: int) -> Seen:
+        """Return a file with its ETag, or what was seen if it is the same."""
+        headers = {"If-None-Match": seen.tag} if seen.tag else {}
         response = self._ask(url, headers, nobody_stops)
-        if response.status == 304 and headers:
-            with transport_errors(url):
-                response.drain_conn()
-            return None
         if response.status != 200:
-            response.close()
+            _let_go(response)
+            if response.status == 304 and headers:
+                return seen
             raise _refused(url, response)
         content = bytearray()
         with self._part(response, url, 0) as part, closing(part.chunks) as chunks:
@@ -139,7 +133,11 @@ class HttpFetcher(FetcherInterface):
                     raise DownloadLengthMismatchError(
                         f"{url} has more than {max_length} bytes"
                     )
-        return Seen(bytes(content), answers.any_tag(_header(response, "ETag")))
+        tag = answers.any_tag(_header(response, "ETag"))
+        settled = answers.is_settled(
+            _header(response, "Last-Modified"), _header(response, "Date")
+        )
+        return Seen(bytes(content), tag if settled else "")
 
     def _part(self, response: BaseHTTPResponse, path: str, start: int) -> Part:
         """Return the body of an answer, which begins at ``start`` of the file."""
@@ -166,7 +164,7 @@ class HttpFetcher(FetcherInterface):
             response = self._exchange(url, path, headers, pulse)
             if response.status not in _REDIRECTS:
                 return response
-            response.close()
+            _let_go(response)
             location = _header(response, "Location")
             onward = answers.redirect_url(url, location)
             if onward is None:
@@ -216,6 +214,19 @@ class HttpFetcher(FetcherInterface):
             self._pools = open_pools(self._transport, self._context, self._pace)
             self._files = files
         return self._pools
+
+
+def _let_go(response: BaseHTTPResponse) -> None:
+    """Leave an answer that nobody wants; a short one is read, to keep the connection.
+
+    Each refresh ends the chain of roots with a 404, whose page has to be read or it
+    would cost a TLS handshake.
+    """
+    # Typed as private to HTTPResponse; of a 304 it is 0 where no header says so.
+    left = getattr(response, "length_remaining", None)
+    if left is not None and left <= CHUNK_BYTES:
+        response.drain_conn()
+    response.close()
 
 
 def _chunks(response: BaseHTTPResponse, path: str) -> Generator[bytes, None, None]:

@@ -138,7 +138,7 @@ class DurableUpdater(Updater):
         limit = LIMITS_BYTES.get(rolename, TARGETS_LIMIT_BYTES)
         if rolename == Timestamp.type:
             # Read here for the sake of its ETag, which the next look will need.
-            self.announced = self._files.look(ANNOUNCEMENT_URL, Seen(), limit) or Seen()
+            self.announced = self._files.look(ANNOUNCEMENT_URL, Seen(), limit)
             self.received = self.announced.content
         else:
             self.received = super()._download_metadata(rolename, limit, version)

@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,15 @@ class Authority:
             part.write_to_path(pair.certificate, append=True)
         issued.private_key_pem.write_to_path(pair.key)
         return pair
+
+    def sign(self, builder: x509.CertificateBuilder) -> bytes:
+        """Sign any certificate and return it (PEM)."""
+        own = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
+        raw = self._ca.private_key_pem.bytes()
+        key = serialization.load_pem_private_key(raw, None)
+        assert isinstance(key, EllipticCurvePrivateKey)
+        signed = builder.issuer_name(own.subject).sign(key, hashes.SHA256())
+        return signed.public_bytes(serialization.Encoding.PEM)
 
 
 def year(number: int) -> datetime:

@@ -139,6 +139,8 @@ class ToxicServer:
             except OSError:
                 return
             self.connections += 1
+            # Head and body are two writes; a delayed ACK between them takes 40 ms.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             thread = threading.Thread(target=self._serve, args=(sock,))
             self._threads.append(thread)
             thread.start()
