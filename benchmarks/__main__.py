@@ -161,5 +161,15 @@ def preflight(report: Report, rounds: int) -> None:
     report.add("preflight", asyncio.run(run(rounds)))
 
 
+@main.command()
+@click.option("--full", is_flag=True, help="Every call, every kind of mount, daemons.")
+@click.pass_obj
+def faults(report: Report, full: bool) -> None:  # noqa: FBT001 - click passes it
+    """Deaths, full disks and power cuts at every point of an update."""
+    from benchmarks.faults import run
+
+    report.add("faults", run(report.console, full=full))
+
+
 if __name__ == "__main__":
     main()

@@ -3,6 +3,7 @@
 import json
 import platform
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,6 +85,7 @@ def save(name: str, rows: Sequence[Row]) -> None:
         "machine": platform.machine(),
         "python": platform.python_version(),
         "kernel": platform.release(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
     content = {"measured_on": machine, "rows": [row.render() for row in rows]}
     path = RESULTS / f"{name}.json"

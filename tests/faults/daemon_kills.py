@@ -1,0 +1,104 @@
+"""The real daemon, killed for real in the middle of one update after the other.
+
+A cross-check of the traced lives: here the trial is real, too, with its children. The
+moments are random, recorded, and spread over the phases: the storm waits for a phase
+to begin, then a little longer.
+
+The rules this module keeps:
+ * The daemon was alive when it was killed, and an update was under way: it was ordered
+   and nothing had been committed when the storm looked last.
+ * After each death the store itself says what is durable; then the daemon starts
+   again, and must get to the version that it was killed for.
+"""
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+
+from agent.errors import AgentError
+from agent.store import Store
+from tests.fakes.daemon_process import NAME, DaemonProcess
+from tests.fakes.fleet import MODEL, STREAM, Fleet, bundle
+from tests.faults.oracle import Verdict
+from tests.faults.parallel import Case
+from tests.faults.scenes import Scene
+
+KILLS = 20
+SEED = 60
+PHASES = ("FETCHING", "STAGING", "PREFLIGHT", "SHADOWING", "PROBATION", "COMMITTING")
+LONGER_S = 0.3  # about as long as the longest phase of the demo's model lasts
+SOURCE = {
+    **{"kind": "files", "path": STREAM, "array": "images"},
+    **{"loop": True, "memory": True},
+}
+SUPERVISE = {"crash_limit": 100, "backoff_s": 0.01, "max_backoff_s": 0.02}
+
+
+def daemon_kills(scene: Scene, kills: int) -> Iterator[Case]:
+    """Yield one case, which is a whole storm."""
+    folder = Path(mkdtemp(dir=scene.path))
+    yield lambda: storm(folder, kills)
+
+
+def storm(folder: Path, kills: int = KILLS) -> list[Verdict]:
+    """Kill a daemon so many times; return what each death left."""
+    chance = random.Random(SEED)  # noqa: S311 - a storm that can be repeated
+    fleet = Fleet(folder)
+    board = DaemonProcess(
+        folder / "board",
+        SOURCE,
+        tables={"update": fleet.update_table(), "supervise": SUPERVISE},
+        pipeline={"kernels": "plain"},
+    )
+    fleet.publish(1)
+    verdicts = []
+    with board:
+        board.wait_version(1)
+        for wanted in range(2, kills + 2):
+            fleet.publish(wanted)
+            phase, longer_s = PHASES[wanted % len(PHASES)], chance.uniform(0, LONGER_S)
+            board.wait_said(f"phase={phase}")
+            time.sleep(longer_s)
+            verdicts.append(_kill(board, wanted, f"{phase} + {longer_s:.3f} s"))
+            board.start()
+            board.wait_version(wanted)
+    return verdicts
+
+
+def _kill(board: DaemonProcess, wanted: int, moment: str) -> Verdict:
+    """Kill the daemon and look at what it left."""
+    last = board.words().rpartition("phase=")[2].partition(" ")[0].strip()
+    verdict = Verdict(f"daemon killed at {moment}, in {last}")
+    board.signal(signal.SIGKILL)
+    status = board.wait()
+    if status != -signal.SIGKILL:
+        verdict.wrong.append(f"it was not killed: {status}")
+    board.kill()
+    try:
+        _look(board, wanted, verdict)
+    except AgentError as err:
+        verdict.wrong.append(f"O1 {err}")
+    return verdict
+
+
+def _look(board: DaemonProcess, wanted: int, verdict: Verdict) -> None:
+    """O1 and O2: what is durable is what was published, whole; floors did not fall."""
+    store = Store.open(board.state_dir)
+    try:
+        slots, floor = store.slots(NAME), store.version_floor(MODEL)
+        for kept in (slots.active, slots.previous):
+            if kept is None:
+                continue
+            whole = bytes(store.open_object(kept.sha256)) == bundle(kept.version)
+            if not whole:
+                verdict.wrong.append(f"O1 version {kept.version} has other bytes")
+        verdict.found = slots.active.version if slots.active else 0
+        if verdict.found not in {wanted - 1, wanted}:
+            verdict.wrong.append(f"O1 {verdict.found} is active, {wanted} was wanted")
+        if floor < verdict.found:
+            verdict.wrong.append(f"O2 the floor is {floor}")
+    finally:
+        store.close()

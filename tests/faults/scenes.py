@@ -1,0 +1,122 @@
+"""Boards before an update, with their fleet: what every fault starts from.
+
+The rules this module keeps:
+ * ``install`` has no state yet and is to get version 1; ``update`` runs version 1 and
+   is to get 2. What the fleet wanted before and wants after it lies
+   beside it, signed by the same keys.
+ * A scene is made once and copied for each case; nothing in it changes.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from agent.core.floors import Floors
+from agent.core.targets import bundle_path
+from agent.trust.notes import Remembered
+from tests.fakes.bundle_factory import NOW, SpoiledRepository, make_repository
+from tests.fakes.bundles import good_bundle
+from tests.update.real_board import RealBoard
+
+Name = Literal["install", "update"]
+MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where the parts of one scene lie.
+
+    Attributes:
+        name: Which of the two.
+        path: Holds the folder ``repository`` that is to be followed, and ``state``
+            where there is one.
+        before: Holds the repository as it was earlier.
+        after: Holds the repository with one version more.
+        root: What boards are provisioned with.
+        signed: Digest -> version, of every bundle that ``targets`` signed.
+        start: Version that is active before; ``goal`` what is wanted.
+        floors: What the board's trust remembers before.
+    """
+
+    name: Name
+    path: Path
+    before: Path
+    after: Path
+    root: bytes
+    signed: dict[str, int]
+    start: int
+    goal: int
+    floors: Floors
+
+    def fresh(self, folder: Path) -> Path:
+        """Return a state directory of its own, as it is before the update."""
+        state = folder / "state"
+        if (self.path / "state").is_dir():
+            shutil.copytree(self.path / "state", state)
+        return state
+
+    def board(self, state: Path, *, fleet: Path | None = None) -> RealBoard:
+        """Return a board on a state directory that follows this scene's repository."""
+        return RealBoard(fleet or self.path, self.root, str(state.resolve()))
+
+
+def floors_of(board: RealBoard, root: bytes) -> Floors:
+    """Return what a board's trust remembers."""
+    return Remembered.of(board.store, root).load()
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a folder in memory where there is one: kill -9 loses no page cache."""
+    with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+def make_scenes(path: Path) -> dict[Name, Scene]:
+    """Publish what both scenes need, and bring version 1 to a board."""
+    bundles = {("kws", version): good_bundle(version) for version in (1, 2, 3)}
+    published = make_repository(path / "owner", bundles)
+    for version in (1, 2, 3):
+        published.repository.assign("all", {"door": ("kws", version)})
+        published.repository.publish(NOW)
+        shutil.copytree(published.path, path / str(version) / "repository")
+    signed = _signed(published)
+    install = Scene(
+        name="install",
+        path=path / "1",
+        before=path / "none",
+        after=path / "2",
+        root=published.root,
+        signed=signed,
+        start=0,
+        goal=1,
+        floors=Floors(),
+    )
+    board = install.board(path / "2" / "state")
+    board.look()
+    floors = floors_of(board, published.root)
+    board.close()
+    update = replace(
+        install,
+        name="update",
+        path=path / "2",
+        before=path / "1",
+        after=path / "3",
+        start=1,
+        goal=2,
+        floors=floors,
+    )
+    return {"install": install, "update": update}
+
+
+def _signed(published: SpoiledRepository) -> dict[str, int]:
+    """Return digest -> version of what the targets role signed."""
+    targets = published.load("targets").signed.targets
+    return {
+        targets[bundle_path("kws", version)].hashes["sha256"]: version
+        for version in (1, 2, 3)
+    }

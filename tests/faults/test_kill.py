@@ -1,0 +1,39 @@
+"""60: kill -9 at every call of an update that may change the disk."""
+
+import pytest
+
+from tests.faults.conftest import Prove, wrong
+
+pytestmark = pytest.mark.usefixtures("tracing")
+
+
+def test_60_the_state_after_every_call_of_one_run(prove: Prove) -> None:
+    """A first install and an update, copied after every call: whole, and goes on.
+
+    What was durable stays so in all later copies, and the last one has the new model.
+    """
+    verdicts = prove("kill")
+    assert wrong(verdicts) == []
+    assert {verdict.found for verdict in verdicts} == {0, 1, 2}
+    assert len(verdicts) > 200
+
+
+def test_60_real_deaths_agree(prove: Prove) -> None:
+    """SIGKILL instead of a copy, once for each code site: the same."""
+    verdicts = prove("sigkill")
+    assert wrong(verdicts) == []
+    assert len(verdicts) > 60
+
+
+def test_60_an_object_stored_after_the_commit_is_caught(prove: Prove) -> None:
+    """The control: a life in the wrong order leaves ``active`` without its bytes."""
+    caught = wrong(prove("late-killed"))
+    assert caught
+    assert all(first.startswith("O1 version 2") for _, (first, *_) in caught)
+
+
+def test_60_twenty_deaths_of_the_real_daemon(prove: Prove) -> None:
+    """In the middle of twenty updates: whole, floors stand, and each update succeeds."""
+    verdicts = prove("daemon")
+    assert wrong(verdicts) == [], [verdict.case for verdict in verdicts]
+    assert len(verdicts) == 20
