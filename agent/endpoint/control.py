@@ -50,6 +50,9 @@ class ControlEndpoint:
         settings: Address and files of ``[control]``.
         clock: Unix seconds; the system's time or the clock floor, whichever is later.
         rate: How often each certificate may ask.
+
+    Attributes:
+        visits: The connections that are open; ``doorstep`` those that shake hands.
     """
 
     def __init__(
@@ -64,10 +67,10 @@ class ControlEndpoint:
         self._clock = clock
         self._listen = settings.listen
         self._credentials = Credentials(settings, clock)
-        self._visits = Visits(_identify, MAX_VISITS, MAX_VISITS_PER_PEER)
+        self.visits = Visits(_identify, MAX_VISITS, MAX_VISITS_PER_PEER)
         api = Api(facts, services)
-        self._serving = Serving(api, self._visits, self._judge, rate or Rate())
-        self._doorstep = Doorstep()
+        self._serving = Serving(api, self.visits, self._judge, rate or Rate())
+        self.doorstep = Doorstep()
         self._socket: socket | None = None
 
     def bound(self) -> tuple[str, int] | None:
@@ -139,7 +142,7 @@ class ControlEndpoint:
                 peer.close()
                 continue
             task = group.create_task(_greet(peer, context, factory))
-            self._doorstep.add(task, address[0])
+            self.doorstep.add(task, address[0])
             # Also lets the new task begin: from here on it closes its socket itself.
             await asyncio.sleep(0)
 

@@ -5,7 +5,8 @@ before a visit begins; on the unix socket the peer is the daemon's own user.
 
 The rules this module keeps:
  * A peer that has all its places and comes again displaces its own oldest visit that
-   waits for a request: half-sent headers hold no place against anybody.
+   waits for a request, and where all places are taken anybody's: half-sent headers
+   hold no place against anybody, and what is being answered is not cut off.
  * A request's line and headers come within ``FIRST_S`` (``IDLE_S`` after an earlier
    answer) and take ``MAX_HEAD_BYTES`` together.
  * Every state has its end: who reads no answer, or sends more than was asked for, is
@@ -13,7 +14,7 @@ The rules this module keeps:
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 from agent.endpoint.guard import CLOSED_BUSY, CLOSED_LARGE
@@ -51,6 +52,10 @@ class Visits:
         """Return how many are open."""
         return len(self._open)
 
+    def __iter__(self) -> "Iterator[Visit]":
+        """Return those that are open, oldest first."""
+        return iter(list(self._open.values()))
+
     def of(self, protocol: asyncio.BaseProtocol) -> "Visit | None":
         """Return the visit before one of aiohttp's protocols; None once it has left."""
         return self._open.get(protocol)
@@ -63,9 +68,11 @@ class Visits:
 
     def admit(self, visit: "Visit", inner: asyncio.BaseProtocol) -> bool:
         """Give a visit its place, if there is one or one can be made."""
-        of_peer = [it for it in self._open.values() if it.peer.key == visit.peer.key]
-        if len(of_peer) >= self.per_peer or len(self._open) >= self.places:
-            waiting = next((it for it in of_peer if it.waiting), None)
+        rivals = [it for it in self if it.peer.key == visit.peer.key]
+        full = len(self._open) >= self.places
+        if full or len(rivals) >= self.per_peer:
+            rivals = rivals if len(rivals) >= self.per_peer else list(self)
+            waiting = next((it for it in rivals if it.waiting), None)
             if waiting is None:
                 return False
             waiting.leave()
@@ -78,7 +85,7 @@ class Visits:
 
     def abort(self) -> None:
         """Cut all connections."""
-        for visit in list(self._open.values()):
+        for visit in self:
             visit.leave()
 
 

@@ -200,6 +200,7 @@ async def send_endless(peer: Peer, most: int) -> int:
     try:
         while sent < most and not peer.writer.is_closing():
             await peer.send(chunk)
+            await asyncio.sleep(0)  # or asyncio would write on to a dead socket
             sent += len(chunk)
     except (ConnectionError, OSError):
         pass

@@ -3,12 +3,20 @@
 import json
 from dataclasses import fields, replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.histogram import bucket_bound_ns, bucket_index
-from agent.core.snapshot import AgentSnapshot, ModelCounts, PipelineSnapshot
+from agent.core.snapshot import (
+    AgentSnapshot,
+    ModelCounts,
+    PipelineSnapshot,
+    UpdateSnapshot,
+)
+from agent.core.targets import Wanted
+from agent.core.updates import Decision, Progress
 from agent.endpoint.state import (
     describe_agent,
     describe_readiness,
@@ -107,6 +115,27 @@ def test_nothing_of_the_snapshot_is_left_out() -> None:
     }
     keys = {renamed.get(f.name, f.name) for f in fields(PipelineSnapshot)} - {"name"}
     assert keys <= set(pipeline_of(agent(pipeline())))
+
+
+def test_nothing_of_an_update_is_left_out() -> None:
+    """A field added to the update's snapshot has to be shown, under its own name."""
+    update = shown(agent(pipeline()))["update"]
+    assert isinstance(update, dict)
+    assert {f.name for f in fields(UpdateSnapshot)} <= set(update)
+
+
+def test_decisions_and_progress_are_shown_whole() -> None:
+    """What is wanted, why not yet, and how far it is: as the structs say it."""
+    decision = Decision(
+        "door", "waits", Wanted("kws", 3), "push", 3, "window", "w", 9.0
+    )
+    progress = Progress(8, "door", "kws", 3, "ab" * 32, "FETCHING", 10, 100, 5.0)
+    snapshot = agent(pipeline())
+    update = replace(snapshot.update, decisions=(decision,), progress=progress)
+    found = shown(replace(snapshot, update=update))["update"]
+    assert isinstance(found, dict)
+    assert msgspec.convert(found["decisions"], tuple[Decision, ...]) == (decision,)
+    assert msgspec.convert(found["progress"], Progress) == progress
 
 
 def test_swaps_are_rows() -> None:
