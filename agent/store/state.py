@@ -42,6 +42,8 @@ from agent.store.schema import (
 )
 
 APPLICATION_ID = int.from_bytes(b"TnyW", "big")  # `file state.db` shows it
+FORMAT = 18  # where the header says which SQLite may write the file
+KNOWN_FORMAT = b"\2"
 BUSY_S = 1.0  # only someone's sqlite3 shell can be in the way
 PRAGMAS = (
     "journal_mode=DELETE",
@@ -173,16 +175,11 @@ class StateDatabase:
             return Transaction(self._connection).rows(statement, *values)
 
     def _check_pages(self) -> None:
-        """Look at every page once, and learn whether the file lets itself be written.
-
-        A flipped bit in the header makes SQLite read a file and never write it.
-        """
+        """Look at every page once."""
         with self._lock, self._errors():
             found = self._connection.execute("PRAGMA quick_check(1)").fetchall()
             if found != [("ok",)]:
                 raise self._damaged(f"is damaged: {found[0][0]}")
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute("ROLLBACK")
 
     def _check_version(self, *, may_be_new: bool) -> int:
         """Return the file's schema version, 0 for a new one."""
@@ -267,9 +264,13 @@ def _create(path: Path) -> None:
         # Closed before SQLite opens it: closing any descriptor ends all its locks.
         descriptor = os.open(path, flags, 0o600)
         regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        header = os.pread(descriptor, 100, 0) if regular else b""
         os.close(descriptor)
         if not regular:
             raise OSError(errno.EINVAL, "not a regular file", str(path))
+    # One flipped bit makes SQLite read a file for ever, and never write it.
+    if header[FORMAT : FORMAT + 1] > KNOWN_FORMAT:
+        raise DamagedError(f"{path} is damaged: it says it is of SQLite's future")
 
 
 def _trouble(path: Path) -> Reason:

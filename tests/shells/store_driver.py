@@ -16,11 +16,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent.core.installed import Installed
+from agent.core.update_machine import Job
 from agent.errors import DeviceError
-from agent.store import Store
+from agent.store import Inbox, Store
 from tests.fakes.disks import SteppedDisk, kill_at
-from tests.fakes.stored import bring_in, check_whole, list_files
+from tests.fakes.stored import bring_in, check_whole, installed, list_files
 
+JOB = Job(pipeline="door", model="kws", version=2, sha256="a" * 64)
 KILLS = 40  # random moments; one takes about 30 ms
 BIG = 400_000  # bytes of a bundle that the full disks of these tests cannot hold
 
@@ -86,6 +88,58 @@ def file_limit(directory: Path, _seed: int) -> dict[str, object]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     told = reason_of(lambda: bring_in(store, 2, BIG))
     return {"told": told, "active": check_whole(store)}
+
+
+def no_descriptors(directory: Path, _seed: int) -> dict[str, object]:
+    """Run out of file descriptors: at each change, and at a start."""
+    store = Store.open(directory / "state")
+    bring_in(store, 1)
+    inbox = Inbox(directory / "state", 100_000)
+    staging = store.stage(installed(2).sha256, 5000)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    used = max(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208
+    taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(used)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, hard))
+    told = {
+        "stage": reason_of(lambda: store.stage("c" * 64, 10)),
+        "open": reason_of(lambda: store.open_object(installed(1).sha256)),
+        "save": reason_of(lambda: store.save_job(JOB)),
+        "note": reason_of(lambda: store.save_note("key", b"1")),
+        "upload": reason_of(lambda: inbox.append("c" * 64, 10, 0, b"1")),
+        "second_start": reason_of(lambda: Store.open(directory / "second")),
+    }
+    for descriptor in taken:
+        os.close(descriptor)
+    staging.close()
+    store.save_note("key", b"1")
+    bring_in(store, 2)
+    return {"told": told, "active": check_whole(store)}
+
+
+def no_inodes(directory: Path, _seed: int) -> dict[str, object]:
+    """Run out of inodes, with blocks to spare."""
+    store = Store.open(directory / "state")
+    bring_in(store, 1)
+    inbox = Inbox(directory / "state", 100_000)
+    filler = []
+    try:
+        for number in range(10_000):
+            filler.append(directory / str(number))
+            filler[-1].touch()
+    except OSError:
+        filler.pop()
+    told = {
+        "stage": reason_of(lambda: bring_in(store, 2)),
+        "save": reason_of(lambda: store.save_job(JOB)),
+        "note": reason_of(lambda: store.save_note("key", b"1")),
+        "upload": reason_of(lambda: inbox.append("c" * 64, 10, 0, b"1")),
+        "first_start": reason_of(lambda: Store.open(directory / "second")),
+    }
+    active = [check_whole(store)]
+    for path in filler:
+        path.unlink()
+    bring_in(store, 2)
+    return {"told": told, "active": [*active, check_whole(store)]}
 
 
 def read_only(directory: Path, _seed: int) -> dict[str, object]:
@@ -221,6 +275,8 @@ def main() -> None:
         "full_disk": full_disk,
         "file_limit": file_limit,
         "read_only": read_only,
+        "no_descriptors": no_descriptors,
+        "no_inodes": no_inodes,
         "kill_steps": kill_steps,
         "kill_statements": kill_statements,
         "kill_anywhere": kill_anywhere,

@@ -17,7 +17,7 @@ import pytest
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, DeviceError
 from agent.store import Store
-from agent.store.state import SCHEMA
+from agent.store.schema import SCHEMA
 from tests.fakes.disks import SteppedDisk, fail_at
 from tests.fakes.stored import bring_in, check_whole, content, installed, list_files
 
@@ -65,6 +65,7 @@ class TestFiles:
             ".": "0o700",
             "lock": "0o600",
             "state.db": "0o600",
+            "state.json": "0o600",
             "obj": "0o700",
             "part": "0o700",
             f"obj/{sha256}": "0o400",
@@ -100,10 +101,10 @@ class TestFiles:
     def test_opening_writes_nothing(self, store: Store, state: Path) -> None:
         """A start costs the flash no write but the lock's process id."""
         store.close()
-        before = (state / "state.db").stat()
+        files = [state / "state.db", state / "state.json"]
+        before = [file.stat().st_mtime_ns for file in files]
         Store.open(state).close()
-        after = (state / "state.db").stat()
-        assert after.st_mtime_ns == before.st_mtime_ns
+        assert [file.stat().st_mtime_ns for file in files] == before
 
     def test_the_database_is_durable(self, store: Store) -> None:
         """Journal mode DELETE, synchronous EXTRA (3), and the file says whose it is."""
@@ -272,12 +273,13 @@ class TestLock:
 
 
 class TestDatabase:
-    """A state.db that is not what it should be."""
+    """A state.db that is not what it should be, and no copy of it either."""
 
     @pytest.fixture(autouse=True)
-    def closed(self, store: Store) -> None:
-        """Let each test begin with a closed store of one model."""
+    def closed(self, store: Store, state: Path) -> None:
+        """Let each test begin with a closed store of one model, whose copy is lost."""
         store.close()
+        (state / "state.json").unlink()
 
     @pytest.mark.parametrize("keep", [0, 1, 50, 99, 100, 4096, 5000, -5000])
     def test_a_damaged_file_is_named(self, state: Path, keep: int) -> None:
@@ -317,6 +319,7 @@ class TestDatabase:
         """A database of a newer agent is not touched, and the message says so."""
         with sqlite3.connect(state / "state.db") as connection:
             connection.execute(f"PRAGMA user_version={SCHEMA + 1}")
+            connection.execute("UPDATE seal SET schema = schema + 1")
         connection.close()
         before = (state / "state.db").read_bytes()
         error = refusal(state)
@@ -338,10 +341,18 @@ class TestDatabase:
         (state / "state.db").symlink_to(state / "elsewhere.db")
         assert refusal(state).reason == Reason.STATE
 
+    def test_a_changed_row_is_named(self, state: Path) -> None:
+        """A row that SQLite likes and the seal does not: never a lower floor."""
+        with sqlite3.connect(state / "state.db") as connection:
+            connection.execute("UPDATE floors SET version = 0")
+        connection.close()
+        assert "rows that changed" in str(refusal(state))
+
     def test_a_row_without_sense_is_named(self, state: Path) -> None:
         """A value that no agent wrote is an error of the state, not a crash."""
         with sqlite3.connect(state / "state.db") as connection:
             connection.execute("UPDATE slots SET active = x'7b7d'")
+            connection.execute("UPDATE seal SET sha256 = ''")
         connection.close()
         opened = Store.open(state)
         with pytest.raises(DeviceError, match="Installed that makes no sense"):

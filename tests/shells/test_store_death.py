@@ -66,6 +66,27 @@ def test_a_limit_on_file_sizes(tmp_path: Path, repository: Path) -> None:
     assert drive("file_limit", tmp_path, repository) == expected
 
 
+def test_65_no_file_descriptors(tmp_path: Path, repository: Path) -> None:
+    """Too many open files: said so at each change, and over when they are closed."""
+    told = dict.fromkeys(
+        ("stage", "open", "save", "note", "upload", "second_start"), "descriptors"
+    )
+    expected = {"told": told, "active": 2}
+    assert drive("no_descriptors", tmp_path, repository) == expected
+
+
+def test_65_no_inodes(
+    tmp_path: Path, repository: Path, mounted: Callable[[str], list[str]]
+) -> None:
+    """No file can be created any more: disk_full at each change, nothing lost."""
+    before = mounted(f"mount -t tmpfs -o nr_inodes=60 tmpfs {tmp_path}")
+    told = dict.fromkeys(
+        ("stage", "save", "note", "upload", "first_start"), "disk_full"
+    )
+    expected = {"told": told, "active": [1, 2]}
+    assert drive("no_inodes", tmp_path, repository, *before) == expected
+
+
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_read_only_directory(
     tmp_path: Path,
@@ -86,10 +107,45 @@ def test_a_read_only_directory(
 def test_killed_after_every_step(tmp_path: Path, repository: Path) -> None:
     """kill -9 after each step on files: whole, nothing fell, and it goes on.
 
-    Ten steps bring an object in; the eleventh, after COMMIT, collects the oldest one.
+    Ten steps bring an object in, six write the copy of the state before it commits;
+    the last, after COMMIT, collects the oldest object.
     """
     told = drive("kill_steps", tmp_path, repository)
-    assert told == {"outcomes": [3] * 10 + [4]}
+    assert told == {"outcomes": [3] * 16 + [4]}
+
+
+# change -> (floor, active version) that may be found after a death in the middle of it
+FOUND = {
+    "commit": [[2, 2], [3, 3]],
+    "fall_back": [[2, 1], [2, 2]],
+    "rot": [[2, 1], [2, 2]],
+    "notes": [[2, 2]],
+    "resume": [[2, 2], [3, 3]],
+    "rebuild": [[2, 2]],
+    "migrate": [[7, 7]],
+    "upload": [[2, 2]],
+}
+
+
+@pytest.mark.parametrize("change", FOUND)
+def test_60_killed_before_and_after_every_call(
+    tmp_path: Path, repository: Path, change: str
+) -> None:
+    """kill -9 around each call of a change: the old state or the new one, whole.
+
+    And if state.db is damaged as well, its copy has no lower floor than it had.
+    """
+    command = [sys.executable, "-m", "tests.shells.store_kill_driver"]
+    done = subprocess.run(
+        [*command, change, str(tmp_path)],
+        cwd=repository,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    told = json.loads(done.stdout)
+    assert told["seen"] == FOUND[change]
+    assert told["moments"] > 80
 
 
 def test_killed_before_every_statement(tmp_path: Path, repository: Path) -> None:
