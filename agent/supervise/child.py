@@ -278,7 +278,7 @@ async def spawn_child(
                 pass_fds=passed,
                 env=os.environ | SINGLE_THREADED,
             )
-        except OSError:
+        except BaseException:  # cancelled, too
             ours.close()
             raise
     return Child(transport, exited, errors, ours)

@@ -286,8 +286,14 @@ class Pipeline:
                 return None
             if before and before[0] is worker and before[1] is answering:
                 return before
-            generation = self._placing.next_generation()
-            await worker.tap(Tap(generation, every), self._rules.start_s, ring)
+            taken = False
+            try:
+                order = Tap(self._placing.next_generation(), every)
+                await worker.tap(order, self._rules.start_s, ring)
+                taken = True
+            finally:
+                if not taken:  # or was it? The answer was not waited for
+                    await self._untap(worker)
             return worker, answering
 
     async def untap(self, tapped: Tapped) -> None:
@@ -296,8 +302,16 @@ class Pipeline:
             worker, answering = tapped
             if worker.gone or self._placing.answering is not answering:
                 return
-            order = Untap(self._placing.next_generation())
+            await self._untap(worker)
+
+    async def _untap(self, worker: WorkerProcess) -> None:
+        """Send the order; a worker that does not hear it has other troubles."""
+        order = Untap(self._placing.next_generation())
+        try:
             await worker.tap(order, self._rules.start_s)
+        except TrialFailedError as err:
+            said = {"reason": err.reason, "detail": str(err)}
+            log.info("worker.no_untap", extra=said)
 
     async def _new_source(self, descriptor: int) -> bool:
         """Tell the worker of a program's new pipe; False if it is not up yet."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.executors import DelegateFile
-from agent.core.messages import FromChild, Refused, Shadow, Shadowed
+from agent.core.messages import Refused, Shadow, Shadowed
 from agent.core.reasons import Reason
 from agent.core.shadow_ring import RING_BYTES
 from agent.core.shadow_verdict import judge_shadow
@@ -126,7 +126,7 @@ class Shadowing:
             ):
                 await ready_child(child)
                 await self._order(child, ring)
-                _report_in(await next_message(child))
+                await _next_report(child)
             yield child
         finally:
             await child.close()
@@ -173,7 +173,7 @@ class Shadowing:
                     return seen
         finally:
             if tapped is not None:
-                await self._untap(tapped)
+                await self.pipeline.untap(tapped)
 
     def _settled(self, seen: Shadowed, *, ended: bool) -> bool:
         """Whether it has passed.
@@ -216,13 +216,6 @@ class Shadowing:
             log.info("shadow.no_tap", extra={**self._whose, "reason": err.reason})
             return None
 
-    async def _untap(self, tapped: Tapped) -> None:
-        """Have nothing copied any more; a worker that does not hear is seen to."""
-        try:
-            await self.pipeline.untap(tapped)
-        except AgentError as err:
-            log.info("shadow.no_untap", extra={**self._whose, "reason": err.reason})
-
     async def _report(self, child: Child) -> Shadowed:
         """Wait for the child's next report.
 
@@ -231,20 +224,20 @@ class Shadowing:
         """
         hang_s = self.pipeline.settings.deadline_ms / 1e3 * PATIENCE + REPORT_S
         async with _ends_by(hang_s):
-            message = await next_message(child)
-        if message is None:
-            reason = await cause_of_death(child)
-            words = child.last_words or "no word"
-            raise TrialFailedError(f"the shadow died: {words}", reason=reason)
-        return _report_in(message)
+            return await _next_report(child)
 
 
-def _report_in(message: FromChild | None) -> Shadowed:
-    """Return the report that a message is.
+async def _next_report(child: Child) -> Shadowed:
+    """Wait for a child's next report.
 
     Raises:
-        TrialFailedError: It is a refusal, or none of a shadow's messages (``crash``).
+        TrialFailedError: It died or refused, or what it sent is no report (``crash``).
     """
+    message = await next_message(child)
+    if message is None:
+        reason = await cause_of_death(child)
+        words = child.last_words or "no word"
+        raise TrialFailedError(f"the shadow died: {words}", reason=reason)
     if isinstance(message, Shadowed):
         return message
     if isinstance(message, Refused):

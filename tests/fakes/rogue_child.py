@@ -19,6 +19,7 @@ from agent.core.messages import (
     Loaded,
     Message,
     Ready,
+    Shadowed,
     Swapped,
     parse_to_child,
     render_message,
@@ -177,6 +178,37 @@ class Rogue:
         self.greet()
         while True:
             self.say(Examining(0, "time"))
+
+    def flood_shadow(self) -> None:
+        """Report as a shadow as fast as it can."""
+        self.greet()
+        while True:
+            self.say(Shadowed())
+
+    def liar(self) -> None:
+        """Report more that agrees than was compared."""
+        self.greet()
+        self.say(Shadowed(compared=1, agreed=2))
+        self.hang_in_shadow()
+
+    def nan(self) -> None:
+        """Report an answer of NaN."""
+        self.greet()
+        self.say(Shadowed())
+        while True:
+            self.say(Shadowed(compared=1, not_finite=1))
+            time.sleep(0.01)
+
+    def starved_shadow(self) -> None:
+        """Die as a shadow of the kernel's memory killer."""
+        self.greet()
+        self.say(Shadowed())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def hang_in_shadow(self) -> None:
+        """Begin well, then say nothing."""
+        self.greet()
+        self.say(Shadowed())
 
     def hang(self) -> None:
         """Greet, then say nothing."""
