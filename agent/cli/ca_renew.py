@@ -56,7 +56,7 @@ class RenewalLink(BoardLink):
 
 @click.command(short_help="Renew a board's certificate over its listener.")
 @click.argument("directory", metavar="DIR", type=Directory())
-@click.argument("boards", metavar="BOARD:PORT...", nargs=-1, required=True)
+@click.argument("boards", metavar="[NAME@]HOST[:PORT]...", nargs=-1, required=True)
 @click.option(
     "--cert",
     "certificate",
@@ -87,6 +87,8 @@ def renew(
 ) -> None:
     """Renew the certificates of running boards; their keys stay.
 
+    NAME is the board's id, where HOST is not a name in its certificate.
+
     A board whose certificate has ended already is not reachable this way: sign its
     request by hand (`tinyward identity csr`, `tinyward ca sign`).
     """
@@ -97,12 +99,10 @@ def renew(
     addresses = [parse_address(board) for board in boards]
     papers = Papers(certificate, key, Authority(directory).certificate_path)
     context = papers.context()
-    # Its certificate says which board it is; the address may be anybody's.
-    context.check_hostname = False
     [(place, passphrase)] = ask_passphrases([directory], passphrase_files)
     authority = Authority(place, passphrase)
-    for where, (host, port) in zip(boards, addresses, strict=True):
-        connection = WatchedConnection(host, port, context)
+    for where, (name, host, port) in zip(boards, addresses, strict=True):
+        connection = WatchedConnection(host, port, context, name)
         link = RenewalLink(where, _giver(connection))
         try:
             asked = parse_request(link.identity().request.encode())

@@ -34,7 +34,12 @@ from agent.errors import RequestRefusedError, SettingsError
 from agent.publish.files import locked, owners_disk, write_durably
 from agent.publish.issuing import CLIENT, SERVER, Leaf, make_ca, make_leaf
 from agent.publish.roles import utc
-from agent.publish.signing_requests import BoardRequest, check_key, digest_of
+from agent.publish.signing_requests import (
+    BoardRequest,
+    check_key,
+    digest_of,
+    only_refusals,
+)
 from agent.publish.vault import PrivateKey, Vault
 
 KeyKind = Literal["ed25519", "p256"]
@@ -201,10 +206,12 @@ class Authority:
             SettingsError: The CA ends before, or the passphrase is wrong.
             DeviceError: The book cannot be written.
         """
-        shown = x509.load_der_x509_certificate(running)
-        extensions = shown.extensions
-        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        if digest_of(check_key(shown.public_key())) != request.key_digest:
+        with only_refusals():
+            shown = x509.load_der_x509_certificate(running)
+            alternatives = x509.SubjectAlternativeName
+            names = shown.extensions.get_extension_for_class(alternatives).value
+            digest = digest_of(check_key(shown.public_key()))
+        if digest != request.key_digest:
             raise _refused(f"the request is not for the key {request.board} shows")
         own = request.names[0]
         if own not in names or not set(request.names) <= set(names):

@@ -124,6 +124,7 @@ def only_refusals() -> Iterator[None]:
         UnsupportedAlgorithm,
         x509.InvalidVersion,
         x509.DuplicateExtension,
+        x509.ExtensionNotFound,
         x509.UnsupportedGeneralNameType,
     ) as err:
         raise refused(f"it cannot be read: {err}") from err
