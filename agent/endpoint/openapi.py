@@ -114,7 +114,13 @@ def describe_api() -> Json:
             "version": __version__,
             "description": "One board: its state, its models and their updates.",
         },
-        "paths": {**_reading(), **_updating(), **_sending(), **_identity()},
+        "paths": {
+            **_reading(),
+            **_wanting(),
+            **_updating(),
+            **_sending(),
+            **_identity(),
+        },
         "components": {"schemas": _schemas()},
     }
 
@@ -143,8 +149,8 @@ def _reading() -> Json:
     }
 
 
-def _updating() -> Json:
-    """Paths that say what should run, and how that goes."""
+def _wanting() -> Json:
+    """Paths that say what should run."""
     return {
         "/v1/desired": {
             "get": _operation("What was pushed last.", {200: _of(GroupFile)}),
@@ -155,6 +161,12 @@ def _updating() -> Json:
                 content=_of(GroupFile),
             ),
         },
+    }
+
+
+def _updating() -> Json:
+    """Paths that show how updates go, and change that."""
+    return {
         "/v1/updates": {
             "get": _operation("Updates now and before.", {200: _of(shapes.UpdateLog)}),
             "post": _operation(

@@ -88,7 +88,7 @@ def identify(certificate: Mapping[str, object], key: bytes) -> Peer:
     """Return the peer with a verified certificate (``SSLSocket.getpeercert``)."""
     serial = str(certificate["serialNumber"]).lower().lstrip("0")
     return Peer(
-        name=_common_name(certificate) or serial,
+        name=_own_name(certificate) or serial,
         role=_role(certificate),
         key=key,
         serial=serial,
@@ -158,7 +158,7 @@ def _role(certificate: Mapping[str, object]) -> Role | None:
     return ROLES.get(uris[0]) if len(uris) == 1 else None
 
 
-def _common_name(certificate: Mapping[str, object]) -> str:
+def _own_name(certificate: Mapping[str, object]) -> str:
     """The subject's last common name, without what could forge a log line."""
     subject = cast(
         "Sequence[Sequence[tuple[str, str]]]", certificate.get("subject", ())
