@@ -5,8 +5,7 @@ moments are random, recorded, and spread over the phases: the storm waits for a 
 to begin, then a little longer.
 
 The rules this module keeps:
- * The daemon was alive when it was killed, and an update was under way: it was ordered
-   and nothing had been committed when the storm looked last.
+ * The daemon was alive when it was killed, in or soon after the phase that was chosen.
  * After each death the store itself says what is durable; then the daemon starts
    again, and must get to the version that it was killed for.
 """
@@ -15,13 +14,17 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
+from msgspec.structs import replace
+
 from agent.errors import AgentError
+from agent.publish.pack import render_bundle
 from agent.store import Store
 from tests.fakes.daemon_process import NAME, DaemonProcess
-from tests.fakes.fleet import MODEL, STREAM, Fleet, bundle
+from tests.fakes.fleet import MODEL, STREAM, Fleet, bundle, opened_bundle, variants
 from tests.faults.oracle import Verdict
 from tests.faults.parallel import Case
 from tests.faults.scenes import Scene
@@ -29,10 +32,15 @@ from tests.faults.scenes import Scene
 KILLS = 20
 SEED = 60
 PHASES = ("FETCHING", "STAGING", "PREFLIGHT", "SHADOWING", "PROBATION", "COMMITTING")
-LONGER_S = 0.3  # about as long as the longest phase of the demo's model lasts
+LONGER_S = 0.15  # less than preflight, shadowing or probation last here
+SHORT = frozenset({"FETCHING", "STAGING", "COMMITTING"})  # some milliseconds
+SHADOWED, PROBATION_S = 200, 0.2
 SOURCE = {
-    **{"kind": "files", "path": STREAM, "array": "images"},
-    **{"loop": True, "memory": True},
+    "kind": "files",
+    "path": STREAM,
+    "array": "images",
+    "loop": True,
+    "memory": True,
 }
 SUPERVISE = {"crash_limit": 100, "backoff_s": 0.01, "max_backoff_s": 0.02}
 
@@ -53,19 +61,38 @@ def storm(folder: Path, kills: int = KILLS) -> list[Verdict]:
         tables={"update": fleet.update_table(), "supervise": SUPERVISE},
         pipeline={"kernels": "plain"},
     )
-    fleet.publish(1)
+    fleet.publish(1, tried(1))
     verdicts = []
     with board:
         board.wait_version(1)
         for wanted in range(2, kills + 2):
-            fleet.publish(wanted)
-            phase, longer_s = PHASES[wanted % len(PHASES)], chance.uniform(0, LONGER_S)
-            board.wait_said(f"phase={phase}")
+            before = len(board.words())  # this life logged an update already
+            fleet.publish(wanted, tried(wanted))
+            phase = PHASES[wanted % len(PHASES)]
+            longer_s = chance.uniform(0, LONGER_S / 10 if phase in SHORT else LONGER_S)
+            board.wait_for(
+                partial(_began, board, before, phase), f"{phase} of version {wanted}"
+            )
             time.sleep(longer_s)
             verdicts.append(_kill(board, wanted, f"{phase} + {longer_s:.3f} s"))
             board.start()
             board.wait_version(wanted)
     return verdicts
+
+
+def tried(version: int) -> bytes:
+    """Return a version that is shadowed and watched for a while."""
+    opened = opened_bundle(bundle(version))
+    rules = replace(
+        opened.manifest.trial, shadow_samples=SHADOWED, probation_s=PROBATION_S
+    )
+    manifest = replace(opened.manifest, trial=rules)
+    return render_bundle(manifest, variants(opened), bytes(opened.golden))
+
+
+def _began(board: DaemonProcess, before: int, phase: str) -> bool:
+    """Return whether a phase began after so many words."""
+    return f"phase={phase}" in board.words()[before:]
 
 
 def _kill(board: DaemonProcess, wanted: int, moment: str) -> Verdict:
@@ -92,7 +119,7 @@ def _look(board: DaemonProcess, wanted: int, verdict: Verdict) -> None:
         for kept in (slots.active, slots.previous):
             if kept is None:
                 continue
-            whole = bytes(store.open_object(kept.sha256)) == bundle(kept.version)
+            whole = bytes(store.open_object(kept.sha256)) == tried(kept.version)
             if not whole:
                 verdict.wrong.append(f"O1 version {kept.version} has other bytes")
         verdict.found = slots.active.version if slots.active else 0

@@ -79,7 +79,7 @@ def _traced(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT001 - a Bu
 
 def _daemons(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT001 - a Build
     """Kill real daemons."""
-    return daemon_kills(scene, 100 if every else KILLS)
+    return daemon_kills(scene, 3 * KILLS if every else KILLS)
 
 
 def _failing(error: str, *, sticky: bool = False) -> Build:

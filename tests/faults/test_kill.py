@@ -33,7 +33,7 @@ def test_60_an_object_stored_after_the_commit_is_caught(prove: Prove) -> None:
 
 
 def test_60_twenty_deaths_of_the_real_daemon(prove: Prove) -> None:
-    """In the middle of twenty updates: whole, floors stand, and each update succeeds."""
+    """In the middle of twenty updates: whole, no floor fell, each update succeeds."""
     verdicts = prove("daemon")
     assert wrong(verdicts) == [], [verdict.case for verdict in verdicts]
     assert len(verdicts) == 20
