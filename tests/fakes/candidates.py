@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from agent.core.manifest import Budgets, Manifest, TrialRules, render_manifest
 from agent.core.snapshot import PipelineSnapshot
+from agent.core.steps import Crop
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
 from tests.fakes.digits import AlteredBundle, digits, place
@@ -57,10 +58,17 @@ def candidate(
     )
 
 
-def permuted() -> Placed:
+def permuted(rules: TrialRules = AGREES) -> Placed:
     """Return a candidate that says another word for every digit."""
     labels = digits(1).manifest.labels
-    return candidate(labels=(*labels[1:], labels[0]))
+    return candidate(rules, labels=(*labels[1:], labels[0]))
+
+
+def failing(rules: TrialRules) -> Placed:
+    """Return a candidate that cannot make its input of any sample."""
+    manifest = digits(3).manifest
+    crop = Crop(width=2, height=2)  # of pictures of 8 x 8, for a model of 8 x 8
+    return altered(replace(manifest, trial=rules, preprocess=(crop,)), 3)
 
 
 @dataclasses.dataclass

@@ -18,13 +18,12 @@ from agent.supervise.child import PROGRAM
 from agent.supervise.placing import Placed
 from agent.supervise.shadow import Shadowing
 from agent.supervise.trials import PipelineTrials
-from tests.fakes.candidates import AGREES, Ledger, candidate, permuted
+from tests.fakes.candidates import AGREES, Ledger, candidate, failing, permuted
 from tests.fakes.digits import (
     ENDLESS,
     STREAM,
     AlteredBundle,
     Bench,
-    digits,
     in_loop,
     placed,
     running,
@@ -111,6 +110,7 @@ async def test_who_agrees_passes_and_costs_nothing() -> None:
     [
         (permuted, "agreement"),
         (lambda: candidate(version=2), "agreement"),
+        (lambda: failing(AGREES), "failures"),
         (lambda: candidate(budgets=Budgets(p95_ms=1e-6)), "latency"),
         (lambda: candidate(replace(AGREES, max_slowdown=1e-6)), "latency"),
         (lambda: candidate(budgets=Budgets(ram_mb=1e-6, p95_ms=1000)), ""),
@@ -253,20 +253,12 @@ async def test_a_silent_source_is_nobodys_fault() -> None:
     async with running(placed(1), source=done) as bench:
         await bench.ready()
         await shadowed(bench, candidate(rules))  # a few, and they agree
-        assert await failed(bench, permuted_slowly(rules)) == (
-            "TrialFailedError agreement"
-        )
+        assert await failed(bench, permuted(rules)) == ("TrialFailedError agreement")
     async with running(placed(1), source=STREAM) as bench:
         await until(lambda: bench.now.seq > 600, "the end of the recording")
         found = await failed(bench, candidate(rules))
         assert found == "DeviceError source_silent"
         await nothing_is_left(bench)
-
-
-def permuted_slowly(rules: TrialRules) -> Placed:
-    """Return the candidate of other words, under these rules."""
-    labels = digits(1).manifest.labels
-    return candidate(rules, labels=(*labels[1:], labels[0]))
 
 
 @in_loop
