@@ -204,14 +204,14 @@ class UpdatePoller:
 
     async def _carry_out_plan(self) -> None:
         """Take the orders of a plan, each once, with a new plan after each."""
-        considered: set[str] = set()
+        considered: set[Order] = set()
         while self.sources.believed:
             async with self._turn:
                 self._decide()
-                ahead = [it for it in self.plan.orders if it.pipeline not in considered]
+                ahead = [it for it in self.plan.orders if it not in considered]
                 if not ahead:
                     break
-                considered.add(ahead[0].pipeline)
+                considered.add(ahead[0])
                 await self._carry_out(Origin(self.sources.believed), ahead[0])
         self._decide()
 
