@@ -6,6 +6,7 @@ a look can be read; its worker, its children and nginx are processes of their ow
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from agent.cli.places import read_settings
 from agent.core.counts import EMPTY, add_sections
 from agent.core.histogram import quantile
-from agent.core.manifest import TrialRules, Variant
+from agent.core.manifest import TrialRules
 from agent.core.statistics_block import Section
 from agent.daemon import Daemon
 from agent.publish.pack import render_bundle
@@ -148,34 +149,20 @@ def _publish(board: RealBoard, version: int, rules: TrialRules, size: int) -> No
 def _renumbered(subject: Subject, version: int, rules: TrialRules, size: int) -> bytes:
     """Return the subject's bundle with another version and trial rules.
 
-    What is padded is a second variant, for a runtime that no board has.
+    What is padded is the model's own file: nothing in it refers to what follows, but
+    all of it is fetched, verified, stored, hashed and loaded.
     """
     opened = subject.bundle
-    variants = {"only": bytes(opened.variant_bytes("only"))}
-    described = list(opened.manifest.variants)
-    if size:
-        variants["large"] = os.urandom(size)
-        described.append(_padding(described[0], variants["large"]))
+    model = bytes(opened.variant_bytes("only")) + os.urandom(size)
+    described = replace(
+        opened.manifest.variant("only"),
+        sha256=hashlib.sha256(model).hexdigest(),
+        size=len(model),
+    )
     manifest = replace(
-        opened.manifest, version=version, trial=rules, variants=tuple(described)
+        opened.manifest, version=version, trial=rules, variants=(described,)
     )
-    return render_bundle(manifest, variants, bytes(opened.golden))
-
-
-def _padding(like: Variant, content: bytes) -> Variant:
-    """Describe bytes that are fetched and verified, and run nowhere."""
-    import hashlib
-
-    digest = hashlib.sha256(content).hexdigest()
-    return replace(
-        like,
-        name="large",
-        file="variants/large.tflite",
-        sha256=digest,
-        size=len(content),
-        delegates=("nowhere",),
-        runtimes=("tflite",),
-    )
+    return render_bundle(manifest, {"only": model}, bytes(opened.golden))
 
 
 async def _updated(
