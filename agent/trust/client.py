@@ -155,10 +155,10 @@ class TrustedRepository:
         from agent.trust.refusals import reasons_for
 
         self._gate.now_s = now
-        moved = self._gate.reload()
+        self._gate.reload()
         fetcher = self._open()
         fetcher.judge_by(now, self.clock_floor)
-        if not moved and self._is_unchanged(fetcher, now):
+        if not self._gate.moved and self._is_unchanged(fetcher, now):
             return False
         with own_disk():
             updater = self._start(fetcher)

@@ -55,14 +55,15 @@ class FloorGate:
         self._remembered = remembered
         self._build_s = int(build_time)
         self._explain = explain
+        self._learned: object = None
 
     @property
     def clock_floor_s(self) -> int:
         """The earliest time it can be, Unix seconds."""
         return max(self._build_s, self.floors.clock_s)
 
-    def reload(self) -> bool:
-        """Read the floors again; return whether somebody else has moved them.
+    def reload(self) -> None:
+        """Read the floors again.
 
         The fleet's repository and a slice that was pushed share them: each has to see
         what the other has learned, and must not save what it knew before that.
@@ -70,8 +71,12 @@ class FloorGate:
         Raises:
             DeviceError: ``state``: the floors cannot be read.
         """
-        known, self.floors = self.floors, self._remembered.load()
-        return known != self.floors
+        self.floors = self._remembered.load()
+
+    @property
+    def moved(self) -> bool:
+        """Whether somebody else has moved the floors since this one learned last."""
+        return self._learned != _heights(self.floors)
 
     def settled(self) -> datetime:
         """Return the time that expiry is judged by."""
@@ -130,6 +135,7 @@ class FloorGate:
         keys = updater.keys("timestamp")
         clock_s = max(self._floor_under(updater.root), height(time_floor, keys))
         self._keep(replace(learned, clock_s=clock_s))
+        self._learned = _heights(self.floors)
 
     def learn_generation(self, path: str, generation: int, keys: RoleKeys) -> None:
         """Judge the generation of a group file, and raise its floor.
@@ -187,9 +193,10 @@ class FactoryGate:
     clock_floor_s = 0
     now_s = 0.0
 
-    def reload(self) -> bool:
-        """Nobody moves what is not remembered."""
-        return False
+    moved = False
+
+    def reload(self) -> None:
+        """Nothing is remembered."""
 
     def settled(self) -> datetime:
         """Return a time at which nothing is expired."""
@@ -233,6 +240,11 @@ def check_height(what: str, value: int, floor: int) -> None:
         raise BundleRefusedError(
             f"{what}: version {value} is absurd", reason=Reason.METADATA
         )
+
+
+def _heights(floors: Floors) -> object:
+    """Return the floors that a refresh moves; generations move with each question."""
+    return floors.root, floors.roles, floors.time
 
 
 def _facts(signed: "Signed", keys: RoleKeys) -> str:
