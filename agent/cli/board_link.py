@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from socket import SHUT_RDWR, socket
+from ssl import SSLEOFError
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -36,6 +37,8 @@ MAX_ANSWER_BYTES = 8_000_000  # /v1/state of 64 pipelines with all labels takes 
 WHOLE_ANSWER_S = 60.0
 PATIENCE_S = 60.0
 FIRST_PAUSE_S = 1.0
+# More is not sent twice blindly: who uploads asks first how much arrived.
+AGAIN_BYTES = 16 * 1024
 BUSY_STATUSES = (429, 503)
 READ_BYTES = 64 * 1024
 
@@ -203,7 +206,7 @@ class BoardLink:
             response = connection.getresponse()
         except (ConnectionError, HTTPException):
             self.close()
-            if not reused:
+            if not reused or len(body) > AGAIN_BYTES:
                 raise
             # The board closes idle connections; nothing of this request was heard.
             return self._exchange(method, path, body, headers)
@@ -250,7 +253,7 @@ def _write(
     length = {"Content-Length": str(len(body))} if method != "GET" else {}
     try:
         connection.request(method, path, body or None, {**length, **headers})
-    except (BrokenPipeError, ConnectionResetError):
+    except (BrokenPipeError, ConnectionResetError, SSLEOFError):
         # It may have said why; if it has not, reading fails the same way.
         return
 

@@ -80,11 +80,12 @@ class TlsConnection(HTTPConnection):
     def connect(self) -> None:
         """Connect and shake hands."""
         sock = socket.create_connection((self.host, self.port), CONNECT_S)
+        # Wrapping takes the plain socket over, and closes it if it fails.
+        wrapped = self._context.wrap_socket(sock, server_hostname=self.host)
         try:
-            wrapped = self._context.wrap_socket(sock, server_hostname=self.host)
             check_name(dict(wrapped.getpeercert() or {}), self._name or self.host)
         except BaseException:
-            sock.close()
+            wrapped.close()
             raise
         wrapped.settimeout(ANSWER_S)
         self.sock = wrapped
@@ -119,7 +120,9 @@ class Papers:
             file = self.key or self.certificate
             context.load_cert_chain(self.certificate, self.key, _ask_passphrase)
         except ssl.SSLError as err:
-            what = f"{file} is no PEM file that fits: {err.reason or err}"
+            what = (
+                f"{file} is no PEM file that fits: {getattr(err, 'reason', '') or err}"
+            )
             raise _unusable(what) from err
         except OSError as err:
             named = ", ".join(
@@ -205,7 +208,7 @@ def _one_spelling(name: str) -> str:
 
 def _explain_tls(where: str, error: ssl.SSLError) -> AgentError:
     """Return the error for a handshake that the board ended."""
-    said = (error.reason or str(error)).lower().replace("_", " ")
+    said = (getattr(error, "reason", "") or str(error)).lower().replace("_", " ")
     # Alerts about certificates: the board did not like ours.
     if "alert" in said and ("certificate" in said or "unknown ca" in said):
         return DeviceError(
@@ -216,7 +219,8 @@ def _explain_tls(where: str, error: ssl.SSLError) -> AgentError:
     return DeviceError(
         f"{where}: no TLS 1.3 connection: {said}",
         reason=Reason.TLS,
-        todo="Check that the port is that of [control] listen.",
+        todo="Check that the port is that of [control] listen, and that its client_ca "
+        "vouches for --cert.",
     )
 
 

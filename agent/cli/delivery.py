@@ -92,7 +92,7 @@ class Delivery:
 
         choice = choose_files(files.sizes, read, needs)
         for path in choice.absent:
-            self.view.say(f"note: the slice does not hold {path}")
+            self.view.say(f"note: the slice lists {path}, but does not hold it")
         total = sum(files.sizes[path] for path in choice.paths)
         self.view.say(f"sending {len(choice.paths)} files, {bytes_text(total)}")
         upload = Upload(

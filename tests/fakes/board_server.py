@@ -334,9 +334,10 @@ class Handler(BaseHTTPRequestHandler):
         if len(body) == length:
             return body
         board.cut_after.pop(0)
-        if "/v1/uploads/" in self.path:  # what came is kept, as real boards do
-            digest = urlsplit(self.path).path[12:]
-            board.uploads.setdefault(digest, bytearray()).extend(body)
+        # What came is kept, as real boards do.
+        here = board.uploads.setdefault(urlsplit(self.path).path[12:], bytearray())
+        first = re.match(r"bytes (\d+)", self.headers.get("Content-Range", ""))
+        here += body[len(here) - int(first[1] if first else 0) :]
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
         return None
@@ -345,6 +346,9 @@ class Handler(BaseHTTPRequestHandler):
 class _UnixServer(ThreadingUnixStreamServer):
     daemon_threads = True
     block_on_close = False
+
+    def handle_error(self, *args: object) -> None:
+        """Clients that leave are no news."""
 
 
 class _TcpServer(ThreadingTCPServer):
