@@ -102,7 +102,7 @@ class Control:
                 self._candidate = None
                 self._slot.unwatch()
             case TapOrder():
-                return self._tap(order.generation, Tap(descriptors[0], order.every))
+                return self._listen(order, descriptors[0])
             case Untap():
                 return self._tap(order.generation, None)
             case NewSource() if self._source is not None:
@@ -150,6 +150,15 @@ class Control:
         del candidate
         gap_ns = self._slot.unwatch()
         return Swapped(order.generation, self._slot.first_seq, gap_ns)
+
+    def _listen(self, order: TapOrder, descriptor: int) -> Message:
+        """Let somebody listen to what answers, through a ring."""
+        try:
+            tap = Tap(descriptor, order.every)
+        except (OSError, ValueError) as err:
+            what = f"no ring: {err}"
+            return Refused(order.generation, Reason.INTERNAL, what)
+        return self._tap(order.generation, tap)
 
     def _tap(self, generation: int, tap: Tap | None) -> Message:
         """Let somebody listen to what answers from now on, or nobody."""

@@ -1,10 +1,12 @@
 """The control thread in a process of its own making: real tiny models, real socket."""
 
+import mmap
 import os
 import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,10 +26,15 @@ from agent.core.messages import (
     Refused,
     Stop,
     Swapped,
+    Tap,
+    Tapped,
+    Untap,
     parse_from_child,
     render_message,
 )
 from agent.core.reasons import Reason
+from agent.core.shadow_ring import RING_BYTES, RingReader
+from agent.supervise.memfd import shared_memory
 from agent.worker.channel import ChildChannel
 from agent.worker.content import seal_content
 from agent.worker.control import Control, candidate_builder
@@ -35,7 +42,6 @@ from agent.worker.loop import Loop
 from agent.worker.model import LoadedModel
 from agent.worker.samples import Sample
 from agent.worker.slot import Candidate, ModelSlot
-from agent.worker.tap import Tap
 from tests.fakes.tiny_models import content, executor, manifest
 from tests.fakes.worker_parts import Board
 
@@ -105,7 +111,9 @@ def run_worker(broken: Exception | None) -> Iterator[Worker]:
     slot = ModelSlot(board.writer)
     build = candidate_builder("p", [], board.writer, lambda: 0.0)
 
-    def bind(model: LoadedModel, section: int, tap: Tap | None = None) -> Candidate:
+    def bind(
+        model: LoadedModel, section: int, tap: Listening | None = None
+    ) -> Candidate:
         if broken is not None:
             raise broken
         return build(model, section, tap)
@@ -208,3 +216,64 @@ def test_an_order_that_does_not_belong_here(worker: Worker) -> None:
     refused = worker.ask(Configure("p", BoardSource(), ()))
     assert isinstance(refused, Refused)
     assert refused.reason == Reason.INTERNAL
+
+
+def test_a_tap_comes_and_goes(worker: Worker) -> None:
+    """Samples are copied between Tap and Untap; the model and its counts go on."""
+    ring = shared_memory("ring", RING_BYTES)
+    memory = mmap.mmap(ring, RING_BYTES)
+    reader = RingReader(memoryview(memory))
+    worker.load(1)
+    worker.ask(Activate(1))
+    assert worker.ask(Tap(2), ring) == Tapped(2)
+    while reader.read() is None:
+        threading.Event().wait(0.001)
+    assert generations(worker)[1] == 1
+    assert worker.ask(Untap(3)) == Tapped(3)
+    while reader.read() is not None:
+        pass
+    threading.Event().wait(0.01)
+    assert (reader.read(), worker.ask(Untap(4))) == (None, Tapped(4))
+    assert generations(worker)[1] == 1
+    reader.close()
+    memory.close()
+    os.close(ring)
+
+
+def test_a_swap_ends_a_tap(worker: Worker) -> None:
+    """The ring is let go with the model it listened to; another tap replaces one."""
+    rings = [shared_memory(f"listened-{number}", RING_BYTES) for number in range(3)]
+    worker.load(1)
+    worker.ask(Activate(1))
+    for number, ring in enumerate(rings):
+        assert worker.ask(Tap(10 + number), ring) == Tapped(10 + number)
+        os.close(ring)
+    mapped = Path("/proc/self/maps").read_text(encoding="ascii")
+    assert ["listened-2" in mapped, "listened-1" in mapped] == [True, False]
+    worker.load(20)
+    worker.ask(Activate(20))
+    assert "listened" not in Path("/proc/self/maps").read_text(encoding="ascii")
+
+
+def test_nothing_answers_and_nobody_can_listen(worker: Worker) -> None:
+    """Without a model there is nothing to tap, and its ring is let go."""
+    ring = shared_memory("listened", RING_BYTES)
+    refused = worker.ask(Tap(1), ring)
+    os.close(ring)
+    assert isinstance(refused, Refused)
+    assert (refused.generation, refused.reason) == (1, Reason.NO_MODEL)
+    assert worker.ask(Untap(2)) == Tapped(2)
+    assert "listened" not in Path("/proc/self/maps").read_text(encoding="ascii")
+
+
+def test_a_ring_that_is_none(worker: Worker) -> None:
+    """What cannot be mapped is refused; the thread lives on."""
+    worker.load(1)
+    worker.ask(Activate(1))
+    reader, writer = os.pipe()
+    refused = worker.ask(Tap(2), reader)
+    os.close(reader)
+    os.close(writer)
+    assert isinstance(refused, Refused)
+    assert refused.reason == Reason.INTERNAL
+    assert isinstance(worker.load(3), Loaded)
