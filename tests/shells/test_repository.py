@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -410,11 +411,11 @@ class PowerCut(BaseException):
 
 
 def cut_after(changes: int) -> Callable[[str, tuple[object, ...]], None]:
-    """Return an audit hook's body that cuts the power after so many renames."""
+    """Return an audit hook's body that cuts the power after so many changes."""
     left = [changes]
 
     def hook(event: str, _: tuple[object, ...]) -> None:
-        if event == "os.rename":
+        if event in {"os.rename", "os.remove"}:
             if left[0] == 0:
                 raise PowerCut
             left[0] -= 1
@@ -431,49 +432,84 @@ def audit(event: str, arguments: tuple[object, ...]) -> None:
         hook(event, arguments)
 
 
-@pytest.mark.parametrize("command", ["publish", "targets", "timestamp"])
+@pytest.fixture(scope="module")
+def audited() -> None:
+    """Install the hook once: a second one would count every rename twice."""
+    sys.addaudithook(audit)
+
+
+def everything_staged(home: Path) -> SpoiledRepository:
+    """Return a repository in which one of each kind of change waits."""
+    bundles = {("kws", version): good_bundle(version) for version in (1, 3)}
+    made = make_repository(home / "repo", bundles)
+    made.repository.add(good_bundle(2), model="kws", version=2)
+    made.repository.assign("all", {"door": ("kws", 2)})
+    made.repository.assign_device("pi-7", {"door": ("kws", 2)})
+    made.repository.revoke([made.repository.digest("kws", 1)], ["abc"])
+    made.repository.remove("kws", 3)
+    return made
+
+
+def is_published(made: SpoiledRepository) -> set[bool]:
+    """Return whether each staged change is out: one answer, or they were torn."""
+    status = made.repository.status()
+    return {
+        status.staged == Staged(),
+        status.revoked.operators == ("abc",),
+        "pi-7" in status.devices,
+        "all" in status.groups,
+        [b.path for b in status.bundles][-1] == "models/kws/2.bundle",
+    }
+
+
+@pytest.mark.usefixtures("audited")
+@pytest.mark.parametrize(
+    ("command", "renames"),
+    # A publication writes three small targets and four roles, and forgets staged.json.
+    [("publish", 8), ("renew", 3), ("targets", 6), ("timestamp", 5)],
+)
 def test_a_crash_leaves_a_publication_that_boards_believe(
-    tmp_path: Path, command: str
+    tmp_path: Path, command: str, renames: int
 ) -> None:
-    """After a crash before any rename, running the command again completes it.
+    """After a crash before any rename or removal, running the command again completes it.
 
     Until timestamp.json is replaced, boards believe the old publication; a new root
     is the one exception, for the moment between its rename and timestamp's.
     """
-    import sys
-
-    sys.addaudithook(audit)
-    completed = 0
-    for changes in range(20):
+    origin = everything_staged(tmp_path / "origin")
+    for changes in range(renames + 1):
         home = tmp_path / str(changes)
-        made = make_repository(home / "repo", {("kws", 1): good_bundle(1)})
-        made.repository.add(good_bundle(2), model="kws", version=2)
-        made.repository.assign("all", {"door": ("kws", 2)})
+        shutil.copytree(origin.path.parent, home)
+        made = SpoiledRepository(home / "repo", Repository.open(home / "repo"))
         board = Board(home / "board", made)
         board.refresh()
-        CURRENT.append(cut_after(changes))
-        try:
-            run(made, command)
-            completed += 1
-        except PowerCut:
-            pass
-        finally:
-            CURRENT.clear()
+        assert (changes < renames) is crashes(made, command, changes)
         roots = len(list((made.path / "metadata").glob("*.root.json")))
-        if command == "publish" or roots == 1:
-            board.refresh()
+        if roots == 1:
+            board.refresh(NOW + DAY_S)
         run(SpoiledRepository(made.path, Repository.open(made.path)), command)
-        board.refresh()
-        if completed:
-            break
-    assert completed == 1
-    assert changes > 3
+        board.refresh(NOW + DAY_S)
+        assert is_published(made) == {command == "publish"}
+
+
+def crashes(made: SpoiledRepository, command: str, changes: int) -> bool:
+    """Run a command with the power cut after so many renames; tell whether it was."""
+    CURRENT.append(cut_after(changes))
+    try:
+        run(made, command)
+    except PowerCut:
+        return True
+    finally:
+        CURRENT.clear()
+    return False
 
 
 def run(made: SpoiledRepository, command: str) -> None:
-    """Publish, or rotate a role."""
+    """Publish, renew, or rotate a role."""
     if command == "publish":
         made.repository.publish(NOW)
+    elif command == "renew":
+        made.repository.renew_online(NOW + 5 * DAY_S)
     else:
         made.repository.rotate(command, NOW)
 
