@@ -57,10 +57,12 @@ class Fetching:
         """
         *others, last = self._sources
         for source in others:
+            before = self.received
             try:
                 return await self._fetch_from(source)
             except BundleRefusedError as err:
                 log.debug("update.elsewhere", extra={"detail": str(err)})
+            if self.received > before:
                 # What the next one adds to these bytes would not be theirs.
                 self.incoming.restart()
                 self.done_bytes = 0

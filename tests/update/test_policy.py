@@ -582,6 +582,17 @@ class TestSlice:
             bench.look()
             assert bench.versions() == (2, 0)
 
+    def test_a_slice_without_bytes_spoils_no_resumption(self) -> None:
+        """What the repository sent until it broke off stays, whatever a slice lacks."""
+        bench = Bench()
+        bench.slice.gone.add(("kws", 2))
+        bench.repository.assign(door=("kws", 2))
+        bench.repository.broken_at = 3000
+        self.upload(bench, 2)
+        bench.look(3)
+        assert bench.versions() == (2, 0)
+        assert bench.poller.snapshot().bytes["resumed"] == 2048
+
     def test_a_slice_that_lies_about_a_bundle(self) -> None:
         """Spoiled bytes of the slice are passed over for those of the repository."""
         bench = Bench()

@@ -10,6 +10,7 @@ from agent.core.targets import SignedTarget
 from agent.core.update_machine import Job, Phase
 from agent.errors import DeviceError
 from agent.update import Supply
+from tests.fakes.lives import running
 from tests.fakes.scripted_repository import Resumable, ScriptedRepository
 from tests.fakes.update_bench import BUNDLES, NOW, Bench
 
@@ -142,6 +143,68 @@ def test_a_stop_ends_a_fetch() -> None:
 
     asyncio.run(stop_while_fetching())
     assert endless.ended == Reason.STOPPING
+
+
+class StallingRepository(ScriptedRepository):
+    """A repository that stalls after two blocks, once.
+
+    Attributes:
+        stalled: Called when it has.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(BUNDLES)
+        self.stalled: Callable[[], object] = lambda: None
+        self._stalls = True
+
+    def fetch(
+        self,
+        target: SignedTarget,
+        write: Callable[[memoryview], None],
+        max_bytes: int,
+        resume: Resumable | None = None,
+    ) -> int:
+        """Deliver as usual, or stop in the middle."""
+        came = 0
+
+        def stalling(content: memoryview) -> None:
+            nonlocal came
+            write(content)
+            came += len(content)
+            if self._stalls and came >= 2048:
+                self._stalls = False
+                self.stalled()
+                while True:
+                    write(memoryview(b""))
+
+        return super().fetch(target, stalling, max_bytes, resume)
+
+
+def test_a_stop_keeps_what_came() -> None:
+    """SIGTERM in the middle of a download: the next life fetches only the rest."""
+    bench, stalling = Bench(), StallingRepository()
+    stalling.assign(door=("kws", 2))
+    bench.supply = Supply(stalling)
+    bench.start()
+
+    async def stop_while_fetching() -> None:
+        stalled, loop = asyncio.Event(), asyncio.get_running_loop()
+        stalling.stalled = lambda: loop.call_soon_threadsafe(stalled.set)
+        async with running(bench):
+            await stalled.wait()
+            progress = bench.poller.snapshot().progress
+            assert progress is not None
+            assert (progress.phase, progress.done_bytes) == ("FETCHING", 2048)
+
+    asyncio.run(stop_while_fetching())
+    bench.start()
+    asyncio.run(bench.poller.recover())
+    bench.look()
+    assert bench.versions() == (2, 0)
+    rest = len(BUNDLES["kws", 2]) - 2048
+    assert bench.poller.snapshot().bytes == {"full": rest, "resumed": 2048}
+    results = [report.result for report in bench.store.reports()]
+    assert results == ["committed", "interrupted"]
 
 
 def test_a_poke_looks_now() -> None:
