@@ -10,7 +10,7 @@ import sys
 import msgspec
 from msgspec import Struct
 
-from tests.faults.oracle import Verdict
+from tests.faults.oracle import Verdict, check_order
 from tests.faults.parallel import run_all
 from tests.faults.parts import BOTH, PARTS, Part
 from tests.faults.scenes import Scene, make_scenes, scratch
@@ -41,18 +41,12 @@ def _do(name: str, part: Part, scene: Scene, *, every: bool) -> None:
             # Told one behind: the last one may still turn out to be wrong.
             found.append(verdict)
             if part.ordered and len(found) > 1:
-                _check_order(found[-2], verdict)
+                check_order(found[-2], verdict)
             if len(found) > 1:
                 _tell(Judged(name, scene.name, found[-2]))
     if part.ordered and found[-1].found != scene.goal:
         found[-1].wrong.append(f"O2 {found[-1].found} is what stayed of {scene.goal}")
     _tell(Judged(name, scene.name, found[-1]))
-
-
-def _check_order(before: Verdict, after: Verdict) -> None:
-    """What was durable a moment before still is."""
-    if after.found < before.found:
-        after.wrong.append(f"O2 {before.found} was durable already")
 
 
 def _tell(line: Struct) -> None:

@@ -45,23 +45,31 @@ SOURCE = {
 SUPERVISE = {"crash_limit": 100, "backoff_s": 0.01, "max_backoff_s": 0.02}
 
 
-def daemon_kills(scene: Scene, kills: int) -> Iterator[Case]:
+def daemon_kills(
+    scene: Scene, kills: int, number: int = signal.SIGKILL
+) -> Iterator[Case]:
     """Yield one case, which is a whole storm."""
     folder = Path(mkdtemp(dir=scene.path))
-    yield lambda: storm(folder, kills)
+    yield lambda: storm(folder, kills, number)
 
 
-def storm(folder: Path, kills: int = KILLS) -> list[Verdict]:
-    """Kill a daemon so many times; return what each death left."""
-    chance = random.Random(SEED)  # noqa: S311 - a storm that can be repeated
+def make_board(folder: Path) -> tuple[Fleet, DaemonProcess]:
+    """Return a fleet that wants version 1, and a board that follows it."""
     fleet = Fleet(folder)
+    fleet.publish(1, tried(1))
     board = DaemonProcess(
         folder / "board",
         SOURCE,
         tables={"update": fleet.update_table(), "supervise": SUPERVISE},
         pipeline={"kernels": "plain"},
     )
-    fleet.publish(1, tried(1))
+    return fleet, board
+
+
+def storm(folder: Path, kills: int, number: int) -> list[Verdict]:
+    """End a daemon by a signal so many times; return what each end left."""
+    chance = random.Random(SEED)  # noqa: S311 - a storm that can be repeated
+    fleet, board = make_board(folder)
     verdicts = []
     with board:
         board.wait_version(1)
@@ -74,7 +82,8 @@ def storm(folder: Path, kills: int = KILLS) -> list[Verdict]:
                 partial(_began, board, before, phase), f"{phase} of version {wanted}"
             )
             time.sleep(longer_s)
-            verdicts.append(_kill(board, wanted, f"{phase} + {longer_s:.3f} s"))
+            moment = f"{phase} + {longer_s:.3f} s"
+            verdicts.append(_end(board, wanted, moment, number))
             board.start()
             board.wait_version(wanted)
     return verdicts
@@ -95,15 +104,16 @@ def _began(board: DaemonProcess, before: int, phase: str) -> bool:
     return f"phase={phase}" in board.words()[before:]
 
 
-def _kill(board: DaemonProcess, wanted: int, moment: str) -> Verdict:
-    """Kill the daemon and look at what it left."""
+def _end(board: DaemonProcess, wanted: int, moment: str, number: int) -> Verdict:
+    """Send the daemon a signal and look at what it left."""
     last = board.words().rpartition("phase=")[2].partition(" ")[0].strip()
-    verdict = Verdict(f"daemon killed at {moment}, in {last}")
-    board.signal(signal.SIGKILL)
+    name = signal.Signals(number).name
+    verdict = Verdict(f"daemon got {name} at {moment}, in {last}")
+    board.signal(number)
     status = board.wait()
-    if status != -signal.SIGKILL:
-        verdict.wrong.append(f"it was not killed: {status}")
-    board.kill()
+    if status != (-number if number == signal.SIGKILL else 0):
+        verdict.wrong.append(f"it ended with {status}")
+    board.kill()  # whatever it left running fails here
     try:
         _look(board, wanted, verdict)
     except AgentError as err:

@@ -39,12 +39,14 @@ class Verdict(Struct):
     Attributes:
         case: Which fault, in words.
         found: Version that was active before anything tidied up.
+        floors: How high its floors were then.
         wrong: What does not hold; nothing where all is well.
         said: What the life itself told, where it lived to tell.
     """
 
     case: str
     found: int = -1
+    floors: dict[str, int] = {}
     wrong: list[str] = []
     said: list[str] = []
 
@@ -101,8 +103,10 @@ class Judge:
         floor = board.store.version_floor(MODEL)
         self._expect(active >= at_least, f"O1 {active} is active after {at_least}")
         self._expect(floor >= max(active, at_least), f"O2 the version floor is {floor}")
-        for what in fallen(self.scene.floors, floors_of(board, self.scene.root)):
+        now = {"version": floor, **heights(floors_of(board, self.scene.root))}
+        for what in fallen(heights(self.scene.floors), now):
             self._expect(False, f"O2 {what}")
+        self.verdict.floors = self.verdict.floors or now
         return active
 
     def _check_whole(self, board: RealBoard, kept: Installed) -> None:
@@ -159,24 +163,27 @@ def judge(scene: Scene, state: Path, case: str, raw: bytes = b"") -> Verdict:
         shutil.rmtree(state, ignore_errors=True)
 
 
-def fallen(before: Floors, after: Floors) -> list[str]:
-    """Return the floors of trust that are lower than they were."""
-    heights = {
-        "root": (before.root, after.root),
-        "clock": (before.clock_s, after.clock_s),
-    }
-    for kind, then, now in (
-        ("role", before.roles, after.roles),
-        ("generation", before.generations, after.generations),
-    ):
-        for name, floor in then.items():
-            height = now[name].height if name in now else 0
-            heights[f"{kind} {name}"] = (floor.height, height)
+def heights(floors: Floors) -> dict[str, int]:
+    """Return all that a board's trust remembers, by name."""
+    named = {f"role {name}": it.height for name, it in floors.roles.items()}
+    named |= {f"generation {n}": it.height for n, it in floors.generations.items()}
+    return {"root": floors.root, "clock": floors.clock_s, **named}
+
+
+def fallen(before: dict[str, int], after: dict[str, int]) -> list[str]:
+    """Return the floors that are lower than they were."""
     return [
-        f"the floor of {what} fell from {was} to {now}"
-        for what, (was, now) in heights.items()
-        if now < was
+        f"the floor of {what} fell from {was} to {after.get(what, 0)}"
+        for what, was in before.items()
+        if after.get(what, 0) < was
     ]
+
+
+def check_order(before: Verdict, after: Verdict) -> None:
+    """Of two moments of one life: what was durable at the first one still is."""
+    if after.found < before.found:
+        after.wrong.append(f"O1 {before.found} was active already")
+    after.wrong += [f"O2 {what}" for what in fallen(before.floors, after.floors)]
 
 
 def _rubbish(board: RealBoard, state: Path) -> set[str]:

@@ -1,10 +1,11 @@
 """All faults by name, each with the line of the fault list that it proves."""
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.faults import cases, power, rooms
-from tests.faults.daemon_kills import KILLS, daemon_kills
+from tests.faults.daemon_kills import KILLS, PHASES, daemon_kills
 from tests.faults.driver import Variant
 from tests.faults.parallel import Case
 from tests.faults.scenes import Name, Scene
@@ -80,6 +81,11 @@ def _traced(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT001 - a Bu
 def _daemons(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT001 - a Build
     """Kill real daemons."""
     return daemon_kills(scene, 3 * KILLS if every else KILLS)
+
+
+def _stopped_daemons(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT001
+    """Stop real daemons politely, once or often in each phase."""
+    return daemon_kills(scene, len(PHASES) * (3 if every else 1), signal.SIGTERM)
 
 
 def _failing(error: str, *, sticky: bool = False) -> Build:
@@ -176,6 +182,9 @@ FAULTS = {
     "emfile": Part(65, "no descriptor for an open", _no_descriptors),
     "full-inodes": Part(65, "no inode left, for real", _full("inodes"), mounts=True),
     "sigterm": Part(69, "SIGTERM at a mutating call", _stopped, scenes=UPDATE),
+    "daemon-sigterm": Part(
+        69, "SIGTERM of the real daemon", _stopped_daemons, scenes=UPDATE, only=True
+    ),
     "slow": Part(70, "every sync is slow", _slow),
 }
 CONTROLS = {

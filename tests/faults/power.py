@@ -119,6 +119,8 @@ _libc.sync_file_range.argtypes = (
 
 def may_cut_power() -> str:
     """Return what is missing for power cuts here, or an empty string."""
+    if os.geteuid() != 0:
+        return "root, who may set up loop devices"
     for tool in TOOLS:
         if shutil.which(tool, path=SEARCH) is None:
             return f"the program {tool}"

@@ -16,7 +16,7 @@ from agent.core.floors import Floor, Floors
 from agent.store import Store
 from tests.faults.conftest import wrong
 from tests.faults.driver import Told, live
-from tests.faults.oracle import Verdict, fallen, judge
+from tests.faults.oracle import Verdict, check_order, fallen, heights, judge
 from tests.faults.parallel import run_all
 from tests.faults.scenes import Name, Scene
 from tests.faults.syscalls import NUMBERS, SHAPES, Call, shapes_by_number
@@ -262,11 +262,25 @@ def test_floors_that_fell_are_named() -> None:
         generations={"fleet/groups/all": Floor(3, ("a",))},
         clock_s=100,
     )
-    assert fallen(high, replace(high, root=3, clock_s=101)) == []
-    assert fallen(Floors(), high) == []
-    assert fallen(high, Floors()) == [
+    now, nothing = heights(high), heights(Floors())
+    assert fallen(now, heights(replace(high, root=3, clock_s=101))) == []
+    assert fallen(nothing, now) == []
+    assert fallen(now, nothing) == [
         "the floor of root fell from 2 to 0",
         "the floor of clock fell from 100 to 0",
         "the floor of role timestamp fell from 5 to 0",
         "the floor of generation fleet/groups/all fell from 3 to 0",
+    ]
+
+
+def test_what_was_durable_once_stays_so_in_all_later_moments() -> None:
+    """A version or a floor that comes undone between two moments is wrong."""
+    earlier = Verdict("earlier", found=2, floors={"version": 2})
+    same, less = Verdict("same", 2, {"version": 2}), Verdict("less", 1, {"version": 1})
+    check_order(earlier, same)
+    check_order(earlier, less)
+    assert same.wrong == []
+    assert less.wrong == [
+        "O1 2 was active already",
+        "O2 the floor of version fell from 2 to 1",
     ]
