@@ -42,6 +42,7 @@ from agent.worker.loop import Loop
 from agent.worker.model import LoadedModel
 from agent.worker.samples import Sample
 from agent.worker.slot import Candidate, ModelSlot
+from agent.worker.tap import Tap as Listening
 from tests.fakes.tiny_models import content, executor, manifest
 from tests.fakes.worker_parts import Board
 

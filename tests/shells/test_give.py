@@ -27,7 +27,7 @@ async def test_34_another_model_is_given() -> None:
         pid = bench.now.worker_pid
         bench.pipeline.give(placed(2), Reason.REVOKED)
         await bench.answers(2, 100)
-        assert bench.now.state == "active"
+        await until(lambda: bench.now.state == "active", "the swap's end")
         assert (bench.now.active, bench.now.worker_pid) == (placed(2).installed, pid)
         assert bench.now.swaps == {("ok", "revoked"): 1}
         await bench.pipeline.stop()
@@ -58,7 +58,7 @@ async def test_34_no_model_is_given() -> None:
         assert bench.outcomes(1) == counted
         bench.pipeline.give(placed(2), Reason.NONE)
         await bench.answers(2)
-        assert bench.now.ready
+        await bench.ready()
         assert bench.outcomes(1) == counted
 
 
@@ -84,7 +84,7 @@ async def test_a_worker_that_is_down_starts_with_what_was_given() -> None:
         await until(lambda: not bench.now.ready, "the death")
         bench.pipeline.give(placed(2), Reason.CRASH_LOOP)
         await bench.answers(2)
-        assert bench.now.state == "active"
+        await until(lambda: bench.now.state == "active", "the swap's end")
         os.kill(bench.now.worker_pid, signal.SIGKILL)
         await until(lambda: not bench.now.ready, "the death")
         bench.pipeline.give(None, Reason.REVOKED)

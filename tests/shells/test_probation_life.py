@@ -215,7 +215,8 @@ def test_another_model_ends_it(other: Callable[[], Placed | None]) -> None:
             if given is not None:
                 version = given.installed.version
                 await trial.bench.answers(version)
-                assert trial.bench.now.state == "active"
+                now = trial.bench
+                await until(lambda: now.now.state == "active", "the swap's end")
 
     case()
 
