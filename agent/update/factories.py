@@ -62,11 +62,11 @@ class Factories:
         for path, file in files:
             self._sources.judge(f"factory/{path}", file)
         now = max(self._around.clock(), repository.clock_floor)
-        situation = Situation(self._around.board().id, now)
+        situation = Situation(self._sources.board_id(), now)
         origin = Origin((repository,), last_resort=True)
         return origin, plan(files, {name: Slots()}, situation).orders
 
     def _read(self, repository: Repository) -> Files:
         """Verify a slice and return its desired states; called in a thread."""
         repository.refresh(self._around.clock())
-        return repository.desired(self._settings.groups, self._around.board().id)
+        return repository.desired(self._settings.groups, self._sources.board_id())

@@ -167,11 +167,10 @@ class UpdatePoller:
         return self._pause(worked=worked)
 
     async def _refresh(self, *, inbox: bool = True) -> bool:
-        """Look at what is wanted and decide; return whether that worked."""
+        """Look at what is wanted, and what is revoked; return whether that worked."""
         worked = await self.sources.refresh(inbox=inbox)
         self._set_revoked_aside()
         self._fallen.tell(self.intake.job)
-        self._decide()
         return worked
 
     def _set_revoked_aside(self) -> None:
@@ -184,7 +183,7 @@ class UpdatePoller:
         """Plan, with everything as it is now."""
         now = self.sources.now()
         situation = Situation(
-            board_id=self._around.board().id,
+            board_id=self.sources.board_id(),
             now=now,
             utc_offset_s=self._around.utc_offset(now),
             holds=self._store.holds(),
@@ -205,15 +204,14 @@ class UpdatePoller:
     async def _carry_out_plan(self) -> None:
         """Take the orders of a plan, each once, with a new plan after each."""
         considered: set[Order] = set()
-        while self.sources.believed:
+        while True:
             async with self._turn:
                 self._decide()
                 ahead = [it for it in self.plan.orders if it not in considered]
-                if not ahead:
-                    break
+                if not ahead or not self.sources.believed:
+                    return
                 considered.add(ahead[0])
                 await self._carry_out(Origin(self.sources.believed), ahead[0])
-        self._decide()
 
     async def _carry_out(self, origin: Origin, order: Order) -> None:
         """Carry out one order, and look on while its trial lasts.
@@ -260,6 +258,7 @@ class UpdatePoller:
         except EXPECTED as err:
             self._ledger.count_trouble(BOARD, err)
             return False
+        self._decide()
         job = self.intake.job
         reason = job and overtaken(job, self.plan.decisions, self.sources.revoked)
         if reason == Reason.REVOKED:

@@ -74,6 +74,7 @@ class Sources:
         self._around = surroundings
         self._ledger = ledger
         self.revoked: Collection[str] = ()
+        self._board_id = ""
         self._fleet = _Word()
         self._slice = _Word()
 
@@ -107,6 +108,11 @@ class Sources:
         """Seconds that the fleet's server asked to be left alone for."""
         repository = self._supply.repository
         return repository.retry_after if repository is not None else 0.0
+
+    def board_id(self) -> str:
+        """Return this board's name; it stays the same as long as the daemon runs."""
+        self._board_id = self._board_id or self._around.board().id
+        return self._board_id
 
     def now(self) -> float:
         """Return the time: never before what was verified to have been."""
@@ -209,7 +215,7 @@ class Sources:
     def _groups(self) -> Callable[[Repository], Files]:
         """Return what reads a repository's desired states for this board."""
         groups: Sequence[str] = self._settings.groups
-        device = self._around.board().id
+        device = self.board_id()
         return lambda repository: repository.desired(groups, device)
 
     def _take_push(self) -> None:

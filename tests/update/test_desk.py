@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -20,6 +21,7 @@ from agent.errors import (
     TrialFailedError,
 )
 from agent.update.desk import Desk
+from agent.update.poller import FLOOD_GAP_S
 from tests.fakes.lives import Gate, running, until
 from tests.fakes.update_bench import BUNDLES, Bench
 
@@ -104,6 +106,19 @@ class TestDesired:
         bench.look()
         assert (bench.inbox.cleared, bench.versions()) == (0, (0, 0))
         self.push(bench)
+        bench.look()
+        assert (bench.inbox.cleared, bench.versions()) == (1, (2, 0))
+
+    def test_a_slice_that_waited_over_a_restart_is_removed(self) -> None:
+        """What the next life installed of it explains it as well as a push does."""
+        bench = Bench(repository=False, orchestrator="push")
+        bench.inbox.full = True
+        self.push(bench, replace(WANTS_2, not_before="2027-01-01T00:00:00Z"))
+        bench.look()
+        bench.start()
+        bench.look(2)
+        assert (bench.inbox.cleared, bench.versions()) == (0, (0, 0))
+        bench.now = bench.decision().until
         bench.look()
         assert (bench.inbox.cleared, bench.versions()) == (1, (2, 0))
 
@@ -537,9 +552,11 @@ class TestDoorbell:
     """Looks that are asked for."""
 
     def test_51_a_flood_is_one_look(self) -> None:
-        """A thousand doorbells in a row cost one look more, and no memory."""
+        """A thousand doorbells in a row cost one look more, a second later."""
         bench = updated(2)
         bench.repository.calls.clear()
+        looks: list[float] = []
+        bench.repository.refreshed = lambda: looks.append(time.monotonic())
 
         async def ring() -> None:
             async with running(bench):
@@ -551,6 +568,7 @@ class TestDoorbell:
 
         asyncio.run(ring())
         assert bench.repository.calls == ["refresh"] * 2
+        assert looks[1] - looks[0] > FLOOD_GAP_S * 0.9
 
     def test_51_a_replayed_doorbell_changes_nothing(self) -> None:
         """It carries nothing: whoever repeats it makes the board look, that is all."""

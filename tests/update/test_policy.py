@@ -272,6 +272,11 @@ class TestRevoked:
         factory.assign(door=("kws", 3))
         bench.look()
         assert bench.versions() == (3, 0)
+        self.revoke(bench, 1, 2, 3)
+        factory.bundles["kws", 4] = good_bundle(4)
+        factory.assign(door=("kws", 4))
+        bench.look()
+        assert bench.versions() == (4, 0)
 
     def test_34_it_is_not_admitted(self) -> None:
         """A revoked bundle that is desired is refused before its first byte."""
