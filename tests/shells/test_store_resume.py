@@ -284,3 +284,32 @@ def test_what_is_being_written_is_not_tidied(state: Path, clock: Clock) -> None:
     writing.close()
     assert store.open_object(installed(9).sha256) == content(9)
     store.close()
+
+
+def test_64_what_is_promised_was_synced_first(state: Path, clock: Clock) -> None:
+    """The note about bytes is written after they reached the medium, and atomically."""
+    disk = SteppedDisk()
+    store = Store.open(state, disk, clock=clock)
+    staging = store.stage(installed(1).sha256, SIZE)
+    staging.write(memoryview(content(1))[:1000])
+    disk.steps.clear()
+    staging.close(keep=True)
+    store.close()
+    written = ["create part", "write", "sync", "rename part part"]
+    synced = [step for step in disk.steps if not step.startswith("remove")]
+    assert synced == ["sync", *written, "sync_directory part"]
+
+
+def test_67_a_part_planted_meanwhile_is_not_followed(state: Path, clock: Clock) -> None:
+    """A part exchanged for a name of another file while the daemon runs: replaced."""
+    sha256 = interrupt(state, clock)
+    outside = state.parent / "precious"
+    outside.write_bytes(content(1))
+    store = Store.open(state, clock=clock)
+    (state / "part" / sha256).unlink()
+    (state / "part" / sha256).hardlink_to(outside)
+    with store.stage(sha256, SIZE) as staging:
+        assert bytes(staging.kept) == b""
+        staging.write(memoryview(bytes(SIZE)))
+    store.close()
+    assert outside.read_bytes() == content(1)
