@@ -399,9 +399,11 @@ def test_42_a_renewal_gives_nothing_new(papers: Papers) -> None:
         asked.board, (*asked.names, x509.DNSName("x")), asked.key, asked.key_digest
     )
     stranger = parse_request(papers.identity(other).request())
+    _, stolen = board_request()  # the right board, by somebody else's key
     renew = papers.authority.renew
     for running, wrong in (
         (files, stranger),
+        (files, stolen),
         (other, asked),
         (files, more),
         (operator, asked),

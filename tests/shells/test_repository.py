@@ -471,7 +471,7 @@ def is_published(made: SpoiledRepository) -> set[bool]:
 def test_a_crash_leaves_a_publication_that_boards_believe(
     tmp_path: Path, command: str, renames: int
 ) -> None:
-    """After a crash before any rename or removal, running the command again completes it.
+    """After a crash before any change, running the command again completes it.
 
     Until timestamp.json is replaced, boards believe the old publication; a new root
     is the one exception, for the moment between its rename and timestamp's.
