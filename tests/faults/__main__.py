@@ -5,13 +5,14 @@ for each case. Exit code 0 means that all were told, not that all is well.
 """
 
 import logging
+import signal
 import sys
 
 import msgspec
 from msgspec import Struct
 
 from tests.faults.oracle import Verdict, check_order
-from tests.faults.parallel import run_all
+from tests.faults.parallel import die_with_parent, run_all
 from tests.faults.parts import BOTH, PARTS, Part
 from tests.faults.scenes import Scene, make_scenes, scratch
 from tests.faults.telling import Begun, Judged
@@ -19,6 +20,8 @@ from tests.faults.telling import Begun, Judged
 
 def main() -> None:
     """Do the named parts."""
+    die_with_parent()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit("stopped"))
     every = "--every" in sys.argv
     # Refusals are expected here; what they come to is in the verdicts.
     logging.getLogger().addHandler(logging.NullHandler())

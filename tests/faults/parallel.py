@@ -6,7 +6,9 @@ The rules this module keeps:
  * A case that does not answer is a failed one, with its own words.
 """
 
+import ctypes
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +19,14 @@ import msgspec
 from tests.faults.oracle import Verdict
 
 Case = Callable[[], list[Verdict]]
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 JOBS = 2  # the machines that run this have two cores, and each case is one process
+
+
+def die_with_parent() -> None:
+    """End when whoever waits for this process ends, however that happens."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def run_all(cases: Iterable[Case], jobs: int = JOBS) -> Iterator[list[Verdict]]:
@@ -42,6 +51,8 @@ def _begin(case: Case) -> tuple[int, int]:
 
 def _be(case: Case, answer: int) -> NoReturn:
     """Be the child: answer and end, whatever happens."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with_parent()
     try:
         os.write(answer, msgspec.json.encode(case()))
     except BaseException:  # noqa: BLE001 - shown, and seen by the parent

@@ -100,7 +100,8 @@ def may_trace() -> str:
 
 
 def _live(child: Callable[[], None]) -> NoReturn:
-    """Be the child."""
+    """Be the child, with nothing of what its parent does about signals."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         child()
     except BaseException:  # noqa: BLE001 - shown, and told by the exit code
