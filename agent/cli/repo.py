@@ -36,7 +36,7 @@ The Update Framework (TUF) in ten lines:
  6. `snapshot` says which versions of these belong together: no mixing.
  7. `timestamp` says which snapshot is newest, and expires soon: no freezing.
  8. Boards never go back to an older version of any of them.
- 9. `add` and `assign` stage without any key. `publish` signs; it or `timestamp`
+ 9. `add` and `assign` stage without a key. `publish` signs; it or `timestamp`
     has to run every 7 days, or boards stop updating (models keep running).
 10. Stolen key? `rotate ROLE` makes new ones that sign again what REPO lists:
     look at `status` first, restore a copy if it lists what you never added.
