@@ -100,17 +100,28 @@ class RingWriter(_Ring):
         self._overruns = words[OVERRUNS] % LIMIT
         self._oversized = words[OVERSIZED] % LIMIT
 
+    def has_room(self) -> bool:
+        """Whether a record has a slot; one that has none is counted as dropped.
+
+        To be asked before a record is made: mostly, on a fast source, it has none.
+        """
+        words = self._words
+        if not words[SLOT_BYTES]:
+            return True  # the first one will say how large slots are
+        # A reader gone mad may claim anything: then nothing is free.
+        free = self._is_laid_out() and 0 <= self._written - words[TAKEN] < self._slots
+        if not free:
+            self._overruns += 1
+            words[OVERRUNS] = self._overruns
+        return free
+
     def write(self, pieces: Sequence[Piece]) -> bool:
         """Leave one record, given in pieces; False if it was dropped and counted."""
         words = self._words
         length = sum(len(piece) for piece in pieces)
         if not words[SLOT_BYTES]:
             words[SLOT_BYTES] = slot_bytes_for(length, len(self._bytes))
-        # A reader gone mad may claim anything: then nothing is free.
-        free = self._is_laid_out() and 0 <= self._written - words[TAKEN] < self._slots
-        if not free:
-            self._overruns += 1
-            words[OVERRUNS] = self._overruns
+        if not self.has_room():
             return False
         if length > self._slot_bytes - UNIT:
             self._oversized += 1

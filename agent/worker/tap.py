@@ -84,7 +84,7 @@ class Tap:
 
     def _copy(self, tapped: Tapped, said: _Answer | None, form: FormOpinion) -> None:
         """Leave a copy, as long as that works."""
-        if not self._works:
+        if not self._works or not self._ring.has_room():
             return
         try:
             opinion = _believable(form(*said)) if said else None
