@@ -13,8 +13,8 @@ The rules this module keeps:
    that record; the next writer goes on.
 
 A Python store carries no barrier and Arm reorders them: a slot is believed if it bears
-the awaited number, before and after its bytes were copied, and its checksum agrees, which includes
-that number and the length: the words of an older record never fit.
+the awaited number, before and after its bytes were copied, and its checksum agrees,
+which includes that number and the length: the words of an older record never fit.
 
 >>> memory = memoryview(bytearray(RING_BYTES))
 >>> writer, reader = RingWriter(memory), RingReader(memory)
