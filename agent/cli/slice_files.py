@@ -202,10 +202,12 @@ def _open_archive(where: Path, file: IO[bytes]) -> Reader:
         BundleRefusedError: ``malformed``: it is none.
     """
     try:
-        if zipfile.is_zipfile(file):
-            return _Zip(zipfile.ZipFile(file))
+        # Asked first: bundles are zips, so a tar of them ends like one.
+        if tarfile.is_tarfile(file):
+            file.seek(0)
+            return _Tar(tarfile.open(fileobj=file))
         file.seek(0)
-        return _Tar(tarfile.open(fileobj=file))
+        return _Zip(zipfile.ZipFile(file))
     except _BROKEN as err:
         raise BundleRefusedError(
             f"{where} is neither a folder nor a .tar or .zip: {plain(err)}",

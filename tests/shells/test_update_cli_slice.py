@@ -17,6 +17,9 @@ from agent.cli import slice_files
 from agent.cli.slice_choice import Choice, Needs, choose_files
 from agent.cli.slice_files import open_slice
 from agent.errors import AgentError
+from agent.publish import slices
+from agent.publish.repository import init_repository
+from agent.publish.slices import export_slice
 from tests.fakes.bundle_factory import make_repository
 from tests.fakes.bundles import good_bundle
 from tests.fakes.slices import (
@@ -53,6 +56,7 @@ def make(kind: str, tree: Tree, home: Path) -> Path:
     return write_tar(home / "repo.tgz", tree, "fleet-repo/", "w:gz")
 
 
+NOW = 1_790_000_000.0
 KINDS = ["folder", "tar", "tgz", "zip"]
 
 
@@ -400,3 +404,15 @@ def _scratch(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 SCRATCH: Path
 ARCHIVES: dict[str, bytes]
+
+
+def test_a_tar_of_bundles_is_no_zip(tmp_path: Path) -> None:
+    """Bundles are zips: a tar that ends with a small one is still read as a tar."""
+    made = init_repository(tmp_path / "repo", now=NOW)
+    made.add(good_bundle(1), model="kws", version=1)
+    made.assign("all", {"door": ("kws", 1)})
+    made.publish(NOW)
+    export_slice(made.path, tmp_path / "stick.tar", slices.Choice())
+    assert zipfile.is_zipfile(tmp_path / "stick.tar")
+    with open_slice(tmp_path / "stick.tar") as files:
+        assert "metadata/timestamp.json" in files.sizes
