@@ -6,8 +6,9 @@ The rules this module keeps:
    run again, and the notes of others (trust floors, revocations, the board's name). The
    job and the reports are not among them: without them an update is interrupted, and
    the fleet is told less.
- * The seal is the SHA-256 of all their rows, renewed in the same transaction. SQLite
-   finds a torn page, but not a flipped bit inside a row; the seal does.
+ * The seal is the SHA-256 of all their rows and columns, renewed in the same
+   transaction. SQLite finds a torn page and an index that lies, but not a flipped bit
+   inside a row; the seal does.
 """
 
 import hashlib
@@ -69,9 +70,15 @@ Cell = str | int | float | Blob | None
 
 
 class Kept(Struct, frozen=True):
-    """All rows of the kept tables, as a file of ``schema`` has them."""
+    """All rows of the kept tables, as a file of ``schema`` has them.
+
+    Attributes:
+        layout: Digest of the statements that made the tables: a flipped bit in a
+            column's name changes no row, and hides them all.
+    """
 
     schema: int
+    layout: str
     tables: dict[str, list[tuple[Cell, ...]]]
 
 
@@ -84,7 +91,9 @@ def read_kept(source: Readable, schema: int) -> bytes:
         ]
         for table in KEPT
     }
-    return msgspec.json.encode(Kept(schema, tables))
+    statements = source.rows("SELECT sql FROM sqlite_schema ORDER BY name")
+    layout = digest_of(repr(statements).encode())
+    return msgspec.json.encode(Kept(schema, layout, tables))
 
 
 def parse_kept(content: bytes) -> Kept:

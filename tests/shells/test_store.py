@@ -308,7 +308,7 @@ class TestDatabase:
 
     @pytest.mark.parametrize("page", range(1, 6))
     def test_scribbled_pages_are_found(self, state: Path, page: int) -> None:
-        """quick_check sees a page of rubbish before anyone believes a row."""
+        """integrity_check sees a page of rubbish before anyone believes a row."""
         path = state / "state.db"
         content = bytearray(path.read_bytes())
         content[page * 4096 : page * 4096 + 64] = b"\xa5" * 64

@@ -6,6 +6,7 @@ Numbers in test names are those of the attack list of the issue.
 import errno
 import logging
 import random
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -192,6 +193,24 @@ class TestCopy:
                 store.save_job(JOB)
                 store.save_note("after", str(place).encode())
                 store.forgive("nothing")
+
+    def test_66_a_flipped_name_or_key_changes_nothing(self, state: Path) -> None:
+        """Names of columns, keys in indexes: what SQLite alone would take as it is."""
+        before, path = known(state), state / "state.db"
+        whole = path.read_bytes()
+        words = (b"pipeline", b"active", b"generation", b"version", b"value", b"NULL")
+        places = [
+            found.start() + 1
+            for word in (*words, b"door", b"kws", b"trust.floors", b"bbbb")
+            for found in re.finditer(word, whole)
+        ]
+        assert len(places) > 30
+        for place in places:
+            path.write_bytes(whole)
+            scribble(path, place, 0x80 if place % 2 else 1)
+            with opened(state) as store:
+                assert (place, facts(store)) == (place, before)
+                store.save_note("after", str(place).encode())
 
     def test_66_a_forged_row_does_not_count(self, state: Path) -> None:
         """A floor that fell in a whole file is raised again from the copy."""
@@ -404,7 +423,7 @@ class TestSchemas:
         copy = state / "state.json"
         envelope = msgspec.json.decode(copy.read_bytes(), type=Envelope)
         kept = parse_kept(bytes(envelope.content))
-        newer = msgspec.json.encode(Kept(SCHEMA + 1, kept.tables))
+        newer = msgspec.json.encode(Kept(SCHEMA + 1, kept.layout, kept.tables))
         copy.write_bytes(
             msgspec.json.encode(Envelope(digest_of(newer), msgspec.Raw(newer)))
         )
