@@ -83,9 +83,8 @@ class Ledger:
         if memory.remember(subject, key, error, outcome.order, sha256):
             self._tell(outcome, error)
         attempts = max(outcome.job.attempts, memory.failures(subject, key))
-        if outcome.begun and deserves_quarantine(
-            outcome.job, error, attempts, rolled_back=ending.result == ROLLED_BACK
-        ):
+        rolled_back = ending.result == ROLLED_BACK
+        if deserves_quarantine(outcome.job, error, attempts, rolled_back=rolled_back):
             self.set_bytes_aside(sha256, error.reason)
 
     def conclude_rollback(self, job: Job, ending: Ending) -> None:
@@ -93,7 +92,6 @@ class Ledger:
         self.tally.count_result(ending.result, ending.error)
         facts = _facts(job) | {"rollback": True}
         if ending.error is None:
-            self.memory.forget(job.pipeline)
             log.info("update.committed", extra=facts)
         else:
             facts |= cause_of(ending.error)

@@ -442,6 +442,14 @@ class TestSources:
         bytes_ = bench.poller.snapshot().bytes
         assert bytes_ == {"full": length, "resumed": 2048}
 
+    def test_what_was_refused_is_not_kept(self) -> None:
+        """Bytes that are not the signed ones leave nothing to be resumed."""
+        bench = Bench()
+        bench.repository.spoiled["kws", 2] = BUNDLES["kws", 3]
+        bench.update(2)
+        assert said(bench) == ("refused", Reason.DIGEST)
+        assert bench.store.parts == {}
+
     def test_quota_and_room(self) -> None:
         """Room is made before the first byte; where there is none, that is told."""
         bench = Bench()
@@ -540,6 +548,20 @@ class TestSlice:
         bench.now = bench.decision().until
         bench.look()
         assert (bench.versions(), bench.inbox.cleared) == ((2, 0), 1)
+
+    def test_a_slice_that_was_taken_away(self) -> None:
+        """Uploads that somebody removed are no source any more when the time comes."""
+        bench = Bench(repository=False)
+        self.upload(bench, 2)
+        bench.slice.groups["all"] = replace(
+            bench.slice.groups["all"], not_before="2027-01-01T00:00:00Z"
+        )
+        bench.look()
+        bench.inbox.full = False
+        bench.now = bench.decision().until
+        bench.look(3)
+        assert bench.slice.calls == ["refresh"]
+        assert (bench.versions(), bench.results()) == ((0, 0), {})
 
     def test_what_was_refused_for_good_is_removed(self) -> None:
         """A slice with an older version is refused, and does not stay."""
@@ -649,8 +671,12 @@ def test_two_sources_that_disagree_about_a_bundle() -> None:
     bench.slice.bundles["kws", 2] = good_bundle(2)
     bench.repository.bundles["kws", 2] = BUNDLES["kws", 3]
     bench.slice.assign(door=("kws", 2))
+    bench.slice.gone.add(("kws", 2))
     bench.inbox.full = True
     bench.look()
+    assert bench.results() == {("refused", Reason.MISSING_TARGET): 1}
+    bench.slice.gone.clear()
+    bench.look(2)
     assert bench.versions() == (2, 0)
     assert bench.fetches() == 0
 

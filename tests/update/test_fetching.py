@@ -1,0 +1,98 @@
+"""One bundle from several sources: whose bytes end up in one file."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from agent.core.reasons import Reason
+from agent.core.targets import SignedTarget
+from agent.errors import AgentError, BundleRefusedError, DeviceError
+from agent.update.fetching import Fetching
+from tests.fakes.memory_store import MemoryStore
+from tests.fakes.scripted_repository import Resumable, ScriptedRepository
+from tests.fakes.update_bench import BUNDLES, NOW
+
+BODY = BUNDLES["kws", 2]
+LIMIT = 10**6
+
+
+class Source(ScriptedRepository):
+    """A source that sends what it likes, and then fails, or not.
+
+    Attributes:
+        sends: Its bytes; ``fails`` what it raises after them.
+    """
+
+    def __init__(self, sends: bytes, fails: AgentError | None = None) -> None:
+        super().__init__(BUNDLES)
+        self.sends = sends
+        self.fails = fails
+
+    def fetch(
+        self,
+        target: SignedTarget,
+        write: Callable[[memoryview], None],
+        max_bytes: int,
+        resume: Resumable | None = None,
+    ) -> int:
+        """Send, without a look at what is here already."""
+        del target, max_bytes, resume
+        if self.sends:
+            write(memoryview(self.sends))
+        if self.fails is not None:
+            raise self.fails
+        return 0
+
+
+def fetch(store: MemoryStore, sources: Sequence[ScriptedRepository]) -> Fetching:
+    """Fetch kws 2; errors end up nowhere, what came of it is returned."""
+    sources[0].refresh(NOW)
+    target = sources[0].find("kws", 2)
+    incoming = store.stage(target.sha256, target.length)
+    fetching = Fetching(sources, target, incoming, LIMIT)
+    try:
+        asyncio.run(fetching.run())
+        incoming.commit()
+    except (BundleRefusedError, DeviceError):
+        pass
+    finally:
+        fetching.close()
+    return fetching
+
+
+def test_the_second_source_begins_anew() -> None:
+    """What the first one sent is dropped: bytes of two sources never meet."""
+    store = MemoryStore()
+    liar = Source(BODY[:100], BundleRefusedError("cut", reason=Reason.LENGTH))
+    fetching = fetch(store, [liar, Source(BODY)])
+    assert list(store.objects.values()) == [BODY]
+    assert (fetching.done_bytes, fetching.received) == (len(BODY), len(BODY) + 100)
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (BundleRefusedError("away", reason=Reason.UNREACHABLE), True),
+        (BundleRefusedError("slow", reason=Reason.TOO_SLOW), True),
+        (BundleRefusedError("tls", reason=Reason.TLS), True),
+        (BundleRefusedError("429", reason=Reason.RATE_LIMITED), True),
+        (DeviceError("stopped", reason=Reason.STOPPING), True),
+        (BundleRefusedError("wrong", reason=Reason.DIGEST), False),
+        (BundleRefusedError("gone", reason=Reason.MISSING_TARGET), False),
+        (DeviceError("full", reason=Reason.DISK_FULL), False),
+    ],
+)
+def test_46_what_is_kept_for_the_next_time(error: AgentError, *, kept: bool) -> None:
+    """What a network cut off is; what was refused, or found no room, is not."""
+    store = MemoryStore()
+    fetch(store, [Source(BODY[:100], error)])
+    assert bool(store.parts) is kept
+
+
+def test_a_disk_that_fails_is_no_reason_to_ask_the_next() -> None:
+    """No other source would find more room here."""
+    store, second = MemoryStore(), Source(BODY)
+    full = DeviceError("full", reason=Reason.DISK_FULL)
+    fetching = fetch(store, [Source(BODY[:100], full), second])
+    assert (fetching.received, store.objects) == (100, {})
