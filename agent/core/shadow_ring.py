@@ -135,7 +135,6 @@ class RingWriter(_Ring):
     def _fill(self, start: int, pieces: Sequence[Piece], length: int) -> None:
         """Write a slot; its number comes last."""
         words, head = self._words, start // WORD
-        words[head + NUMBER] = 0
         number = self._written + 1
         at, checksum = start + UNIT, _seed(number, length)
         for piece in pieces:

@@ -169,3 +169,30 @@ def test_closing_lets_the_memory_go() -> None:
         end.close()
     memory.extend(b"x")  # raises BufferError while views exist
     assert len(memory) == SMALL + 1
+
+
+def test_a_slot_seen_before_it_was_written_again() -> None:
+    """A whole record of the round before is not the awaited one."""
+    memory, shown = ring(), ring()
+    writer, reader = RingWriter(memoryview(memory)), RingReader(memoryview(shown))
+    for number in range(MAX_SLOTS):
+        assert writer.write([b"old %d" % number])
+        shown[:] = memory
+        words(shown)[TAKEN] = number
+        assert reader.read() == b"old %d" % number
+        words(memory)[TAKEN] = words(shown)[TAKEN]
+    assert writer.write([b"new"])
+    words(shown)[WRITTEN] = words(memory)[WRITTEN]  # seen before its slot is
+    assert reader.read() is None
+    shown[:] = memory
+    assert reader.read() == b"new"
+
+
+def test_counters_at_their_end() -> None:
+    """Two ends that agree on an impossible number do not overflow."""
+    memory = ring()
+    words(memory)[WRITTEN] = words(memory)[TAKEN] = 2**64 - 1
+    writer, reader = ends(memory)
+    writer.write([b"x"])
+    reader.read()
+    assert words(memory)[WRITTEN] in (2**64 - 1, LIMIT)

@@ -105,3 +105,14 @@ def test_links_and_windows_are_what_is_remembered() -> None:
     assert not plain.remembers
     assert with_fields(plain, preprocess=(Window(),)).remembers
     assert with_fields(plain, state=(StateLink("a", "b"),)).remembers
+
+
+def test_nobody_begins_again_unasked() -> None:
+    """While the active model is silent, too, a silent window is as it should be."""
+    model = WindowedModel(4, 4)
+    follower = Recollection(model.model, remembers=True)
+    for seq in range(1, 20):
+        follower.follow(seq, np.zeros(1, np.float32), answered=False)
+    assert model.resets == 0
+    follower.follow(30, np.zeros(1, np.float32), answered=False)
+    assert model.resets == 1
