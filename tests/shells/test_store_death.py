@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.disks import fast_directory
 from tests.shells.store_driver import KILLS
 
 FULL_TMPFS_KB = 160  # room for state.db, one small model, and no second one
@@ -128,20 +129,19 @@ FOUND = {
 
 
 @pytest.mark.parametrize("change", FOUND)
-def test_60_killed_before_and_after_every_call(
-    tmp_path: Path, repository: Path, change: str
-) -> None:
+def test_60_killed_before_and_after_every_call(repository: Path, change: str) -> None:
     """kill -9 around each call of a change: the old state or the new one, whole.
 
     And if state.db is damaged as well, its copy has no lower floor than it had.
     """
     command = [sys.executable, "-m", "tests.shells.store_kill_driver"]
-    done = subprocess.run(
-        [*command, change, str(tmp_path)],
-        cwd=repository,
-        capture_output=True,
-        check=False,
-    )
+    with fast_directory() as directory:
+        done = subprocess.run(
+            [*command, change, str(directory)],
+            cwd=repository,
+            capture_output=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     told = json.loads(done.stdout)
     assert told["seen"] == FOUND[change]

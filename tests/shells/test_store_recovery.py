@@ -9,7 +9,7 @@ import random
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -25,7 +25,7 @@ from agent.store import Store
 from agent.store.schema import SCHEMA, Kept, digest_of, parse_kept
 from agent.store.spare import Envelope
 from agent.store.state import FORMAT
-from tests.fakes.disks import SteppedDisk, fail_at
+from tests.fakes.disks import SteppedDisk, fail_at, fast_directory
 from tests.fakes.schema_1 import BOARD, schema_1
 from tests.fakes.stored import bring_in, check_whole, installed
 
@@ -35,9 +35,14 @@ REPORT = Report(8, "door", "kws", 3, "a" * 64, "fleet/groups/all", 4, "committed
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
+def state() -> Iterator[Path]:
     """Give a closed state directory in which everything that is kept is kept."""
-    state = tmp_path / "state"
+    with fast_directory() as directory:
+        yield prepare(directory / "state")
+
+
+def prepare(state: Path) -> Path:
+    """Make a board that keeps something of everything, and close it."""
     with opened(state) as store:
         for version in (1, 2):
             bring_in(store, version)
