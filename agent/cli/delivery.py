@@ -3,14 +3,16 @@
 The rules this module keeps:
  * What the board says it runs decides what is sent; what it says it wants, too.
  * The doorbell rings last, when everything is there.
+ * Who only asks for a look does not come too late: an update that is under way is
+   followed to its end first. Who brings or orders something is refused (``busy``).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.cli.board_answers import State
 from agent.cli.board_link import BoardLink
-from agent.cli.follow import Follower
+from agent.cli.follow import Follower, Mark
 from agent.cli.outcome import Outcome
 from agent.cli.plain_text import bytes_text
 from agent.cli.slice_choice import Needs, choose_files
@@ -77,10 +79,27 @@ class Delivery:
             generation = self.link.set_desired(desired)
             self.view.say(f"ordered, generation {generation}")
         else:
-            self.view.say(f"asked to look ({self.link.look()})")
+            mark = self._ask_to_look(follower, mark, order)
         if not order.wait:
             return []
         return follower.follow_look(mark)
+
+    def _ask_to_look(self, follower: Follower, first: Mark, order: Order) -> Mark:
+        """Ring; return the board at the moment before, and what was reported since."""
+        mark = first
+        while True:
+            try:
+                phase = self.link.look()
+            except RequestRefusedError as err:
+                patient = order.wait and order.files is None
+                if err.reason != Reason.BUSY or not patient:
+                    raise
+                self.view.say("an update is under way already; looking after it")
+                follower.follow_others(mark)
+                mark = replace(follower.mark(), newest_id=first.newest_id)
+            else:
+                self.view.say(f"asked to look ({phase})")
+                return mark
 
     def _bring(self, files: Slice, needs: Needs) -> None:
         """Upload what the board needs."""

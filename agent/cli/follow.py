@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.cli.board_answers import State, Updates
+from agent.cli.board_answers import IDLE, State, Updates
 from agent.cli.board_link import BoardLink
 from agent.cli.outcome import Outcome, is_idle, is_settled, judge
 from agent.cli.plain_text import plain
@@ -93,6 +93,22 @@ class Follower:
                 untouched = self._clock() - touched_at > UNTOUCHED_S
                 if is_settled(mark.state, state) or (is_idle(state) and untouched):
                     return judge(mark.state, state, _newer(updates, mark))
+            self._wait()
+
+    def follow_others(self, mark: Mark) -> None:
+        """Wait until what others began has ended.
+
+        Raises:
+            AgentError: As ``follow_look``.
+        """
+        self._began_at = self._clock()
+        while True:
+            seen = self._look_at()
+            if seen is not None:
+                state, updates = seen
+                self._show(updates, mark)
+                if updates.progress is None and state.update.phase == IDLE:
+                    return
             self._wait()
 
     def follow_rollback(self, mark: Mark, pipeline: str) -> list[Outcome]:

@@ -60,7 +60,7 @@ class UpdatePoller:
         self.sources = Sources(table, supply, surroundings, self._ledger)
         self.plan = Plan()
         self._turn = Turn()
-        self.wishes = Wishes(self._turn, self.intake)
+        self.wishes = Wishes(self._turn, self.intake, self._decide_anew)
         self._factories = Factories(
             supply, table, surroundings, self.sources, self._ledger
         )
@@ -193,6 +193,11 @@ class UpdatePoller:
         slots = {name: self._store.slots(name) for name in self._models}
         self.plan = plan(self.sources.files, slots, situation)
 
+    def _decide_anew(self) -> None:
+        """Plan again after a rollback: what was left is held, and runs no longer."""
+        if self.plan.decisions:  # before the first look nobody knows what is wanted
+            self._decide()
+
     async def _look_at_factories(self) -> None:
         """Import the factory model of every pipeline that has none at all."""
         for name in self._factories.lacking():
@@ -291,9 +296,12 @@ class UpdatePoller:
         )
 
     async def _rest(self, pause_s: float) -> None:
-        """Wait for the next look."""
-        self._next_look = self._around.clock() + pause_s
+        """Wait for the next look; none is announced while one that was asked for waits.
+
+        Who asked during a look would take its end for that of the look asked for.
+        """
         if not self._poked:
+            self._next_look = self._around.clock() + pause_s
             await self._sleep(pause_s)
 
     async def _sleep(self, pause_s: float) -> None:

@@ -4,10 +4,12 @@ The rules this module keeps:
  * One at a time, and none while an update is under way: whoever comes second is told.
  * The turn is taken when a wish is accepted, so that nothing changes what ``previous``
    is before it is carried out.
+ * What was decided before a wish is decided anew with what came of it.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -35,9 +37,10 @@ class Wish:
 class Wishes:
     """Takes wishes from operators' requests, fulfils them in the poller's task."""
 
-    def __init__(self, turn: Turn, intake: Intake) -> None:
+    def __init__(self, turn: Turn, intake: Intake, decide: Callable[[], None]) -> None:
         self._turn = turn
         self._intake = intake
+        self._decide = decide
         self._accepted: asyncio.Queue[Wish] = asyncio.Queue(maxsize=1)
 
     def accept(self, wish: Wish) -> bool:
@@ -55,6 +58,7 @@ class Wishes:
                 await self._intake.roll_back(
                     wish.pipeline, wish.source, wish.generation
                 )
+                self._decide()
             except (BundleRefusedError, DeviceError) as err:
                 facts = {"pipeline": wish.pipeline} | cause_of(err)
                 log.warning("operator.rollback_failed", extra=facts)

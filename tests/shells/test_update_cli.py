@@ -170,6 +170,35 @@ def test_now_without_waiting(board: FakeBoard, socket: Path) -> None:
     assert board.asked[-1] == "POST /v1/updates"
 
 
+def test_now_during_an_update_follows_it_and_looks(
+    board: FakeBoard, socket: Path
+) -> None:
+    """Who only asks for a look is not sent away: it comes after the other's update."""
+    busy = problem(409, "busy", "another update is under way: SHADOWING")
+    board.told["POST", "/v1/updates"] = [busy]
+    phases = board.phases("SHADOWING", "SHADOWING", "PROBATION")
+    board.script = [*phases, board.end()]
+    board.rung = True  # by somebody else
+    result = run(socket, "now")
+    assert (result.exit_code, result.stdout) == (0, COMMITTED)
+    assert steps(result) == [
+        "an update is under way already; looking after it",
+        "door: kws 8 PROBATION",
+        "door: kws 8 committed",
+        "asked to look (IDLE)",
+    ]
+    assert board.asked.count("POST /v1/updates") == 2
+
+
+def test_now_without_waiting_does_not_wait_for_others(
+    board: FakeBoard, socket: Path
+) -> None:
+    """``--no-wait`` leaves at once, with the reason."""
+    board.told["POST", "/v1/updates"] = [problem(409, "busy", "under way: PREFLIGHT")]
+    result = run(socket, "now", "--no-wait")
+    assert (result.exit_code, "[busy]" in result.stderr) == (1, True)
+
+
 def test_two_operators_at_once(board: FakeBoard, socket: Path) -> None:
     """409 is told with the phase that the other's update is in."""
     busy = problem(409, "busy", "an update of door is in PROBATION", phase="PROBATION")

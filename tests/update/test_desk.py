@@ -230,6 +230,14 @@ class TestRollback:
         )
         assert report.detail == "an operator's rollback"
 
+    def test_what_was_left_runs_no_longer_by_the_plan(self) -> None:
+        """The decision is made anew at once: nobody has to wait for the next look."""
+        bench = updated(1, 2)
+        assert bench.decision().state == "runs"
+        roll_back(bench)
+        decision = bench.decision()
+        assert (decision.state, decision.reason) == ("waits", Reason.HELD)
+
     def test_a_newer_generation_ends_the_hold(self) -> None:
         """The same version, assigned again: somebody decided so after the rollback."""
         bench = updated(1, 2)
