@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 @dataclass
 class Told:
-    """An answer that is given instead of the usual one."""
+    """An answer that is given instead of the usual one; status 0 hangs up."""
 
     status: int
     body: Json
@@ -313,6 +313,9 @@ class Handler(BaseHTTPRequestHandler):
             board.asked.append(f"{self.command} {self.path}")
             span = self.headers.get("Content-Range", "")
             told = board.answer(self.command, self.path, body, span)
+        if told.status == 0:
+            self.close_connection = True
+            return
         raw = json.dumps(told.body).encode() if told.status != 204 else b""
         kind = "application/problem+json" if told.status > 399 else "application/json"
         self.send_response(told.status)

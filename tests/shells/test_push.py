@@ -28,6 +28,7 @@ from agent.core.targets import GroupFile, Wanted
 from agent.errors import SettingsError
 from tests.fakes.board_server import (
     FakeBoard,
+    Told,
     on_socket,
     over_tls,
     problem,
@@ -206,6 +207,16 @@ def test_two_paths_may_share_their_bytes(
     operator.repository = write_tree(operator.home / "same", tree)
     assert operator.run(address).exit_code == 0
     assert {stored(f"fleet/groups/{name}", same) for name in "ab"} <= set(board.places)
+
+
+def test_a_board_that_takes_nothing_is_not_fed_for_ever(
+    operator: Operator, board: FakeBoard, address: str
+) -> None:
+    """An offset that does not move ends the upload with an error."""
+    board.told["PUT", "/v1/uploads"] = [Told(200, {"offset": 0, "complete": False})]
+    result = operator.run(address)
+    assert (result.exit_code, "it takes no more of" in result.stderr) == (1, True)
+    assert sum(line.startswith("PUT") for line in board.asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from agent.errors import AgentError
 from tests.fakes.board_server import (
     NOW,
     FakeBoard,
+    Told,
     blank_state,
     decision,
     on_socket,
@@ -232,6 +233,22 @@ def test_a_rollback_that_ends_a_trial_is_good(board: FakeBoard, socket: Path) ->
     board.script = [*board.phases("ROLLING_BACK"), end]
     result = run(socket, "rollback", "--yes")
     assert (result.exit_code, "rolled back" in result.stdout) == (0, True)
+
+
+def test_a_rollback_is_never_asked_for_twice(board: FakeBoard, socket: Path) -> None:
+    """A board that hangs up may have heard it: going back once more is not for us."""
+    board.told["POST", "/v1/rollback"] = [Told(0, {})]
+    result = run(socket, "rollback", "--yes")
+    assert (result.exit_code, "[unreachable]" in result.stderr) == (1, True)
+    assert board.asked.count("POST /v1/rollback") == 1
+
+
+def test_a_connection_that_went_stale_is_opened_again(
+    board: FakeBoard, socket: Path
+) -> None:
+    """Boards close idle connections: the next question is asked on a new one."""
+    board.told["GET", "/v1/updates"] = [Told(0, {})]
+    assert run(socket, "now").exit_code == 0
 
 
 def test_rollback_without_a_previous_model(board: FakeBoard, socket: Path) -> None:

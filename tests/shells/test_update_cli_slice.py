@@ -94,6 +94,18 @@ def test_links_in_a_folder_are_passed_over(tmp_path: Path) -> None:
         assert set(files.sizes) == set(TREE)
 
 
+def test_a_link_that_comes_later_is_not_followed(tmp_path: Path) -> None:
+    """What is read is what was listed, or nothing."""
+    folder = write_tree(tmp_path / "repo", TREE)
+    path = folder / "metadata" / "timestamp.json"
+    with open_slice(folder) as files:
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(AgentError) as raised:
+            files.digest("metadata/timestamp.json")
+    assert raised.value.reason == "truncated"
+
+
 def hostile_tar(path: Path) -> None:
     """Write an archive whose members are everything but plain files."""
     write_tar(path, TREE)
@@ -264,6 +276,16 @@ def test_only_what_is_wanted_and_not_there_is_sent() -> None:
         stored("fleet/groups/all", group(("door", 8))),
         stored("models/kws/8.bundle", bundle(8)),
         *METADATA,
+    )
+
+
+def test_timestamp_is_the_last_whatever_roles_are_called() -> None:
+    """With it the slice counts: a role without a version in its name comes before."""
+    meta = b'{"signed": {"meta": {"zebra.json": {"version": 1}}}}'
+    tree = {"metadata/timestamp.json": meta, "metadata/zebra.json": b'{"signed": {}}'}
+    assert choose(tree, DOOR).paths == (
+        "metadata/zebra.json",
+        "metadata/timestamp.json",
     )
 
 
