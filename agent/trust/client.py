@@ -373,7 +373,7 @@ class TrustedRepository:
         if self._verified().root.consistent_snapshot:
             folder, slash, last = path.rpartition("/")
             name = f"{folder}{slash}{sha256}.{last}"
-        return Signed(path, f"targets/{name}", length, sha256)
+        return Signed(path, f"targets/{name}", length, {"sha256": sha256})
 
 
 def _parse(found: "TargetFile") -> SignedTarget:

@@ -14,7 +14,7 @@ The rules this module keeps:
 import hashlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from agent.trust.fetcher import Fetcher, Part, TransportError
 RETRIES = 5  # in a row that brought nothing worth mentioning
 WORTH_BYTES = 256 * 1024  # a retry that brought as much was worth it
 _NOTHING = memoryview(b"")
+_ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})
 
 
 class Resumable(Protocol):
@@ -47,12 +48,18 @@ class Resumable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What was signed about a target, and the name it is served by."""
+    """What was signed about a target, and the name it is served by.
+
+    Attributes:
+        path: The target's name; ``served`` its path below the repository.
+        length: Its bytes.
+        hashes: Algorithm -> hex digest; all have to hold.
+    """
 
     path: str
     served: str
     length: int
-    sha256: str
+    hashes: Mapping[str, str]
 
 
 class SmallContent:
@@ -112,7 +119,7 @@ class Download:
         self._pause_s = pause_s
         self._tag = ""
         self._taken = self._reused = 0
-        self._digest = hashlib.sha256()
+        self._digests = _digests(signed)
         self._joined = False  # whether bytes of two connections lie behind each other
 
     def run(self) -> int:
@@ -133,7 +140,8 @@ class Download:
 
     def _holds(self) -> bool:
         """Tell whether everything is here, as it was signed."""
-        return self._digest.hexdigest() == self._signed.sha256
+        found = {name: digest.hexdigest() for name, digest in self._digests.items()}
+        return found == dict(self._signed.hashes)
 
     def _take_kept(self) -> None:
         """Go on behind what is kept, if the server can be asked for the rest."""
@@ -141,7 +149,7 @@ class Download:
             return
         kept, tag = self._resume.kept, self._resume.tag
         if tag and len(kept) <= self._signed.length:
-            self._digest.update(kept)
+            self._hash(kept)
             self._taken = self._reused = len(kept)
             self._tag, self._joined = tag, True
         else:
@@ -152,7 +160,7 @@ class Download:
         if self._resume is not None:
             self._resume.restart()
         self._taken = self._reused = 0
-        self._digest = hashlib.sha256()
+        self._digests = _digests(self._signed)
         self._tag, self._joined = "", False
 
     def _fill(self) -> None:
@@ -223,11 +231,29 @@ class Download:
         if self._taken + len(chunk) > self._signed.length:
             raise self._refused("more bytes", Reason.LENGTH)
         self._write(memoryview(chunk))
-        self._digest.update(chunk)
+        self._hash(chunk)
         self._taken += len(chunk)
+
+    def _hash(self, content: bytes | memoryview) -> None:
+        """Let the digests run over bytes."""
+        for digest in self._digests.values():
+            digest.update(content)
 
     def _refused(self, what: str, reason: Reason) -> BundleRefusedError:
         """Return the error for content that was not signed."""
         than = f" than the {self._signed.length} signed"
         text = f"{what}{than if reason == Reason.LENGTH else ''}"
         return BundleRefusedError(f"{self._signed.path}: {text}", reason=reason)
+
+
+def _digests(signed: Signed) -> "dict[str, hashlib._Hash]":
+    """Return a new digest for each algorithm that was signed.
+
+    Raises:
+        BundleRefusedError: ``metadata``: there is none, or one that nobody knows.
+    """
+    if not signed.hashes or not _ALGORITHMS.issuperset(signed.hashes):
+        raise BundleRefusedError(
+            f"{signed.path}: hashed by {sorted(signed.hashes)}", reason=Reason.METADATA
+        )
+    return {name: hashlib.new(name) for name in signed.hashes}

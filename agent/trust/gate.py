@@ -5,6 +5,8 @@ The rules this module keeps:
    power cut emptied does not let an older repository in.
  * A floor is judged by the keys of the newest root, after the chain of roots and
    before anything signed by those keys is kept (see ``agent.core.floors``).
+ * The floor of ``targets`` ends with the keys of ``snapshot``, too: who says which
+   version is newest is replaced, and TUF lets versions begin again then (5.3.11).
  * Nothing is learned from a refresh that did not succeed, except the root's version.
 """
 
@@ -13,7 +15,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
-from agent.core.floors import MAX_HEIGHT, Floor, Floors, RoleKeys, height, raised
+from agent.core.floors import (
+    MAX_HEIGHT,
+    Floor,
+    Floors,
+    RoleKeys,
+    height,
+    holds,
+    raised,
+)
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
 from agent.trust.clock import ISSUED_FIELD, learned_time, moment, parse_issued
@@ -56,6 +66,7 @@ class FloorGate:
         self._build_s = int(build_time)
         self._explain = explain
         self._learned: object = None
+        self._begins_again: frozenset[str] = frozenset()  # whose floor does not count
 
     @property
     def clock_floor_s(self) -> int:
@@ -89,16 +100,16 @@ class FloorGate:
             BundleRefusedError: ``replayed``, or ``metadata`` (its issue time).
         """
         check_height("root", root.version, self.floors.root)
+        ordered = self.floors.roles.get("snapshot")
+        lost = ordered is not None and not holds(ordered, _keys(root, "snapshot"))
+        self._begins_again = frozenset({"targets"} if lost else ())
         clock_s = self._floor_under(root)
         if (root.version, clock_s) != (self.floors.root, self.floors.clock_s):
             self._keep(replace(self.floors, root=root.version, clock_s=clock_s))
         settled = self.settled()
         if root.is_expired(settled):
             return settled  # the updater refuses it: no step is told that did not hold
-        keys = root.roles["root"]
-        self._explain(
-            "root", _facts(root, RoleKeys(tuple(keys.keyids), keys.threshold))
-        )
+        self._explain("root", _facts(root, _keys(root, "root")))
         behind = " (the clock is behind the floor)" if self.now_s < clock_s else ""
         self._explain("clock", f"it is {settled:%Y-%m-%d %H:%M:%S} UTC{behind}")
         return settled
@@ -109,7 +120,7 @@ class FloorGate:
         Raises:
             BundleRefusedError: ``replayed`` or ``metadata``.
         """
-        check_height(role, signed.version, height(self.floors.roles.get(role), keys))
+        check_height(role, signed.version, height(self._floor(role), keys))
         parse_issued(signed.unrecognized_fields.get(ISSUED_FIELD))
         self._explain(role, _facts(signed, keys))
 
@@ -124,7 +135,7 @@ class FloorGate:
             signed = updater.signed(role)
             if signed is None:
                 continue
-            keys, floor = updater.keys(role), roles.get(role)
+            keys, floor = updater.keys(role), self._floor(role)
             lowest = height(floor, keys)
             check_height(role, signed.version, lowest)
             if signed.version > lowest:
@@ -159,12 +170,15 @@ class FloorGate:
         lowest = height(self.floors.roles.get("targets"), updater.keys("targets"))
         return signed is None or signed.version < lowest
 
+    def _floor(self, role: str) -> Floor | None:
+        """Return the floor of a role's version, None where there is none any more."""
+        return None if role in self._begins_again else self.floors.roles.get(role)
+
     def _floor_under(self, root: "Root") -> int:
         """Return the clock floor as far as it stands under this root."""
         issued_s = parse_issued(root.unrecognized_fields.get(ISSUED_FIELD))
-        delegated = root.roles["timestamp"]
-        keys = RoleKeys(tuple(delegated.keyids), delegated.threshold)
-        return max(self._build_s, issued_s, height(self.floors.time, keys))
+        known_s = height(self.floors.time, _keys(root, "timestamp"))
+        return max(self._build_s, issued_s, known_s)
 
     def _time_after(self, updater: "DurableUpdater") -> Floor | None:
         """Return the time floor after a complete refresh."""
@@ -240,6 +254,11 @@ def check_height(what: str, value: int, floor: int) -> None:
         raise BundleRefusedError(
             f"{what}: version {value} is absurd", reason=Reason.METADATA
         )
+
+
+def _keys(root: "Root", role: str) -> RoleKeys:
+    """Return the keys that a root gives to a top-level role."""
+    return RoleKeys(tuple(root.roles[role].keyids), root.roles[role].threshold)
 
 
 def _heights(floors: Floors) -> object:

@@ -62,6 +62,7 @@ class DurableUpdater(Updater):
         self.announced = Seen()
         self._gate = gate
         self._files = fetcher
+        self._parents: dict[str, str] = {}
         super().__init__(
             str(metadata_dir),
             METADATA_URL,
@@ -105,8 +106,11 @@ class DurableUpdater(Updater):
         self._trusted_set.reference_time = now
 
     def delegator(self, role: str) -> Root | Targets:
-        """Return whoever says which keys a role has: ``targets`` or ``root``."""
-        return self.root if role in self.root.roles else self.targets
+        """Return whoever says which keys a role has: who delegated to it last."""
+        if role in self.root.roles:
+            return self.root
+        parent = self._parents.get(role, Targets.type)
+        return cast("Targets", self._trusted_set[parent])
 
     def keys(self, role: str) -> RoleKeys:
         """Return the keys that a role has now."""
@@ -154,6 +158,11 @@ class DurableUpdater(Updater):
         """Load the timestamp; an unchanged one expires here, not with the snapshot."""
         super()._load_timestamp()
         self._check_expiry(self.timestamp)
+
+    def _load_targets(self, role: str, parent_role: str) -> Targets:
+        """Load a role; two may delegate to one, each with other keys."""
+        self._parents[role] = parent_role
+        return super()._load_targets(role, parent_role)
 
     def _check_expiry(self, signed: Signed) -> None:
         """Expiry is judged where it happened, so that an error names its file."""

@@ -100,10 +100,10 @@ class Client:
 
 def fetch(found: TargetFile, fetcher: HttpFetcher, *, consistent: bool) -> bytes:
     """Fetch one target as ``TrustedRepository`` fetches small ones."""
-    sha256 = found.hashes["sha256"]
+    digest = next(iter(found.hashes.values()))
     folder, slash, last = found.path.rpartition("/")
-    served = f"{folder}{slash}{sha256}.{last}" if consistent else found.path
-    signed = Signed(found.path, f"targets/{served}", found.length, sha256)
+    served = f"{folder}{slash}{digest}.{last}" if consistent else found.path
+    signed = Signed(found.path, f"targets/{served}", found.length, found.hashes)
     content = SmallContent()
     with reasons_for_target(found.path):
         Download(fetcher, signed, content.write, content).run()

@@ -42,7 +42,8 @@ def server(tmp_path: Path) -> Iterator[ToxicServer]:
 
 def signed(content: bytes = BODY) -> Signed:
     """Return what was signed about the target."""
-    return Signed(PATH, PATH, len(content), hashlib.sha256(content).hexdigest())
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Signed(PATH, PATH, len(content), {"sha256": sha256})
 
 
 def fetch(
