@@ -1,9 +1,8 @@
-"""How much room files take, and what has to go so that more fits.
+"""How much room files take: what a quota counts.
 
 The rules this module keeps:
  * A file with two names counts once; what cannot be looked at counts nothing.
- * Rubbish goes first, then what could have been resumed; what a pipeline or the job
-   under way refers to never.
+ * Sizes count, not blocks: room that was reserved is taken.
 """
 
 import os
