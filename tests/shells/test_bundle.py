@@ -306,9 +306,9 @@ LIES: dict[str, tuple[Callable[[], bytes], Reason, str]] = {
         "version",
     ),
     "newer schema": (
-        lambda: lying(lambda tree: tree.update(schema=2, surprise=True)),
+        lambda: lying(lambda tree: tree.update(schema=3, surprise=True)),
         Reason.SCHEMA,
-        "schema 2 is newer",
+        "schema 3 is newer",
     ),
 }
 

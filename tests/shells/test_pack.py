@@ -302,3 +302,25 @@ def test_a_description_is_loaded(project: Path) -> None:
     assert loaded == parse_description(GOOD.encode())
     with pytest.raises(SettingsError, match="No such file"):
         load_description(project / "nothing.toml")
+
+
+@pytest.mark.parametrize(
+    ("keys", "schema"),
+    [
+        ("", 1),
+        ("shadow_samples = 100\nmin_agreement = 0.9\nprobation_s = 60", 1),
+        ("shadow_samples = 100\nshadow_every = 10", 2),
+        ("probation_samples = 50\nwait_s = 30", 2),
+        ("max_failed = 0.0\nmax_slowdown = 1.5\ntolerance = 0.1", 2),
+    ],
+)
+def test_the_schema_is_the_lowest_that_says_it(
+    keys: str, schema: int, project: Path
+) -> None:
+    """Trial rules that are new ask for newer agents; without them, any will do."""
+    manifest = packed(project, f"{GOOD}[trial]\n{keys}\n")
+    assert manifest.schema == schema
+    said = dict(line.split(" = ") for line in keys.splitlines())
+    assert {key: float(value) for key, value in said.items()} == {
+        key: getattr(manifest.trial, key) for key in said
+    }
