@@ -106,10 +106,14 @@ class CommittedModels:
             DeviceError: The disk does not let it be read.
         """
         model = self._pipelines[name].settings.model
-        while True:
-            installed = self._store.slots(name).active
+        slots = self._store.slots(name)
+        for installed in (slots.active, slots.previous, slots.factory):
             if installed is None or installed.model != model:
-                return None
+                continue
+            # Also where the store could not write that it fell back.
+            other = installed != slots.active
+            if other and self._store.is_set_aside(installed.sha256):
+                continue
             try:
                 return self._placed(installed)
             except BundleRefusedError as err:
@@ -117,8 +121,8 @@ class CommittedModels:
                 reason = Reason.REVOKED if revoked else Reason.DIGEST
                 facts = {"pipeline": name, "reason": err.reason, "detail": str(err)}
                 log.warning(UNUSABLE[reason], extra=facts)
-                if self._fall_back(name, reason) == installed:
-                    return None
+                self._fall_back(name, reason)
+        return None
 
     def _fall_back(self, name: str, reason: Reason) -> Installed | None:
         """Let the store move to the model before; a full disk only delays that."""

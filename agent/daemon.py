@@ -13,28 +13,26 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import RELEASED_S, __version__
+from agent import __version__
 from agent.committed import CommittedModels
 from agent.core.installed import Board
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
-from agent.core.targets import Revocations
+from agent.repositories import Repositories
 from agent.settings import PipelineSettings, Settings
 from agent.store import Inbox, Store
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.trials import PipelineTrials
 from agent.supervise.worker_process import own_resident_bytes
 from agent.trust.bundle import open_bundle
-from agent.trust.client import Transport, TrustedRepository, load_revoked
 from agent.trust.identity import Identity
-from agent.update import Desk, Supply, Surroundings, UpdatePoller
+from agent.update import Desk, Surroundings, UpdatePoller
 
 if TYPE_CHECKING:
     from agent.endpoint.services import Services
@@ -76,19 +74,21 @@ class Daemon:
         self._settings = settings
         self._store = store
         self._state_dir = state_dir
-        self._root = root
         self._socket = socket
         self._announce = announce
         self._stop_asked = asyncio.Event()
         self._pipelines: dict[str, Pipeline] = {}
-        self._models = CommittedModels(store, self._pipelines, self._revoked_bundles)
-        for table in settings.pipeline:
-            self._pipelines[table.name] = self._pipeline(table)
         self._inbox = Inbox(
             state_dir,
             int(settings.control.max_upload_mb * MEGABYTE),
             make_room=store.make_room,
         )
+        self._known = Repositories(settings, store, state_dir, root)
+        self._models = CommittedModels(
+            store, self._pipelines, self._known.revoked_bundles
+        )
+        for table in settings.pipeline:
+            self._pipelines[table.name] = self._pipeline(table)
         self._identity = self._own_certificate()
         self._poller = self._updates()
         self._metrics: Callable[[str], tuple[str, bytes]] | None = None
@@ -194,7 +194,7 @@ class Daemon:
             operations=Desk(self._settings, self._store, self._poller),
             uploads=self._inbox,
             identity=self._identity,
-            revoked=lambda: self._revoked().operators,
+            revoked=self._known.revoked_operators,
         )
         local = self._settings.local
         endpoint = LocalEndpoint(self, local.listen, self._socket, services=services)
@@ -243,7 +243,7 @@ class Daemon:
         )
         return UpdatePoller(
             settings,
-            Supply(self._repository(), self._factories(), self._uploaded()),
+            self._known.supply(self._inbox.folder),
             Surroundings(
                 store=self._store,
                 trials=trials,
@@ -254,7 +254,7 @@ class Daemon:
                 utc_offset=lambda now: time.localtime(now).tm_gmtoff,
                 inbox=self._inbox,
                 give_model=self._models.give,
-                known_revoked=self._revoked_bundles,
+                known_revoked=self._known.revoked_bundles,
             ),
         )
 
@@ -262,62 +262,6 @@ class Daemon:
         """Return what the poller says, and how long our certificate lasts."""
         ends = self._identity.expires() if self._identity else 0.0
         return replace(self._poller.snapshot(), certificate_expires=ends)
-
-    def _revoked(self) -> Revocations:
-        """Return what the owner revoked, as far as this board knows."""
-        return load_revoked(self._store, self._root)
-
-    def _revoked_bundles(self) -> Collection[str]:
-        """Return the digests of revoked bundles; none where nobody can know."""
-        return self._revoked().bundles
-
-    def _repository(self) -> TrustedRepository | None:
-        """The fleet's repository, if the settings name one."""
-        update = self._settings.update
-        if not update.repository:
-            return None
-        transport = Transport(
-            ca=update.ca,
-            certificate=update.certificate,
-            key=update.key,
-            proxy=update.proxy,
-            min_kbps=update.min_kbps,
-            deadline_s=update.deadline_s,
-        )
-        return self._trusted("fleet", update.repository, transport=transport)
-
-    def _uploaded(self) -> TrustedRepository | None:
-        """The slice that was uploaded: the fleet's own, by another way."""
-        return self._trusted("fleet", str(self._inbox.folder)) if self._root else None
-
-    def _factories(self) -> dict[str, Callable[[], TrustedRepository]]:
-        """The repository slices shipped with the system, by pipeline."""
-        return {
-            table.name: partial(
-                self._trusted, f"factory-{table.name}", table.factory, factory=True
-            )
-            for table in self._settings.pipeline
-            if table.factory
-        }
-
-    def _trusted(
-        self,
-        cache: str,
-        repository: str,
-        *,
-        factory: bool = False,
-        transport: Transport | None = None,
-    ) -> TrustedRepository:
-        """A repository that the provisioned root vouches for."""
-        return TrustedRepository(
-            metadata_dir=self._state_dir / "tuf" / cache,
-            repository=repository,
-            root=self._root,
-            notes=self._store,
-            build_time=RELEASED_S,
-            factory=factory,
-            transport=transport,
-        )
 
     async def _follow_updates(self) -> None:
         """Look at the repository now and then, and carry out what it wants."""

@@ -13,10 +13,14 @@ from agent.cli.settings_text import describe_keys
 from agent.core.explanations import EXPLANATIONS
 from agent.core.update_machine import render_diagram
 from agent.telemetry.families import METRICS
+from tests.architecture.promises import render_promises
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 RESULTS = README.parent / "benchmarks" / "results"
-BENCHMARKS = ("loop", "locks", "swap", "preflight", "start", "memory", "scrape")
+BENCHMARKS = (
+    *("loop", "locks", "swap", "preflight", "start", "memory", "scrape"),
+    *("update", "publish", "poll", "faults", "fuzz"),
+)
 
 
 def render_reasons() -> str:
@@ -76,6 +80,7 @@ BLOCKS = {
     "reasons": render_reasons,
     "settings": render_settings,
     "metrics": render_metrics_table,
+    "promises": render_promises,
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from agent.core.explanations import EXPLANATIONS
 from agent.core.reasons import Reason
+from tests.architecture.promises import PROMISES, numbered_tests
 from tests.architecture.readme_tables import BLOCKS, README, find_block, renew
 
 RUN = re.compile(r"<!-- run -->\n```sh\n(?P<commands>.*?)```", re.DOTALL)
@@ -34,6 +35,11 @@ def test_renewing_changes_only_the_tables() -> None:
 def test_every_reason_is_explained() -> None:
     """Each word that may stand in a reason has a row in the table."""
     assert set(EXPLANATIONS) == set(Reason) - {Reason.NONE}
+
+
+def test_every_promise_has_a_test_and_every_numbered_test_a_promise() -> None:
+    """The lines of the table of attacks and faults are those in the tests' names."""
+    assert set(numbered_tests()) == set(PROMISES)
 
 
 def test_there_are_commands_to_run() -> None:

@@ -67,13 +67,13 @@ async def test_a_model_that_cannot_be_read_is_read_again(tmp_path: Path) -> None
     try:
         committed(store, 1)
         daemon = build(store, tmp_path)
-        daemon._start_pipeline(NAME)
-        assert daemon._unread == {NAME}
+        daemon._models.boot()
+        assert daemon._models._unread == {NAME}
         assert daemon.snapshot().pipelines[0].reason == Reason.NO_MODEL
         store.readable = True
-        daemon._start_pipeline(NAME)
+        daemon._models.boot()
         active = daemon.snapshot().pipelines[0].active
-        assert (active and active.version, daemon._unread) == (1, set())
+        assert (active and active.version, daemon._models._unread) == (1, set())
     finally:
         store.close()
 
@@ -91,7 +91,7 @@ async def test_rotten_bytes_on_a_full_disk_fall_back_all_the_same(
         path.chmod(0o600)
         path.write_bytes(content(2, digits(2).size))
         daemon = build(store, tmp_path)
-        daemon._start_pipeline(NAME)
+        daemon._models.boot()
         active = daemon.snapshot().pipelines[0].active
         assert active is not None
         assert active.version == 1
