@@ -45,7 +45,9 @@ def own_mounts(mount: str, place: Path) -> tuple[str, ...]:
     return (unshare, "-m", "sh", "-c", script, "sh", str(place))
 
 
-def test_the_second_daemon_names_the_first(make_board: MakeBoard, fleet: Fleet) -> None:
+def test_68_the_second_daemon_names_the_first(
+    make_board: MakeBoard, fleet: Fleet
+) -> None:
     """Two on one state directory: the second ends with `locked`, the first goes on."""
     fleet.publish(1)
     first = make_board()
@@ -102,7 +104,7 @@ def test_another_user_cannot_use_our_state_directory(
     assert "belongs to" in refused(other, 1, "permission")
 
 
-def test_a_read_only_state_directory_is_refused(
+def test_65_a_read_only_state_directory_is_refused(
     make_board: MakeBoard, fleet: Fleet
 ) -> None:
     """The card was mounted read-only, as kernels do after errors."""
@@ -166,7 +168,7 @@ def test_an_address_in_use_ends_with_code_1(make_board: MakeBoard) -> None:
         assert str(port) in refused(board, 1, "address")
 
 
-def test_a_full_disk_stops_updates_only(make_board: MakeBoard, fleet: Fleet) -> None:
+def test_61_a_full_disk_stops_updates_only(make_board: MakeBoard, fleet: Fleet) -> None:
     """The active model answers on; once there is room again the update happens."""
     fleet.publish(1)
     board = make_board()

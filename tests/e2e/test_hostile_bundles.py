@@ -39,7 +39,7 @@ GOLDEN_SAMPLES = 32
 STEADY = {**FULL_LOAD, "rate": 1000.0}
 
 
-def test_a_thousand_unsigned_mutants_are_all_refused(tmp_path: Path) -> None:
+def test_2_4_a_thousand_unsigned_mutants_are_all_refused(tmp_path: Path) -> None:
     """TUF's length and digest stop every one before anything parses it."""
     fleet = Fleet(tmp_path)
     fleet.publish(1)
@@ -71,7 +71,7 @@ def test_a_thousand_unsigned_mutants_are_all_refused(tmp_path: Path) -> None:
     assert bytes(received) == good
 
 
-def test_unsigned_mutants_never_reach_the_store_of_a_daemon(
+def test_2_4_unsigned_mutants_never_reach_the_store_of_a_daemon(
     make_board: MakeBoard, fleet: Fleet
 ) -> None:
     """Five through the real thing: version 1 answers on, each refusal is logged."""
@@ -101,7 +101,7 @@ def signed_mutants(count: int, seed: int) -> list[bytes]:
     return [resealed(packed(1), chance, version) for version in range(2, count + 2)]
 
 
-def test_a_thousand_signed_mutants_open_or_are_refused_and_some_are_tried() -> None:
+def test_38_40_a_thousand_signed_mutants_open_and_some_are_tried() -> None:
     """Opening raises one kind of error only; a preflight always ends in a verdict."""
     mutants = signed_mutants(MUTANTS, seed=3)
     for content in mutants:
@@ -137,7 +137,7 @@ async def judged(mutants: list[bytes]) -> Counter[str]:
     return verdicts
 
 
-def test_signed_mutants_run_only_where_their_golden_samples_agree(
+def test_38_40_signed_mutants_run_only_where_their_golden_samples_agree(
     make_board: MakeBoard, fleet: Fleet, tmp_path: Path
 ) -> None:
     """Ten through the real daemon: it lives, and what it runs answers as recorded."""

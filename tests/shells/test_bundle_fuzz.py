@@ -24,7 +24,7 @@ def opened(content: bytes) -> str:
 
 @settings(max_examples=500)
 @given(st.binary(max_size=5_000))
-def test_any_bytes_are_refused(content: bytes) -> None:
+def test_29_any_bytes_are_refused(content: bytes) -> None:
     """Arbitrary bytes never open and raise nothing but a refusal."""
     assert not opened(content)
 
@@ -39,7 +39,7 @@ edits = st.one_of(
 
 @settings(max_examples=1_000)
 @given(st.lists(edits, min_size=1, max_size=5))
-def test_a_mutated_bundle_is_refused_or_is_not_what_was_signed(
+def test_2_a_mutated_bundle_is_refused_or_is_not_what_was_signed(
     changes: list[tuple[int, int, bytes]],
 ) -> None:
     """1,000 mutations: each is refused here, or has a digest that TUF refuses."""
@@ -55,7 +55,7 @@ def test_a_mutated_bundle_is_refused_or_is_not_what_was_signed(
     st.sampled_from(sorted(good_entries())),
     st.lists(st.tuples(st.integers(0, 9_000), st.binary(max_size=8)), max_size=4),
 )
-def test_mutated_entries_in_a_good_container_are_refused(
+def test_2_mutated_entries_in_a_good_container_are_refused(
     name: str, changes: list[tuple[int, bytes]]
 ) -> None:
     """An entry changed with its CRC put right opens only where the manifest allows."""
@@ -78,7 +78,7 @@ def test_mutated_entries_in_a_good_container_are_refused(
         max_size=6,
     )
 )
-def test_any_entries_are_a_bundle_or_refused(entries: dict[str, bytes]) -> None:
+def test_2_any_entries_are_a_bundle_or_refused(entries: dict[str, bytes]) -> None:
     """Well-made containers of anything raise nothing but a refusal."""
     content = render_container({**good_entries(), **entries})
     digest = opened(content)
