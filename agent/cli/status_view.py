@@ -8,6 +8,7 @@ The rules this module keeps:
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 
 from rich.console import Console, Group
 from rich.table import Column, Table
@@ -52,7 +53,7 @@ def render_status(state: State, updates: Updates, now: float) -> Group:
         _facts(state, updates, now),
     ]
     if updates.reports:
-        parts += [Text(), reports_table(updates.reports[:RECENT], now)]
+        parts += [Text(), reports_table(updates.reports, now, RECENT)]
     return Group(*parts)
 
 
@@ -72,22 +73,39 @@ def pipelines_table(rows: Sequence[Outcome]) -> Table | Text:
     return table
 
 
-def reports_table(reports: Sequence[Report], now: float) -> Table:
-    """Return the table of updates that ended, newest first."""
+def reports_table(reports: Sequence[Report], now: float, limit: int = 0) -> Table:
+    """Return the table of updates that ended, newest first.
+
+    What ended the same way several times in a row is one row.
+
+    Args:
+        reports: Newest first.
+        now: Unix seconds.
+        limit: How many rows at most; 0 for all.
+    """
     table = columns("UPDATE", "PIPELINE", "MODEL", "RESULT", "WHY")
-    for report in reports:
+    rows = [list(same) for _, same in groupby(reports, _ending)]
+    for same in rows[: limit or None]:
+        report = same[0]
         why = plain(report.detail or report.reason)
         if report.detail and report.reason:
-            why = f"{why} [{plain(report.reason)}]"
+            why = f"{why} [{plain(report.reason, 32)}]"
+        times = f"({len(same)} times) " if len(same) > 1 else ""
         ago = f"{span_text(now - report.ended_at)} ago" if report.ended_at else ""
         table.add_row(
             Text(ago or f"#{report.id}"),
             Text(plain(report.pipeline, 24)),
             Text(f"{plain(report.model, 20)} {report.version}"),
             _word(report.result),
-            Text(why or "-"),
+            Text(f"{times}{why}" or "-"),
         )
     return table
+
+
+def _ending(report: Report) -> tuple[object, ...]:
+    """Return what makes two reports say the same."""
+    what = (report.pipeline, report.model, report.version, report.sha256)
+    return (*what, report.result, report.reason, report.detail)
 
 
 def quarantine_table(quarantine: Sequence[SetAside], now: float) -> Table:
@@ -217,12 +235,15 @@ def _trouble(trouble: Refusal, style: str) -> Text:
 
 def _metadata(expires: dict[str, float], issued: float, now: float) -> Iterator[Fact]:
     """Yield how old the repository's metadata is, and what of it ends when."""
-    if not expires:
+    ends = sorted(expires.items(), key=lambda item: item[1])
+    if not ends:
         return
-    if issued:
-        yield "metadata", Text(f"issued {span_text(now - issued)} ago")
-    for role, moment in sorted(expires.items(), key=lambda item: item[1]):
-        yield "", _ends(plain(role, 24), moment, now, SOON_S)
+    age = f"issued {span_text(now - issued)} ago" if issued else "of unknown age"
+    yield "metadata", Text(age)
+    # The first to expire always; others only where somebody should act soon.
+    for index, (role, moment) in enumerate(ends):
+        if index == 0 or moment - now < SOON_S:
+            yield "", _ends(plain(role, 24), moment, now, SOON_S)
 
 
 def _ends(what: str, moment: float, now: float, soon_s: float) -> Text:

@@ -61,7 +61,6 @@ last refusal  kws 3 is lower than 5 [version_floor]
 metadata      issued 2 h 5 min ago
               timestamp EXPIRED 2 h ago (2026-11-18 09:06 UTC)
               fleet expires in 2 d (2026-11-20 11:06 UTC)
-              root expires in 300 d (2027-09-14 11:06 UTC)
 clock         fine: not before the newest signed time (2026-11-18 09:01 UTC)
 certificate   expires in 60 d (2027-01-17 11:06 UTC)
 set aside     3f2a3f2a3f2a3f2\u2026 [crash], 1 h 56 min ago
@@ -184,6 +183,20 @@ def test_all_is_well(socket: Path) -> None:
     )
     facts = [line.split("  ")[0] for line in lines[5:] if line and line[0] != " "]
     assert facts == ["orders", "phase", "looks", "metadata", "clock", "certificate"]
+
+
+def test_what_ended_the_same_way_is_one_row(board: FakeBoard, socket: Path) -> None:
+    """A refusal that is tried again every hour leaves room for what was before it."""
+    refused = [
+        report(9 - n, "refused") | {"reason": "digest", "ended_at": NOW - 3600 * n}
+        for n in range(1, 9)
+    ]
+    board.updates["reports"] = [*refused, report(0, "committed", 7)]
+    rows = run("--socket", socket).stdout.splitlines()[-2:]
+    assert [" ".join(row.split()) for row in rows] == [
+        "1 h ago door kws 8 refused (8 times) digest",
+        "2 h ago door kws 7 committed -",
+    ]
 
 
 def test_a_clock_behind_what_was_signed_is_said(board: FakeBoard, socket: Path) -> None:
