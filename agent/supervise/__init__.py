@@ -1,4 +1,4 @@
-"""The daemon's hand on its children: spawn, preflight, swap, watch, restart.
+"""The daemon's hand on its children: spawn, preflight, shadow, swap, watch, restart.
 
 The rules this folder keeps:
  * The daemon never builds an interpreter, and never imports numpy.

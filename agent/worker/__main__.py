@@ -11,6 +11,7 @@ The rules this module keeps:
    group are ignored: the daemon says when to stop, and its death kills.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -31,7 +32,8 @@ def main(arguments: list[str]) -> None:
     unlocked = "--unlocked" in rest  # for the benchmark that prices the locks
     readable = [Path(path) for path in rest if not path.startswith("--")]
     if mode == "shadow":
-        os.nice(SHADOW_NICE)  # while that is still allowed
+        with contextlib.suppress(OSError):  # forbidden here: it only costs more
+            os.nice(SHADOW_NICE)
     locks = {} if unlocked else lock_in(int(parent), readable)
     if mode == "run":
         from agent.worker.run import run_worker
