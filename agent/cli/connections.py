@@ -80,6 +80,8 @@ class TlsConnection(HTTPConnection):
     def connect(self) -> None:
         """Connect and shake hands."""
         sock = socket.create_connection((self.host, self.port), CONNECT_S)
+        # A request is one write; waiting to fill a packet costs 40 ms for each file.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Wrapping takes the plain socket over, and closes it if it fails.
         wrapped = self._context.wrap_socket(sock, server_hostname=self.host)
         try:

@@ -72,7 +72,10 @@ class Delivery:
         assigned = resolve(order.assign, state)
         desired = next_desired(pushed, assigned, order.generation)
         if order.files is not None:
-            self._bring(order.files, needs_of(state, desired, order.everything))
+            self._bring(
+                order.files, needs_of(state, desired, everything=order.everything)
+            )
+        # Marked only now: an upload takes minutes, in which others may have updated it.
         follower = Follower(self.link, self.view, self.pause)
         mark = follower.mark()
         if assigned and desired is not None:
@@ -134,6 +137,7 @@ def resolve(
         RequestRefusedError: ``not_orchestrator`` or ``unknown_pipeline``.
     """
     orchestrator = state.update.orchestrator
+    # Asked before the upload: the board would say the same, after an hour of sending.
     if assign and orchestrator and orchestrator != PUSH:
         raise RequestRefusedError(
             f"this board takes its orders from {orchestrator!r}, not from a push",
@@ -168,7 +172,9 @@ def next_desired(
     return GroupFile(generation=generation or last + 1, pipelines={**before, **new})
 
 
-def needs_of(state: State, desired: GroupFile | None, everything: bool) -> Needs:  # noqa: FBT001 - as the option
+def needs_of(
+    state: State, desired: GroupFile | None, *, everything: bool = False
+) -> Needs:
     """Return what a board needs of a slice."""
     pipelines = state.pipelines.items()
     pushed = desired.pipelines.items() if desired is not None else ()

@@ -157,6 +157,7 @@ class Follower:
             state = self._link.state()
             updates = self._link.updates()
         except AgentError as err:
+            # Only the way to it may fail: a board that refuses will go on refusing.
             now = self._clock()
             if (
                 err.reason != Reason.UNREACHABLE

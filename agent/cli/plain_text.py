@@ -15,6 +15,7 @@ KILO = 1000
 def plain(text: object, limit: int = MAX_CHARS) -> str:
     """Return text that a terminal only prints, on one line."""
     words = " ".join(str(text).split())
+    # Not printable are also C1 controls, and what turns the direction of writing.
     shown = "".join(c if c.isprintable() else "?" for c in words)
     return shown if len(shown) <= limit else shown[: limit - 1] + "\u2026"
 

@@ -98,6 +98,7 @@ def command(
 
     if options["repository"] is None and not options["assign"]:
         raise click.UsageError("nothing to do: name --repository, --assign or both")
+    # A board named twice would be sent everything twice, by two threads at once.
     patience = Patience()
     links = remote_links(list(dict.fromkeys(boards)), options, patience.pause)
     with ExitStack() as opened:
@@ -171,6 +172,7 @@ def _deliver(
         try:
             return [future.result() for future in futures]
         except KeyboardInterrupt:
+            # Threads cannot be interrupted; what they wait for can be ended.
             patience.end()
             for link in links:
                 link.break_off()
@@ -183,7 +185,7 @@ def _serve(
 ) -> "Result":
     """Deliver to one board."""
     from agent.cli.delivery import Delivery
-    from agent.cli.push_results import Result
+    from agent.cli.push_results import Result, without_place
 
     shown = view.board(link.where)
     delivery = Delivery(link, shown, patience.pause)
@@ -193,7 +195,7 @@ def _serve(
     except AgentError as err:
         result.error = err
         if view.several:
-            shown.say(f"given up: {err} [{err.reason}]")
+            shown.say(f"given up: {without_place(err, link.where)} [{err.reason}]")
     finally:
         shown.end()
         link.close()

@@ -59,11 +59,15 @@ def results_table(results: Sequence[Result]) -> Table:
     return table
 
 
+def without_place(error: AgentError, board: str) -> str:
+    """Return an error's words where the board's name stands before them already."""
+    return str(error).removeprefix(f"{board}: ")
+
+
 def _rows(result: Result) -> Iterator[Outcome]:
     """Yield what is said about a board, an error like a pipeline that failed."""
     if result.error is not None:
-        where = f"{result.board}: "
-        why = str(result.error).removeprefix(where)
+        why = without_place(result.error, result.board)
         yield Outcome("", False, "failed", why=why, reason=str(result.error.reason))
     elif not result.outcomes:
         yield Outcome("", True, "asked", why="nobody waited for the end")

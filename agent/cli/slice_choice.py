@@ -102,6 +102,7 @@ def choose_files(
     there = [places[path] for path in states if places[path] in sizes]
     wanted = needs.wanted.union(*(_wanted_by(read(place)) for place in there))
     bundles = _bundles(targets, wanted, needs)
+    # Revocations concern every board, whatever it runs.
     chosen = {*states, *bundles, REVOKED_PATH} & places.keys()
     paths = metadata | {places[path] for path in chosen}
     absent = [path for path in bundles if places.get(path) not in sizes]
@@ -118,7 +119,7 @@ def _follow(
     while pending:
         name, version = pending.pop()
         path = _metadata_path(name, version.version, sizes)
-        if path in named:
+        if path in named:  # files that name each other in a circle
             continue
         named.add(path)
         signed = _parse(read(path))

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from agent.cli.board_answers import Refusal, State, Updates
-from agent.cli.outcome import Outcome, describe_pipelines
+from agent.cli.outcome import Outcome, describe_pipelines, describe_strangers
 from agent.cli.plain_text import plain, span_text
 from agent.core.explanations import EXPLANATIONS
 from agent.core.updates import Report, SetAside
@@ -48,7 +48,7 @@ def render_status(state: State, updates: Updates, now: float) -> Group:
     parts = [
         Text(_headline(state), "bold"),
         Text(),
-        pipelines_table(describe_pipelines(state)),
+        pipelines_table([*describe_pipelines(state), *describe_strangers(state)]),
         Text(),
         _facts(state, updates, now),
     ]
@@ -124,6 +124,7 @@ def show_lines(console: Console, part: object) -> None:
     if console.is_terminal:
         console.print(part)
         return
+    # Copied from a pipe into a ticket, blanks at the ends of lines are noise.
     with console.capture() as captured:
         console.print(part)
     for line in captured.get().splitlines():

@@ -178,6 +178,7 @@ def forgive(sha256: str, **where: Unpack[Local]) -> None:
     `all`.
     """
     link = local_link(**where)
+    # Resolved here: the board takes whole digests only, and guesses nothing.
     kept = [each.sha256 for each in link.updates().quarantine]
     chosen = (
         kept if sha256 == "all" else [each for each in kept if each.startswith(sha256)]

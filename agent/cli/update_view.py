@@ -72,6 +72,7 @@ class UpdateView:
     def line(self, board: str, text: str, since_s: float) -> None:
         """Print a line that stays."""
         lead = f"{plain(board):<{self._width}}  " if self._width else ""
+        # Boards are served by several threads, and a line is one line.
         with self._lock:
             at = (f"{since_s:7.1f} s  ", "dim")
             self._console.print(Text.assemble(at, f"{lead}{text}"))
@@ -131,6 +132,7 @@ class BoardView:
             size = bytes_text(progress.total_bytes) if progress.total_bytes else ""
             note = f", {size}" if size and phase == "FETCHING" else ""
             self.say(f"{plain(what, 60)} {phase}{note}")
+        # Only fetching has a known length; the other phases end when they end.
         fetching = phase == "FETCHING"
         total = progress.total_bytes if fetching else 0
         self._move(phase, progress.done_bytes if fetching else 0, total)

@@ -288,7 +288,7 @@ class Handler(BaseHTTPRequestHandler):
     """Speaks HTTP for the board of its server; connections stay open."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = False
+    wbufsize = 64 * 1024  # an answer is one packet, as from a real board
     timeout = 10
 
     def do_GET(self) -> None:
