@@ -89,10 +89,17 @@ def _stopped_daemons(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT0
 
 
 def _failing(error: str, *, sticky: bool = False) -> Build:
-    """Return a build that lets calls fail."""
+    """Return a build that lets calls fail; a code site once, in whichever scene."""
+    seen: set[cases.Site] = set()
 
     def build(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT001 - a Build
-        return cases.failing(scene, _numbers(scene, every), error, sticky=sticky)
+        if every:
+            numbers = [call.number for call in cases.whole_life(scene)]
+        else:
+            sites = cases.code_sites(scene)
+            numbers = sorted(n for site, n in sites.items() if site not in seen)
+            seen.update(sites)
+        return cases.failing(scene, numbers, error, sticky=sticky)
 
     return build
 

@@ -12,7 +12,6 @@ from tests.faults.conftest import Prove, wrong
         pytest.param("enospc", id="61-ENOSPC-once"),
         pytest.param("enospc-sticky", id="61-ENOSPC-sticky"),
         pytest.param("eio", id="62-EIO-once"),
-        pytest.param("edquot", id="65-EDQUOT-sticky"),
         pytest.param("erofs", id="65-read-only-sticky"),
         pytest.param("emfile", id="65-EMFILE-once"),
     ],
