@@ -108,7 +108,11 @@ class Report:
 
 @click.command("verify")
 @click.argument("bundle", metavar="BUNDLE", type=_FILE)
-@click.option("--repository", required=True, help="Directory of the repository.")
+@click.option(
+    "--repository",
+    required=True,
+    help="Directory or https:// address of the repository.",
+)
 @click.option("--root", required=True, type=_FILE, help="The board's root.json.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(bundle: Path, repository: str, root: Path, *, as_json: bool) -> None:
@@ -137,7 +141,7 @@ def verify(
 
     Raises:
         BundleRefusedError: The first step that does not hold.
-        SettingsError: ``repository`` is not a directory's name.
+        SettingsError: ``repository`` is neither a directory nor such an address.
     """
     from agent.trust.bundle import open_bundle
     from agent.trust.client import TrustedRepository

@@ -7,12 +7,13 @@ from typing import Protocol
 import pytest
 
 from agent.core.reasons import Reason
-from agent.core.targets import Wanted, bundle_path
+from agent.core.targets import Revocations, Wanted, bundle_path
 from agent.errors import BundleRefusedError, DeviceError
 from agent.trust.client import TrustedRepository
 from agent.update.needs import Repository
 from tests.fakes.bundle_factory import NOW, SpoiledRepository, make_repository
 from tests.fakes.bundles import good_bundle
+from tests.fakes.kept_bytes import KeptBytes
 from tests.fakes.memory_notes import MemoryNotes
 from tests.fakes.scripted_repository import ScriptedRepository
 
@@ -108,6 +109,51 @@ def test_what_was_published_comes_back(offer: Offer) -> None:
     assert (target.path, target.length) == (bundle_path("kws", 2), len(BODY))
     assert target.fields.plain_sha256 == target.sha256
     assert fetched(repository) == BODY
+
+
+def test_a_refresh_says_whether_anything_changed(offer: Offer) -> None:
+    """The first is news; what is verified is in use with and without any."""
+    repository = offer.repository
+    assert repository.refresh(NOW) is True
+    repository.refresh(NOW + 1)
+    assert fetched(repository) == BODY
+
+
+def test_a_board_without_a_file_has_its_groups(offer: Offer) -> None:
+    """An id that nothing was published for changes nothing."""
+    offer.repository.refresh(NOW)
+    found = offer.repository.desired(["all"], "board-1")
+    assert [path for path, _ in found] == ["fleet/groups/all"]
+
+
+def test_nothing_is_revoked_until_somebody_does(offer: Offer) -> None:
+    """Revocations are empty to begin with, and unknown before a refresh."""
+    repository = offer.repository
+    assert reason(repository.revoked) == Reason.UNREACHABLE
+    repository.refresh(NOW)
+    assert repository.revoked() == Revocations()
+
+
+def test_facts_are_there_before_a_refresh(offer: Offer) -> None:
+    """Metrics ask at any time: nothing expires, was issued, or has to be waited for."""
+    repository = offer.repository
+    facts = (repository.expiries(), repository.issued, repository.retry_after)
+    assert facts == ({}, 0.0, 0.0)
+
+
+def test_what_was_kept_is_not_fetched_again(offer: Offer) -> None:
+    """A download that broke off goes on where it stopped, in a later call."""
+    repository = offer.repository
+    repository.refresh(NOW)
+    target = repository.find("kws", 2)
+    whole = KeptBytes()
+    assert repository.fetch(target, whole.write, LIMIT, whole) == 0
+    half = KeptBytes(BODY[: len(BODY) // 2], whole.tag)
+    assert repository.fetch(target, half.write, LIMIT, half) == len(BODY) // 2
+    assert bytes(half.content) == BODY
+    other = KeptBytes(BODY[: len(BODY) // 2], "another")
+    assert repository.fetch(target, other.write, LIMIT, other) == 0
+    assert (bytes(other.content), other.restarts) == (BODY, 1)
 
 
 def test_what_is_not_there_is_missing(offer: Offer) -> None:

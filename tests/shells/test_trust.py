@@ -9,13 +9,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import MetaFile, Root, Snapshot, TargetFile, Targets
+from tuf.api.metadata import TargetFile, Targets
 from tuf.ngclient import Updater
 
 from agent.core.reasons import Reason
@@ -29,8 +27,14 @@ from tests.fakes.board import Board
 from tests.fakes.bundle_factory import DAY_S, NOW, SpoiledRepository, make_repository
 from tests.fakes.bundles import good_bundle
 from tests.fakes.memory_notes import MemoryNotes
+from tests.fakes.spoils import (
+    expect_refusal,
+    publish_two,
+    rotate_expired,
+    set_issued,
+    set_version,
+)
 
-Spoil = Callable[[SpoiledRepository], Any]
 TWO_OF_THREE = KeyPlan(targets_keys=3, targets_threshold=2)
 
 
@@ -47,214 +51,6 @@ def repository(tmp_path: Path) -> SpoiledRepository:
 @pytest.fixture
 def board(tmp_path: Path, repository: SpoiledRepository) -> Board:
     return Board(tmp_path / "board", repository)
-
-
-def publish_two(repository: SpoiledRepository) -> None:
-    """Publish version 2 and assign it, honestly."""
-    repository.repository.add(good_bundle(2), model="kws", version=2)
-    repository.repository.assign("all", {"door": ("kws", 2)})
-    repository.repository.publish(NOW)
-
-
-def expect_refusal(
-    reason: Reason, call: Callable[..., object], *arguments: object
-) -> None:
-    """Expect a call to be refused for a reason."""
-    with pytest.raises(BundleRefusedError) as caught:
-        call(*arguments)
-    assert reason == caught.value.reason
-
-
-def swap_content(role: str, by: str) -> Spoil:
-    """Serve another version of a role under the name of the current one."""
-
-    def spoil(repository: SpoiledRepository) -> None:
-        file = repository.file(role)
-        file.write_bytes((file.parent / by).read_bytes())
-
-    return spoil
-
-
-def pad(role: str, size: int) -> Spoil:
-    """Append blanks to a role's file: JSON allows them, its length does not."""
-
-    def spoil(repository: SpoiledRepository) -> None:
-        file = repository.file(role)
-        file.write_bytes(file.read_bytes() + b" " * size)
-
-    return spoil
-
-
-def stale_entry(repository: SpoiledRepository) -> None:
-    """Let a newer, well signed snapshot name an older targets.json."""
-
-    def change(snapshot: Snapshot) -> None:
-        snapshot.version += 1
-        old = (repository.path / "metadata/1.targets.json").read_bytes()
-        snapshot.meta["targets.json"] = MetaFile.from_data(1, old, ["sha256"])
-
-    repository.resign("timestamp", lambda t: setattr(t, "version", t.version + 1))
-    repository.resign("snapshot", change)
-
-
-def other_root(version: int, signers: int = 1) -> Spoil:
-    """Serve a next root that says it has another version."""
-
-    def spoil(repository: SpoiledRepository) -> None:
-        metadata = repository.load("root")
-        metadata.signed.version = version
-        metadata.signatures.clear()
-        for signer in repository.signers("root")[:signers]:
-            metadata.sign(signer, append=True)
-        place = repository.path / "metadata/2.root.json"
-        place.write_bytes(metadata.to_bytes())
-
-    return spoil
-
-
-def usurping_root(repository: SpoiledRepository) -> None:
-    """Serve a next root whose keys are a stranger's, signed by the stranger."""
-    metadata = repository.load("root")
-    stranger = CryptoSigner.generate_ed25519()
-    root: Root = metadata.signed
-    for keyid in list(root.roles["root"].keyids):
-        root.revoke_key(keyid, "root")
-    root.add_key(stranger.public_key, "root")
-    root.version += 1
-    metadata.sign(stranger)
-    (repository.path / "metadata/2.root.json").write_bytes(metadata.to_bytes())
-
-
-def remove(name: str) -> Spoil:
-    """Remove a file or directory of the repository."""
-
-    def spoil(repository: SpoiledRepository) -> None:
-        path = repository.path / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-    return spoil
-
-
-def write(name: str, content: bytes) -> Spoil:
-    """Write a file of the repository."""
-    return lambda repository: (repository.path / name).write_bytes(content)
-
-
-def set_issued(value: object) -> Spoil:
-    """Sign another issue time."""
-    return lambda repository: repository.resign(
-        "timestamp", lambda t: t.unrecognized_fields.update({"x-issued": value})
-    )
-
-
-def set_version(role: str, version: int) -> Spoil:
-    """Sign another version of a role, as whoever stole its key could."""
-    return lambda repository: repository.resign(
-        role, lambda signed: setattr(signed, "version", version)
-    )
-
-
-def unlist_fleet(repository: SpoiledRepository) -> None:
-    """Let a well signed snapshot forget that fleet is delegated."""
-    repository.resign("snapshot", lambda s: s.meta.pop("fleet.json"))
-
-
-def rotate_expired(repository: SpoiledRepository) -> None:
-    """Serve a next root that is expired, signed by all its keys."""
-    other_root(2)(repository)
-    repository.expire("root")
-
-
-DEEP = b"[" * 10_000
-SPOILS: list[tuple[str, Spoil, Reason]] = [
-    ("stranger-timestamp", lambda r: r.sign_by_stranger("timestamp"), Reason.SIGNATURE),
-    ("stranger-snapshot", lambda r: r.sign_by_stranger("snapshot"), Reason.SIGNATURE),
-    ("stranger-targets", lambda r: r.sign_by_stranger("targets"), Reason.SIGNATURE),
-    ("stranger-fleet", lambda r: r.sign_by_stranger("fleet"), Reason.SIGNATURE),
-    ("stranger-root", usurping_root, Reason.SIGNATURE),
-    ("unsigned", lambda r: r.drop_signatures("timestamp", 0), Reason.SIGNATURE),
-    ("one-of-two", lambda r: r.drop_signatures("targets", 1), Reason.THRESHOLD),
-    ("expired-root", rotate_expired, Reason.EXPIRED),
-    ("expired-timestamp", lambda r: r.expire("timestamp"), Reason.EXPIRED),
-    ("expired-snapshot", lambda r: r.expire("snapshot"), Reason.EXPIRED),
-    ("expired-targets", lambda r: r.expire("targets"), Reason.EXPIRED),
-    ("expired-fleet", lambda r: r.expire("fleet"), Reason.EXPIRED),
-    ("root-skips", other_root(3), Reason.REPLAYED),
-    ("root-repeats", other_root(1), Reason.REPLAYED),
-    ("older-entry", stale_entry, Reason.REPLAYED),
-    ("mixed-snapshot", swap_content("snapshot", "2.snapshot.json"), Reason.MIXED),
-    ("mixed-targets", swap_content("targets", "2.targets.json"), Reason.MIXED),
-    ("mixed-fleet", swap_content("fleet", "2.fleet.json"), Reason.MIXED),
-    ("flipped", lambda r: r.flip_bit(r.file("snapshot"), 80), Reason.DIGEST),
-    ("cut", lambda r: write_cut(r, "targets"), Reason.LENGTH),
-    ("missing-timestamp", remove("metadata/timestamp.json"), Reason.METADATA),
-    ("missing-snapshot", remove("metadata/3.snapshot.json"), Reason.METADATA),
-    ("missing-fleet", remove("metadata/3.fleet.json"), Reason.METADATA),
-    ("fleet-forgotten", unlist_fleet, Reason.METADATA),
-    ("garbage", write("metadata/timestamp.json", b"{"), Reason.METADATA),
-    ("deep", write("metadata/timestamp.json", DEEP), Reason.METADATA),
-    ("another-type", swap_content("timestamp", "3.fleet.json"), Reason.METADATA),
-    ("endless-timestamp", pad("timestamp", 17_000), Reason.TOO_LARGE),
-    ("endless-targets", pad("targets", 5_000_001), Reason.TOO_LARGE),
-    ("endless-root", write("metadata/2.root.json", b" " * 600_000), Reason.TOO_LARGE),
-    ("issued-nonsense", set_issued("soon"), Reason.METADATA),
-    ("issued-number", set_issued(7), Reason.METADATA),
-    ("absurd-version", set_version("timestamp", 2**60), Reason.METADATA),
-    ("no-repository", lambda r: shutil.rmtree(r.path), Reason.UNREACHABLE),
-]
-
-
-def write_cut(repository: SpoiledRepository, role: str) -> None:
-    """Cut the last byte of a role's file."""
-    file = repository.file(role)
-    file.write_bytes(file.read_bytes()[:-1])
-
-
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [pytest.param(spoil, reason, id=name) for name, spoil, reason in SPOILS],
-)
-def test_each_spoiled_publication_has_its_reason(
-    board: Board,
-    repository: SpoiledRepository,
-    tmp_path: Path,
-    spoil: Spoil,
-    reason: Reason,
-) -> None:
-    """A spoiled publication is refused, and the next good one is believed."""
-    board.refresh()
-    publish_two(repository)
-    good = repository.copy(tmp_path / "good")
-    spoil(repository)
-    assert reason == board.refusal()
-    assert board.trusted.find("kws", 1).fields.version == 1
-    if repository.path.exists():
-        repository.restore(good)
-    else:
-        shutil.copytree(good, repository.path)
-    # What the true keys signed counts; only something newer supersedes it.
-    for _ in range(2):
-        repository.repository.rotate("timestamp", NOW)
-    assert board.refresh().find("kws", 2).fields.version == 2
-
-
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [pytest.param(spoil, reason, id=name) for name, spoil, reason in SPOILS],
-)
-def test_a_board_without_a_past_refuses_likewise(
-    board: Board, repository: SpoiledRepository, spoil: Spoil, reason: Reason
-) -> None:
-    """The reason is the same on a first refresh, but nothing is older than nothing."""
-    publish_two(repository)
-    spoil(repository)
-    if spoil is stale_entry:
-        board.refresh()
-    else:
-        assert reason == board.refusal()
 
 
 def test_what_was_signed_is_what_is_returned(
@@ -283,7 +79,7 @@ def test_an_unchanged_repository_saves_nothing_twice(board: Board) -> None:
     assert (saves, before) == (board.notes.saves, after)
 
 
-def test_an_older_publication_is_replayed(
+def test_11_12_13_14_an_older_publication_is_replayed(
     board: Board, repository: SpoiledRepository, tmp_path: Path
 ) -> None:
     """A valid but older publication is refused, whatever the board still has of it."""
@@ -302,7 +98,7 @@ def test_an_older_publication_is_replayed(
     assert board.refusal() == Reason.REPLAYED
 
 
-def test_a_cache_from_a_backup_is_not_believed(
+def test_14_a_cache_from_a_backup_is_not_believed(
     board: Board, repository: SpoiledRepository, tmp_path: Path
 ) -> None:
     """An old cache beside an old repository does not get below the floors."""
@@ -317,7 +113,7 @@ def test_a_cache_from_a_backup_is_not_believed(
     assert board.refusal() == Reason.REPLAYED
 
 
-def test_a_refused_publication_is_not_kept(
+def test_14_a_refused_publication_is_not_kept(
     board: Board, repository: SpoiledRepository, tmp_path: Path
 ) -> None:
     """What is below a floor never reaches the cache."""
@@ -330,7 +126,7 @@ def test_a_refused_publication_is_not_kept(
     assert [path.name for path in board.cache.glob("*.json")] == []
 
 
-def test_an_old_root_does_not_bring_revoked_keys_back(
+def test_9_14_33_an_old_root_does_not_bring_revoked_keys_back(
     board: Board, repository: SpoiledRepository
 ) -> None:
     """With the cache lost, a mirror that hides the newest root is refused.
@@ -357,7 +153,7 @@ def test_an_old_root_does_not_bring_revoked_keys_back(
         ("fleet", ["fleet", "snapshot", "timestamp"]),
     ],
 )
-def test_a_fast_forward_ends_with_the_stolen_keys(
+def test_17_a_fast_forward_ends_with_the_stolen_keys(
     board: Board,
     repository: SpoiledRepository,
     tmp_path: Path,
@@ -378,7 +174,7 @@ def test_a_fast_forward_ends_with_the_stolen_keys(
     assert board.refresh().find("kws", 2).fields.version == 2
 
 
-def test_an_issue_time_in_2099_ends_with_the_stolen_key(
+def test_23_an_issue_time_in_2099_ends_with_the_stolen_key(
     board: Board, repository: SpoiledRepository, tmp_path: Path
 ) -> None:
     """A forged future expires everything until the key is replaced, and no longer."""
@@ -393,7 +189,9 @@ def test_an_issue_time_in_2099_ends_with_the_stolen_key(
     assert board.refresh().clock_floor == NOW
 
 
-def test_an_expired_root_is_named(board: Board, repository: SpoiledRepository) -> None:
+def test_18_an_expired_root_is_named(
+    board: Board, repository: SpoiledRepository
+) -> None:
     """The message names the file that expired, not the one that was loaded after."""
     rotate_expired(repository)
     with pytest.raises(BundleRefusedError, match=r"^root\.json: it expired at 2026-"):
@@ -403,14 +201,14 @@ def test_an_expired_root_is_named(board: Board, repository: SpoiledRepository) -
         board.refresh()
 
 
-def test_an_unchanged_timestamp_expires_by_its_own_name(board: Board) -> None:
+def test_18_19_an_unchanged_timestamp_expires_by_its_own_name(board: Board) -> None:
     """A frozen repository ends with its timestamp, although nothing new arrives."""
     board.refresh()
     with pytest.raises(BundleRefusedError, match=r"^timestamp\.json: it expired at"):
         board.refresh(NOW + 8 * DAY_S)
 
 
-def test_an_edited_issue_time_is_unsigned(
+def test_23_an_edited_issue_time_is_unsigned(
     board: Board, repository: SpoiledRepository
 ) -> None:
     """Whoever edits x-issued breaks the signature that covers it."""
@@ -420,7 +218,7 @@ def test_an_edited_issue_time_is_unsigned(
     assert board.refusal() == Reason.SIGNATURE
 
 
-def test_a_clock_in_1970_does_not_revive_an_expired_repository(
+def test_20_a_clock_in_1970_does_not_revive_an_expired_repository(
     board: Board, repository: SpoiledRepository, tmp_path: Path
 ) -> None:
     """Time learned from signed metadata is kept, even where the cache is lost."""
@@ -433,7 +231,7 @@ def test_a_clock_in_1970_does_not_revive_an_expired_repository(
     assert board.boot().clock_floor == NOW + 30 * DAY_S
 
 
-def test_the_build_date_is_the_first_floor(
+def test_20_the_build_date_is_the_first_floor(
     tmp_path: Path, repository: SpoiledRepository
 ) -> None:
     """A board without a past and without a clock knows when it was built."""
@@ -443,14 +241,14 @@ def test_the_build_date_is_the_first_floor(
 
 
 @pytest.mark.parametrize("now", [0.0, -1.0, NOW, NOW - 400 * DAY_S])
-def test_a_slow_clock_locks_nobody_out(board: Board, now: float) -> None:
+def test_20_22_a_slow_clock_locks_nobody_out(board: Board, now: float) -> None:
     """A clock before the floor is replaced by the floor."""
     board.refresh()
     board.refresh(now)
 
 
 @pytest.mark.parametrize("now", [NOW + 8 * DAY_S, 4.3e9, 1e300])
-def test_a_fast_clock_stops_updates_only_while_it_is_fast(
+def test_21_a_fast_clock_stops_updates_only_while_it_is_fast(
     board: Board, now: float
 ) -> None:
     """A clock far ahead sees everything expired, and moves no floor."""
@@ -459,7 +257,7 @@ def test_a_fast_clock_stops_updates_only_while_it_is_fast(
     board.refresh()
 
 
-def test_a_generation_does_not_go_back(
+def test_35_a_generation_does_not_go_back(
     board: Board, repository: SpoiledRepository
 ) -> None:
     """A group file with a lower generation is refused until the fleet key changes."""
@@ -512,7 +310,7 @@ def fields(model: str, version: int, content: bytes) -> dict[str, object]:
     }
 
 
-def test_the_fleet_key_publishes_no_bundle(
+def test_26_31_the_fleet_key_publishes_no_bundle(
     board: Board, repository: SpoiledRepository
 ) -> None:
     """What fleet signs outside of fleet/* does not exist."""
@@ -535,7 +333,7 @@ def test_the_fleet_key_publishes_no_bundle(
         fields("kws", 9, b"x") | {"version": 2**63},
     ],
 )
-def test_signed_fields_that_make_no_sense_are_refused(
+def test_36_signed_fields_that_make_no_sense_are_refused(
     board: Board, repository: SpoiledRepository, custom: object
 ) -> None:
     """A signature does not make fields complete, known or true to their path."""
@@ -543,7 +341,7 @@ def test_signed_fields_that_make_no_sense_are_refused(
     expect_refusal(Reason.METADATA, board.refresh().find, "kws", 9)
 
 
-def test_a_target_path_cannot_leave_the_repository(
+def test_25_a_target_path_cannot_leave_the_repository(
     board: Board, repository: SpoiledRepository, tmp_path: Path
 ) -> None:
     """Neither listed nor asked for does a path lead out of the directory."""
@@ -613,7 +411,7 @@ def endless(file: Path) -> None:
         (endless, Reason.UNREACHABLE),
     ],
 )
-def test_content_that_was_not_signed_is_refused(
+def test_2_3_4_content_that_was_not_signed_is_refused(
     board: Board,
     repository: SpoiledRepository,
     spoil: Callable[[Path], object],
@@ -638,7 +436,7 @@ def test_content_that_was_not_signed_is_refused(
     assert len(trusted.desired(["all"])) == 1
 
 
-def test_a_target_above_the_limit_is_not_read(board: Board) -> None:
+def test_3_a_target_above_the_limit_is_not_read(board: Board) -> None:
     """The signed length is compared with the limit before anything is opened."""
     target = board.refresh().find("kws", 1)
     expect_refusal(Reason.TOO_LARGE, board.fetch, target, target.length - 1)
@@ -656,7 +454,7 @@ def test_what_the_writer_raises_passes_through(board: Board) -> None:
     assert caught.value.reason == Reason.DISK_FULL
 
 
-def test_a_factory_slice_may_be_old_but_not_forged(
+def test_1_a_factory_slice_may_be_old_but_not_forged(
     tmp_path: Path, repository: SpoiledRepository
 ) -> None:
     """A slice shipped with the system is not judged by its age, only by its keys."""
@@ -690,7 +488,7 @@ def test_a_provisioned_root_must_be_one(
     expect_refusal(reason, trusted.refresh, NOW)
 
 
-def test_a_strangers_repository_is_refused(
+def test_1_a_strangers_repository_is_refused(
     board: Board, repository: SpoiledRepository, tmp_path: Path
 ) -> None:
     """A whole, well made repository of somebody else carries the wrong signatures."""
@@ -869,7 +667,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> SpoiledRepository:
 
 @settings(max_examples=150)
 @given(st.data())
-def test_mutated_metadata_is_refused_or_means_the_same(
+def test_29_30_mutated_metadata_is_refused_or_means_the_same(
     published: SpoiledRepository, data: st.DataObject
 ) -> None:
     """Whatever bytes arrive, only BundleRefusedError leaves a refresh."""
