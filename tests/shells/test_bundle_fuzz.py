@@ -24,7 +24,7 @@ def opened(content: bytes) -> str:
 
 @settings(max_examples=500)
 @given(st.binary(max_size=5_000))
-def test_29_any_bytes_are_refused(content: bytes) -> None:
+def test_any_bytes_are_refused(content: bytes) -> None:
     """Arbitrary bytes never open and raise nothing but a refusal."""
     assert not opened(content)
 
