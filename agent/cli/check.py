@@ -10,6 +10,7 @@ import click
 from agent.cli.places import control_socket, read_settings, state_directory
 from agent.core.flow import CommandSink, CommandSource, FileSink, FilesSource
 from agent.core.reasons import Reason
+from agent.errors import SettingsError
 from agent.settings import PipelineSettings, Settings
 
 HELP = """Check the settings in FILE and print every effective value.
@@ -61,20 +62,42 @@ def find_absences(settings: Settings) -> Iterator[tuple[str, str, Reason]]:
         yield "pipeline", "there is none, so nothing will run", Reason.SETTINGS
     for pipeline in settings.pipeline:
         yield from _pipeline_absences(pipeline)
-    update = settings.update
-    if update.orchestrator != "tuf":
-        what = f"{update.orchestrator!r} is not in this version: no update will come"
+    update, control = settings.update, settings.control
+    if update.orchestrator == "ddi":
+        what = "'ddi' is not in this version: no update will come"
         yield "update.orchestrator", what, Reason.NOT_ORCHESTRATOR
+    if update.orchestrator == "push" and not update.root:
+        what = "without it nothing that is pushed can be verified"
+        yield "update.root", what, Reason.SIGNATURE
+    folder = "" if "://" in update.repository else update.repository
     named = (
-        ("update.repository", update.repository, Reason.UNREACHABLE),
+        ("update.repository", folder, Reason.UNREACHABLE),
         ("update.root", update.root, Reason.METADATA),
+        ("update.ca", update.ca, Reason.TLS),
+        ("update.certificate", update.certificate, Reason.CERTIFICATE),
+        ("update.key", update.key, Reason.CERTIFICATE),
+        ("control.certificate", control.certificate, Reason.CERTIFICATE),
+        ("control.key", control.key, Reason.CERTIFICATE),
+        ("control.client_ca", control.client_ca, Reason.CERTIFICATE),
         *(
             (f"delegate.{d.name}.path", d.path, Reason.DELEGATE)
             for d in settings.delegate
         ),
     )
+    yield from _address_mistakes(update.repository)
     for key, path, reason in named:
         yield from _absent(key, path, reason)
+
+
+def _address_mistakes(repository: str) -> Iterator[tuple[str, str, Reason]]:
+    """Warn about a repository's address that no board could use."""
+    from agent.trust.transport import parse_address
+
+    try:
+        if repository:
+            parse_address(repository)
+    except SettingsError as err:
+        yield "update.repository", str(err), Reason.SETTINGS
 
 
 def _pipeline_absences(

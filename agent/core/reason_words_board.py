@@ -101,8 +101,8 @@ OPERATOR: Words = {
         "Wait as long as Retry-After says.",
     ),
     Reason.QUOTA: (
-        "The models on this board would exceed `update.quota_mb`.",
-        "Raise `update.quota_mb`, or ship smaller bundles.",
+        "What is stored on this board would exceed its quota.",
+        "Raise `update.quota_mb` (uploads: `control.max_upload_mb`).",
     ),
     Reason.WINDOW: (
         "It waits for its maintenance window.",

@@ -136,15 +136,11 @@ def test_a_folder_that_can_be_made_is_no_warning(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("orchestrator", ["ddi", "push"])
-def test_an_orchestrator_of_later_versions_is_a_warning(
-    orchestrator: str, tmp_path: Path
-) -> None:
+def test_an_orchestrator_of_later_versions_is_a_warning(tmp_path: Path) -> None:
     """The board runs, but nobody would update it."""
-    written = f'{PIPELINE}[update]\norchestrator = "{orchestrator}"'
-    result = check(tmp_path, written)
+    result = check(tmp_path, f'{PIPELINE}[update]\norchestrator = "ddi"')
     assert result.stderr == (
-        f"warning: update.orchestrator: '{orchestrator}' is not in this version: "
+        "warning: update.orchestrator: 'ddi' is not in this version: "
         "no update will come [not_orchestrator]\n"
     )
 
@@ -177,3 +173,20 @@ def test_systemd_names_the_state_directory(tmp_path: Path) -> None:
     given = {"STATE_DIRECTORY": "/var/lib/tinyward:/var/lib/other"}
     result = CliRunner().invoke(cli, ["check", str(path)], env=given)
     assert 'state_dir = ""  # default, here /var/lib/tinyward' in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("table", "warning"),
+    [
+        ('repository = "https://models.example/repo"\nroot = "ROOT"', ""),
+        ('repository = "http://models.example/repo"\nroot = "ROOT"', "[settings]"),
+        ('orchestrator = "push"', "[signature]"),
+        ('certificate = "/no/board.crt"\nkey = "ROOT"', "[certificate]"),
+    ],
+)
+def test_how_a_repository_is_reached(table: str, warning: str, tmp_path: Path) -> None:
+    """A web address is no folder that is missing; what cannot work is said."""
+    (tmp_path / "root.json").write_text("{}")
+    table = table.replace("ROOT", str(tmp_path / "root.json"))
+    ran = check(tmp_path, f"{PIPELINE}[update]\n{table}\n")
+    assert (warning in ran.stderr, bool(ran.stderr)) == (True, bool(warning))
