@@ -20,6 +20,7 @@ from agent.supervise.placing import Placed
 from agent.trust.bundle import open_bundle
 
 log = logging.getLogger(__name__)
+COMMITTED = "committed"  # the result of reports of updates that were
 READ_AGAIN_S = 10.0  # a mount that comes late, a permission that was mended
 # Why a model that was verified once is not started; the bytes, not the disk.
 UNUSABLE = {Reason.DIGEST: "model.rotten", Reason.REVOKED: "model.revoked"}
@@ -47,8 +48,9 @@ class CommittedModels:
 
     def boot(self) -> None:
         """Give every pipeline the model the store says is committed."""
-        for name in self._pipelines:
-            self._start(name)
+        for name, pipeline in self._pipelines.items():
+            if not self._start(name) and self._was_revoked(name):
+                pipeline.give(None, Reason.REVOKED)
 
     def give(self, name: str) -> None:
         """Let a pipeline run what is committed now, or nothing where nothing is.
@@ -81,11 +83,24 @@ class CommittedModels:
         )
         return self._read(name)
 
-    def _start(self, name: str) -> None:
-        """Start one pipeline with its committed model, where there is one."""
+    def _start(self, name: str) -> bool:
+        """Start one pipeline with its committed model; return whether there is one."""
         placed = self._read(name)
         if placed is not None:
             self._pipelines[name].start_with(placed)
+        return placed is not None or name in self._unread
+
+    def _was_revoked(self, name: str) -> bool:
+        """Whether a pipeline without a model lost its last one to a revocation."""
+        try:
+            for report in self._store.reports():
+                if (report.pipeline, report.result) == (name, COMMITTED):
+                    why = self._store.is_set_aside(report.sha256)
+                    return why == Reason.REVOKED
+        except DeviceError as err:  # what is not known is not said
+            facts = {"pipeline": name, "reason": err.reason, "detail": str(err)}
+            log.warning("model.unreadable", extra=facts)
+        return False
 
     def _read(self, name: str) -> Placed | None:
         """Open a pipeline's committed model; one that cannot be read waits."""

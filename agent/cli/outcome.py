@@ -46,6 +46,25 @@ def describe_pipelines(state: State) -> list[Outcome]:
     ]
 
 
+def describe_strangers(state: State) -> list[Outcome]:
+    """Return what is wanted of pipelines that this board does not have.
+
+    That alone is no mistake: one group may speak to boards of several kinds.
+    """
+    return [
+        Outcome(
+            name,
+            good=True,
+            state=decision.state,
+            wants=_wants(decision),
+            why=decision.detail,
+            reason=decision.reason,
+        )
+        for name, decision in state.decisions().items()
+        if name not in state.pipelines
+    ]
+
+
 def judge(before: State, after: State, reports: Sequence[Report]) -> list[Outcome]:
     """Return how it ended for each pipeline.
 
@@ -90,8 +109,7 @@ def _describe(name: str, pipeline: PipelineState, decision: Decision | None) -> 
     if decision is None:
         why = "" if pipeline.ready else pipeline.reason
         return Outcome(name, pipeline.ready, "", runs, why=why, reason=pipeline.reason)
-    wanted = decision.desired
-    wants = f"{wanted.model} {wanted.version}" if wanted else ""
+    wants = _wants(decision)
     source = f"{decision.source}, generation {decision.generation}"
     why = decision.detail or (decision.reason or "")
     if decision.state == "runs":
@@ -102,6 +120,12 @@ def _describe(name: str, pipeline: PipelineState, decision: Decision | None) -> 
         why = why or "nobody says what should run"
     good = decision.state in FINE
     return Outcome(name, good, decision.state, runs, wants, why, decision.reason)
+
+
+def _wants(decision: Decision) -> str:
+    """Return what a decision wants, for people."""
+    wanted = decision.desired
+    return f"{wanted.model} {wanted.version}" if wanted else ""
 
 
 def _with_report(row: Outcome, report: Report | None) -> Outcome:

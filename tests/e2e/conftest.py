@@ -10,6 +10,7 @@ import pytest
 
 from tests.fakes.daemon_process import DaemonProcess
 from tests.fakes.fleet import STREAM, Fleet
+from tests.fakes.watched_board import WatchedBoard
 
 Table = Mapping[str, object]
 # As fast as the model answers, for ever, without touching the disk.
@@ -20,6 +21,9 @@ FULL_LOAD = {
     "loop": True,
     "memory": True,
 }
+# What a board answers beside everything else, so that a lost sample is seen.
+STEADY = {**FULL_LOAD, "rate": 500.0}
+POLL_S = 0.2
 # One executor instead of three, short pauses: what is not tested here costs no time.
 QUICK = {"kernels": "plain"}
 BRISK = {"backoff_s": 0.05, "max_backoff_s": 0.2}
@@ -89,3 +93,23 @@ def open_folder() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedBoard]:
+    """Give a board that answers 500 samples a second, for the tests of one module."""
+    home = tmp_path_factory.mktemp("watched")
+    fleet = Fleet(home)
+    board = watched_daemon(home / "board", fleet.update_table(poll_s=POLL_S))
+    watched = WatchedBoard(fleet, board)
+    with board:
+        watched.clean()
+        yield watched
+
+
+def watched_daemon(
+    home: Path, update: Table, tables: Mapping[str, Table] | None = None
+) -> DaemonProcess:
+    """Return a board that answers 500 samples a second, not started yet."""
+    everything = {"update": update, "supervise": BRISK, **(tables or {})}
+    return DaemonProcess(home, STEADY, tables=everything, pipeline=QUICK)

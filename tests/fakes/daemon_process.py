@@ -206,7 +206,11 @@ class DaemonProcess:
 
     def state(self) -> Json:
         """Return ``/v1/state``, over the unix socket."""
-        _, body = _ask(_UnixConnection(self.socket), "/v1/state")
+        return self.ask("/v1/state")
+
+    def ask(self, path: str) -> Json:
+        """Return any JSON that is told over the unix socket."""
+        _, body = _ask(_UnixConnection(self.socket), path)
         answer: Json = json.loads(body)
         return answer
 

@@ -82,7 +82,11 @@ class Fleet:
         repository = self.spoiled.repository
         repository.add(content or bundle(version), model=MODEL, version=version)
         repository.assign(GROUP, {MODEL: (MODEL, version)})
-        repository.publish(_now(now))
+        self.sign(now=now)
+
+    def sign(self, *, now: float | None = None) -> None:
+        """Publish what is staged."""
+        self.spoiled.repository.publish(_now(now))
 
     def publish_spoiled(self, version: int, content: bytes) -> None:
         """Publish a version whose file on the mirror was overwritten before that."""
