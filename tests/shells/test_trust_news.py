@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import TargetFile, Targets
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Metadata,
+    MetaFile,
+    TargetFile,
+    Targets,
+)
 
 from agent.core.reasons import Reason
 from agent.core.targets import (
@@ -20,6 +28,7 @@ from agent.core.targets import (
     render_revocations,
 )
 from agent.errors import BundleRefusedError, DeviceError
+from agent.publish.roles import utc
 from agent.trust.client import TrustedRepository, load_revoked
 from tests.fakes.board import Board
 from tests.fakes.bundle_factory import DAY_S, NOW, SpoiledRepository, make_repository
@@ -149,21 +158,71 @@ def test_24_a_role_cannot_choose_where_it_is_kept(
     """A delegated role called ../../x is fetched and kept under a quoted name."""
     name = "../../escaped"
 
-    def delegate(signed: Targets) -> None:
-        assert signed.delegations is not None
-        assert signed.delegations.roles is not None
-        role = signed.delegations.roles.pop("fleet")
-        role.name = name
-        signed.delegations.roles[name] = role
-        signed.version += 1
+    class NestedRoles:
+    """Roles that delegate every path to other roles, all with one key."""
 
-    repository.resign("targets", delegate)
-    repository.resign("timestamp", lambda t: setattr(t, "version", t.version + 1))
-    repository.resign("snapshot", lambda s: setattr(s, "version", s.version + 1))
+    def __init__(self, edges: list[tuple[str, str]], *, terminating: bool) -> None:
+        self._signer = CryptoSigner.generate_ed25519()
+        self._terminating = terminating
+        self._edges = edges
+        ends = utc(NOW + DAY_S)
+        self._made = {child: Metadata(Targets(expires=ends)) for _, child in edges}
+        for parent, metadata in self._made.items():
+            self._add_children(parent, metadata.signed)
+
+    def _add_children(self, parent: str, signed: Targets) -> None:
+        """Let a role delegate to those that the edges name."""
+        for child in (child for owner, child in self._edges if owner == parent):
+            patterns = ["*", "*/*", "*/*/*"]
+            role = DelegatedRole(child, [], 1, self._terminating, patterns)
+            signed.delegations = signed.delegations or Delegations({}, {})
+            assert signed.delegations.roles is not None
+            signed.delegations.roles[child] = role
+            signed.add_key(self._signer.public_key, child)
+
+    def publish(self, repository: SpoiledRepository) -> None:
+        """Publish them all."""
+        metas = {}
+        for name, metadata in self._made.items():
+            metadata.sign(self._signer)
+            raw = metadata.to_bytes()
+            (repository.path / f"metadata/1.{name}.json").write_bytes(raw)
+            metas[f"{name}.json"] = MetaFile.from_data(1, raw, ["sha256"])
+
+        def change(signed: Targets) -> None:
+            self._add_children("targets", signed)
+            signed.version += 1
+
+        repository.resign("snapshot", lambda s: s.meta.update(metas))
+        repository.resign("targets", change)
+        repository.resign("timestamp", lambda t: setattr(t, "version", t.version + 1))
+        repository.resign("snapshot", lambda s: setattr(s, "version", s.version + 1))
+
+
+CHAIN = [("targets", "r0"), *((f"r{n}", f"r{n + 1}") for n in range(40))]
+CYCLE = [("targets", "a"), ("a", "b"), ("b", "c"), ("c", "a")]
+
+
+@pytest.mark.parametrize("edges", [CHAIN, CYCLE], ids=["40-roles", "cycle"])
+@pytest.mark.parametrize("terminating", [False, True])
+def test_24_delegations_of_delegations_end(
+    board: Board,
+    repository: SpoiledRepository,
+    edges: list[tuple[str, str]],
+    *,
+    terminating: bool,
+) -> None:
+    """However roles refer to each other, a search visits few, and finds what is there.
+
+    Their keys are looked up at whoever delegated, not at ``targets``.
+    """
+    NestedRoles(edges, terminating=terminating).publish(repository)
+    trusted = board.refresh()
+    assert trusted.find("kws", 1).fields.version == 1
     with pytest.raises(BundleRefusedError) as caught:
-        board.refresh()
-    assert caught.value.reason == Reason.METADATA
-    assert list(tmp_path.glob("**/escaped*")) == []
+        trusted.find("kws", 9)
+    assert caught.value.reason == Reason.MISSING_TARGET
+    assert len(list(board.cache.glob("*.json"))) < 40
 
 
 def test_34_a_revocation_is_signed_by_targets_and_remembered(
