@@ -158,7 +158,24 @@ def test_24_a_role_cannot_choose_where_it_is_kept(
     """A delegated role called ../../x is fetched and kept under a quoted name."""
     name = "../../escaped"
 
-    class NestedRoles:
+    def delegate(signed: Targets) -> None:
+        assert signed.delegations is not None
+        assert signed.delegations.roles is not None
+        role = signed.delegations.roles.pop("fleet")
+        role.name = name
+        signed.delegations.roles[name] = role
+        signed.version += 1
+
+    repository.resign("targets", delegate)
+    repository.resign("timestamp", lambda t: setattr(t, "version", t.version + 1))
+    repository.resign("snapshot", lambda s: setattr(s, "version", s.version + 1))
+    with pytest.raises(BundleRefusedError) as caught:
+        board.refresh()
+    assert caught.value.reason == Reason.METADATA
+    assert list(tmp_path.glob("**/escaped*")) == []
+
+
+class NestedRoles:
     """Roles that delegate every path to other roles, all with one key."""
 
     def __init__(self, edges: list[tuple[str, str]], *, terminating: bool) -> None:
