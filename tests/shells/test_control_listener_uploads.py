@@ -1,7 +1,10 @@
 """Uploads over the control listener: in pieces, resumed, bounded."""
 
 import asyncio
+import gzip
 import hashlib
+import threading
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -75,18 +78,25 @@ def test_a_file_is_uploaded_in_pieces(tmp_path: Path) -> None:
     run(story)
 
 
-def test_46_an_upload_goes_on_where_it_broke_off(tmp_path: Path) -> None:
+@pytest.mark.parametrize("came", [1, 50_000, 300_000])
+def test_46_an_upload_goes_on_where_it_broke_off(came: int, tmp_path: Path) -> None:
     """A connection that is cut in a piece loses none of the bytes that came."""
 
     async def story() -> None:
         async with listening(bench(tmp_path)) as made:
-            peer = await made.peer(made.operator)
-            sent = request(named(CONTENT), CONTENT)[: 300_000 + 500]
-            await peer.send(sent)
-            peer.writer.close()
             digest = hashlib.sha256(CONTENT).hexdigest()
-            while made.inbox.offset(digest) < 250_000:  # noqa: ASYNC110 - plain state
-                await asyncio.sleep(0.01)
+            whole = request(named(CONTENT), CONTENT)
+            for pause_s in (0.05, 0.5, 5.0):
+                peer = await made.peer(made.operator)
+                await peer.send(whole[: len(whole) - len(CONTENT) + came])
+                # What nobody has read when a connection ends is lost with it.
+                await asyncio.sleep(pause_s)
+                peer.close()
+                while len(made.endpoint.visits):  # noqa: ASYNC110 - plain state
+                    await asyncio.sleep(0.01)
+                if made.inbox.offset(digest) == came:
+                    break
+            assert made.inbox.offset(digest) == came
             here = (await made.ask(made.observer, f"GET /v1/uploads/{digest}")).json
             rest = CONTENT[here["offset"] :]
             where = span(here["offset"], len(CONTENT) - 1, len(CONTENT))
@@ -189,6 +199,42 @@ def test_52_a_piece_that_is_too_large(tmp_path: Path) -> None:
                 assert "Content-Range" in reply.json["todo"]
                 peer.close()
             assert made.inbox.partial == {}
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    "asked", ["PUT /v1/desired", "PUT /v1/identity/certificate", "POST /v1/rollback"]
+)
+def test_52_a_body_that_is_announced_too_large(asked: str, tmp_path: Path) -> None:
+    """413 before any of it is waited for."""
+
+    async def story() -> None:
+        async with listening(bench(tmp_path)) as made:
+            headers = {
+                "Content-Type": "application/json",
+                "Content-Length": str(MAX_BODY_BYTES + 1),
+            }
+            peer = await made.peer(made.operator)
+            await peer.send(request(asked, b"", headers))
+            reply = await peer.reply()
+            assert (reply.status, reply.json["reason"]) == (413, Reason.TOO_LARGE)
+            peer.close()
+
+    run(story)
+
+
+def test_52_a_compressed_body_is_not_unpacked(tmp_path: Path) -> None:
+    """A kilobyte that would become a gigabyte stays a kilobyte, and is no JSON."""
+
+    async def story() -> None:
+        async with listening(bench(tmp_path)) as made:
+            packed = gzip.compress(b'{"pipeline": "door"}' + b" " * 10_000_000)
+            headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            asked = "POST /v1/rollback"
+            reply = await made.ask(made.operator, asked, packed, headers)
+            assert (reply.status, reply.json["reason"]) == (400, Reason.REQUEST)
+            assert made.desk.asked == []
 
     run(story)
 
@@ -341,12 +387,13 @@ def test_an_invitation_comes_only_for_a_body_that_is_wanted(tmp_path: Path) -> N
 
 def test_one_thread_touches_the_inbox(tmp_path: Path) -> None:
     """Two operators upload at once: their pieces come one after the other."""
-    inside: list[int] = []
+    inside = threading.Lock()
 
     def enter(count: int) -> None:
-        inside.append(count)
-        assert inside == [count], "two at once"
-        inside.clear()
+        assert count > 0
+        assert inside.acquire(blocking=False), "two at once"
+        time.sleep(0.005)  # a disk takes its time: long enough for the other one
+        inside.release()
 
     async def story() -> None:
         made = bench(tmp_path, inbox=MemoryInbox(on_append=enter))

@@ -152,6 +152,7 @@ def test_addresses_share_the_doorstep() -> None:
 
             quiet = come("quiet")
             flood = [come("flood") for _ in range(MAX_PER_ADDRESS * 4)]
+            assert len(door) == MAX_PER_ADDRESS + 1
             others = [come(f"other-{n}") for n in range(MAX_HANDSHAKES - 2)]
             await asyncio.sleep(0)
             assert len(door) <= MAX_HANDSHAKES
