@@ -18,6 +18,7 @@ The rules this module keeps:
 """
 
 import errno
+import logging
 import os
 import sqlite3
 import stat
@@ -41,6 +42,8 @@ from agent.store.schema import (
     broken_seal,
     write_kept,
 )
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID = int.from_bytes(b"TnyW", "big")  # `file state.db` shows it
 FORMAT = 18  # where the header says which SQLite may write the file
@@ -154,17 +157,31 @@ class StateDatabase:
         """Run the body in one transaction, durable when this returns.
 
         Raises:
-            DeviceError: It could not be made durable; then nothing of it happened.
+            DeviceError: It could not be committed; then nothing of it happened.
         """
         with self._lock, self._errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield Transaction(self._connection)
-                self._connection.execute("COMMIT")
+                self._commit()
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def _commit(self) -> None:
+        """Commit; where only the last sync failed, it did happen, and is logged.
+
+        The journal was deleted by then, so nobody can undo it any more: to call it
+        failed would let another model answer than the one that is on record. A power
+        cut may still bring the journal back, and with it all of what was before.
+        """
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as err:
+            if err.sqlite_errorcode != sqlite3.SQLITE_IOERR_DIR_FSYNC:
+                raise
+            log.warning("store.not_synced", extra={"detail": str(err)})
 
     def rows(self, statement: str, *values: Value) -> list[tuple[Value, ...]]:
         """Return all rows of a query.

@@ -54,7 +54,11 @@ def whole_life(scene: Scene) -> list[Call]:
 
 
 def code_sites(scene: Scene) -> dict[Site, int]:
-    """Return every (call, file, lines of ours that led there) -> its first number."""
+    """Return every code site -> the number of its first call.
+
+    A site is a call, its file, the lines of ours that led there, and the call before:
+    a commit of SQLite is one line of ours, and syncs the same folder for two reasons.
+    """
     folder = Path(mkdtemp(dir=scene.path))
     state, stacks = scene.fresh(folder), os.memfd_create("stacks")
     told = os.memfd_create("told")
@@ -67,8 +71,11 @@ def code_sites(scene: Scene) -> dict[Site, int]:
     found = parse_stacks(os.pread(stacks, os.fstat(stacks).st_size, 0))
     assert len(found) == len(traced.calls), (len(found), len(traced.calls))
     sites: dict[Site, int] = {}
+    before = ""
     for call, stack in zip(traced.calls, found, strict=True):
-        sites.setdefault((call.name, call.role, stack), call.number)
+        here = f"{call.name} {call.role}"
+        sites.setdefault((before, here, stack), call.number)
+        before = here
     return sites
 
 
