@@ -108,8 +108,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedBoard]:
 
 
 def watched_daemon(
-    home: Path, update: Table, tables: Mapping[str, Table] | None = None
+    home: Path,
+    update: Table,
+    tables: Mapping[str, Table] | None = None,
+    source: Table = STEADY,
 ) -> DaemonProcess:
     """Return a board that answers 500 samples a second, not started yet."""
     everything = {"update": update, "supervise": BRISK, **(tables or {})}
-    return DaemonProcess(home, STEADY, tables=everything, pipeline=QUICK)
+    return DaemonProcess(home, source, tables=everything, pipeline=QUICK)

@@ -147,6 +147,10 @@ class WatchedBoard:
         """Run a command of the board's own operator."""
         return tinyward(*words, "--socket", str(self.board.socket), *options)
 
+    def ring(self) -> None:
+        """Ask for a look now: who failed for a while looks less often."""
+        self.say("update", "now", options=("--no-wait",))
+
     def status(self) -> str:
         """Return what ``tinyward status`` prints."""
         result = self.say("status")
