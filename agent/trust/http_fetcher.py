@@ -14,7 +14,7 @@ bytes are worth, TUF decides.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 
 import urllib3
 from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
@@ -225,7 +225,9 @@ def _let_go(response: BaseHTTPResponse) -> None:
     # Typed as private to HTTPResponse; of a 304 it is 0 where no header says so.
     left = getattr(response, "length_remaining", None)
     if left is not None and left <= CHUNK_BYTES:
-        response.drain_conn()
+        # urllib3 forgives all but this: a chunk that says its size is negative.
+        with suppress(ValueError):
+            response.drain_conn()
     response.close()
 
 

@@ -17,6 +17,7 @@ from agent.core.reasons import Reason
 from agent.publish.repository import KeyPlan
 from agent.trust.client import Transport
 from agent.trust.notes import Remembered
+from tests.fakes import toxic_server as toxic
 from tests.fakes.board import Board
 from tests.fakes.bundle_factory import NOW, SpoiledRepository, make_repository
 from tests.fakes.bundles import good_bundle
@@ -403,3 +404,21 @@ def test_50_a_repository_that_is_not_there(
     assert board.refusal() == Reason.UNREACHABLE
     shutil.move(tmp_path / "unmounted", repository.path)
     assert board.refresh().find("kws", 1).fields.version == 1
+
+
+@pytest.mark.parametrize("line", ["204 No", "304 Not Modified", "101 Switching"])
+def test_48_what_nobody_wants_may_be_broken(
+    tmp_path: Path, repository: SpoiledRepository, line: str
+) -> None:
+    """An answer without a body, with a chunk of a negative size, is still refused.
+
+    The connection is tidied up by reading such a body, where urllib3 raises ValueError.
+    """
+    head = f"HTTP/1.1 {line}\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n"
+    with ToxicServer(repository.path) as server:
+        home = tmp_path / "board"
+        board = Board(home, repository, address=server.url, transport=QUICK)
+        server.script("metadata/timestamp.json", toxic.raw(head.encode()))
+        assert board.refusal() == Reason.UNREACHABLE
+        server.scripts.clear()
+        assert board.refresh().find("kws", 1).fields.version == 1
