@@ -70,8 +70,13 @@ class CommittedModels:
 
     async def after_crash_loop(self, name: str, reason: str) -> Placed | None:
         """A model killed its workers in a row: the one before it takes over, if any."""
-        failed = self._store.slots(name).active
-        installed = self._fall_back(name, Reason.CRASH_LOOP)
+        try:
+            failed = self._store.slots(name).active
+            installed = self._fall_back(name, Reason.CRASH_LOOP)
+        except DeviceError as err:  # the disk: the model is read again later
+            _warn_unwritten(name, err)
+            self._unread.add(name)
+            return None
         log.warning(
             "model.kept" if installed == failed else "model.set_aside",
             extra={
@@ -144,8 +149,7 @@ class CommittedModels:
         try:
             return self._store.fall_back(name, reason)
         except DeviceError as err:
-            facts = {"pipeline": name, "reason": err.reason, "detail": str(err)}
-            log.warning("store.not_written", extra=facts)
+            _warn_unwritten(name, err)
             return self._store.slots(name).active
 
     def _placed(self, installed: Installed) -> Placed:
@@ -161,3 +165,9 @@ class CommittedModels:
         bundle = open_bundle(content, max_bytes=len(content))
         bundle.manifest.variant(installed.variant)
         return Placed(bundle, installed)
+
+
+def _warn_unwritten(name: str, err: DeviceError) -> None:
+    """Say that the store could not take note of a fall back."""
+    facts = {"pipeline": name, "reason": err.reason, "detail": str(err)}
+    log.warning("store.not_written", extra=facts)

@@ -76,6 +76,7 @@ class Daemon:
         self._state_dir = state_dir
         self._socket = socket
         self._announce = announce
+        self._board_id = settings.board.id or store.board_id()
         self._stop_asked = asyncio.Event()
         self._pipelines: dict[str, Pipeline] = {}
         self._inbox = Inbox(
@@ -141,7 +142,7 @@ class Daemon:
             update=self._update(),
             daemon_rss_bytes=own_resident_bytes(),
             now=time.time(),  # noqa: TID251 - the daemon owns the clock
-            board=self._settings.board.id or self._store.board_id(),
+            board=self._board_id,
         )
 
     def metrics(self, accept: str) -> tuple[str, bytes]:
@@ -225,7 +226,7 @@ class Daemon:
         return Identity(
             Path(table.certificate).expanduser(),
             Path(table.key).expanduser(),
-            board=self._settings.board.id or self._store.board_id(),
+            board=self._board_id,
             cas=[Path(control.client_ca).expanduser()] if control.client_ca else [],
             clock=self._now,
         )
@@ -281,9 +282,8 @@ class Daemon:
         """Return what admission asks about this board, as of now."""
         from agent.board.hardware import board_now
 
-        table = self._settings.board
-        name = table.id or self._store.board_id()
-        return board_now(name, table.hardware, self._state_dir)
+        hardware = self._settings.board.hardware
+        return board_now(self._board_id, hardware, self._state_dir)
 
     async def _stop(self, following: asyncio.Task[None]) -> None:
         """Drain the workers when asked to, then end everything."""

@@ -78,8 +78,9 @@ class UpdateSettings(Table, frozen=True):
             factory models are never removed for it.
         ca: CAs (PEM) that may vouch for the repository's server; empty means the
             system's.
-        certificate: This board's client certificate (PEM) for the repository's server,
-            and ``key`` its private key; empty means none.
+        certificate: This board's client certificate (PEM) for the repository's server;
+            empty means none.
+        key: The private key of that certificate (PEM).
         proxy: ``http://host:port``; the environment's proxy variables are not read.
         min_kbps: Kilobytes a second below which a download is broken off and resumed
             later.
@@ -119,8 +120,9 @@ class ControlSettings(Table, frozen=True):
 
     Attributes:
         listen: ``host:port``, or empty for none.
-        certificate: The board's certificate (PEM, chain included), and ``key`` its
-            private key.
+        certificate: The board's certificate (PEM, its chain behind it), where the
+            daemon may write: it renews it.
+        key: The private key of that certificate (PEM).
         client_ca: CAs (PEM) whose client certificates are let in.
         max_upload_mb: What uploads may take on disk together.
     """

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.flow import BoardSource
+from agent.core.installed import Slots
 from agent.core.reasons import Reason
 from agent.daemon import Daemon
 from agent.errors import DeviceError
@@ -21,6 +22,13 @@ class SulkingStore(Store):
 
     readable = False
     writable = True
+    broken = False
+
+    def slots(self, pipeline: str) -> Slots:
+        """Read what is committed, or fail as a medium at its end does."""
+        if self.broken:
+            raise DeviceError("disk I/O error", reason=Reason.STATE)
+        return super().slots(pipeline)
 
     def open_object(self, sha256: str) -> memoryview:
         """Read an object, or fail as a mount that comes late does."""
@@ -111,3 +119,17 @@ async def test_a_dead_worker_has_seen_no_candidate() -> None:
         with pytest.raises(DeviceError) as err:
             await bench.pipeline._placing.place(worker, place(digits(2)))
         assert err.value.reason == Reason.STARTING
+
+
+@in_loop
+async def test_a_crash_loop_on_a_disk_that_fails_ends_nothing(tmp_path: Path) -> None:
+    """Neither the slots can be read nor a fall back written: it is read again later."""
+    store = SulkingStore.open(tmp_path / "state")
+    try:
+        committed(store, 1)
+        daemon = build(store, tmp_path)
+        store.broken = True
+        assert await daemon._models.after_crash_loop(NAME, Reason.CRASH) is None
+        assert daemon._models._unread == {NAME}
+    finally:
+        store.close()
