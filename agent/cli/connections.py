@@ -11,7 +11,7 @@ import socket
 import ssl
 import sys
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,10 @@ CONNECT_S = 10.0  # a board on a bad mobile network answers in three
 ANSWER_S = 30.0  # an upload's last part is hashed before it is answered
 CONTROL_PORT = 8443
 BOARD_NAME = "urn:tinyward:board:"  # how a board's certificate spells its id
+
+
+class SilentlyClosedError(ConnectionError):
+    """A TLS connection that the other end closed before it answered anything."""
 
 
 class UnixConnection(HTTPConnection):
@@ -76,6 +80,7 @@ class TlsConnection(HTTPConnection):
         super().__init__(host, port, timeout=ANSWER_S)
         self._context = context
         self._name = name
+        self._answered = False
 
     def connect(self) -> None:
         """Connect and shake hands."""
@@ -91,6 +96,25 @@ class TlsConnection(HTTPConnection):
             raise
         wrapped.settimeout(ANSWER_S)
         self.sock = wrapped
+        self._answered = False
+
+    def getresponse(self) -> HTTPResponse:
+        """Return the next answer.
+
+        In TLS 1.3 a board judges our certificate after our side of the handshake is
+        over, and asyncio closes without sending the alert that would tell us.
+
+        Raises:
+            SilentlyClosedError: It was closed before the first answer.
+        """
+        try:
+            response = super().getresponse()
+        except ConnectionError as err:
+            if self._answered:
+                raise
+            raise SilentlyClosedError(*err.args) from err
+        self._answered = True
+        return response
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +210,13 @@ def explain_failure(where: str, error: OSError) -> AgentError:
         )
     if isinstance(error, ssl.SSLError):
         return _explain_tls(where, error)
+    if isinstance(error, SilentlyClosedError):
+        return DeviceError(
+            f"{where}: closed the connection before it answered: the board stopped, "
+            "or refused our certificate",
+            reason=Reason.UNREACHABLE,
+            todo="Check --cert and --key: expired, revoked, or of another CA?",
+        )
     if isinstance(error, PermissionError):
         return DeviceError(
             f"{where}: {error.strerror}",

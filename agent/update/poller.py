@@ -123,6 +123,7 @@ class UpdatePoller:
         self.sources.slice_open |= inbox
         self._slice_explained |= explained
         self._poked = True
+        self._next_look = 0.0  # none is ahead but the one asked for: see ``_rest``
         self._stir.set()
 
     def snapshot(self) -> UpdateSnapshot:

@@ -108,12 +108,12 @@ def test_42_papers_that_are_not_in_order(
     """Neither side talks to a stranger; the model answers all the same."""
     stranger = Authority(tmp_path, "stranger")
     own = stranger.issue("board", "board-1")
-    changes: dict[str, object] = {
+    changes = {
         "no certificate": {"certificate": "", "key": ""},
         "a stranger's": {"certificate": own.certificate, "key": own.key},
         "another CA": {"ca": stranger.file},
-    }[which]
-    watched = online.live(**changes)
+    }
+    watched = online.live(**changes[which])
     watched.fleet.publish(version := watched.next())
     reason = "tls" if which == "another CA" else "unreachable"
     with watched.undisturbed():

@@ -10,7 +10,7 @@ from agent.core.targets import SignedTarget
 from agent.core.update_machine import Job, Phase
 from agent.errors import DeviceError
 from agent.update import Supply
-from tests.fakes.lives import running
+from tests.fakes.lives import running, until
 from tests.fakes.scripted_repository import Resumable, ScriptedRepository
 from tests.fakes.update_bench import BUNDLES, NOW, Bench
 
@@ -328,3 +328,22 @@ class LyingRepository(ScriptedRepository):
         assert len(content) == target.length
         write(memoryview(content))
         return 0
+
+
+def test_no_look_is_announced_while_one_that_was_asked_for_waits() -> None:
+    """Who asks during a look would take its end for that of the look asked for."""
+    bench = Bench()
+
+    async def ask() -> None:
+        async with running(bench):
+            await until(lambda: bench.poller.snapshot().next_look > 0)
+            announced: list[float] = []
+            bench.repository.refreshed = lambda: announced.append(
+                bench.poller.snapshot().next_look
+            )
+            bench.poller.poke()
+            assert bench.poller.snapshot().next_look == 0
+            await until(lambda: bench.poller.snapshot().next_look > 0)
+            assert announced == [0]
+
+    asyncio.run(ask())
