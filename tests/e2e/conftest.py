@@ -112,7 +112,10 @@ def watched_daemon(
     update: Table,
     tables: Mapping[str, Table] | None = None,
     source: Table = STEADY,
+    state_dir: Path | None = None,
 ) -> DaemonProcess:
     """Return a board that answers 500 samples a second, not started yet."""
     everything = {"update": update, "supervise": BRISK, **(tables or {})}
-    return DaemonProcess(home, source, tables=everything, pipeline=QUICK)
+    return DaemonProcess(
+        home, source, tables=everything, pipeline=QUICK, state_dir=state_dir
+    )

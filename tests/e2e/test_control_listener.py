@@ -45,7 +45,8 @@ class Office:
         self.secret = self.home / "passphrase"
         self.secret.write_bytes(SECRET)
         self.say("ca", "init", str(self.ca))
-        assert tinyward("identity", "init", "--dir", str(self.identity), *LOCAL)
+        made = tinyward("identity", "init", "--dir", str(self.identity), *LOCAL)
+        assert made.exit_code == 0, made.output
         csr, crt = self.identity / "board.csr", self.identity / "board.crt"
         self.say("ca", "sign", str(self.ca), str(csr), "-o", str(crt))
         for role in ("operator", "observer"):

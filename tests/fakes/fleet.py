@@ -79,10 +79,17 @@ class Fleet:
         self, version: int, content: bytes | None = None, *, now: float | None = None
     ) -> None:
         """Add, assign and publish a version."""
-        repository = self.spoiled.repository
-        repository.add(content or bundle(version), model=MODEL, version=version)
-        repository.assign(GROUP, {MODEL: (MODEL, version)})
+        self.stage(version, content)
         self.sign(now=now)
+
+    def stage(self, version: int, content: bytes | None = None) -> Path:
+        """Add and assign a version; return where its bundle lies for boards."""
+        repository = self.spoiled.repository
+        target = repository.add(
+            content or bundle(version), model=MODEL, version=version
+        )
+        repository.assign(GROUP, {MODEL: (MODEL, version)})
+        return stored_target(self.path / "targets", target.path, target.sha256)
 
     def sign(self, *, now: float | None = None) -> None:
         """Publish what is staged."""
