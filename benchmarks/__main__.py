@@ -171,5 +171,17 @@ def faults(report: Report, full: bool) -> None:  # noqa: FBT001 - click passes i
     report.add("faults", run(report.console, full=full))
 
 
+@main.command()
+@click.option("--inputs", default=100_000, show_default=True, help="Damaged inputs.")
+@click.option("--seed", default=1, show_default=True, help="Other seeds, other inputs.")
+@click.option("--jobs", default=1, show_default=True, help="Processes.")
+@click.pass_obj
+def fuzz(report: Report, inputs: int, seed: int, jobs: int) -> None:
+    """Damaged metadata, bundles, messages and answers: what comes of them."""
+    from benchmarks.fuzz import run
+
+    report.add("fuzz", run(report.console, inputs, seed, jobs))
+
+
 if __name__ == "__main__":
     main()
