@@ -4,7 +4,9 @@ The rules this module keeps:
  * Nothing is ordered by a source whose newest metadata did not verify in this look.
  * The slice is looked at once the doorbell rang, or a start finds it filled, until
    nothing of it waits any more.
- * Group files are read again only where a repository says that something changed.
+ * Group files are read again only where a repository says that something changed, or
+   where they could not be read when it did.
+ * What is revoked is heard first: no desired state that cannot be read hides it.
 """
 
 import logging
@@ -36,10 +38,12 @@ class _Word:
     Attributes:
         believed: It verified in the last look.
         files: Desired states; None before they were read.
+        unread: Why they could not be read, though the metadata verified.
     """
 
     believed: bool = False
     files: Files | None = None
+    unread: AgentError | None = None
     revoked: Collection[str] = ()
     expires: dict[str, float] = field(default_factory=dict)
     issued: float = 0.0
@@ -198,17 +202,17 @@ class Sources:
         try:
             said = await in_thread(read)
         except EXPECTED as err:
-            word.believed = False
-            self._stumble(subject, err)
-            return False
+            return self._stumble(subject, word, err)
+        word.expires, word.issued = said.expires, said.issued
+        # Both keep one note of it; an older slice says what the newer one said.
+        self.revoked = said.revoked
+        if said.unread is not None:
+            return self._stumble(subject, word, said.unread)
         if self._ledger.memory.forget(subject):
             log.info("%s.recovered", subject)
         if said.files is not None:
             word.files = self.files = said.files
         word.believed = True
-        word.expires, word.issued = said.expires, said.issued
-        # Both keep one note of it; an older slice says what the newer one said.
-        self.revoked = said.revoked
         self.last_look = self._around.clock()
         return True
 
@@ -224,10 +228,14 @@ class Sources:
             pushed = self.pushed.load()
             self.files = [] if pushed is None else [(SOURCE, pushed)]
 
-    def _stumble(self, subject: str, error: AgentError) -> None:
-        """Take note of a repository that cannot be followed."""
+    def _stumble(self, subject: str, word: _Word, error: AgentError) -> bool:
+        """Take note of a repository that cannot be followed; return False."""
+        word.believed = False
+        # It says once that something changed: until that was read, it counts as new.
+        word.files = None
         self.trouble = (str(error.reason), str(error))
         self._ledger.count_trouble(subject, error)
+        return False
 
 
 def _read(
@@ -240,17 +248,21 @@ def _read(
     """Verify the newest metadata and return what it says; called in a thread.
 
     Raises:
-        BundleRefusedError: It did not verify.
+        BundleRefusedError: It did not verify, or does not say what is revoked.
         DeviceError: Something on this board does not play along.
     """
     changed = repository.refresh(now)
-    files = None
+    revoked = frozenset(repository.revoked().bundles)
+    files, unread = None, None
     if desired is not None and (changed or not known):
-        files = desired(repository)
+        try:
+            files = desired(repository)
+        except EXPECTED as err:
+            unread = err
     return _Word(
-        believed=True,
         files=files,
-        revoked=frozenset(repository.revoked().bundles),
+        unread=unread,
+        revoked=revoked,
         expires=dict(repository.expiries()),
         issued=repository.issued,
     )

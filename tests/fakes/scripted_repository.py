@@ -49,7 +49,8 @@ class ScriptedRepository:
         gone: (model, version) whose content is signed and not there.
         groups: Group -> desired state; ``devices`` likewise, by board id.
         fields: (model, version) -> what is signed differently.
-        error: What the next refreshes raise.
+        error: What the next refreshes raise; ``unread`` what the asking for desired
+            states does, and ``unheard`` the asking for what is revoked.
         broken_at: After how many bytes the next fetch breaks off, once.
         changed: What a refresh returns.
         revocations: What is revoked; ``ends`` when each role expires.
@@ -66,6 +67,8 @@ class ScriptedRepository:
         self.devices: dict[str, GroupFile] = {}
         self.fields: dict[tuple[str, int], dict[str, object]] = {}
         self.error: AgentError | None = None
+        self.unread: AgentError | None = None
+        self.unheard: AgentError | None = None
         self.calls: list[str] = []
         self.refreshed: Callable[[], object] = lambda: None
         self.clock_floor = 0.0
@@ -99,6 +102,8 @@ class ScriptedRepository:
     ) -> list[tuple[str, GroupFile]]:
         """Return the desired states of the device and of those groups that have one."""
         self._check()
+        if self.unread is not None:
+            raise self.unread
         own = [(device_path(device), self.devices.get(device))]
         named = [(group_path(group), self.groups.get(group)) for group in groups]
         return [(path, file) for path, file in own + named if file is not None]
@@ -106,6 +111,8 @@ class ScriptedRepository:
     def revoked(self) -> Revocations:
         """Return what is revoked."""
         self._check()
+        if self.unheard is not None:
+            raise self.unheard
         return self.revocations
 
     def expiries(self) -> Mapping[str, float]:

@@ -19,6 +19,7 @@ from tests.fakes.scripted_repository import ScriptedRepository
 from tests.fakes.update_bench import BOARD, BUNDLES, NOW, Bench
 
 HOUR_S = 3600.0
+CUT = BundleRefusedError("cut", reason=Reason.UNREACHABLE)
 SLOW = TrialFailedError("no answer in time", reason=Reason.LATENCY)
 WRONG = TrialFailedError("other answers", reason=Reason.GOLDEN)
 
@@ -319,6 +320,18 @@ class TestRevoked:
         bench.look()
         assert (bench.versions(), bench.told) == ((1, 0), ["door"])
 
+    @pytest.mark.parametrize("reason", [Reason.UNREACHABLE, Reason.METADATA])
+    def test_34_no_unreadable_desired_state_hides_it(self, reason: Reason) -> None:
+        """Whoever writes a group file, or cuts it off, cannot keep a model running."""
+        bench = Bench()
+        bench.update(1)
+        bench.update(2)
+        self.revoke(bench, 2)
+        bench.repository.unread = BundleRefusedError("unknown field", reason=reason)
+        bench.look()
+        assert (bench.versions(), bench.told) == ((1, 0), ["door"])
+        assert bench.poller.snapshot().trouble == (reason, "unknown field")
+
     def test_34_one_of_two_pipelines(self) -> None:
         """Pipelines that run something else are left alone."""
         bench = Bench()
@@ -414,6 +427,22 @@ class TestSources:
         bench.repository.changed = True
         bench.look()
         assert bench.versions() == (3, 2)
+
+    @pytest.mark.parametrize("what", ["unread", "unheard"])
+    def test_a_change_is_read_however_late(self, what: str) -> None:
+        """A change is announced once; a file that was cut off then is asked for again.
+
+        So it is where what is revoked could not be read.
+        """
+        bench = Bench()
+        bench.update(1)
+        setattr(bench.repository, what, CUT)
+        bench.update(2)
+        assert bench.versions() == (1, 0)
+        setattr(bench.repository, what, None)
+        bench.repository.changed = False
+        bench.look(2)
+        assert bench.versions() == (2, 1)
 
     def test_nothing_starts_on_metadata_that_does_not_verify(self) -> None:
         """What was ordered and not carried out waits for the next good refresh."""
