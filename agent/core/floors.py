@@ -48,6 +48,8 @@ class Floors(Struct, frozen=True):
         time: Floor of the clock, by the keys that signed the issue time.
         generations: Group file -> floor of its generation.
         clock_s: The clock floor as it was computed last, Unix seconds.
+        offline_s: The issue time of the newest root: what of the clock floor no online
+            key has moved.
     """
 
     root: Height = 0
@@ -55,6 +57,7 @@ class Floors(Struct, frozen=True):
     time: Floor | None = None
     generations: dict[str, Floor] = {}
     clock_s: Height = 0
+    offline_s: Height = 0
 
 
 def holds(floor: Floor, keys: RoleKeys) -> bool:

@@ -42,7 +42,12 @@ from agent.errors import BundleRefusedError
 from agent.trust.clock import ISSUED_FIELD, parse_issued
 from agent.trust.durable import own_disk, sync_directory
 from agent.trust.gate import Explain, FactoryGate, FloorGate, silent
-from agent.trust.notes import Notes, Remembered
+from agent.trust.notes import (
+    Notes,
+    NotesAtHand,
+    Remembered,
+    load_certificate_floor,
+)
 from agent.trust.revoked import load_revoked, same_as_noted, save_revoked
 from agent.trust.transport import Transport, parse_address
 
@@ -53,7 +58,14 @@ if TYPE_CHECKING:
     from agent.trust.fetcher import Fetcher
     from agent.trust.updater import DurableUpdater
 
-__all__ = ["Notes", "Transport", "TrustedRepository", "load_revoked"]
+__all__ = [
+    "Notes",
+    "NotesAtHand",
+    "Transport",
+    "TrustedRepository",
+    "load_certificate_floor",
+    "load_revoked",
+]
 
 # Any path below fleet/groups makes the updater load the role; it need not exist.
 _FLEET_PROBE = group_path("-")
@@ -117,6 +129,11 @@ class TrustedRepository:
         return float(self._gate.clock_floor_s)
 
     @property
+    def certificate_floor(self) -> float:
+        """The earliest time it can be by offline keys alone, Unix seconds."""
+        return float(self._gate.certificate_floor_s)
+
+    @property
     def issued(self) -> float:
         """Signed issue time of what is in use, Unix seconds; 0 if there is none."""
         if self._updater is None:
@@ -157,7 +174,7 @@ class TrustedRepository:
         self._gate.now_s = now
         self._gate.reload()
         fetcher = self._open()
-        fetcher.judge_by(now, self.clock_floor)
+        fetcher.judge_by(now, self.clock_floor, self.certificate_floor)
         if not self._gate.moved and self._is_unchanged(fetcher, now):
             return False
         with own_disk():

@@ -6,8 +6,19 @@ The rules this module keeps:
  * A clock before the floor is used as the floor; it never locks anybody out.
  * An issue time counts at most up to the expiry of the offline roles: what they did
    not vouch for, an online key cannot claim.
+ * There are two floors. Metadata expires by the *clock floor*, which each timestamp
+   raises. Certificates end by the *certificate floor*: the build date and the issue
+   time of ``root``, which no online key moves.
 
 Boards without a clock battery wake up in 1970, where nothing is ever expired.
+
+Why two: whoever steals the timestamp key can raise the clock floor to the expiry of
+the offline roles, months ahead, where every server's and operator's certificate has
+ended. Then the cure, a root that replaces the key, could not be fetched any more, and
+the board would be lost for good. The certificate floor is older, so a board with a
+wrong clock takes a certificate that ended since the last root for a while longer; for
+a server that is harmless (what its bytes are worth, TUF decides), and a stolen
+operator's certificate is revoked by its serial number, which needs no clock.
 """
 
 import calendar

@@ -93,8 +93,10 @@ class Fetcher(Protocol):
     def retry_after_s(self) -> float:
         """For how many seconds the last answer asked to be left alone."""
 
-    def judge_by(self, now_s: float, floor_s: float) -> None:
-        """Learn the system clock and the clock floor, Unix seconds."""
+    def judge_by(
+        self, now_s: float, floor_s: float, certificate_floor_s: float = 0.0
+    ) -> None:
+        """Learn the system clock and both floors of ``clock``, Unix seconds."""
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return a whole file."""
@@ -120,9 +122,11 @@ class DirectoryFetcher(FetcherInterface):
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def judge_by(self, now_s: float, floor_s: float) -> None:
+    def judge_by(
+        self, now_s: float, floor_s: float, certificate_floor_s: float = 0.0
+    ) -> None:
         """Learn nothing: a disk has no certificate."""
-        del now_s, floor_s
+        del now_s, floor_s, certificate_floor_s
 
     def open_part(
         self,

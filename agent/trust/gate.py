@@ -73,6 +73,11 @@ class FloorGate:
         """The earliest time it can be, Unix seconds."""
         return max(self._build_s, self.floors.clock_s)
 
+    @property
+    def certificate_floor_s(self) -> int:
+        """The same by offline keys alone, Unix seconds: see ``agent.trust.clock``."""
+        return max(self._build_s, self.floors.offline_s)
+
     def reload(self) -> None:
         """Read the floors again.
 
@@ -104,8 +109,14 @@ class FloorGate:
         lost = ordered is not None and not holds(ordered, _keys(root, "snapshot"))
         self._begins_again = frozenset({"targets"} if lost else ())
         clock_s = self._floor_under(root)
-        if (root.version, clock_s) != (self.floors.root, self.floors.clock_s):
-            self._keep(replace(self.floors, root=root.version, clock_s=clock_s))
+        self._keep(
+            replace(
+                self.floors,
+                root=root.version,
+                clock_s=clock_s,
+                offline_s=_issued_s(root),
+            )
+        )
         settled = self.settled()
         if root.is_expired(settled):
             return settled  # the updater refuses it: no step is told that did not hold
@@ -121,7 +132,7 @@ class FloorGate:
             BundleRefusedError: ``replayed`` or ``metadata``.
         """
         check_height(role, signed.version, height(self._floor(role), keys))
-        parse_issued(signed.unrecognized_fields.get(ISSUED_FIELD))
+        _issued_s(signed)
         self._explain(role, _facts(signed, keys))
 
     def learn(self, updater: "DurableUpdater") -> None:
@@ -176,15 +187,13 @@ class FloorGate:
 
     def _floor_under(self, root: "Root") -> int:
         """Return the clock floor as far as it stands under this root."""
-        issued_s = parse_issued(root.unrecognized_fields.get(ISSUED_FIELD))
         known_s = height(self.floors.time, _keys(root, "timestamp"))
-        return max(self._build_s, issued_s, known_s)
+        return max(self._build_s, _issued_s(root), known_s)
 
     def _time_after(self, updater: "DurableUpdater") -> Floor | None:
         """Return the time floor after a complete refresh."""
-        issued = updater.timestamp.unrecognized_fields.get(ISSUED_FIELD)
         offline = (updater.root.expires, updater.targets.expires)
-        learned_s = learned_time(parse_issued(issued), offline)
+        learned_s = learned_time(_issued_s(updater.timestamp), offline)
         keys = updater.keys("timestamp")
         if learned_s <= height(self.floors.time, keys):
             return self.floors.time
@@ -205,8 +214,8 @@ class FactoryGate:
     """
 
     clock_floor_s = 0
+    certificate_floor_s = 0
     now_s = 0.0
-
     moved = False
 
     def reload(self) -> None:
@@ -259,6 +268,15 @@ def check_height(what: str, value: int, floor: int) -> None:
 def _keys(root: "Root", role: str) -> RoleKeys:
     """Return the keys that a root gives to a top-level role."""
     return RoleKeys(tuple(root.roles[role].keyids), root.roles[role].threshold)
+
+
+def _issued_s(signed: "Signed") -> int:
+    """Return when something was signed, as it says itself; 0 if it says nothing.
+
+    Raises:
+        BundleRefusedError: ``metadata``: it says something else than a time.
+    """
+    return parse_issued(signed.unrecognized_fields.get(ISSUED_FIELD))
 
 
 def _heights(floors: Floors) -> object:

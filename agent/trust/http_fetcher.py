@@ -51,13 +51,15 @@ class HttpFetcher(FetcherInterface):
         self._context: ServerContext | None = None
         self._pools: urllib3.PoolManager | None = None
         self._files: object = None
-        self._now_s = self._floor_s = 0.0
+        self._times = (0.0, 0.0, 0.0)
 
-    def judge_by(self, now_s: float, floor_s: float) -> None:
+    def judge_by(
+        self, now_s: float, floor_s: float, certificate_floor_s: float = 0.0
+    ) -> None:
         """Learn what the system clock says, and before what it cannot be."""
-        self._now_s, self._floor_s = now_s, floor_s
+        self._times = (now_s, floor_s, certificate_floor_s)
         if self._context is not None:
-            self._context.judge_by(now_s, floor_s)
+            self._context.judge_by(*self._times)
 
     def open_part(
         self,
@@ -197,7 +199,7 @@ class HttpFetcher(FetcherInterface):
         if self._context is not None:
             self._context.remember_session()
         asked = _header(response, "Retry-After")
-        now_s = max(self._now_s, self._floor_s)
+        now_s = max(self._times)
         waits = response.status in _ASKED_TO_WAIT
         self.retry_after_s = answers.parse_retry_after(asked, now_s) if waits else 0.0
         return response
@@ -210,7 +212,7 @@ class HttpFetcher(FetcherInterface):
                 self._pools.clear()
             if self._address.startswith("https:"):
                 self._context = server_context(self._transport)
-                self._context.judge_by(self._now_s, self._floor_s)
+                self._context.judge_by(*self._times)
             self._pools = open_pools(self._transport, self._context, self._pace)
             self._files = files
         return self._pools

@@ -21,6 +21,35 @@ class Notes(Protocol):
         """Save a value; it is durable when this returns."""
 
 
+class NotesAtHand:
+    """Notes that are read once, and asked for without waiting for the disk.
+
+    Listeners judge every request by what was revoked and by the certificate floor:
+    they must not stand still while something else writes a slow card. Whoever saves
+    has to save through the same value; several threads may.
+    """
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._known: dict[str, bytes | None] = {}
+
+    def load_note(self, key: str) -> bytes | None:
+        """Return what was saved under a key, or None.
+
+        Raises:
+            DeviceError: ``state``: it cannot be read; it is tried again next time.
+        """
+        if key not in self._known:
+            # One who saves at this moment knows better than the disk did.
+            self._known.setdefault(key, self._notes.load_note(key))
+        return self._known[key]
+
+    def save_note(self, key: str, value: bytes) -> None:
+        """Save a value; it is durable, and known, when this returns."""
+        self._notes.save_note(key, value)
+        self._known[key] = value
+
+
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """Floors in the notes, one entry for each provisioned root.
@@ -54,3 +83,20 @@ class Remembered:
     def save(self, floors: Floors) -> None:
         """Save the floors durably."""
         self.notes.save_note(self.key, render_floors(floors))
+
+
+def load_certificate_floor(notes: Notes, root: bytes, build_time: float) -> float:
+    """Return before when no certificate can end unseen, Unix seconds.
+
+    Needs no repository and no look at one: a board whose clock is wrong judges its
+    operators from the first second by what it verified before it was switched off.
+
+    Args:
+        notes: The board's durable notes.
+        root: The provisioned root.json of the fleet; empty without one.
+        build_time: Unix seconds before which this package cannot run.
+
+    Raises:
+        DeviceError: ``state``: the floors cannot be read.
+    """
+    return max(build_time, float(Remembered.of(notes, root).load().offline_s))

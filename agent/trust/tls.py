@@ -2,8 +2,9 @@
 
 The rules this module keeps:
  * TLS 1.3, the server's name and its chain are checked, always.
- * Where the system clock is before the clock floor, certificates are judged by the
-   floor instead. Everything else about them is OpenSSL's judgement, as usual.
+ * Where the system clock is before the clock floor, it proves nothing: certificates
+   are judged by the certificate floor then, which no online key can poison (see
+   ``agent.trust.clock``). Everything else about them is OpenSSL's judgement, as usual.
  * Files are read again when they change: certificates are renewed while we run.
  * A new connection resumes the last one's session: half the bytes of a poll.
 """
@@ -40,25 +41,28 @@ _WORDS = {
 class ServerContext(ssl.SSLContext):
     """What python's ssl needs to know, and the two things it cannot do alone."""
 
-    _floor_s = 0.0
+    _wrong = False
+    _earliest_s = 0.0
     _last: ssl.SSLSocket | None = None
     _session: ssl.SSLSession | None = None
 
-    def judge_by(self, now_s: float, floor_s: float) -> None:
+    def judge_by(
+        self, now_s: float, floor_s: float, certificate_floor_s: float = 0.0
+    ) -> None:
         """Learn what time it is; a clock before its floor is known to be wrong.
 
         OpenSSL reads the system clock itself and Python cannot give it another time,
         so with a wrong clock its check of dates is switched off, and ``wrap_socket``
-        compares them with the floor: T = max(system clock, floor) of ota.md 2.8. The
-        floor is a lower bound of the true time. It proves that a certificate has
-        expired; it cannot prove that one is not valid *yet*, and a renewed one
-        usually begins after it. Refusing that would lock out each board that lost
-        its clock, so only the end of validity is judged then.
+        compares them with T = max(system clock, certificate floor). T is a lower bound
+        of the true time. It proves that a certificate has expired; it cannot prove
+        that one is not valid *yet*, and a renewed one usually begins after it.
+        Refusing that would lock out each board that lost its clock, so only the end
+        of validity is judged then.
         """
-        wrong = now_s < floor_s
-        if wrong != bool(self._floor_s):
+        wrong = now_s < max(floor_s, certificate_floor_s)
+        if wrong != self._wrong:
             self._session = None  # what was checked by another clock does not count
-        self._floor_s = floor_s if wrong else 0.0
+        self._wrong, self._earliest_s = wrong, max(now_s, certificate_floor_s)
         flags = int(self.verify_flags) & ~_NO_CHECK_TIME
         self.verify_flags = ssl.VerifyFlags(flags | (_NO_CHECK_TIME if wrong else 0))
 
@@ -67,9 +71,9 @@ class ServerContext(ssl.SSLContext):
         if self._session is not None:
             k.setdefault("session", self._session)
         wrapped = super().wrap_socket(sock, *a, **k)
-        if self._floor_s:
+        if self._wrong:
             try:
-                _check_ends(wrapped, self._floor_s)
+                _check_ends(wrapped, self._earliest_s)
             except ssl.SSLError:
                 wrapped.close()
                 raise
@@ -140,9 +144,9 @@ def tls_error(error: BaseException) -> TransportError:
     return TransportError(text, Reason.TLS)
 
 
-def _check_ends(sock: ssl.SSLSocket, floor_s: float) -> None:
-    """Refuse a chain of which a certificate ended before the clock floor."""
-    now = moment(floor_s)
+def _check_ends(sock: ssl.SSLSocket, earliest_s: float) -> None:
+    """Refuse a chain of which a certificate ended before the earliest time it is."""
+    now = moment(earliest_s)
     for certificate in _chain(sock):
         ended = certificate.not_valid_after_utc
         if ended < now:

@@ -264,12 +264,27 @@ def test_20_a_clock_in_1970_judges_certificates_by_its_floor(
     pair = authority.issue(starts=year(starts), ends=year(ends))
     with StaticServer(tmp_path / "nginx", root, pair) as server:
         fetcher = HttpFetcher(server.url, Transport(ca=authority.file))
-        fetcher.judge_by(0.0, FLOOR_S)
+        fetcher.judge_by(0.0, FLOOR_S, FLOOR_S)
         if refused:
             reason, text = refusal(fetcher)
             assert (reason, "has expired" in text) == (Reason.TLS, True)
         else:
             assert look(fetcher) == CONTENT
+
+
+def test_23b_a_floor_that_online_keys_moved_ends_no_certificate(
+    tmp_path: Path, root: Path, authority: Authority
+) -> None:
+    """The clock floor says 2040, offline keys vouch for 2025, the clock is between."""
+    pair = authority.issue(starts=year(2020), ends=year(2030))
+    offline_s = year(2025).timestamp()
+    with StaticServer(tmp_path / "nginx", root, pair) as server:
+        fetcher = HttpFetcher(server.url, Transport(ca=authority.file))
+        fetcher.judge_by(year(2028).timestamp(), FLOOR_S, offline_s)
+        assert look(fetcher) == CONTENT
+        fetcher.judge_by(year(2031).timestamp(), FLOOR_S, offline_s)
+        fetcher._pools.clear()  # type: ignore[union-attr]  # it was opened above
+        assert refusal(fetcher)[0] == Reason.TLS
 
 
 def test_20_a_wrong_clock_excuses_nothing_else(
@@ -281,7 +296,7 @@ def test_20_a_wrong_clock_excuses_nothing_else(
     with StaticServer(tmp_path / "nginx", root, pair) as server:
         for ca in (authority.file, stranger.file):
             fetcher = HttpFetcher(server.url, Transport(ca=ca))
-            fetcher.judge_by(0.0, year(2025).timestamp())
+            fetcher.judge_by(0.0, FLOOR_S, year(2025).timestamp())
             assert refusal(fetcher)[0] == Reason.TLS
 
 
@@ -292,9 +307,9 @@ def test_22_a_clock_that_is_right_again_judges_by_itself(
     pair = authority.issue(starts=year(2090), ends=year(2099))
     with StaticServer(tmp_path / "nginx", root, pair) as server:
         fetcher = HttpFetcher(server.url, Transport(ca=authority.file))
-        fetcher.judge_by(0.0, FLOOR_S)
+        fetcher.judge_by(0.0, FLOOR_S, FLOOR_S)
         assert look(fetcher) == CONTENT
-        fetcher.judge_by(FLOOR_S + 1, FLOOR_S)
+        fetcher.judge_by(FLOOR_S + 1, FLOOR_S, FLOOR_S)
         fetcher._pools.clear()  # type: ignore[union-attr]  # it was opened above
         assert refusal(fetcher)[0] == Reason.TLS
 

@@ -7,6 +7,7 @@ well is tested in ``test_trust``.
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
 
@@ -407,6 +408,55 @@ def test_23b_an_issue_time_in_2099_ends_with_the_stolen_key(
     assert board.refusal() == Reason.EXPIRED
     repository.repository.rotate("timestamp", NOW)
     assert board.refresh().clock_floor == NOW
+
+
+def test_23b_a_poisoned_clock_floor_keeps_no_board_from_the_cure(
+    tmp_path: Path, repository: SpoiledRepository
+) -> None:
+    """Certificates live 90 days: a stolen timestamp key must not outlive them all."""
+    if find_nginx() is None:
+        missing("the program nginx")
+    authority = Authority(tmp_path)
+    begins, ends = (datetime.fromtimestamp(NOW + at * DAY_S, UTC) for at in (-1, 89))
+    board = Board(tmp_path / "b", repository)
+    honest = repository.copy(tmp_path / "honest")
+    forged = {"x-issued": "2099-01-01T00:00:00Z"}
+    repository.resign("timestamp", lambda t: t.unrecognized_fields.update(forged))
+    board.refresh()  # by another way, so that no real clock has a say
+    assert board.trusted.clock_floor > ends.timestamp()
+    repository.restore(honest)
+    repository.repository.publish(NOW)
+    repository.repository.rotate("timestamp", NOW)
+    pair = authority.issue(starts=begins, ends=ends)
+    with StaticServer(tmp_path / "nginx", repository.path, pair) as server:
+        board.address, board.transport = server.url, Transport(ca=authority.file)
+        assert board.refresh().clock_floor == NOW
+    assert board.trusted.certificate_floor == NOW
+
+
+@pytest.mark.parametrize(("lasts_days", "refused"), [(-2, True), (2, False)])
+def test_20_a_clock_in_1970_judges_by_the_newest_root(
+    tmp_path: Path,
+    repository: SpoiledRepository,
+    lasts_days: int,
+    refused: bool,  # noqa: FBT001 - a case
+) -> None:
+    """What ended before the offline keys signed last has ended for every clock."""
+    if find_nginx() is None:
+        missing("the program nginx")
+    authority = Authority(tmp_path)
+    begins, ends = (
+        datetime.fromtimestamp(NOW + at * DAY_S, UTC) for at in (-9, lasts_days)
+    )
+    board = Board(tmp_path / "b", repository)
+    board.refresh()
+    pair = authority.issue(starts=begins, ends=ends)
+    with StaticServer(tmp_path / "nginx", repository.path, pair) as server:
+        board.address, board.transport = server.url, Transport(ca=authority.file)
+        if refused:
+            assert board.refusal(0.0) == Reason.TLS
+        else:
+            board.refresh(0.0)
 
 
 def test_23_an_edited_issue_time_is_unsigned(
