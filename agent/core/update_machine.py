@@ -91,8 +91,8 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         sha256: Digest of the bundle, as the ``targets`` role signed it.
         phase: Where the machine was when this was saved.
-        attempts: Trials of these bytes that began; a restart in the middle of one
-            leaves it standing, any other end forgets it.
+        attempts: Trials of these bytes that began, this one included, and came to no
+            verdict: the agent or the board died of them, or others were in the way.
         installed: What COMMIT writes; known from preflight on.
         id: Number of its report.
         source: Whose desired state it carries out, and ``generation`` which of it.

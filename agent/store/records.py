@@ -1,4 +1,4 @@
-"""Rows of state.db as the values they stand for: slots, floors, quarantine, holds.
+"""Rows of state.db as the values they stand for: slots, floors, quarantine, trials.
 
 The rules this module keeps:
  * Which model is next is decided here, in the transaction that writes it.
@@ -20,6 +20,7 @@ T = TypeVar("T", Installed, Job)
 # Reasons for which nothing is better than the active model: bytes that rotted cannot
 # run, and bytes that were revoked must not.
 FATAL = {Reason.DIGEST, Reason.REVOKED}
+COUNTED = 256  # bundles whose trials are counted; each of them had to be signed
 
 
 def slots_of(source: Readable, pipeline: str) -> Slots:
@@ -147,6 +148,27 @@ def quarantine(source: Readable) -> list[SetAside]:
         SetAside(str(sha256), str(reason), at if isinstance(at, float) else 0.0)
         for sha256, reason, at in rows
     ]
+
+
+def put_attempts(change: Writable, sha256: str, count: int) -> None:
+    """Write how many trials of these bytes count; the bundles counted last are kept."""
+    if attempts_of(change, sha256) == count:
+        return
+    change.run("DELETE FROM attempts WHERE sha256 = ?", sha256)
+    if count:
+        change.run("INSERT INTO attempts VALUES (?, ?)", sha256, count)
+        change.run(
+            "DELETE FROM attempts WHERE rowid NOT IN"
+            " (SELECT rowid FROM attempts ORDER BY rowid DESC LIMIT ?)",
+            COUNTED,
+        )
+
+
+def attempts_of(source: Readable, sha256: str) -> int:
+    """Return how many trials of these bytes count, 0 for most."""
+    rows = source.rows("SELECT count FROM attempts WHERE sha256 = ?", sha256)
+    count = rows[0][0] if rows else 0
+    return count if isinstance(count, int) else 0
 
 
 def put_hold(change: Writable, pipeline: str, hold: Hold | None) -> None:

@@ -4,8 +4,8 @@ The rules this module keeps:
  * One entry of ``MIGRATIONS`` per schema; what was released once is never edited.
  * ``KEPT`` names the tables that must outlive a damaged file: what runs, what may never
    run again, and the notes of others (trust floors, revocations, the board's name). The
-   job and the reports are not among them: without them an update is interrupted, and
-   the fleet is told less.
+   job, the reports and the counted trials are not among them: without them an update
+   is interrupted, the fleet is told less, and a crash is counted anew.
  * The seal is the SHA-256 of all their rows and columns, renewed in the same
    transaction. SQLite finds a torn page and an index that lies, but not a flipped bit
    inside a row; the seal does.
@@ -34,6 +34,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE holds (pipeline TEXT PRIMARY KEY, source TEXT NOT NULL,
             generation INTEGER NOT NULL)""",
         "CREATE TABLE reports (id INTEGER PRIMARY KEY, report BLOB NOT NULL)",
+        "CREATE TABLE attempts (sha256 TEXT PRIMARY KEY, count INTEGER NOT NULL)",
         """CREATE TABLE seal (id INTEGER PRIMARY KEY CHECK (id = 1),
             schema INTEGER NOT NULL, sha256 TEXT NOT NULL)""",
         "INSERT INTO seal VALUES (1, 0, '')",

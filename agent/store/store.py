@@ -10,6 +10,8 @@ The rules this module keeps:
    write, is never removed: not as rubbish, not for the quota.
  * ``commit``, ``add_report`` and ``set_aside`` are idempotent: doing them again changes
    nothing.
+ * Trials are counted by bytes, in the transaction that says that one begins: whichever
+   update comes next, a bundle that kills the board is not tried for ever.
 """
 
 import os
@@ -143,6 +145,7 @@ class Store:
         with self._change() as change:
             records.move_active(change, pipeline, installed, factory=factory)
             records.put_hold(change, pipeline, hold)
+            records.put_attempts(change, installed.sha256, 0)
             if report is not None:
                 reports.put_report(change, report)
             change.run("DELETE FROM job")
@@ -216,6 +219,7 @@ class Store:
         if not self.is_set_aside(sha256):
             return False
         with self._change() as change:
+            records.put_attempts(change, sha256, 0)
             return change.run("DELETE FROM set_aside WHERE sha256 = ?", sha256) > 0
 
     # What is under way
@@ -226,8 +230,9 @@ class Store:
         return None if raw is None else records.decode(raw, Job)
 
     def save_job(self, job: Job) -> None:
-        """Save what is about to be done."""
+        """Save what is about to be done, and how many trials of its bytes count."""
         with self._database.transaction() as change:
+            records.put_attempts(change, job.sha256, job.attempts)
             raw = msgspec.json.encode(job)
             change.run(
                 "INSERT OR REPLACE INTO job (id, job, sha256) VALUES (1, ?, ?)",
@@ -235,11 +240,17 @@ class Store:
                 digest_of(raw),
             )
 
-    def clear_job(self) -> None:
-        """Forget the job; without one nothing is written."""
-        if self.load_job() is not None:
+    def clear_job(self, ended: Job) -> None:
+        """Forget the job but for ``ended.attempts``; writes nothing that is so."""
+        counted = self.attempts(ended.sha256) == ended.attempts
+        if self.load_job() is not None or not counted:
             with self._database.transaction() as change:
                 change.run("DELETE FROM job")
+                records.put_attempts(change, ended.sha256, ended.attempts)
+
+    def attempts(self, sha256: str) -> int:
+        """Return how many trials of these bytes began and came to no verdict."""
+        return records.attempts_of(self._database, sha256)
 
     # What others keep here
 

@@ -170,8 +170,7 @@ class Intake:
 
     def _attempts(self, sha256: str) -> int:
         """Return how many trials of these bytes were cut short; set repeaters aside."""
-        last = self._store.load_job()
-        attempts = last.attempts if last is not None and last.sha256 == sha256 else 0
+        attempts = self._store.attempts(sha256)
         if attempts >= MAX_ATTEMPTS and not self._store.is_set_aside(sha256):
             self.ledger.set_bytes_aside(sha256, Reason.CRASH)
         return attempts

@@ -198,10 +198,16 @@ class UpdateStore(Protocol):
         """Return the update that was under way."""
 
     def save_job(self, job: Job) -> None:
-        """Save the update that is under way."""
+        """Save the update that is under way, and ``attempts`` for its bytes."""
 
-    def clear_job(self) -> None:
-        """Forget it."""
+    def clear_job(self, ended: Job) -> None:
+        """Forget the update that is under way, but for ``ended.attempts``."""
+
+    def attempts(self, sha256: str) -> int:
+        """Return how many trials of these bytes count: see ``Job.attempts``.
+
+        A commit and ``forgive`` make it 0.
+        """
 
     def stage(self, sha256: str, length: int) -> Incoming:
         """Begin to bring in an object."""

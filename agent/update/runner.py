@@ -7,6 +7,8 @@ The rules this module keeps:
    FAILED, and so is a trial that somebody ends; everything else is a bug, and ends the
    daemon.
  * Every ending is reported before the job is forgotten; COMMIT does both at once.
+ * A trial counts against its bytes from the moment it is saved that it begins, until
+   a verdict, or an end that is nobody's fault, takes it back.
  * The way down needs no disk: a phase or a report that cannot be saved on it is only
    logged; from whatever older phase is on record, RESTARTED tidies up the same.
 """
@@ -47,8 +49,8 @@ class Journal(Protocol):
     def save_job(self, job: Job) -> None:
         """Save the job with its phase."""
 
-    def clear_job(self) -> None:
-        """Forget it."""
+    def clear_job(self, ended: Job) -> None:
+        """Forget it, but for how many trials of its bytes count."""
 
     def add_report(self, report: Report) -> None:
         """Keep how a job ended."""
@@ -71,9 +73,14 @@ class Work(Protocol):
 
 @dataclass(slots=True)
 class _Story:
-    """One walk through the table, as far as it got."""
+    """One walk through the table, as far as it got.
+
+    Attributes:
+        earlier: Trials of the same bytes that counted before.
+    """
 
     job: Job
+    earlier: int
     result: str = ""
     cause: AgentError | None = None
 
@@ -142,7 +149,7 @@ class UpdateRunner:
     async def _handle(self, event: Event, job: Job) -> Ending:
         """Take the machine from ``event`` until nothing is left to do."""
         pending: Event | None = event
-        story = _Story(job)
+        story = _Story(job, job.attempts)
         self.job = job
         while pending is not None:
             taken = step(self.phase, pending)
@@ -176,7 +183,7 @@ class UpdateRunner:
         self.job = story.job = after
 
     def _save(self, job: Job, event: Event, story: _Story) -> None:
-        """Save a job; an ended one is reported and forgotten, its trials may not be."""
+        """Save a job; an ended one is reported, and forgotten but for its trials."""
         if job.phase is not Phase.IDLE:
             self._journal.save_job(job)
             return
@@ -185,11 +192,7 @@ class UpdateRunner:
             at = self.phase if event is Event.RESTARTED else None
             report = report_of(job, story.ending(), self._clock(), at)
             self._journal.add_report(report)
-        if job.attempts and _counts_on(event, story):
-            if self.phase is not Phase.IDLE:
-                self._journal.save_job(job)
-        else:
-            self._journal.clear_job()
+        self._journal.clear_job(replace(job, attempts=_counted(event, story)))
 
     async def _perform(self, taken: Step, story: _Story) -> Event | None:
         """Perform a row's actions; the last event that one of them reports counts."""
@@ -230,14 +233,16 @@ class UpdateRunner:
                 self._journal.save_job(replace(job, attempts=job.attempts - 1))
 
 
-def _counts_on(event: Event, story: _Story) -> bool:
-    """Whether a trial stays counted after its job: cut short, or no final verdict."""
+def _counted(event: Event, story: _Story) -> int:
+    """Return how many trials of a job's bytes count after its end."""
     if event is Event.RESTARTED:
-        return True
-    passing = isinstance(story.cause, TrialFailedError) and (
-        story.cause.reason in PASSING
-    )
-    return passing and not story.job.factory
+        return story.job.attempts  # it was cut short, and may have been why
+    if event is Event.COMMITTED:
+        return 0
+    if not isinstance(story.cause, TrialFailedError):
+        return story.earlier  # not its fault, and no verdict
+    passing = story.cause.reason in PASSING and not story.job.factory
+    return story.job.attempts if passing else 0
 
 
 def _facts(job: Job) -> dict[str, object]:

@@ -41,7 +41,7 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]
 def test_a_new_journal_knows_no_job(journal: Journal) -> None:
     """Nothing was saved, so there is nothing; clearing it is fine."""
     assert journal.load_job() is None
-    journal.clear_job()
+    journal.clear_job(JOB)
     assert journal.load_job() is None
 
 
@@ -59,5 +59,5 @@ def test_the_last_job_counts(journal: Journal) -> None:
     last = Job(pipeline="window", model="vww", version=1, sha256="b" * 64)
     journal.save_job(last)
     assert journal.load_job() == last
-    journal.clear_job()
+    journal.clear_job(last)
     assert journal.load_job() is None

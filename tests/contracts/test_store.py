@@ -255,6 +255,61 @@ class TestQuarantine:
         assert store.all_set_aside() == [SetAside(SHA, Reason.HANG)]
 
 
+class TestAttempts:
+    """Trials that came to no verdict, counted for each bundle."""
+
+    def counted(self, store: AnyStore) -> list[int]:
+        """Return the counts of two bundles."""
+        return [store.attempts("a" * 64), store.attempts("b" * 64)]
+
+    def begin(self, store: AnyStore, name: str, attempts: int) -> Job:
+        """Save that a trial of a bundle begins."""
+        job = replace(JOB, sha256=name * 64, phase=Phase.PREFLIGHT, attempts=attempts)
+        store.save_job(job)
+        return job
+
+    def test_39_another_bundle_does_not_make_them_forgotten(
+        self, store: AnyStore
+    ) -> None:
+        """There is one job, and a count for each bundle that was on trial."""
+        self.begin(store, "a", 2)
+        ended = self.begin(store, "b", 1)
+        assert self.counted(store) == [2, 1]
+        store.clear_job(replace(ended, attempts=0))
+        assert self.counted(store) == [2, 0]
+
+    def test_a_job_ends_with_what_counts_on(self, store: AnyStore) -> None:
+        """Clearing a job keeps as many as it says, also where it is gone already."""
+        ended = self.begin(store, "a", 2)
+        store.clear_job(ended)
+        assert (store.load_job(), self.counted(store)) == (None, [2, 0])
+        store.clear_job(replace(ended, attempts=1))
+        assert self.counted(store) == [1, 0]
+
+    def test_a_commit_ends_the_count(self, store: AnyStore) -> None:
+        """Of the bytes that were committed, and of no others."""
+        self.begin(store, "b", 1)
+        self.begin(store, "a", 2)
+        store.commit("door", replace(model(2), sha256="a" * 64))
+        assert self.counted(store) == [0, 1]
+
+    def test_39_whoever_is_forgiven_begins_anew(self, store: AnyStore) -> None:
+        """With the trials of old still counted, the first new one would be the last."""
+        store.clear_job(self.begin(store, "a", 3))
+        store.set_aside("a" * 64, Reason.CRASH)
+        assert self.counted(store) == [3, 0]
+        store.forgive("a" * 64)
+        assert self.counted(store) == [0, 0]
+
+    def test_the_bundles_counted_last_are_kept(self, store: AnyStore) -> None:
+        """A repository full of crashing bundles does not fill the disk."""
+        for number in range(257):
+            job = replace(JOB, sha256=f"{number:064x}", attempts=1)
+            store.clear_job(job)
+        kept = [store.attempts(f"{number:064x}") for number in (0, 1, 256)]
+        assert kept == [0, 1, 1]
+
+
 class TestHolds:
     """An operator's rollback holds until something newer is committed."""
 

@@ -14,7 +14,7 @@ from agent.errors import BundleRefusedError, DeviceError
 
 NO_SLOTS = Slots()
 FATAL = {Reason.DIGEST, Reason.REVOKED}
-KEPT_REPORTS = 256
+KEPT_REPORTS = COUNTED = 256
 
 
 class MemoryStaging:
@@ -115,6 +115,7 @@ class MemoryStore:
         self._notes: dict[str, bytes] = {}
         self._reports: dict[int, Report] = {}
         self._holds: dict[str, Hold] = {}
+        self._attempts: dict[str, int] = {}
 
     def slots(self, pipeline: str) -> Slots:
         """Return a pipeline's models."""
@@ -145,6 +146,7 @@ class MemoryStore:
         self._holds.pop(pipeline, None)
         if hold is not None:
             self._holds[pipeline] = hold
+        self._count(installed.sha256, 0)
         if report is not None:
             self._keep(report)
         if self.jobs[-1] is not None:
@@ -216,7 +218,10 @@ class MemoryStore:
     def forgive(self, sha256: str) -> bool:
         """Let it be tried again."""
         self.fail("forgive")
-        return self._aside.pop(sha256, None) is not None
+        found = self._aside.pop(sha256, None)
+        if found is not None:
+            self._count(sha256, 0)
+        return found is not None
 
     def load_job(self) -> Job | None:
         """Return what was saved last."""
@@ -226,12 +231,18 @@ class MemoryStore:
         """Save a job."""
         self.fail("save_job")
         self.jobs.append(replace(job))
+        self._count(job.sha256, job.attempts)
 
-    def clear_job(self) -> None:
+    def clear_job(self, ended: Job) -> None:
         """Forget the job."""
         if self.jobs[-1] is not None:
             self.fail("clear_job")
             self.jobs.append(None)
+        self._count(ended.sha256, ended.attempts)
+
+    def attempts(self, sha256: str) -> int:
+        """Return how many trials of these bytes count."""
+        return self._attempts.get(sha256, 0)
 
     def load_note(self, key: str) -> bytes | None:
         """Return a note."""
@@ -301,6 +312,16 @@ class MemoryStore:
         used = sum(map(len, self.objects.values()))
         used += sum(whole for _, _, whole in self.parts.values())
         return used + length - self.quota_bytes
+
+    def _count(self, sha256: str, attempts: int) -> None:
+        """Count trials, of the bundles counted last."""
+        if self.attempts(sha256) == attempts:
+            return
+        self._attempts.pop(sha256, None)
+        if attempts:
+            self._attempts[sha256] = attempts
+        for name in list(self._attempts)[:-COUNTED]:
+            del self._attempts[name]
 
     def _keep(self, report: Report) -> None:
         """Keep a report, and the newest ones."""

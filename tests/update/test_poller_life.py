@@ -8,7 +8,7 @@ import pytest
 from agent.core.reasons import Reason
 from agent.core.targets import SignedTarget
 from agent.core.update_machine import Job, Phase
-from agent.errors import DeviceError
+from agent.errors import DeviceError, TrialFailedError
 from agent.update import Supply
 from tests.fakes.lives import running, until
 from tests.fakes.scripted_repository import Resumable, ScriptedRepository
@@ -96,6 +96,27 @@ def test_39_69_three_interrupted_trials_are_enough() -> None:
         *[("interrupted", "")] * 3,
     ]
     assert bench.fetches() == 3
+
+
+@pytest.mark.parametrize("first", ["slow", "gone", "good"])
+def test_39_69_another_bundle_before_it_does_not_help(first: str) -> None:
+    """A bundle that kills the board is given up, whatever comes first in each life."""
+    bench = Bench()
+    bench.repository.assign(door=("kws", 2), window=("kws", 3))
+    sha256 = believed(bench.repository).find("kws", 3).sha256
+    if first == "gone":
+        bench.repository.gone.add(("kws", 2))
+    for _ in range(3):
+        assert bench.store.is_set_aside(sha256) == ""
+        if first == "slow":
+            slow = TrialFailedError("slow", reason=Reason.LATENCY)
+            bench.trials.errors["examine"] = slow
+        begin_and_die(bench, "kws", 3)
+        asyncio.run(bench.start().recover())
+    bench.trials.pauses.clear()
+    bench.look()
+    assert bench.store.is_set_aside(sha256) == Reason.CRASH
+    assert bench.versions("window") == (0, 0)
 
 
 def test_a_polite_stop_counts_nothing() -> None:
@@ -237,13 +258,18 @@ def believed(repository: ScriptedRepository) -> ScriptedRepository:
     return repository
 
 
-def begin_and_die(bench: Bench) -> None:
-    """Carry an update as far as preflight, then lose power."""
+def begin_and_die(bench: Bench, model: str = "kws", version: int = 2) -> None:
+    """Carry an update as far as the preflight of a bundle, then lose power."""
 
     class PowerLossError(Exception):
         """Nothing runs any more."""
 
-    bench.trials.errors["examine"] = PowerLossError()
+    async def die() -> None:
+        job = bench.poller.intake.job
+        if job is not None and (job.model, job.version) == (model, version):
+            raise PowerLossError
+
+    bench.trials.pauses["examine"] = die
     with pytest.raises(ExceptionGroup) as caught:
         bench.look()
     assert caught.value.subgroup(PowerLossError) is not None

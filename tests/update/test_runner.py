@@ -289,15 +289,27 @@ def test_interrupted_trials_are_remembered(attempts: int, phase: Phase) -> None:
     journal.save_job(replace(ORDER, phase=phase, attempts=attempts))
     for _ in range(2):
         recover(journal)
-        assert journal.load_job() == replace(ORDER, attempts=attempts)
+        assert journal.load_job() is None
+        assert journal.attempts(ORDER.sha256) == attempts
 
 
 def test_ended_trials_are_forgotten() -> None:
-    """A trial that ended, well or badly, leaves no attempt behind."""
+    """A trial that came to a verdict, good or bad, leaves no attempt behind."""
     for errors in (NO_ERRORS, {Action.EXAMINE: FAILED}, {Action.WATCH: FAILED}):
         journal = MemoryStore()
         run(journal, errors, replace(ORDER, attempts=2))
-        assert journal.load_job() is None
+        assert (journal.load_job(), journal.attempts(ORDER.sha256)) == (None, 0)
+
+
+@pytest.mark.parametrize("action", UP[:6])
+@pytest.mark.parametrize("error", [REFUSED, LACKING])
+def test_39_what_is_no_verdict_changes_no_count(
+    action: Action, error: AgentError
+) -> None:
+    """A network or a disk that fails neither blames the bytes nor acquits them."""
+    journal = MemoryStore()
+    run(journal, {action: error}, replace(ORDER, attempts=2))
+    assert (journal.load_job(), journal.attempts(ORDER.sha256)) == (None, 2)
 
 
 @pytest.mark.parametrize("action", UP)
@@ -310,6 +322,7 @@ def test_being_stopped_is_no_fault(action: Action) -> None:
     assert job is not None
     in_commit = action is Action.COMMIT
     assert job.attempts == (1 if in_commit else 0)
+    assert journal.attempts(ORDER.sha256) == job.attempts
 
 
 def test_one_job_at_a_time() -> None:
@@ -334,13 +347,13 @@ def test_39_trials_without_a_verdict_stay_counted() -> None:
     """What was too slow just then is counted on, in the next life as well."""
     journal = MemoryStore()
     for attempts in (1, 2):
-        last = journal.load_job()
-        job = replace(ORDER, attempts=last.attempts if last else 0)
+        job = replace(ORDER, attempts=journal.attempts(ORDER.sha256))
         run(journal, {Action.EXAMINE: SLOW}, job)
-        assert journal.load_job() == replace(ORDER, attempts=attempts)
+        assert journal.attempts(ORDER.sha256) == attempts
         recover(journal)
+        assert journal.attempts(ORDER.sha256) == attempts
     run(journal, {Action.EXAMINE: SLOW}, replace(ORDER, factory=True, attempts=2))
-    assert journal.load_job() is None
+    assert (journal.load_job(), journal.attempts(ORDER.sha256)) == (None, 0)
 
 
 def test_what_a_report_says() -> None:
