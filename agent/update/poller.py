@@ -261,10 +261,10 @@ class UpdatePoller:
         """Refresh, and end the trial under way if it has lost its purpose."""
         try:
             worked = await self._refresh(inbox=False)
+            self._decide()
         except EXPECTED as err:
             self._ledger.count_trouble(BOARD, err)
             return False
-        self._decide()
         job = self.intake.job
         reason = job and overtaken(job, self.plan.decisions, self.sources.revoked)
         if reason == Reason.REVOKED:

@@ -98,6 +98,7 @@ class MemoryStore:
         parts: Digest -> (bytes, ETag, length) of what was interrupted.
         jobs: Every job that was saved, and None for each that was cleared.
         fail: Called with the name of each change before it happens; it may raise.
+        unreadable: What asking for the holds raises.
         quota_bytes: What objects and parts may take together.
         clock: Unix seconds.
     """
@@ -107,6 +108,7 @@ class MemoryStore:
         self.parts: dict[str, tuple[bytes, str, int]] = {}
         self.jobs: list[Job | None] = [None]
         self.fail: Callable[[str], None] = lambda _change: None
+        self.unreadable: DeviceError | None = None
         self.quota_bytes = 10**12
         self.clock: Callable[[], float] = lambda: 0.0
         self._slots: dict[str, Slots] = {}
@@ -194,6 +196,8 @@ class MemoryStore:
 
     def holds(self) -> list[Hold]:
         """Return what operators overruled."""
+        if self.unreadable is not None:
+            raise self.unreadable
         return [self._holds[pipeline] for pipeline in sorted(self._holds)]
 
     def version_floor(self, model: str) -> int:

@@ -10,7 +10,7 @@ from agent.core.installed import Slots
 from agent.core.reasons import Reason
 from agent.core.targets import Revocations
 from agent.core.update_machine import Job, Phase
-from agent.errors import BundleRefusedError, TrialFailedError
+from agent.errors import BundleRefusedError, DeviceError, TrialFailedError
 from tests.fakes.lives import Gate, running, until
 from tests.fakes.scripted_repository import ScriptedRepository
 from tests.fakes.update_bench import BUNDLES, NOW, Bench
@@ -151,6 +151,20 @@ def test_a_repository_that_fails_meanwhile_ends_nothing() -> None:
         error = BundleRefusedError("away", reason=Reason.UNREACHABLE)
         bench.repository.error = error
         await until(lambda: bench.poller.snapshot().trouble is not None)
+        gate.opened.set()
+        await until(lambda: bench.versions() == (2, 0))
+
+    bench = looking_on("watch", meanwhile)
+    assert ends(bench) == [(2, "committed", "")]
+
+
+def test_a_disk_that_fails_meanwhile_ends_nothing() -> None:
+    """A store that cannot be read for a while is a look that failed, no bug."""
+
+    async def meanwhile(bench: Bench, gate: Gate) -> None:
+        bench.store.unreadable = DeviceError("a bad sector", reason=Reason.STATE)
+        await some_looks(bench)
+        bench.store.unreadable = None
         gate.opened.set()
         await until(lambda: bench.versions() == (2, 0))
 
