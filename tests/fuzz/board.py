@@ -10,8 +10,10 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from tuf.api.metadata import Metadata
 
 from agent.core.floors import Floors
 from agent.core.flow import FilesSource
@@ -76,6 +78,9 @@ class FuzzedBoard:
         self._state, self._clean = home / "state", home / "clean"
         self._boot()
         self.poller_look()
+        # What the publisher signed itself, before the first damage.
+        cache = (self._state / "metadata").rglob("*.json")
+        self._judged = {path.read_bytes() for path in cache}
         if self._active() != DIGESTS[1]:
             raise AssertionError(f"no board to begin with: {self._word()}")
         self._before = self._first = self._floors()
@@ -188,7 +193,21 @@ class FuzzedBoard:
         for role, floor in before.roles.items():
             if floors.roles[role].height < floor.height:
                 return f"the floor of {role} fell"
-        return "" if signed else self._forged()
+        return self._kept() or ("" if signed else self._forged())
+
+    def _kept(self) -> str:
+        """Return what is in the cache of verified metadata and was never signed.
+
+        By its parsed values, as TUF signs it: spelling does not count (line 30).
+        """
+        for path in (self._state / "metadata").rglob("*.json"):
+            raw = path.read_bytes()
+            if raw in self._judged:
+                continue
+            if Metadata[Any].from_bytes(raw).signed_bytes not in self._fleet.payloads:
+                return f"{path.name} is believed, and nobody signed it: {raw[:200]!r}"
+            self._judged.add(raw)
+        return ""
 
     def _forged(self) -> str:
         """Return what is believed and was never signed."""

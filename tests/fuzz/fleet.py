@@ -74,6 +74,7 @@ class Fleet:
         root: What boards are provisioned with; ``path`` what they follow.
         trees: Role -> its honest metadata in the second publication.
         signed: Digests of everything that was ever listed.
+        payloads: Everything that a key of this fleet was ever put under.
         round: Number of the newest publication, and version of its online roles.
     """
 
@@ -90,6 +91,7 @@ class Fleet:
             role: self._tree(role) for role in ("root", *ROLES)
         }
         self.signed = {hashlib.sha256(raw).hexdigest() for raw in BUNDLES.values()}
+        self.payloads: set[bytes] = set()
         self._known: dict[bytes, bytes] = {}  # honest payload -> metadata
         self.round = 100
         self._assign()
@@ -146,6 +148,7 @@ class Fleet:
 
     def _signed(self, role: str, signed: Tree, payload: bytes) -> bytes:
         """Return metadata with each key's signature over a payload, if there is one."""
+        self.payloads.add(payload)
         signatures = [
             key.sign(payload).to_dict() if payload else {"keyid": "0", "sig": ""}
             for key in self.keys[role]

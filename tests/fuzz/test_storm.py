@@ -24,7 +24,7 @@ from tests.fuzz.json_text import Tree
 from tests.fuzz.parsers import PARSERS, judge
 from tests.fuzz.storm import ANSWERS, Report, run_slice, slices
 
-INPUTS = 4_000
+INPUTS = 3_000
 SEED = 20_261_122
 LATER = "2026-09-21T16:00:00Z"  # two hours after the repository was made
 FORGED = {
@@ -80,6 +80,15 @@ def test_the_oracle_sees_what_was_never_signed(tmp_path: Path, path: str) -> Non
         assert "is believed" in board.show(Publication(files)).wrong
         assert board.show(Publication(files, signed=True)).wrong == ""
         assert board.show(Publication(fleet.seal())) == Found(HONEST)
+
+
+def test_the_oracle_sees_metadata_that_nobody_signed(tmp_path: Path) -> None:
+    """What a client kept whose signatures were not checked is found in its cache."""
+    fleet = Fleet(tmp_path / "repository")
+    with closing(FuzzedBoard(tmp_path, fleet)) as board:
+        files = fleet.seal()
+        fleet.payloads.clear()
+        assert "nobody signed it" in board.show(Publication(files)).wrong
 
 
 def test_the_oracle_sees_bytes_that_nobody_signed(tmp_path: Path) -> None:
