@@ -4,7 +4,8 @@ The rules this module keeps:
  * One look: refresh, set aside what was revoked, plan, consider one order after the
    other; the plan is made anew before each. Where all runs as wanted, that is all.
  * The next look comes after ``poll_s``, when a plan says that its time has come, or
-   when someone pokes; after failures later. A flood of pokes is one look a second.
+   when someone pokes; after failures later. A flood of pokes is one look a second,
+   during a trial as well.
  * Looks go on while a trial lasts; what was revoked or replaced meanwhile ends it.
  * The factory slice is asked only for a pipeline without any model.
 """
@@ -51,6 +52,7 @@ class UpdatePoller:
         table = settings.update
         self._orchestrator = table.orchestrator
         self._poll_s = table.poll_s
+        self._gap_s = min(FLOOD_GAP_S, table.poll_s)
         self._around = surroundings
         self._store = surroundings.store
         self._models = {table.name: table.model for table in settings.pipeline}
@@ -108,8 +110,7 @@ class UpdatePoller:
                 pause_s = await self.look()
                 await self._rest(pause_s)
                 if self._poked:
-                    gap_s = min(FLOOD_GAP_S, self._poll_s)
-                    await asyncio.sleep(began + gap_s - loop.time())
+                    await asyncio.sleep(began + self._gap_s - loop.time())
                     self._poked = False
                     self._ledger.memory.hurry()
 
@@ -247,14 +248,19 @@ class UpdatePoller:
 
     async def _look_on(self, ended: asyncio.Event) -> None:
         """Look at what is wanted, now and then, until a job has ended."""
-        pause_s = self._poll_s
+        loop = asyncio.get_running_loop()
+        pause_s, began = self._poll_s, loop.time() - self._gap_s
         while not ended.is_set():
             lasts = self.intake.phase in LONG
             if not (lasts and self._poked):
                 # Whoever pokes while the trial has not begun is heard after the job.
                 await self._sleep(pause_s)
+            if self._poked and self.intake.phase in LONG:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(began + self._gap_s):
+                        await ended.wait()
             if not ended.is_set() and self.intake.phase in LONG:
-                self._poked = False
+                self._poked, began = False, loop.time()
                 pause_s = self._pause(worked=await self._look_at_trial())
 
     async def _look_at_trial(self) -> bool:

@@ -11,6 +11,7 @@ from agent.core.reasons import Reason
 from agent.core.targets import Revocations
 from agent.core.update_machine import Job, Phase
 from agent.errors import BundleRefusedError, DeviceError, TrialFailedError
+from agent.update.poller import FLOOD_GAP_S
 from tests.fakes.lives import Gate, running, until
 from tests.fakes.scripted_repository import ScriptedRepository
 from tests.fakes.update_bench import BUNDLES, NOW, Bench
@@ -170,6 +171,30 @@ def test_a_disk_that_fails_meanwhile_ends_nothing() -> None:
 
     bench = looking_on("watch", meanwhile)
     assert ends(bench) == [(2, "committed", "")]
+
+
+def test_51_a_flood_of_pokes_is_one_look_a_second() -> None:
+    """While a trial lasts no more is asked of a repository than without one."""
+    bench = Bench()
+    bench.repository.assign(door=("kws", 2))
+
+    async def live() -> None:
+        gate = Gate()
+        bench.trials.pauses["watch"] = gate
+        loop = asyncio.get_running_loop()
+        async with running(bench):
+            await gate.reached.wait()
+            began, before = loop.time(), bench.repository.calls.count("refresh")
+            for _ in range(100):
+                bench.poller.poke()
+                await asyncio.sleep(0.005)
+            looks = bench.repository.calls.count("refresh") - before
+            assert 1 <= looks <= 1 + (loop.time() - began) / FLOOD_GAP_S
+            bench.poller.poke()
+            gate.opened.set()  # nor does the job's end wait for the next one
+            await until(lambda: bench.versions() == (2, 0))
+
+    asyncio.run(live())
 
 
 def test_a_factory_model_is_not_overtaken() -> None:
