@@ -1,6 +1,8 @@
 """Stolen online keys, and the rotation that ends it; roots that moved on meanwhile."""
 
+import shutil
 import time
+from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
 
@@ -85,3 +87,38 @@ def test_10_the_root_moved_on_ten_times_while_the_board_was_off(
         watched.clean()
         kept = board.state_dir / "tuf" / "fleet" / "root_history"
         assert len(list(kept.glob("*.root.json"))) >= ROTATIONS
+
+
+def test_14_an_old_repository_after_the_cache_was_lost(
+    make_board: MakeBoard, fleet: Fleet, tmp_path: Path
+) -> None:
+    """A power cut empties the cache, a mirror serves last week: the floors remember."""
+    board = make_board(source=STEADY)
+    watched = WatchedBoard(fleet, board)
+    with board:
+        watched.clean()
+        old = fleet.spoiled.copy(tmp_path / "old")
+        watched.clean()
+        watched.clean()
+    new = fleet.spoiled.copy(tmp_path / "new")
+    shutil.rmtree(board.state_dir / "tuf")
+    fleet.spoiled.restore(old)
+    with board:
+        board.wait_version(watched.good)
+        with watched.refused("replayed"):
+            pass
+        fleet.spoiled.restore(new)
+        watched.clean()
+
+
+def test_33_a_replay_of_what_a_revoked_key_signed(watched: WatchedBoard) -> None:
+    """After a rotation, what the old key signed is nobody's word any more."""
+    timestamp = watched.fleet.spoiled.file("timestamp")
+    before = timestamp.read_bytes()
+    watched.fleet.spoiled.repository.rotate("timestamp", now())
+    watched.clean()
+    after = timestamp.read_bytes()
+    with watched.refused("signature"):
+        timestamp.write_bytes(before)
+    timestamp.write_bytes(after)
+    watched.clean()
