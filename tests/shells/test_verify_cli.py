@@ -182,9 +182,9 @@ def test_nothing_is_left_behind_and_nothing_remembered(
     assert before == sorted(tmp_path.rglob("*"))
 
 
-def test_a_network_address_is_a_wrong_setting(made: SpoiledRepository) -> None:
-    """Other addresses than directories end with exit code 2."""
+def test_another_kind_of_address_is_a_wrong_setting(made: SpoiledRepository) -> None:
+    """What is neither a directory nor a web address ends with exit code 2."""
     file, root = str(made.path.with_name("root.json")), str(made.file("root"))
-    command = ["verify", file, "--repository", "https://example.org", "--root", root]
+    command = ["verify", file, "--repository", "ftp://example.org", "--root", root]
     result = CliRunner().invoke(cli, command)
     assert (result.exit_code, "[settings]" in result.stderr) == (2, True)
