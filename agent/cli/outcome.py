@@ -80,7 +80,8 @@ def judge(before: State, after: State, reports: Sequence[Report]) -> list[Outcom
         _with_report(row, newest.get(row.pipeline)) for row in describe_pipelines(after)
     ]
     trouble = _trouble(before, after)
-    if trouble is not None and all(row.good for row in rows):
+    # A pipeline that is refused for reasons of its own hides nothing of the look.
+    if trouble is not None and not any(_says_the_same(row, trouble) for row in rows):
         rows.insert(0, trouble)
     return rows
 
@@ -155,6 +156,11 @@ def _trouble(before: State, after: State) -> Outcome | None:
     if trouble is None:
         return None
     return Outcome("", False, "failed", why=trouble.message, reason=trouble.reason)
+
+
+def _says_the_same(row: Outcome, trouble: Outcome) -> bool:
+    """Return whether a pipeline's row has the look's trouble, word for word."""
+    return (row.good, row.reason, row.why) == (False, trouble.reason, trouble.why)
 
 
 def version_text(active: Active | None) -> str:

@@ -487,9 +487,22 @@ def test_what_did_not_verify_is_told_once() -> None:
         ("", "signature"),
         ("door", ""),
     ]
-    failed = msgspec.convert([report(9, "refused") | refusal], list[Report])
+    told = refusal | {"detail": refusal["message"]}
+    failed = msgspec.convert([report(9, "refused") | told], list[Report])
     assert [row.pipeline for row in judge(before, after, failed)] == ["door"]
     assert [row.pipeline for row in judge(after, after, [])] == ["door"]
+
+
+def test_a_look_that_failed_is_told_beside_what_is_refused() -> None:
+    """A pipeline that was refused before says nothing about why the look failed."""
+    lost = {"reason": "unreachable", "message": "https://m.example: no route"}
+    low = decision("door", "refused", 3, reason="version_floor", detail="low")
+    after = state_of(trouble=lost, decisions=[low])
+    rows = judge(state_of(decisions=[low]), after, [])
+    assert [(row.pipeline, row.reason) for row in rows] == [
+        ("", "unreachable"),
+        ("door", "version_floor"),
+    ]
 
 
 states = st.sampled_from(["runs", "ordered", "waits", "refused", "unassigned"])
