@@ -6,7 +6,8 @@ The rules this module keeps:
  * The next look comes after ``poll_s``, when a plan says that its time has come, or
    when someone pokes; after failures later. A flood of pokes is one look a second,
    during a trial as well.
- * Looks go on while a trial lasts; what was revoked or replaced meanwhile ends it.
+ * Looks go on while a trial lasts; what was revoked or replaced meanwhile ends it. An
+   uploaded slice is looked at again after it: its bytes may be the ones on trial.
  * The factory slice is asked only for a pipeline without any model.
 """
 
@@ -70,6 +71,7 @@ class UpdatePoller:
         self._pace = Pace(table.poll_s, surroundings.draw)
         self._stir = asyncio.Event()
         self._poked = False
+        self._rung = False  # a slice may have been uploaded since the last look at it
         # A pushed state may follow its slice: until then nothing of it seems wanted.
         self._slice_explained = table.orchestrator == "tuf"
         self._next_look = 0.0
@@ -122,6 +124,7 @@ class UpdatePoller:
             explained: And what is wanted of it is known by now.
         """
         self.sources.slice_open |= inbox
+        self._rung |= inbox
         self._slice_explained |= explained
         self._poked = True
         self._next_look = 0.0  # none is ahead but the one asked for: see ``_rest``
@@ -166,10 +169,12 @@ class UpdatePoller:
             self._ledger.count_trouble(BOARD, err)
         else:
             self._ledger.memory.forget(BOARD)
+        self._poked |= self._rung  # heard during a trial, and not yet looked at
         return self._pause(worked=worked)
 
     async def _refresh(self, *, inbox: bool = True) -> bool:
         """Look at what is wanted, and what is revoked; return whether that worked."""
+        self._rung &= not inbox
         worked = await self.sources.refresh(inbox=inbox)
         self._set_revoked_aside()
         self._fallen.tell(self.intake.job)
@@ -212,6 +217,8 @@ class UpdatePoller:
         """Take the orders of a plan, each once, with a new plan after each."""
         considered: set[Order] = set()
         while True:
+            if self._rung:
+                await self._refresh()
             async with self._turn:
                 self._decide()
                 ahead = [it for it in self.plan.orders if it not in considered]
@@ -289,7 +296,8 @@ class UpdatePoller:
             or (decision.state == "refused" and memory.is_hopeful(decision.pipeline))
             for decision in self.plan.decisions
         )
-        if self.sources.has_slice() and self._slice_explained and not waits:
+        waits = waits or self._rung or not self._slice_explained
+        if self.sources.has_slice() and not waits:
             await self.sources.close_slice()
             self._slice_explained = self._orchestrator == "tuf"
 

@@ -98,7 +98,7 @@ class MemoryStore:
         parts: Digest -> (bytes, ETag, length) of what was interrupted.
         jobs: Every job that was saved, and None for each that was cleared.
         fail: Called with the name of each change before it happens; it may raise.
-        unreadable: What asking for the holds raises.
+        unreadable: What asking for holds, or for what was set aside, raises.
         quota_bytes: What objects and parts may take together.
         clock: Unix seconds.
     """
@@ -216,6 +216,8 @@ class MemoryStore:
 
     def all_set_aside(self) -> list[SetAside]:
         """Return the quarantine, newest first."""
+        if self.unreadable is not None:
+            raise self.unreadable
         newest = list(reversed(self._aside.values()))
         return sorted(newest, key=lambda aside: -aside.at)
 

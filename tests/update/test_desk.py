@@ -520,6 +520,45 @@ class TestTrialsThatLast:
             ("rolled_back", Reason.SUPERSEDED),
         ]
 
+    def test_and_its_slice_is_looked_at_before_it_is_tried(self) -> None:
+        """A board without egress: the bytes of the newer one came during the trial."""
+        bench = Bench(repository=False, orchestrator="push")
+        newest = bench.slice.bundles.pop(("kws", 3))
+        bench.inbox.full = True
+        asyncio.run(bench.desk.set_desired(WANTS_2, ME))
+
+        async def ask(gate: Gate) -> None:
+            bench.slice.refreshed = lambda: bench.slice.bundles.setdefault(
+                ("kws", 3), newest
+            )
+            await bench.desk.set_desired(GroupFile(9, {"door": Wanted("kws", 3)}), ME)
+            await until(lambda: bool(bench.store.reports()))
+            gate.opened.set()
+            await until(lambda: bench.inbox.cleared > 0)
+
+        during(bench, "watch", ask)
+        assert [(it.version, it.result) for it in bench.store.reports()] == [
+            (3, "committed"),
+            (2, "rolled_back"),
+        ]
+
+    def test_a_doorbell_during_a_trial_that_ends_badly(self) -> None:
+        """The look that heard it fails; the next one comes at once, not a poll later."""
+        bench = Bench()
+        bench.repository.assign(door=("kws", 2))
+
+        async def ask(gate: Gate) -> None:
+            bench.poller.poke(inbox=True)
+            seen = bench.repository.calls.count("refresh") + 1
+            await until(lambda: bench.repository.calls.count("refresh") == seen)
+            bad = TrialFailedError("bad", reason=Reason.FAILURES)
+            bench.trials.errors["watch"] = bad
+            bench.store.unreadable = DeviceError("away", reason=Reason.STATE)
+            gate.opened.set()
+            await until(lambda: bench.repository.calls.count("refresh") > seen)
+
+        during(bench, "watch", ask)
+
 
 class TestForgive:
     """Bytes that were set aside get another chance."""
