@@ -3,8 +3,12 @@
 The rules this module keeps:
  * A role is exactly one URI ``urn:tinyward:role:...`` among the certificate's names; a
    certificate with none (a board's own), two or an unknown one may nothing.
- * Revocation and validity are judged at every request, not only when a connection
-   begins.
+ * Revocation, validity and whether its CA is still pinned are judged at every request,
+   not only when a connection begins.
+ * Validity is that of the whole chain as TLS verified it, intermediate CAs included.
+ * A clock that is known to be behind proves that something has ended; it cannot prove
+   that something has not begun *yet*, and an operator's new certificate usually begins
+   after it. Then only ends are judged.
 
 >>> may(Role.SCRAPER, Access.METRICS), may(Role.SCRAPER, Access.READ)
 (True, False)
@@ -58,7 +62,7 @@ class Peer:
         role: None where the certificate names none that exists.
         key: Tells certificates apart; limits count by it.
         serial: Serial number, lower case hex without leading zeros.
-        issuer: The issuer's name, as ``ssl`` gives it.
+        chain: The CAs that vouch for it, the pinned one last.
         begins: Unix seconds of the certificate's validity, until ``ends``.
     """
 
@@ -66,7 +70,7 @@ class Peer:
     role: Role | None
     key: bytes = b""
     serial: str = ""
-    issuer: object = None
+    chain: "tuple[Anchor, ...]" = ()
     begins: float = -inf
     ends: float = inf
 
@@ -78,13 +82,16 @@ class Anchor:
     subject: object
     begins: float
     ends: float
+    serial: str = ""
 
 
 # Who can open the daemon's own 0600 socket could replace its files as well.
 LOCAL = Peer("local", Role.OPERATOR)
 
 
-def identify(certificate: Mapping[str, object], key: bytes) -> Peer:
+def identify(
+    certificate: Mapping[str, object], key: bytes, chain: Sequence[Anchor] = ()
+) -> Peer:
     """Return the peer with a verified certificate (``SSLSocket.getpeercert``)."""
     serial = str(certificate["serialNumber"]).lower().lstrip("0")
     return Peer(
@@ -92,18 +99,19 @@ def identify(certificate: Mapping[str, object], key: bytes) -> Peer:
         role=_role(certificate),
         key=key,
         serial=serial,
-        issuer=certificate["issuer"],
+        chain=tuple(chain),
         begins=ssl.cert_time_to_seconds(str(certificate["notBefore"])),
         ends=ssl.cert_time_to_seconds(str(certificate["notAfter"])),
     )
 
 
 def parse_anchor(certificate: Mapping[str, object]) -> Anchor:
-    """Return a pinned CA (``SSLContext.get_ca_certs``)."""
+    """Return a CA (of ``SSLContext.get_ca_certs``, or of a verified chain)."""
     return Anchor(
         subject=certificate["subject"],
         begins=ssl.cert_time_to_seconds(str(certificate["notBefore"])),
         ends=ssl.cert_time_to_seconds(str(certificate["notAfter"])),
+        serial=str(certificate.get("serialNumber", "")),
     )
 
 
@@ -125,20 +133,48 @@ def check_access(peer: Peer, access: Access) -> None:
         )
 
 
-def check_valid(peer: Peer, now: float, anchors: Sequence[Anchor] = ()) -> None:
-    """Check that a certificate, and the CA that signed it, are valid at ``now``.
+def check_valid(
+    peer: Peer, now: float, anchors: Sequence[Anchor] = (), *, behind: bool = False
+) -> None:
+    """Check that a certificate, and every CA of its chain, are valid at ``now``.
 
-    A chain through an intermediate CA is OpenSSL's to judge: only pinned CAs are known
-    here.
+    Where two CAs of one name are pinned (one was renewed), a valid one is enough:
+    without a clock OpenSSL does not look for that one.
+
+    Args:
+        peer: Whose certificate it is.
+        now: Unix seconds.
+        anchors: The pinned CAs.
+        behind: ``now`` is only the earliest time it can be.
 
     Raises:
         RequestRefusedError: ``certificate``.
     """
-    if not peer.begins <= now <= peer.ends:
+
+    def valid(it: Peer | Anchor) -> bool:
+        return now <= it.ends and (behind or it.begins <= now)
+
+    if not valid(peer):
         raise _unfit("the client certificate is not valid now")
-    signers = [anchor for anchor in anchors if anchor.subject == peer.issuer]
-    if signers and not any(a.begins <= now <= a.ends for a in signers):
-        raise _unfit("the CA of the client certificate is not valid now")
+    for ca in peer.chain:
+        namesakes = [anchor for anchor in anchors if anchor.subject == ca.subject]
+        if not any(map(valid, [ca, *namesakes])):
+            raise _unfit("a CA of the client certificate is not valid now")
+
+
+def is_pinned(peer: Peer, anchors: Sequence[Anchor]) -> bool:
+    """Tell whether the CA that a peer was let in by is still one that is pinned."""
+    return bool(peer.chain) and peer.chain[-1] in anchors
+
+
+def check_pinned(peer: Peer, anchors: Sequence[Anchor]) -> None:
+    """Check that nobody has taken the peer's CA away since it was let in.
+
+    Raises:
+        RequestRefusedError: ``certificate``.
+    """
+    if not is_pinned(peer, anchors):
+        raise _unfit("the CA of the client certificate is not trusted any more")
 
 
 def check_revoked(peer: Peer, revoked: Callable[[], Sequence[str]]) -> None:

@@ -6,7 +6,8 @@ The rules this module keeps:
  * Each connection gets the newest context. Files that cannot be used keep the old one
    in use, and are reported once.
  * A certificate's validity is judged by the agent's clock, which never goes back. Where
-   the system's is behind it, OpenSSL leaves time out and ``peers.check_valid`` judges.
+   the system's is behind it, OpenSSL leaves time out and ``peers.check_valid`` judges
+   the whole chain.
 """
 
 import logging
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from agent.core.reasons import Reason
 from agent.endpoint.peers import Anchor, parse_anchor
@@ -45,14 +47,23 @@ class Credentials:
 
     Args:
         settings: Their paths.
-        clock: Unix seconds; the system's time or the clock floor, whichever is later.
+        clock: Unix seconds; the system's time, or the certificate floor if that is
+            later: what has ended by then is refused.
+        earliest: Unix seconds; a system clock before that is wrong as well, although
+            nothing is refused because of it: online keys may have moved it.
     """
 
-    def __init__(self, settings: ControlSettings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: ControlSettings,
+        clock: Callable[[], float],
+        earliest: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._paths = [
             Path(settings.certificate), Path(settings.key), Path(settings.client_ca)
         ]  # fmt: skip
         self._clock = clock
+        self._earliest = earliest
         self._state: State | None = None
         self._contexts: Contexts | None = None
 
@@ -69,10 +80,13 @@ class Credentials:
             self._state = state
         if self._contexts is None:
             return None
+        return self._contexts.timeless if self.behind() else self._contexts.strict
+
+    def behind(self) -> bool:
+        """Tell whether the system's clock is known to be wrong."""
         # OpenSSL compares with this very clock; no other would tell what it will say.
         system = time.time()  # noqa: TID251
-        behind = system < self._clock() - CLOCK_SLACK_S
-        return self._contexts.timeless if behind else self._contexts.strict
+        return system < max(self._clock(), self._earliest()) - CLOCK_SLACK_S
 
     def _load(self) -> None:
         """Read the files; keep what was read before if they cannot be used."""
@@ -112,6 +126,15 @@ class Credentials:
         if not context.get_ca_certs():
             raise ValueError("client_ca holds no CA certificate")
         return context
+
+
+def chain_of(tls: ssl.SSLObject) -> list[Anchor]:
+    """Return the CAs by which TLS verified the peer, the pinned one last.
+
+    Public since Python 3.13, there as bytes; this one has been behind it since 3.10.
+    """
+    verified = cast("Any", tls)._sslobj.get_verified_chain()  # noqa: SLF001 - see above
+    return [parse_anchor(one.get_info()) for one in (verified or [])[1:]]
 
 
 def _state_of(path: Path) -> tuple[int, int, int]:

@@ -82,6 +82,7 @@ class Bench:
     identity: MemoryIdentity = field(default_factory=MemoryIdentity)
     revoked: list[str] = field(default_factory=list)
     clock: Callable[[], float] = time.time  # noqa: TID251 - as the daemon has it
+    earliest: Callable[[], float] = lambda: 0.0
     services: Services | None = None
     rate: Rate | None = None
     endpoint: ControlEndpoint = field(init=False)
@@ -167,7 +168,7 @@ async def listening(made: Bench, wait_s: float = WAIT_S) -> AsyncIterator[Bench]
         made.desk, made.inbox, made.identity, lambda: made.revoked
     )
     made.endpoint = ControlEndpoint(
-        made.facts, services, made.settings, made.clock, made.rate
+        made.facts, services, made.settings, made.clock, made.rate, made.earliest
     )
     async with asyncio.timeout(wait_s), asyncio.TaskGroup() as group:
         await made.endpoint.open()

@@ -61,21 +61,28 @@ class FleetCA:
         name: Its common name.
         ends: Unix seconds at which its own certificate ends.
         key: Which key it has; another one of the same name is an impostor.
+        parent: Whoever signed it; it goes along with what it signs, then.
     """
 
     def __init__(
-        self, folder: Path, name: str = "fleet", ends: float = 4e9, key: str = "ca"
+        self,
+        folder: Path,
+        name: str = "fleet",
+        ends: float = 4e9,
+        key: str = "ca",
+        parent: "FleetCA | None" = None,
     ) -> None:
         self.folder = folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self._name = _named(name)
         self._key = _key(f"{key} {name}")
         built = (
-            _builder(self._name, self._name, self._key, Wish(ends=ends))
+            _builder(self._name, (parent or self)._name, self._key, Wish(ends=ends))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-            .sign(self._key, hashes.SHA256())
+            .sign((parent or self)._key, hashes.SHA256())
         )
         self.pem = built.public_bytes(serialization.Encoding.PEM)
+        self._chain = self.pem if parent else b""
         self.certificate = self.folder / "ca.pem"
         self.certificate.write_bytes(self.pem)
 
@@ -95,7 +102,7 @@ class FleetCA:
         built = builder.sign(self._key, hashes.SHA256())
         stem = self.folder / (file or wish.name)
         pem = built.public_bytes(serialization.Encoding.PEM)
-        stem.with_suffix(".pem").write_bytes(pem)
+        stem.with_suffix(".pem").write_bytes(pem + self._chain)
         stem.with_suffix(".key").write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -445,6 +446,84 @@ def test_22_a_ca_that_has_ended_by_the_floor(tmp_path: Path) -> None:
     run(story)
 
 
+def test_22_an_intermediate_ca_that_has_ended_by_the_floor(tmp_path: Path) -> None:
+    """The whole chain is judged, not only its two ends."""
+
+    async def story() -> None:
+        made = bench(tmp_path, clock=lambda: NOW_S)
+        async with listening(made):
+            for name, ends, status in (("old", NOW_S - 1, 403), ("new", 4e9, 200)):
+                between = FleetCA(tmp_path, name, ends=ends, parent=made.ca)
+                reply = await made.ask(between.role("operator"), "GET /v1/state")
+                assert reply.status == status
+
+    run(story)
+
+
+def test_20_a_certificate_younger_than_the_floor(tmp_path: Path) -> None:
+    """A board that lost its clock lets in who got a certificate since."""
+
+    async def story() -> None:
+        made = bench(tmp_path, clock=lambda: NOW_S)
+        async with listening(made):
+            young = made.ca.issue(Wish(begins=NOW_S + DAY_S), "young")
+            assert (await made.ask(young, "GET /v1/state")).status == 200
+
+    run(story)
+
+
+def test_23b_a_poisoned_clock_floor_locks_no_operator_out(tmp_path: Path) -> None:
+    """Online keys may say that the clock is wrong; they end no certificate."""
+
+    async def story() -> None:
+        real, later = time.time(), time.time() + 117 * DAY_S  # noqa: TID251 - OpenSSL's
+        made = bench(tmp_path, clock=lambda: real, earliest=lambda: later)
+        async with listening(made):
+            leaf = made.ca.issue(Wish(ends=real + 30 * DAY_S), "ada")
+            assert (await made.ask(leaf, "GET /v1/state")).status == 200
+            young = made.ca.issue(Wish(begins=real + DAY_S), "young")
+            assert (await made.ask(young, "GET /v1/state")).status == 200
+            late = made.ca.issue(Wish(ends=real - DAY_S), "late")
+            assert (await made.ask(late, "GET /v1/state")).status == 403
+
+    run(story)
+
+
+def test_a_ca_that_was_taken_away_takes_its_connections_along(tmp_path: Path) -> None:
+    """Not only new ones: who had stolen its key is out when the file says so."""
+
+    async def story() -> None:
+        async with listening(bench(tmp_path)) as made:
+            asking = await made.peer(made.operator)
+            silent = await made.peer(made.observer)
+            for peer in (asking, silent):
+                await peer.send(request("GET /v1/state"))
+                assert (await peer.reply()).status == 200
+            others = FleetCA(tmp_path, "others")
+            (made.folder / "clients.pem").write_bytes(others.pem)
+            await asking.send(request("POST /v1/updates"))
+            assert await asking.ended() == b""
+            assert await silent.ended() == b""
+            assert (made.desk.asked, len(made.endpoint.visits)) == ([], 0)
+
+    run(story)
+
+
+def test_a_ca_that_was_added_ends_nothing(tmp_path: Path) -> None:
+    """Rotation: the old CA and the new one side by side."""
+
+    async def story() -> None:
+        async with listening(bench(tmp_path)) as made:
+            peer = await made.peer(made.operator)
+            others = FleetCA(tmp_path, "others")
+            (made.folder / "clients.pem").write_bytes(others.pem + made.ca.pem)
+            await peer.send(request("GET /v1/state"))
+            assert (await peer.reply()).status == 200
+            peer.close()
+
+    run(story)
+
+
 def served_serial(peer: Peer) -> str:
     """Return the serial number of the certificate that the board showed."""
     tls = peer.writer.get_extra_info("ssl_object")
@@ -598,6 +677,36 @@ def test_an_address_in_use_is_named(tmp_path: Path) -> None:
             with pytest.raises(DeviceError, match=listen) as caught:
                 await second.run()
         assert caught.value.reason == Reason.ADDRESS
+
+    run(story)
+
+
+def test_an_address_that_comes_later_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before DHCP a board has no such address: models go on, and then it listens."""
+
+    async def story() -> None:
+        made = bench(tmp_path)
+        # TEST-NET-1 of RFC 5737: nobody has it.
+        settings = replace_listen(made, "192.0.2.1:0")
+        endpoint = ControlEndpoint(made.facts, Services(), settings, made.clock)
+        endpoint.address_s = 0.01
+        said: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            await endpoint.open()
+            assert endpoint.bound() is None
+            task = group.create_task(
+                endpoint.run(lambda _, port: said.set_result(port))
+            )
+            await asyncio.sleep(0.1)
+            assert not said.done()
+            endpoint._listen = "127.0.0.1:0"  # DHCP has come
+            bound = endpoint.bound() if await said else None
+            assert bound == ("127.0.0.1", said.result())
+            task.cancel()
+        told = [r for r in caplog.records if r.message == "control.no_address"]
+        assert len(told) == 1
 
     run(story)
 

@@ -23,6 +23,7 @@ from agent.endpoint.peers import (
     check_revoked,
     check_valid,
     identify,
+    is_pinned,
     may,
 )
 from agent.endpoint.problems import STATUS, describe_problem, status_of
@@ -222,13 +223,33 @@ def test_validity_is_judged_by_the_given_clock(now: float) -> None:
 
 def test_one_valid_ca_of_a_name_is_enough() -> None:
     """A CA that was renewed under its name still vouches; one that ended does not."""
-    peer = identify(CERTIFICATE, b"")
     ended = Anchor(CERTIFICATE["issuer"], 0.0, 1.0)
+    peer = identify(CERTIFICATE, b"", [ended])
     renewed = replace(ended, ends=4e9)
     check_valid(peer, 1.78e9, [ended, renewed])
-    check_valid(peer, 1.78e9, [replace(ended, subject="other")])
+    with pytest.raises(RequestRefusedError, match="CA"):
+        check_valid(peer, 1.78e9, [replace(renewed, subject="other")])
     with pytest.raises(RequestRefusedError, match="CA"):
         check_valid(peer, 1.78e9, [ended])
+
+
+def test_20_a_clock_that_is_behind_proves_only_ends() -> None:
+    """What is too young for a clock that is wrong may have begun by now."""
+    peer = identify(CERTIFICATE, b"")
+    check_valid(peer, 1.76e9, behind=True)
+    with pytest.raises(RequestRefusedError):
+        check_valid(peer, 1.8e9, behind=True)
+
+
+def test_a_peer_is_pinned_by_the_last_of_its_chain() -> None:
+    """An intermediate CA is no anchor, and nobody without a chain has one."""
+    first, last = Anchor("a", 0.0, 1.0, "1"), Anchor("b", 0.0, 1.0, "2")
+    assert is_pinned(identify(CERTIFICATE, b"", [first, last]), [last])
+    assert not is_pinned(identify(CERTIFICATE, b"", [first, last]), [first])
+    assert not is_pinned(
+        identify(CERTIFICATE, b"", [last]), [replace(last, serial="3")]
+    )
+    assert not is_pinned(identify(CERTIFICATE, b""), [last])
 
 
 @pytest.mark.parametrize("spelling", ["ab1", "0ab1"])
