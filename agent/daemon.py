@@ -193,7 +193,8 @@ class Daemon:
 
         services = Services(
             operations=Desk(self._settings, self._store, self._poller),
-            uploads=self._inbox,
+            # Without a root nothing that is brought in could ever be verified.
+            uploads=self._inbox if self._settings.update.root else None,
             identity=self._identity,
             revoked=self._known.revoked_operators,
         )

@@ -5,6 +5,9 @@ import shutil
 import signal
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from agent.cli import cli
 from tests.e2e.conftest import MakeBoard
 from tests.fakes.daemon_process import DaemonProcess
 from tests.fakes.fleet import Fleet, bundle
@@ -19,6 +22,19 @@ def test_without_repository_and_model_it_is_healthy_and_not_ready(
         assert board.get("/healthz")[0] == 200
         assert board.readiness() == (503, "no_model")
         assert board.pipeline()["state"] == "none"
+
+
+def test_without_a_root_nothing_is_brought_in(
+    make_board: MakeBoard, fleet: Fleet
+) -> None:
+    """What could never be verified is refused with what to do, not taken and kept."""
+    fleet.publish(1)
+    with make_board(tables={"update": {"orchestrator": "push"}}) as board:
+        words = ["update", "import", str(fleet.path), "--socket", str(board.socket)]
+        result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 1
+    assert "this board takes no uploads" in result.stderr
+    assert "to do: Set `update.root`." in result.stderr
 
 
 def test_a_published_model_is_committed_and_survives_its_repository(
