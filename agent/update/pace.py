@@ -1,8 +1,13 @@
 """How long to wait between two looks at a repository.
 
+After failures "full jitter": a pause drawn from the whole of a span that doubles (Marc
+Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). The span begins
+small: a network that comes up seconds after the board is found seconds later, and a
+server that fell over is met by a fleet that has spread itself.
+
 >>> pace = Pace(poll_s=300.0, draw=lambda: 0.5)
->>> pace.after(failed=False), pace.after(failed=True), pace.after(failed=True)
-(300.0, 600.0, 900.0)
+>>> [pace.after(failed=True) for _ in range(5)], pace.after(failed=False)
+([2.0, 4.0, 8.0, 16.0, 32.0], 300.0)
 >>> pace.after(failed=False, due_s=60.0), pace.after(failed=True, asked_s=1200.0)
 (75.0, 1200.0)
 """
@@ -10,17 +15,15 @@
 from collections.abc import Callable
 
 JITTER = 0.1  # boards that were switched on together drift apart
+FIRST_SPAN_S = 4.0  # about what an interface takes to get its address after a boot
+FLOOR_S = 1.0  # no draw makes a board hammer a server
 MAX_BACKOFF_S = 3600.0  # an hour: what a repaired server has to wait for at most
 MAX_ASKED_S = 86_400.0  # a day: no server silences a board for longer
-MAX_DOUBLINGS = 16  # beyond that the cap holds for every poll_s
+MAX_DOUBLINGS = 16  # 3 days: beyond any cap that matters
 
 
 class Pace:
-    """Counts failures in a row and draws pauses.
-
-    After failures a random share (full jitter) of a span that doubles comes on top of
-    the usual pause, which is never undercut.
-    """
+    """Counts failures in a row and draws pauses."""
 
     def __init__(self, poll_s: float, draw: Callable[[], float]) -> None:
         self._poll_s = poll_s
@@ -48,6 +51,8 @@ class Pace:
 
     def _backoff(self) -> float:
         """Return the pause after one more failure."""
+        cap_s = max(self._poll_s, MAX_BACKOFF_S)
+        span_s = min(FIRST_SPAN_S * 2.0**self._failures, cap_s)
         self._failures = min(self._failures + 1, MAX_DOUBLINGS)
-        span = min(self._poll_s * 2.0**self._failures, max(MAX_BACKOFF_S, self._poll_s))
-        return self._poll_s + span * self._draw()
+        # Who polls more often than once a second waits no longer than that for it.
+        return max(span_s * self._draw(), min(FLOOR_S, self._poll_s))

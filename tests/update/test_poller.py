@@ -347,12 +347,12 @@ class TestRepository:
     """A repository that cannot be followed."""
 
     def test_it_is_asked_less_and_less(self) -> None:
-        """Failures in a row double the pause, up to an hour; success ends that."""
+        """Failures in a row double what the pause is drawn from; success ends that."""
         bench = Bench()
         error = BundleRefusedError("stranger", reason=Reason.SIGNATURE)
         bench.repository.error = error
         pauses = [bench.look() for _ in range(8)]
-        assert pauses == [200, 300, 500, 900, 1700, 1900, 1900, 1900]
+        assert pauses == [2, 4, 8, 16, 32, 64, 128, 256]
         assert bench.results() == {("refused", Reason.SIGNATURE): 1}
         assert bench.poller.snapshot().verify_failures == {Reason.SIGNATURE: 8}
         bench.repository.error = None
