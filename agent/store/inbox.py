@@ -71,6 +71,7 @@ class Inbox:
         self.folder = self._inbox / "slice"
         self._uploads = [threading.Lock() for _ in range(STRIPES)]
         self._names = threading.Lock()  # taken after an upload's lock, never before
+        self._changes = 0
         with device_errors(self._inbox):
             for folder in (self._inbox, self._parts, self._whole, self.folder):
                 self._make_folder(folder)
@@ -109,6 +110,7 @@ class Inbox:
             if offset != known:
                 raise _request(f"{sha256} goes on at {known}, not at {offset}")
             if content:
+                self._note_change()
                 self._add(sha256, length - known, content)
         return offset + len(content)
 
@@ -134,21 +136,32 @@ class Inbox:
                     f"{path} has {_size(found)} of {length} bytes", Reason.LENGTH
                 )
             self._verify(found, sha256)
+            self._note_change()
             with self._names:
                 self._give_name(found, sha256, self._folder_of(path))
 
     def clear(self) -> None:
         """Remove everything that was uploaded, what is on its way included."""
-        with ExitStack() as locks, device_errors(self._inbox):
-            for lock in (*self._uploads, self._names):
-                locks.enter_context(lock)
-            # First: without it there is no slice, whatever else is left of it.
-            self._disk.remove(self._timestamp())
-            for folder in (self.folder, self._whole, self._parts):
-                self._remove_below(folder)
-            self._taken = 0
+        with self._all_locks():
+            self._remove_all()
 
     # What updates need
+
+    @property
+    def changes(self) -> int:
+        """How often something was uploaded or placed in this life."""
+        return self._changes
+
+    def clear_unless_changed(self, since: int) -> bool:
+        """Remove everything, unless more came since ``changes`` was ``since``.
+
+        Returns:
+            Whether it was removed; what came later may belong to the next slice.
+        """
+        with self._all_locks():
+            if self._changes == since:
+                self._remove_all()
+            return self._changes == since
 
     def filled(self) -> bool:
         """Return whether there is a slice: its timestamp, which is uploaded last."""
@@ -156,6 +169,27 @@ class Inbox:
             return self._timestamp().is_file()
 
     # How it is done
+
+    @contextmanager
+    def _all_locks(self) -> Iterator[None]:
+        """Keep everybody from every upload."""
+        with ExitStack() as locks, device_errors(self._inbox):
+            for lock in (*self._uploads, self._names):
+                locks.enter_context(lock)
+            yield
+
+    def _remove_all(self) -> None:
+        """Remove what was uploaded; to be called with all locks."""
+        # First: without it there is no slice, whatever else is left of it.
+        self._disk.remove(self._timestamp())
+        for folder in (self.folder, self._whole, self._parts):
+            self._remove_below(folder)
+        self._taken = 0
+
+    def _note_change(self) -> None:
+        """Count a change before it is made; to be called with its upload's lock."""
+        with self._names:
+            self._changes += 1
 
     def _timestamp(self) -> Path:
         """Return where the file lies that names all others."""

@@ -256,8 +256,12 @@ class Inbox(Protocol):
     def filled(self) -> bool:
         """Return whether there is a slice: metadata to begin with."""
 
-    def clear(self) -> None:
-        """Remove what was uploaded."""
+    @property
+    def changes(self) -> int:
+        """How often something was uploaded."""
+
+    def clear_unless_changed(self, since: int) -> bool:
+        """Remove what was uploaded, unless more came since ``changes`` was that."""
 
 
 def _utc(now: float) -> int:

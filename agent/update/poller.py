@@ -123,7 +123,8 @@ class UpdatePoller:
             inbox: A slice may have been uploaded.
             explained: And what is wanted of it is known by now.
         """
-        self.sources.slice_open |= inbox
+        if inbox:
+            self.sources.announce_slice()
         self._rung |= inbox
         self._slice_explained |= explained
         self._poked = True

@@ -81,6 +81,7 @@ class Sources:
         self._board_id = ""
         self._fleet = _Word()
         self._slice = _Word()
+        self._slice_as_of = 0  # ``Inbox.changes`` when it was announced last
 
     @property
     def believed(self) -> list[Repository]:
@@ -163,16 +164,26 @@ class Sources:
         else:
             self._ledger.memory.forget(subject)
 
+    def announce_slice(self) -> None:
+        """Look at the uploaded slice from now on: it is whole, as its uploader says."""
+        self.slice_open = True
+        if self._around.inbox is not None:
+            self._slice_as_of = self._around.inbox.changes
+
     async def close_slice(self) -> None:
         """Remove the uploaded slice: nothing of it is wanted any more.
+
+        Where the next one is on its way already, it stays until that is announced.
 
         Raises:
             DeviceError: It cannot be removed.
         """
         self.slice_open = self._slice.believed = False
-        if self._around.inbox is not None:
-            await in_thread(self._around.inbox.clear)
-            log.info("inbox.cleared")
+        inbox = self._around.inbox
+        if inbox is not None:
+            clear = partial(inbox.clear_unless_changed, self._slice_as_of)
+            cleared = await in_thread(clear)
+            log.info("inbox.cleared" if cleared else "inbox.kept")
 
     def has_slice(self) -> bool:
         """Return whether an uploaded slice is among what is believed."""

@@ -28,20 +28,24 @@ class ScriptedInbox:
 
     Attributes:
         full: A slice was uploaded; ``cleared`` counts how often it was removed.
+        changes: How often something was uploaded.
     """
 
     def __init__(self) -> None:
         self.full = False
-        self.cleared = 0
+        self.cleared = self.changes = 0
 
     def filled(self) -> bool:
         """Return whether there is a slice."""
         return self.full
 
-    def clear(self) -> None:
-        """Remove it."""
+    def clear_unless_changed(self, since: int) -> bool:
+        """Remove it, unless more came."""
+        if self.changes != since:
+            return False
         self.full = False
         self.cleared += 1
+        return True
 
 
 class Bench:

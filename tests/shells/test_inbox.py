@@ -44,6 +44,22 @@ SHA = installed(1).sha256
 SIZE = len(BODY)
 
 
+def test_what_came_later_is_not_removed_with_a_slice(inbox: Inbox) -> None:
+    """Neither a part nor a placed file of the next slice goes with the one before."""
+    placed = upload(inbox, "metadata/timestamp.json")
+    for more in (b"the next bundle", b"another one"):
+        since = inbox.changes
+        inbox.append(digest(more), len(more) + 1, 0, more)
+        assert not inbox.clear_unless_changed(since)
+        assert (inbox.offset(digest(more)), placed.is_file()) == (len(more), True)
+    since = inbox.changes
+    placed = upload(inbox, "metadata/2.targets.json", b"{}")
+    assert not inbox.clear_unless_changed(since)
+    assert placed.is_file()
+    assert inbox.clear_unless_changed(inbox.changes)
+    assert (placed.is_file(), inbox.filled(), inbox.offset(SHA)) == (False, False, 0)
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """Give a state directory."""

@@ -542,23 +542,6 @@ class TestTrialsThatLast:
             (2, "rolled_back"),
         ]
 
-    def test_a_doorbell_during_a_trial_that_ends_badly(self) -> None:
-        """The look that heard it fails; the next one comes at once, not a poll later."""
-        bench = Bench()
-        bench.repository.assign(door=("kws", 2))
-
-        async def ask(gate: Gate) -> None:
-            bench.poller.poke(inbox=True)
-            seen = bench.repository.calls.count("refresh") + 1
-            await until(lambda: bench.repository.calls.count("refresh") == seen)
-            bad = TrialFailedError("bad", reason=Reason.FAILURES)
-            bench.trials.errors["watch"] = bad
-            bench.store.unreadable = DeviceError("away", reason=Reason.STATE)
-            gate.opened.set()
-            await until(lambda: bench.repository.calls.count("refresh") > seen)
-
-        during(bench, "watch", ask)
-
 
 class TestForgive:
     """Bytes that were set aside get another chance."""

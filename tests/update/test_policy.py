@@ -578,6 +578,21 @@ class TestSlice:
         bench.look()
         assert (bench.versions(), bench.inbox.cleared) == ((2, 0), 1)
 
+    def test_the_next_one_on_its_way_is_not_removed(self) -> None:
+        """What is uploaded while a slice is carried out stays; its doorbell clears."""
+        bench = Bench(repository=False)
+
+        async def upload() -> None:
+            bench.inbox.changes += 1
+
+        bench.trials.pauses["watch"] = upload
+        self.upload(bench, 2)
+        bench.look(3)
+        assert (bench.versions(), bench.inbox.cleared) == ((2, 0), 0)
+        bench.poller.poke(inbox=True)
+        bench.look()
+        assert bench.inbox.cleared == 1
+
     def test_a_slice_that_was_taken_away(self) -> None:
         """Uploads that somebody removed are no source any more when the time comes."""
         bench = Bench(repository=False)
