@@ -3,6 +3,8 @@
 The rules this module keeps:
  * A revoked model answers nothing: the previous one takes over, unless it is revoked,
    too, else the factory's, else none.
+ * A disk that takes nothing saves no model: the pipeline is told all the same, once,
+   and whoever tells it what to run knows what was revoked.
  * A pipeline whose candidate is on probation is told only if that is not committed:
    until then the revoked model is not the one that answers.
 """
@@ -13,6 +15,7 @@ from collections.abc import Collection
 from agent.core.installed import Slots
 from agent.core.reasons import Reason
 from agent.core.update_machine import Job
+from agent.errors import DeviceError
 from agent.update.needs import Surroundings
 
 log = logging.getLogger(__name__)
@@ -26,16 +29,24 @@ class Fallen:
         self._store = surroundings.store
         self._give_model = surroundings.give_model
         self._untold: set[str] = set()
+        self._unwritten: dict[str, str] = {}  # pipeline -> what could not be set aside
 
     def set_revoked_aside(self, revoked: Collection[str]) -> bool:
         """Set every revoked active model aside; return whether there was one.
 
         Raises:
-            DeviceError: The store cannot be written.
+            DeviceError: The store cannot be written, for one pipeline at least; the
+                others were seen to.
         """
-        fallen = [it for it in self._pipelines if self._falls(it, revoked)]
-        self._untold |= set(fallen)
-        return bool(fallen)
+        fell, failed = False, None
+        for pipeline in self._pipelines:
+            try:
+                fell |= self._falls(pipeline, revoked)
+            except DeviceError as err:
+                failed = failed or err
+        if failed is not None:
+            raise failed
+        return fell
 
     def tell(self, job: Job | None = None) -> None:
         """Tell pipelines to run what the store says now, but for that of ``job``."""
@@ -55,7 +66,15 @@ class Fallen:
             active = self._store.slots(pipeline).active
             if active is None or active.sha256 not in revoked:
                 break
-            now = self._store.fall_back(pipeline, Reason.REVOKED)
+            try:
+                now = self._store.fall_back(pipeline, Reason.REVOKED)
+            except DeviceError:
+                if self._unwritten.get(pipeline) != active.sha256:
+                    self._untold.add(pipeline)
+                self._unwritten[pipeline] = active.sha256
+                raise
+            self._unwritten.pop(pipeline, None)
+            self._untold.add(pipeline)
             fell = True
             facts = {
                 "pipeline": pipeline,

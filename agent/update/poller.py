@@ -177,8 +177,10 @@ class UpdatePoller:
         """Look at what is wanted, and what is revoked; return whether that worked."""
         self._rung &= not inbox
         worked = await self.sources.refresh(inbox=inbox)
-        self._set_revoked_aside()
-        self._fallen.tell(self.intake.job)
+        try:
+            self._set_revoked_aside()
+        finally:
+            self._fallen.tell(self.intake.job)
         return worked
 
     def _set_revoked_aside(self) -> None:

@@ -320,6 +320,44 @@ class TestRevoked:
         bench.look()
         assert (bench.versions(), bench.told) == ((1, 0), ["door"])
 
+    def test_34_a_full_disk_lets_no_revoked_model_answer(self) -> None:
+        """Its pipeline is told once, the others fall back; later it is written."""
+        bench = Bench()
+        bench.update(1)
+        bench.repository.assign(door=("kws", 2), window=("kws", 2))
+        bench.look()
+
+        def full(change: str) -> None:
+            if change == "fall_back":
+                raise DeviceError("full", reason=Reason.DISK_FULL)
+
+        bench.store.fail = full
+        self.revoke(bench, 2)
+        bench.look(5)
+        assert bench.told == ["door", "window"]
+        assert (bench.versions("door"), bench.versions("window")) == ((2, 1), (2, 0))
+        bench.store.fail = lambda _change: None
+        bench.look(2)
+        assert bench.told == ["door", "window"] * 2
+        assert (bench.versions("door"), bench.versions("window")) == ((1, 0), (0, 0))
+
+    def test_34_a_disk_that_fails_once_keeps_no_other_pipeline(self) -> None:
+        """The first one cannot be written: the second one falls back all the same."""
+        bench = Bench()
+        bench.repository.assign(door=("kws", 2), window=("kws", 2))
+        bench.look()
+        left = [DeviceError("full", reason=Reason.DISK_FULL)]
+
+        def full(change: str) -> None:
+            if change == "fall_back" and left:
+                raise left.pop()
+
+        bench.store.fail = full
+        self.revoke(bench, 2)
+        bench.look()
+        assert (bench.versions("door"), bench.versions("window")) == ((2, 0), (0, 0))
+        assert bench.told == ["door", "window"]
+
     @pytest.mark.parametrize("reason", [Reason.UNREACHABLE, Reason.METADATA])
     def test_34_no_unreadable_desired_state_hides_it(self, reason: Reason) -> None:
         """Whoever writes a group file, or cuts it off, cannot keep a model running."""
