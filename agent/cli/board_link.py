@@ -27,7 +27,7 @@ from agent.cli.board_answers import (
     Taken,
     Updates,
 )
-from agent.cli.connections import explain_failure
+from agent.cli.connections import SilentlyClosedError, explain_failure
 from agent.cli.plain_text import plain
 from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, render_group
@@ -52,6 +52,8 @@ class BoardLink:
         where: How messages call the board.
         connect: Makes a connection that is not open yet.
         pause: Waits some seconds; raises to break off.
+        find_fault: Says what is wrong with our own certificate; asked only where a
+            board hangs up on it.
     """
 
     def __init__(
@@ -59,11 +61,14 @@ class BoardLink:
         where: str,
         connect: Callable[[], HTTPConnection],
         pause: Callable[[float], None] = time.sleep,
+        find_fault: Callable[[], str] = str,
     ) -> None:
         self.where = where
         self._connect = connect
         self._pause = pause
+        self._find_fault = find_fault
         self._open: HTTPConnection | None = None
+        self._answered = False  # ever: it takes our certificate
 
     def state(self) -> State:
         """Return what should run, what does, and why not."""
@@ -210,16 +215,33 @@ class BoardLink:
                 raise
             # The board closes idle connections; nothing of this request was heard.
             return self._exchange(method, path, body, headers)
+        self._answered = True
         return response, _read_all(response)
 
     def _broken(self, error: OSError | HTTPException) -> AgentError:
         """Return the error for an exchange that did not come to its end."""
+        # A board that answered before is one that restarts, and is waited for.
+        if isinstance(error, SilentlyClosedError) and not self._answered:
+            return self._not_taken()
         if isinstance(error, OSError):
             return explain_failure(self.where, error)
         return DeviceError(
             f"{self.where}: no answer in HTTP: {plain(repr(error), 120)}",
             reason=Reason.UNREACHABLE,
             todo="Check that the address is that of [control] listen.",
+        )
+
+    def _not_taken(self) -> AgentError:
+        """Return the error for a board that hung up once it saw our certificate."""
+        fault = self._find_fault()
+        what = "the board accepted no request with this certificate"
+        return DeviceError(
+            f"{self.where}: {what}{': ' if fault else ''}{fault}",
+            reason=Reason.CERTIFICATE,
+            todo="Issue another with `tinyward ca issue`."
+            if fault
+            else "Check --cert: revoked, or of another CA than the board's "
+            "[control] client_ca? Then see the board's log.",
         )
 
     def _refusal(self, asked: str, status: int, body: bytes) -> AgentError:

@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 
 from agent.cli.board_link import BoardLink
 from agent.cli.connections import Papers, TlsConnection, UnixConnection, parse_address
+from agent.cli.own_certificate import find_fault
 from agent.cli.places import control_socket, read_settings
 from agent.errors import AgentError
 from agent.settings import Settings
@@ -98,7 +99,8 @@ def remote_links(
     def link(name: str, host: str, port: int) -> BoardLink:
         called = name or f"{host}:{port}"
         connect = partial(TlsConnection, host, port, context, name)
-        return _closed_at_the_end(BoardLink(called, connect, pause))
+        fault = partial(find_fault, certificate, ca)
+        return _closed_at_the_end(BoardLink(called, connect, pause, fault))
 
     return [link(*place) for place in places]
 

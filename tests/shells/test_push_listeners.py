@@ -17,6 +17,7 @@ from agent.endpoint.local import LocalEndpoint
 from agent.endpoint.rate import Rate
 from agent.endpoint.services import Services
 from tests.fakes.control_bench import Bench, bench, listening
+from tests.fakes.fleet_ca import FleetCA, Wish
 from tests.fakes.operations import MemoryDesk, MemoryInbox
 from tests.fakes.slices import bundle, group, make_tree, stored, write_tree
 from tests.fakes.snapshots import FixedFacts
@@ -41,6 +42,11 @@ def papers(made: Bench, role: str = "operator") -> list[str]:
     leaf, ca = made.ca.role(role), made.folder / "ca.pem"
     ca.write_bytes(made.ca.pem)
     return ["--cert", str(leaf.certificate), "--key", str(leaf.key), "--ca", str(ca)]
+
+
+def vouch(file: str, *authorities: FleetCA) -> None:
+    """Write the file of CAs that an operator believes."""
+    Path(file).write_bytes(b"".join(each.pem for each in authorities))
 
 
 def address(made: Bench) -> str:
@@ -98,6 +104,39 @@ def test_42_roles_that_may_not_push(tmp_path: Path, role: str) -> None:
             result = await tinyward(*words, "--repository", str(repository))
             assert (result.exit_code, "[role]" in result.stderr) == (1, True)
             assert (made.inbox.partial, made.desk.asked) == ({}, [])
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("ended", "me.pem ended on 2001-09-09"),
+        ("foreign", "is issued by CN=elsewhere, not by --ca"),
+        ("believed here", "[control] client_ca? Then see the board's log"),
+    ],
+)
+def test_42_operators_that_the_listener_hangs_up_on(
+    tmp_path: Path, fault: str, said: str
+) -> None:
+    """The board closes without a word; the reason is ours to find, by our own files."""
+
+    async def story() -> None:
+        async with listening(bench(tmp_path)) as made:
+            ca = papers(made)[-2:]
+            if fault == "ended":
+                leaf = made.ca.issue(Wish("me", ends=1e9))
+            else:
+                stranger = FleetCA(tmp_path, "elsewhere", key="else")
+                leaf = stranger.role("operator")
+                if fault == "believed here":
+                    vouch(ca[1], made.ca, stranger)
+            words = ["--cert", str(leaf.certificate), "--key", str(leaf.key)]
+            result = await tinyward("status", "--board", address(made), *words, *ca)
+        shown = " ".join(result.stderr.split())
+        assert result.exit_code == 1
+        assert "accepted no request with this certificate" in shown
+        assert (said in shown, "[certificate]" in shown) == (True, True)
 
     asyncio.run(story())
 
