@@ -51,7 +51,6 @@ class Intake:
 
     Attributes:
         ledger: What came of them.
-        revoked: Digests of bundles that are not admitted.
     """
 
     def __init__(
@@ -59,7 +58,6 @@ class Intake:
     ) -> None:
         """Take the settings' pipelines (name -> model) and the largest bundle."""
         self.ledger = Ledger(surroundings.store, surroundings.clock)
-        self.revoked: Collection[str] = frozenset()
         self._models = models
         self._max_bytes = max_bytes
         self._clock = surroundings.clock
@@ -67,6 +65,16 @@ class Intake:
         self._store = surroundings.store
         self._work = UpdateWork(surroundings, max_bytes, self._count_bytes)
         self._runner = UpdateRunner(surroundings.store, self._work, surroundings.clock)
+
+    @property
+    def revoked(self) -> Collection[str]:
+        """Digests of bundles that are not admitted, and do not begin to answer."""
+        return self._work.revoked
+
+    @revoked.setter
+    def revoked(self, digests: Collection[str]) -> None:
+        """Learn what was revoked; what is under way learns it, too."""
+        self._work.revoked = digests
 
     @property
     def phase(self) -> Phase:
@@ -138,16 +146,21 @@ class Intake:
         self.ledger.conclude(Outcome(subject, signed, order, job, ending, begun))
         return ending.error is None
 
-    async def roll_back(self, pipeline: str, source: str, generation: int) -> None:
-        """Go back to the previous model, and hold it against a desired state."""
+    async def roll_back(self, pipeline: str, source: str, generation: int) -> bool:
+        """Go back to the previous model, and hold it against a desired state.
+
+        Returns:
+            Whether it was committed.
+        """
         previous = self._store.slots(pipeline).previous
         if previous is None:
-            return  # it rotted since somebody looked
+            return False  # it rotted, or was revoked, since somebody looked
         order = Order(pipeline, previous.model, previous.version, source, generation)
         job = self._begun(replace(_job(order, previous.sha256), rollback=True))
         self._work.begin((), _as_signed(previous))
         ending = await self._runner.carry_out(job)
         self.ledger.conclude_rollback(self._runner.job, ending)
+        return ending.error is None
 
     async def _carry_out(
         self, origin: Origin, order: Order, target: SignedTarget

@@ -16,7 +16,7 @@ import logging
 from contextlib import suppress
 from typing import NoReturn
 
-from agent.core.desired import Order, Plan, Situation, overtaken, plan
+from agent.core.desired import Order, Plan, Situation, overtaken, plan, with_job
 from agent.core.reasons import Reason
 from agent.core.snapshot import UpdateSnapshot
 from agent.core.update_machine import LONG
@@ -63,7 +63,7 @@ class UpdatePoller:
         self.sources = Sources(table, supply, surroundings, self._ledger)
         self.plan = Plan()
         self._turn = Turn()
-        self.wishes = Wishes(self._turn, self.intake, self._decide_anew)
+        self.wishes = Wishes(self._turn, self.intake, self._after_rollback)
         self._factories = Factories(
             supply, table, surroundings, self.sources, self._ledger
         )
@@ -144,7 +144,7 @@ class UpdatePoller:
             clock_floor_lag_s=max(0.0, floor - self._around.clock()),
             clock_floor=floor,
             orchestrator=self._orchestrator,
-            decisions=self.plan.decisions,
+            decisions=with_job(self.plan.decisions, self.intake.job),
             progress=self.intake.progress(),
             last_look=sources.last_look,
             trouble=sources.trouble,
@@ -203,8 +203,14 @@ class UpdatePoller:
         slots = {name: self._store.slots(name) for name in self._models}
         self.plan = plan(self.sources.files, slots, situation)
 
-    def _decide_anew(self) -> None:
-        """Plan again after a rollback: what was left is held, and runs no longer."""
+    def _after_rollback(self, pipeline: str, committed: bool) -> None:  # noqa: FBT001 - what a wish tells
+        """See to what was revoked meanwhile, and plan again: what was left is held."""
+        if committed:
+            self._fallen.forget({pipeline})
+        try:
+            self._set_revoked_aside()
+        finally:
+            self._fallen.tell()
         if self.plan.decisions:  # before the first look nobody knows what is wanted
             self._decide()
 
@@ -249,12 +255,12 @@ class UpdatePoller:
             finally:
                 ended.set()
                 self._stir.set()
-        if failed is not None:
-            raise failed
         if committed:
             self._slice_explained = True
             self._fallen.forget({order.pipeline})
         self._fallen.tell()
+        if failed is not None:
+            raise failed
 
     async def _look_on(self, ended: asyncio.Event) -> None:
         """Look at what is wanted, now and then, until a job has ended."""
@@ -293,12 +299,7 @@ class UpdatePoller:
 
     async def _close_slice(self) -> None:
         """Remove the uploaded slice once nothing of it waits any more."""
-        memory = self._ledger.memory
-        waits = any(
-            decision.state in {"ordered", "waits"}
-            or (decision.state == "refused" and memory.is_hopeful(decision.pipeline))
-            for decision in self.plan.decisions
-        )
+        waits = any(it.state in {"ordered", "waits"} for it in self.plan.decisions)
         waits = waits or self._rung or not self._slice_explained
         if self.sources.has_slice() and not waits:
             await self.sources.close_slice()

@@ -9,7 +9,7 @@ The rules this module keeps:
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -36,6 +36,8 @@ from agent.update.threads import in_thread
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+# After these a model answers samples: what was revoked since it was admitted must not.
+ANSWERING = frozenset({Action.SWAP_IN, Action.COMMIT})
 _Perform = Callable[[Job], Awaitable[Event | Job | None]]
 
 
@@ -44,6 +46,7 @@ class UpdateWork:
 
     Attributes:
         max_bytes: Larger bundles are refused.
+        revoked: Digests of bundles that must not answer.
         on_bytes: Told how many bytes came in, and how many were here already.
     """
 
@@ -54,6 +57,7 @@ class UpdateWork:
         on_bytes: Callable[[int, int], None],
     ) -> None:
         self.max_bytes = max_bytes
+        self.revoked: Collection[str] = frozenset()
         self.on_bytes = on_bytes
         self._around = surroundings
         self._store = surroundings.store
@@ -96,6 +100,9 @@ class UpdateWork:
         Raises:
             AgentError: It did not work.
         """
+        if action in ANSWERING and job.sha256 in self.revoked:
+            what = f"{job.model} {job.version} was revoked meanwhile"
+            raise BundleRefusedError(what, reason=Reason.REVOKED)
         outcome = await self._actions[action](job)
         if isinstance(outcome, Job):
             return Event.EXAMINED, outcome

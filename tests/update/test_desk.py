@@ -279,6 +279,69 @@ class TestRollback:
         bench.look()
         assert reason(lambda: bench.desk.roll_back("door", ME)) == Reason.REVOKED
 
+    def test_34_previous_is_revoked_while_it_is_examined(self) -> None:
+        """It does not begin to answer; what is active goes on."""
+        bench = updated(1, 2)
+
+        async def ask(gate: Gate) -> None:
+            await until(lambda: bench.poller.snapshot().next_look > 0)
+            await bench.desk.roll_back("door", ME)
+            await gate.reached.wait()
+            self.revoke(bench, 1)
+            bench.poller.poke()
+            await until(lambda: bench.poller.snapshot().revoked == 1)
+            gate.opened.set()
+            await until(lambda: len(bench.store.reports()) == 3)
+
+        beside(bench, ask)
+        assert bench.versions() == (2, 1)
+        report = bench.store.reports()[0]
+        assert (report.result, report.reason) == ("rolled_back", Reason.REVOKED)
+        assert ("swap_in", "door", 1) not in bench.trials.calls[5:]
+
+    def test_34_active_is_revoked_and_previous_fails(self) -> None:
+        """The pipeline is told at the rollback's end, not a poll later."""
+        bench = updated(1, 2)
+        bench.trials.errors["examine"] = TrialFailedError("no", reason=Reason.GOLDEN)
+
+        async def ask(gate: Gate) -> None:
+            await until(lambda: bench.poller.snapshot().next_look > 0)
+            await bench.desk.roll_back("door", ME)
+            await gate.reached.wait()
+            self.revoke(bench, 2)
+            bench.poller.poke()
+            await until(lambda: bench.poller.snapshot().revoked == 1)
+            assert bench.told == []
+            gate.opened.set()
+            await until(lambda: bench.told == ["door"])
+
+        beside(bench, ask)
+        assert bench.versions() == (1, 0)
+
+    def test_34_previous_is_revoked_when_it_answers_already(self) -> None:
+        """COMMIT refuses it, and the active model answers again."""
+        bench = updated(1, 2)
+
+        async def ask(gate: Gate) -> None:
+            await until(lambda: bench.poller.snapshot().next_look > 0)
+            bench.trials.pauses["swap_in"] = bench.trials.pauses.pop("examine")
+            await bench.desk.roll_back("door", ME)
+            await gate.reached.wait()
+            self.revoke(bench, 1)
+            bench.poller.poke()
+            await until(lambda: bench.poller.snapshot().revoked == 1)
+            gate.opened.set()
+            await until(lambda: len(bench.store.reports()) == 3)
+
+        beside(bench, ask)
+        assert bench.versions() == (2, 1)
+        assert bench.store.reports()[0].result == "rolled_back"
+
+    def revoke(self, bench: Bench, version: int) -> None:
+        """Revoke a version."""
+        digests = (bench.sha256(version),)
+        bench.repository.revocations = Revocations(bundles=digests)
+
     def test_a_previous_that_was_set_aside(self) -> None:
         """What is not tried again is not gone back to either."""
         bench = updated(1, 2)
@@ -361,6 +424,18 @@ def during(
             await gate.reached.wait()
             await ask(gate)
             gate.opened.set()
+
+    asyncio.run(live())
+
+
+def beside(bench: Bench, ask: Callable[[Gate], Awaitable[None]]) -> None:
+    """Ask while the poller runs; examining waits at a gate."""
+
+    async def live() -> None:
+        gate = Gate()
+        bench.trials.pauses["examine"] = gate
+        async with running(bench):
+            await ask(gate)
 
     asyncio.run(live())
 
