@@ -48,7 +48,12 @@ from agent.trust.notes import (
     Remembered,
     load_certificate_floor,
 )
-from agent.trust.revoked import load_revoked, same_as_noted, save_revoked
+from agent.trust.revoked import (
+    KnownRevocations,
+    load_revoked,
+    same_as_noted,
+    save_revoked,
+)
 from agent.trust.transport import Transport, parse_address
 
 if TYPE_CHECKING:
@@ -59,6 +64,7 @@ if TYPE_CHECKING:
     from agent.trust.updater import DurableUpdater
 
 __all__ = [
+    "KnownRevocations",
     "Notes",
     "NotesAtHand",
     "Transport",

@@ -5,6 +5,7 @@ Only ``TrustedRepository`` writes it, after the ``targets`` role's signature hel
 """
 
 import hashlib
+from collections.abc import Sequence
 
 from agent.core.reasons import Reason
 from agent.core.targets import Revocations, parse_revocations
@@ -22,13 +23,49 @@ def load_revoked(notes: Notes, root: bytes) -> Revocations:
     Raises:
         DeviceError: ``state``: the note is damaged; what was revoked is not known.
     """
-    raw = notes.load_note(_key(root))
-    if raw is None:
-        return Revocations()
-    try:
-        return parse_revocations(raw)
-    except BundleRefusedError as err:
-        raise DeviceError(f"note {_key(root)}: {err}", reason=Reason.STATE) from err
+    return _parse(notes.load_note(_key(root)), root)
+
+
+class KnownRevocations:
+    """What was revoked, at hand for every request: half a megabyte, parsed once.
+
+    Args:
+        notes: The board's durable notes; ``NotesAtHand`` where nobody may wait.
+        root: The provisioned root.json of the fleet.
+    """
+
+    def __init__(self, notes: Notes, root: bytes) -> None:
+        self._notes = notes
+        self._root = root
+        # One value: whoever reads it in another thread sees both halves of a pair.
+        self._known: tuple[bytes | None, Revocations] = (None, Revocations())
+
+    @property
+    def bundles(self) -> Sequence[str]:
+        """The digests of revoked bundles.
+
+        Raises:
+            DeviceError: ``state``: the note is damaged; what was revoked is not known.
+        """
+        return self._current().bundles
+
+    @property
+    def operators(self) -> Sequence[str]:
+        """The serial numbers (hex) of revoked client certificates.
+
+        Raises:
+            DeviceError: ``state``: the note is damaged; what was revoked is not known.
+        """
+        return self._current().operators
+
+    def _current(self) -> Revocations:
+        """Return what the note says, parsed again only if its bytes are others."""
+        raw = self._notes.load_note(_key(self._root))
+        parsed, known = self._known
+        if raw != parsed:
+            known = _parse(raw, self._root)
+            self._known = (raw, known)
+        return known
 
 
 def same_as_noted(notes: Notes, root: bytes, sha256: str) -> bool:
@@ -41,6 +78,16 @@ def save_revoked(notes: Notes, root: bytes, raw: bytes) -> None:
     """Keep the bytes of a verified revoked.json; nothing is saved twice."""
     if notes.load_note(_key(root)) != raw:
         notes.save_note(_key(root), raw)
+
+
+def _parse(raw: bytes | None, root: bytes) -> Revocations:
+    """Return what the note's bytes say; without a note nothing is revoked."""
+    if raw is None:
+        return Revocations()
+    try:
+        return parse_revocations(raw)
+    except BundleRefusedError as err:
+        raise DeviceError(f"note {_key(root)}: {err}", reason=Reason.STATE) from err
 
 
 def _key(root: bytes) -> str:

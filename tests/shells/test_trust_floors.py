@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from agent.core.reasons import Reason
+from agent.core.targets import Revocations, render_revocations
 from agent.errors import DeviceError
-from agent.trust.client import NotesAtHand, load_certificate_floor
+from agent.trust.client import KnownRevocations, NotesAtHand, load_certificate_floor
 from agent.trust.notes import Remembered
+from agent.trust.revoked import save_revoked
 from tests.fakes.board import Board
 from tests.fakes.bundle_factory import DAY_S, NOW, SpoiledRepository, make_repository
 from tests.fakes.bundles import good_bundle
@@ -112,3 +114,30 @@ def test_notes_at_hand_know_nothing_that_is_not_durable() -> None:
     assert notes.load_note("a") == b"old"
     disk.broken = False
     assert notes.load_note("b") is None
+
+
+def test_known_revocations_follow_the_note_and_are_parsed_once() -> None:
+    """Each request asks; only other bytes are read again."""
+    notes = MemoryNotes()
+    known = KnownRevocations(notes, b"root")
+    assert (tuple(known.bundles), tuple(known.operators)) == ((), ())
+    for bad in ("ab" * 32, "cd" * 32):
+        revoked = Revocations(bundles=(bad,), operators=("1f",))
+        save_revoked(notes, b"root", render_revocations(revoked))
+        assert (tuple(known.bundles), tuple(known.operators)) == ((bad,), ("1f",))
+        assert known.bundles is known.bundles
+
+
+def test_revocations_that_cannot_be_read_are_never_none() -> None:
+    """A note that was damaged is an error, each time, until it is whole again."""
+    notes = MemoryNotes()
+    save_revoked(notes, b"root", render_revocations(Revocations(operators=("1f",))))
+    known, whole = KnownRevocations(notes, b"root"), dict(notes.saved)
+    assert tuple(known.operators) == ("1f",)
+    save_revoked(notes, b"root", b"{")
+    for _ in range(2):
+        with pytest.raises(DeviceError) as caught:
+            _ = known.operators
+        assert caught.value.reason == Reason.STATE
+    notes.saved.update(whole)
+    assert tuple(known.operators) == ("1f",)
