@@ -52,6 +52,15 @@ class Operations(Protocol):
         """
         ...
 
+    async def forget_desired(self, operator: str) -> None:
+        """Forget the desired state that was pushed, and its generation, durably.
+
+        The next one may have any generation: that is the way back from one that was
+        pushed too high, by mistake or by whoever stole an operator's key. What runs
+        goes on. Where nothing was pushed, nothing is to be done.
+        """
+        ...
+
     async def look(self, operator: str) -> None:
         """Look at the repository and the inbox now."""
         ...

@@ -160,6 +160,11 @@ def _wanting() -> Json:
                 errors=(409, 507),
                 content=_of(GroupFile),
             ),
+            "delete": _operation(
+                "Forget what was pushed, and its generation.",
+                {204: None},
+                errors=(409, 507),
+            ),
         },
     }
 

@@ -77,6 +77,7 @@ class Api:
             Route("GET", "/v1/state", read, self._state),
             Route("GET", "/v1/desired", read, self._desired),
             Route("PUT", "/v1/desired", operate, self._set_desired),
+            Route("DELETE", "/v1/desired", operate, self._forget_desired, 204),
             Route("GET", "/v1/updates", read, self._updates),
             Route("POST", "/v1/updates", operate, self._look, 202),
             Route("GET", r"/v1/updates/{id:[0-9]{1,15}}", read, self._update),
@@ -121,6 +122,10 @@ class Api:
         desired = await read_json(ask.request, GroupFile)
         await self._operations().set_desired(desired, ask.operator)
         return TakenGeneration(desired.generation)
+
+    async def _forget_desired(self, ask: Ask) -> None:
+        """Forget what was pushed: the next desired state may have any generation."""
+        await self._operations().forget_desired(ask.operator)
 
     async def _updates(self, ask: Ask) -> UpdateLog:
         """Show the update that is under way, and those that ended."""

@@ -55,6 +55,11 @@ class MemoryDesk:
         self.pushed = desired
         self.asked.append(("desired", operator))
 
+    async def forget_desired(self, operator: str) -> None:
+        """Forget the desired state."""
+        self.pushed = None
+        self.asked.append(("forget", operator))
+
     async def look(self, operator: str) -> None:
         """Look now."""
         self.asked.append(("look", operator))

@@ -40,6 +40,7 @@ ORDERS = [
     "DELETE /v1/uploads",
     f"DELETE /v1/quarantine/{DIGEST}",
     "PUT /v1/identity/certificate",
+    "DELETE /v1/desired",
 ]
 
 
@@ -206,6 +207,25 @@ def test_a_desired_state_is_taken(tmp_path: Path) -> None:
             other = await made.put_json(made.operator, "PUT /v1/desired", DESIRED)
             assert (other.status, other.json["reason"]) == (409, "not_orchestrator")
             assert made.desk.asked == [("desired", "operator")]
+
+    run(story)
+
+
+def test_a_desired_state_is_forgotten(tmp_path: Path) -> None:
+    """After a generation that was pushed too high, a lower one is taken again."""
+
+    async def story() -> None:
+        async with listening(bench(tmp_path)) as made:
+            high = {**DESIRED, "generation": 2**31 - 1}
+            assert (
+                await made.put_json(made.operator, "PUT /v1/desired", high)
+            ).status == 200
+            for _ in range(2):  # asked twice, it is done all the same
+                gone = await made.ask(made.operator, "DELETE /v1/desired")
+                assert (gone.status, gone.body) == (204, b"")
+            assert (await made.ask(made.observer, "GET /v1/desired")).status == 404
+            taken = await made.put_json(made.operator, "PUT /v1/desired", DESIRED)
+            assert (taken.status, taken.json) == (200, {"generation": 3})
 
     run(story)
 
