@@ -20,6 +20,7 @@ STATUS = {
     Reason.BUSY: 409,
     Reason.REPLAYED: 409,
     Reason.NO_PREVIOUS: 409,
+    Reason.REVOKED: 409,
     Reason.UNKNOWN_PIPELINE: 404,
     Reason.ROLE: 403,
     Reason.CERTIFICATE: 403,

@@ -278,6 +278,12 @@ def test_a_status_follows_who_has_to_act(error: type[AgentError], status: int) -
         assert status_of(error("x", reason=reason)) == known
 
 
+def test_13_an_order_for_a_revoked_bundle_is_a_conflict() -> None:
+    """The request was well formed; what the owner said since stands against it."""
+    for error in (RequestRefusedError, BundleRefusedError):
+        assert status_of(error("x", reason=Reason.REVOKED)) == 409
+
+
 @given(st.sampled_from([reason for reason in Reason if reason]))
 def test_every_problem_says_what_to_do(reason: Reason) -> None:
     """Without advice of its own, a problem has that of its reason."""
