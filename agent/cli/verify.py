@@ -12,17 +12,18 @@ import textwrap
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
+from agent.cli.plain_text import plain
 from agent.core.explanations import EXPLANATIONS
 from agent.core.reasons import Reason
 from agent.core.targets import SignedTarget
 from agent.errors import AgentError, BundleRefusedError, SettingsError
 
 if TYPE_CHECKING:
-    from agent.trust.client import TrustedRepository
+    from agent.trust.client import Transport, TrustedRepository
 
 # In the order in which a board checks them; the first that does not hold is the last.
 STEPS = (
@@ -38,6 +39,14 @@ STEPS = (
     ("fields", "its manifest says what was signed about it"),
 )
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class Files(TypedDict):
+    """Files (PEM) for TLS to a repository's server."""
+
+    ca: Path | None
+    cert: Path | None
+    key: Path | None
 
 
 class ForgottenNotes:
@@ -114,16 +123,29 @@ class Report:
     help="Directory or https:// address of the repository.",
 )
 @click.option("--root", required=True, type=_FILE, help="The board's root.json.")
+@click.option(
+    "--ca", type=_FILE, help="CA of the server (PEM).  [default: the system's]"
+)
+@click.option(
+    "--cert", type=_FILE, help="Client certificate for the server, if it asks for one."
+)
+@click.option("--key", type=_FILE, help="Its private key (PEM), if not in --cert.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def command(bundle: Path, repository: str, root: Path, *, as_json: bool) -> None:
+def command(
+    bundle: Path, repository: str, root: Path, *, as_json: bool, **files: Unpack[Files]
+) -> None:
     """Verify a bundle against a repository, explaining every step.
 
     Ends with 1 and the reason at the first step that does not hold.
     """
+    from agent.trust.client import Transport
+
     now = time.time()  # noqa: TID251 - a command is its own composition root
     report = Report()
+    ca, cert = str(files["ca"] or ""), str(files["cert"] or "")
+    transport = Transport(ca, cert, str(files["key"] or cert))
     try:
-        verify(_read(bundle), repository, _read(root), now, report)
+        verify(_read(bundle), repository, _read(root), now, report, transport)
     except BundleRefusedError as err:
         report.fail(err)
     if as_json:
@@ -135,13 +157,19 @@ def command(bundle: Path, repository: str, root: Path, *, as_json: bool) -> None
 
 
 def verify(
-    content: bytes, repository: str, root: bytes, now: float, report: Report
+    content: bytes,
+    repository: str,
+    root: bytes,
+    now: float,
+    report: Report,
+    transport: "Transport | None" = None,
 ) -> None:
     """Check a bundle as a board without a past would, noting every step.
 
     Raises:
         BundleRefusedError: The first step that does not hold.
         SettingsError: ``repository`` is neither a directory nor such an address.
+        DeviceError: ``certificate``: a file for TLS cannot be used.
     """
     from agent.trust.bundle import open_bundle
     from agent.trust.client import TrustedRepository
@@ -154,6 +182,7 @@ def verify(
             notes=ForgottenNotes(),
             build_time=0.0,
             explain=report.note,
+            transport=transport,
         )
         trusted.refresh(now)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -212,9 +241,14 @@ def _check_fields(target: SignedTarget, model: str, version: int) -> None:
 def _show(report: Report, bundle: Path) -> None:
     """Print the numbered steps; what is too wide goes on below its own text."""
     said = dict(STEPS)
-    lines = [("✓", f"{name}: {said[name]}: {detail}") for name, detail in report.passed]
+    # What is not trusted yet chooses some of these words: names, paths, versions.
+    lines = [
+        ("✓", f"{name}: {said[name]}: {plain(detail)}")
+        for name, detail in report.passed
+    ]
     if report.reason:
-        lines.append(("✗", f"{report.failed}: {report.message} [{report.reason}]"))
+        why = plain(report.message)
+        lines.append(("✗", f"{report.failed}: {why} [{report.reason}]"))
     width = shutil.get_terminal_size().columns
     for number, (mark, text) in enumerate(lines, 1):
         step = textwrap.fill(

@@ -12,8 +12,11 @@ from click.testing import CliRunner, Result
 from agent.cli import cli
 from agent.cli.verify import STEPS
 from agent.core.reasons import Reason
+from tests.conftest import missing
 from tests.fakes.bundle_factory import DAY_S, SpoiledRepository, make_repository
 from tests.fakes.bundles import good_bundle
+from tests.fakes.certificates import Authority
+from tests.fakes.static_server import StaticServer, find_nginx
 
 NAMES = [name for name, _ in STEPS]
 
@@ -180,6 +183,32 @@ def test_nothing_is_left_behind_and_nothing_remembered(
     made.restore(older)
     assert verdict(made, good_bundle(1)) == ("", "")
     assert before == sorted(tmp_path.rglob("*"))
+
+
+def test_a_private_server_is_reached_with_ones_papers(
+    made: SpoiledRepository, tmp_path: Path
+) -> None:
+    """As boards do: its CA is named, and it may want to know who asks."""
+    if find_nginx() is None:
+        missing("the program nginx")
+    authority = Authority(tmp_path)
+    me, more = authority.issue("me"), f"ssl_client_certificate {authority.file};"
+    home, pair = tmp_path / "nginx", authority.issue()
+    with StaticServer(home, made.path, pair, f"{more} ssl_verify_client on;") as server:
+
+        def ask(*options: str) -> tuple[int, str]:
+            result = verify(made, good_bundle(1), "--repository", server.url, *options)
+            return result.exit_code, " ".join(result.stdout.split())
+
+        ca, cert = ("--ca", authority.file), ("--cert", me.certificate)
+        assert ask(*ca, *cert, "--key", me.key)[0] == 0
+        whole = tmp_path / "whole.pem"
+        parts = [Path(file).read_bytes() for file in (me.certificate, me.key)]
+        whole.write_bytes(b"".join(parts))
+        assert ask(*ca, "--cert", str(whole))[0] == 0
+        assert ask(*ca)[0] == 1
+        code, said = ask()
+        assert (code, "a CA that is not trusted here" in said) == (1, True)
 
 
 def test_another_kind_of_address_is_a_wrong_setting(made: SpoiledRepository) -> None:
