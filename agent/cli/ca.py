@@ -9,6 +9,7 @@ import click
 
 from agent.cli.ca_renew import renew
 from agent.cli.passphrase import ask_passphrases, passphrase_option
+from agent.cli.plain_text import plain
 from agent.cli.repo_options import Directory, read_clock
 from agent.core.certificates import ROLES
 from agent.core.reasons import Reason
@@ -199,7 +200,7 @@ def list_issued(directory: Path, *, as_json: bool) -> None:
     for line in lines:
         left = (line.ends - now) / _DAY_S
         word = f"{left:.0f} days left" if left > 0 else "ended"
-        click.echo(f"{line.serial}  {line.kind:8} {line.name}  {word}")
+        click.echo(f"{line.serial}  {line.kind:8} {plain(line.name)}  {word}")
     if not lines:
         click.echo("nothing was issued yet")
 
@@ -218,10 +219,10 @@ def open_authority(directory: Path, passphrase_files: Sequence[Path]) -> "Author
 
 
 def show_request(asked: "BoardRequest") -> None:
-    """Say what is about to be signed."""
-    click.echo(f"board {asked.board} asks for a certificate for:")
+    """Say what is about to be signed, in words that move no cursor."""
+    click.echo(f"board {plain(asked.board)} asks for a certificate for:")
     for name in asked.spelled():
-        click.echo(f"  {name}")
+        click.echo(f"  {plain(name)}")
     click.echo(f"  key sha256 {asked.key_digest}")
 
 
@@ -229,7 +230,7 @@ def show_issued(line: "Issued", path: Path) -> None:
     """Say what was signed."""
     from agent.publish.roles import spell, utc
 
-    click.echo(f"{line.kind} {line.name}: serial {line.serial}")
+    click.echo(f"{line.kind} {plain(line.name)}: serial {line.serial}")
     click.echo(f"wrote {path}, valid until {spell(utc(line.ends))}")
 
 

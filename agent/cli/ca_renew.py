@@ -18,6 +18,7 @@ from msgspec import Struct
 from agent.cli.board_link import BoardLink
 from agent.cli.connections import Papers, TlsConnection, parse_address
 from agent.cli.passphrase import ask_passphrases, passphrase_option
+from agent.cli.plain_text import plain
 from agent.cli.repo_options import Directory, read_clock
 from agent.core.reasons import Reason
 from agent.errors import RequestRefusedError
@@ -113,7 +114,7 @@ def renew(
         finally:
             link.close()
         check_taken(where, taken, line.serial)
-        click.echo(f"{line.name}: valid until {spell(utc(line.ends))}")
+        click.echo(f"{plain(line.name)}: valid until {spell(utc(line.ends))}")
 
 
 def check_taken(where: str, shown: Shown, serial: str) -> None:

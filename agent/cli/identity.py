@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.cli.plain_text import plain
 from agent.cli.repo_options import read_clock
 from agent.core.reasons import Reason
 from agent.errors import DeviceError, SettingsError
@@ -168,9 +169,10 @@ def _show(path: Path, facts: "CertificateFacts", now: float) -> None:
         "sha256": facts.fingerprint,
         "key": facts.key,
     }
-    click.echo(str(path))
+    click.echo(plain(path))
     for word, value in rows.items():
-        click.echo(f"  {word:8} {value}")
+        # Whoever made the certificate chose its names, also for this terminal.
+        click.echo(f"  {word:8} {plain(value)}")
 
 
 def _as_json(path: Path, facts: "CertificateFacts", now: float) -> dict[str, object]:

@@ -2,12 +2,19 @@
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.x509.oid import NameOID
 
 from agent.cli import cli
+from agent.cli.ca import show_request
+from agent.publish.signing_requests import BoardRequest
 from agent.settings import parse_settings
 from tests.fakes.identity_server import IdentityServer
 from tests.fakes.papers import DAY_S, Files, Papers, shake_hands
@@ -154,6 +161,40 @@ def test_certificates_are_shown(shell: Shell) -> None:
     assert shell.fail("identity", "show", "-c", str(config))[0] == 2
     assert shell.fail("identity", "show", str(board.key))[0] == 1
     assert shell.fail("identity", "show", str(shell.home / "nothing"))[0] == 1
+
+
+def test_a_foreign_certificate_drives_no_terminal(tmp_path: Path, now: float) -> None:
+    """Its names may hold what retitles a window or clears the screen."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    evil = "door\x1b]0;owned\x07\x1b[2J\u202e"
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, evil)])
+    begin = datetime.fromtimestamp(now, UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(5)
+        .not_valid_before(begin)
+        .not_valid_after(begin + timedelta(days=9))
+        .sign(key, None)
+    )
+    file = tmp_path / "foreign.pem"
+    file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    shown = CliRunner().invoke(cli, ["identity", "show", str(file)], color=True)
+    assert shown.exit_code == 0
+    assert "CN=door?]0\\;owned??[2J?" in shown.stdout
+    assert all(sign.isprintable() for sign in shown.stdout.replace("\n", ""))
+
+
+def test_a_request_to_be_signed_drives_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Who signs reads what the board wrote; nothing else happens."""
+    key = ed25519.Ed25519PrivateKey.generate().public_key()
+    show_request(BoardRequest("door\x1b[2J", (x509.DNSName("a\x07"),), key, "ab"))
+    said = capsys.readouterr().out
+    assert ("board door?[2J asks" in said, "a?" in said) == (True, True)
 
 
 def test_an_ended_certificate_is_an_error(tmp_path: Path, now: float) -> None:
