@@ -8,9 +8,10 @@ The rules this module keeps:
  * A file that is in force and ``paused``, or outside its ``window``, holds its
    pipelines as they are: nothing new starts, and no other file may step in.
  * So does a file whose dates cannot be read; the other files are none of its business.
- * So does one that an operator overruled, until it says something newer.
+ * So does one that an operator overruled, as long as it says what it said then.
  * What already runs needs no order; what was refused is ordered again, for whoever
    remembers the refusal to see whether its reason has gone.
+ * ``refused`` is only what nobody tries again; what may pass by itself ``waits``.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from agent.core.installed import Slots
+from agent.core.quarantine import MAX_ATTEMPTS
 from agent.core.reasons import Reason
 from agent.core.schedule import (
     begins_at,
@@ -34,7 +36,6 @@ from agent.core.schedule import (
     takes_part,
 )
 from agent.core.targets import GroupFile, Wanted
-from agent.core.update_machine import Job
 from agent.core.updates import Decision, Hold
 
 __all__ = [
@@ -46,7 +47,6 @@ __all__ = [
     "has_begun",
     "is_unclear",
     "may_start",
-    "overtaken",
     "plan",
     "runs",
     "takes_part",
@@ -73,11 +73,18 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What came of an order the last time; ``detail`` is for people."""
+    """What came of an order the last time; ``detail`` is for people.
+
+    Attributes:
+        again: It is tried again without anything new.
+        attempts: Trials of its bytes up to now, where that is what failed.
+    """
 
     order: Order
     reason: str
     detail: str
+    again: bool = False
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +176,6 @@ def plan(
     )
 
 
-def overtaken(job: Job, decisions: Sequence[Decision], revoked: Collection[str]) -> str:
-    """Return why a trial under way has lost its purpose, or an empty string.
-
-    It is ``revoked``, or ``superseded``: something else is wanted by now. That nothing
-    new may start (paused, a window that closed) ends no trial; nor does anything end
-    what came with the system, or an operator's rollback.
-    """
-    if job.sha256 in revoked:
-        return Reason.REVOKED
-    wanted = [it.desired for it in decisions if it.pipeline == job.pipeline]
-    stays = not any(wanted) or Wanted(job.model, job.version) in wanted
-    return Reason.NONE if stays or job.rollback or job.factory else Reason.SUPERSEDED
-
-
 def runs(slots: Slots, wanted: Wanted) -> bool:
     """Return whether a pipeline's active model is the wanted one."""
     active = slots.active
@@ -214,6 +207,12 @@ def _decide(
         decision = _judge(pipeline, installed, deciding, situation)
     else:
         decision = _await(pipeline, installed, named, coming)
+        if decision.reason == Reason.PAUSED:
+            # Its own start changes nothing: only a more specific file's does.
+            paths = [it.path for it in coming]
+            coming_at = _earliest(
+                it.begins for it in coming[: paths.index(decision.source)]
+            )
     changes_at = _earliest([decision.until, coming_at])
     if decision.state == "waits":
         decision = replace(decision, until=changes_at)
@@ -273,27 +272,40 @@ def _await(
     )
     if runs(installed, wanted):
         return says(state="runs")
-    return says(state="waits", reason=Reason.NOT_BEFORE if coming else Reason.PERCENT)
+    if not coming:
+        return says(state="waits", reason=Reason.PERCENT)
+    reason = Reason.PAUSED if by.file.paused else Reason.NOT_BEFORE
+    return says(state="waits", reason=reason)
 
 
 def _remembered(
     ordered: Decision, order: Order, refusals: Mapping[str, Refusal]
 ) -> Decision:
-    """Say of an order that it was refused, where nothing about it has changed."""
+    """Say of an order what came of it, where nothing about it has changed."""
     refusal = refusals.get(order.pipeline)
     if refusal is None or refusal.order != order:
         return ordered
-    return replace(
-        ordered, state="refused", reason=refusal.reason, detail=refusal.detail
-    )
+    says = partial(replace, ordered, reason=refusal.reason)
+    if not refusal.again:
+        return says(state="refused", detail=refusal.detail)
+    tried = f" (attempt {refusal.attempts} of {MAX_ATTEMPTS})"
+    again = f"it is tried again{tried if refusal.attempts else ''}"
+    return says(state="waits", detail=f"{refusal.detail}; {again}")
 
 
 def _is_held(pipeline: str, by: _Spoken, holds: Sequence[Hold]) -> bool:
-    """Whether an operator overruled this source, and it said nothing newer since."""
+    """Whether an operator overruled this source, and it said nothing else since.
+
+    A lower generation is no replay, which would never have come here: the floor fell
+    with the keys that raised it, or an operator took it back. Were it held, whoever
+    stole a fleet key once could keep a board from ever listening again.
+    """
+    said = Hold(pipeline, by.path, by.file.generation)
     return any(
-        (hold.pipeline, hold.source) == (pipeline, by.path)
-        and by.file.generation <= hold.generation
-        for hold in holds
+        h.pipeline == pipeline
+        and h.source == by.path
+        and by.file.generation <= h.generation
+        for h in holds
     )
 
 
@@ -335,7 +347,7 @@ def _explain(waiting: Decision) -> str:
     source, until = waiting.source, waiting.until
     texts: dict[str, str] = {
         Reason.WINDOW: "waits for window",
-        Reason.NOT_BEFORE: "waits for its begin",
+        Reason.NOT_BEFORE: "waits for its start",
         Reason.PAUSED: f"{source} is paused",
         Reason.HELD: f"an operator rolled back; {source} has to say something newer",
         Reason.PERCENT: f"{source} did not draw this board",

@@ -17,9 +17,10 @@ class Decision(Struct, frozen=True):
     """What the plan says about one pipeline, and why.
 
     Attributes:
-        state: ``runs`` as desired, ``ordered`` (it starts now), ``waits`` (for a time,
-            a window, an operator), ``refused`` (it will not start until something
-            changes), ``unassigned`` (nobody says what should run).
+        state: ``runs`` as desired, ``ordered`` (it starts now, or is under way),
+            ``waits`` (for a time, a window, an operator, or to be tried again),
+            ``refused`` (it will not start until something changes), ``unassigned``
+            (nobody says what should run).
         desired: What is wanted, where anyone says so.
         source: Who says so: the path of a desired state, ``push`` or ``ddi``.
         generation: Counts that source's publications.
@@ -86,11 +87,11 @@ class Report(Struct, frozen=True):
 
 
 class Hold(Struct, frozen=True):
-    """An operator's rollback: this source has to say something newer to be heard.
+    """An operator's rollback: this source has to say something else to be heard.
 
     Attributes:
         source: Whose desired state it was that the operator overruled.
-        generation: Up to which it is not heard for this pipeline.
+        generation: What it said then; under no other one it is held.
     """
 
     pipeline: str

@@ -15,7 +15,6 @@ from agent.core.desired import (
     check_dates,
     has_begun,
     may_start,
-    overtaken,
     plan,
     takes_part,
 )
@@ -23,6 +22,7 @@ from agent.core.executors import Executor
 from agent.core.installed import Installed, Slots
 from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, Wanted
+from agent.core.under_way import overtaken, with_job
 from agent.core.update_machine import Job
 from agent.core.updates import Decision, Hold
 from agent.errors import BundleRefusedError
@@ -241,7 +241,7 @@ def said(decision: Decision) -> tuple[str, str]:
             replace(KWS_2, not_before="2026-09-02T07:00:30Z"),
             "waits",
             Reason.NOT_BEFORE,
-            "waits for its begin until 2026-09-02 07:00:30 UTC",
+            "waits for its start until 2026-09-02 07:00:30 UTC",
         ),
         (replace(KWS_2, paused=True), "waits", Reason.PAUSED, "all is paused"),
         (
@@ -290,19 +290,21 @@ def test_nobody_says_anything() -> None:
 
 
 def test_an_operators_rollback_holds_until_something_newer() -> None:
-    """Held are that source and generation; a newer one, or another source, is not."""
+    """Held are that source and generation; another one, or another source, is not.
+
+    A lower generation comes here only after the keys that signed the higher were gone.
+    """
     hold = replace_situation(holds=[Hold("door", "all", 4)])
     assert said(decided([("all", KWS_2)], running(1), hold)) == ("waits", Reason.HELD)
     assert plan([("all", KWS_2)], running(1), hold).orders == ()
-    older = replace(KWS_2, generation=3)
-    assert said(decided([("all", older)], running(1), hold)) == ("waits", Reason.HELD)
-    newer = replace(KWS_2, generation=5)
-    assert decided([("all", newer)], running(1), hold).state == "ordered"
+    for generation in (3, 5):
+        other = replace(KWS_2, generation=generation)
+        assert decided([("all", other)], running(1), hold).state == "ordered"
     assert decided([("lab", KWS_2)], running(1), hold).state == "ordered"
     both = [("all", KWS_2), ("every", KWS_3)]
     assert said(decided(both, running(1), hold)) == ("waits", Reason.HELD)
-    other = replace_situation(holds=[Hold("gate", "all", 4)])
-    assert decided([("all", KWS_2)], running(1), other).state == "ordered"
+    gate = replace_situation(holds=[Hold("gate", "all", 4)])
+    assert decided([("all", KWS_2)], running(1), gate).state == "ordered"
 
 
 def replace_situation(**changes: object) -> Situation:
@@ -323,6 +325,55 @@ def test_a_refusal_is_told_as_long_as_nothing_changed() -> None:
     assert decided([("all", newer)], EMPTY, here).state == "ordered"
     paused = replace(KWS_2, paused=True)
     assert said(decided([("all", paused)], EMPTY, here)) == ("waits", Reason.PAUSED)
+
+
+def test_what_may_pass_by_itself_waits() -> None:
+    """It is ``refused`` only where nobody tries again; which trial it was is said."""
+    order = Order("door", "kws", 2, "all", 4)
+    cut = Refusal(order, Reason.UNREACHABLE, "no route", again=True)
+    slow = Refusal(order, Reason.LATENCY, "too slow", again=True, attempts=2)
+    for refusal, detail in (
+        (cut, "no route; it is tried again"),
+        (slow, "too slow; it is tried again (attempt 2 of 3)"),
+    ):
+        planned_4 = plan(
+            [("all", KWS_2)], EMPTY, replace_situation(refusals={"door": refusal})
+        )
+        (decision,) = planned_4.decisions
+        assert (*said(decision), decision.detail) == ("waits", refusal.reason, detail)
+        assert planned_4.orders == (order,)
+
+
+def test_what_is_under_way_is_ordered() -> None:
+    """Whatever came of it before; other pipelines' and newer wishes say their own."""
+    job = Job("door", "kws", 2, "b" * 64, source="all", generation=4)
+    order = Order("door", "kws", 2, "all", 4)
+    slow = Refusal(order, Reason.LATENCY, "too slow", again=True, attempts=2)
+    waiting = decided(
+        [("all", KWS_2)], EMPTY, replace_situation(refusals={"door": slow})
+    )
+    (shown,) = with_job([waiting], job)
+    assert (*said(shown), shown.detail) == ("ordered", "", "under way")
+    newer = decided([("all", replace(KWS_2, generation=5, paused=True))])
+    gate = replace(waiting, pipeline="gate")
+    assert with_job([newer, gate], job) == (newer, gate)
+    assert with_job([waiting], None) == (waiting,)
+    assert with_job([waiting], replace(job, rollback=True)) == (waiting,)
+
+
+def test_a_paused_file_waits_for_a_person_before_its_start_too() -> None:
+    """No date frees what is paused; a more specific file that comes does."""
+    paused = replace(KWS_2, paused=True, not_before="2027-01-01")
+    decision = decided([("all", paused)])
+    assert (*said(decision), decision.detail) == (
+        "waits",
+        Reason.PAUSED,
+        "all is paused",
+    )
+    assert decision.until == 0.0
+    coming = replace(KWS_3, not_before="2027-02-01")
+    both = decided([("lab", coming), ("all", paused)])
+    assert both.detail == "all is paused until 2027-02-01 00:00:00 UTC"
 
 
 def test_34_a_revoked_model_does_not_run_as_wanted() -> None:
