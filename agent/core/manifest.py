@@ -238,6 +238,9 @@ def parse_manifest(raw: bytes) -> Manifest:
             object_pairs_hook=_unique_keys,
             parse_constant=_no_constants,
         )
+        # JSON can spell half a character (\ud800), which no file and no page can hold:
+        # UnicodeEncodeError is a ValueError.
+        json.dumps(tree, ensure_ascii=False).encode()
         _check_schema(tree)
         manifest = msgspec.convert(tree, Manifest)
     except (ValueError, RecursionError, msgspec.ValidationError) as err:

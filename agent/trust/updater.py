@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from tuf.api.exceptions import ExpiredMetadataError
+from tuf.api.exceptions import ExpiredMetadataError, RepositoryError
 from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
@@ -160,7 +160,13 @@ class DurableUpdater(Updater):
         self._check_expiry(self.timestamp)
 
     def _load_targets(self, role: str, parent_role: str) -> Targets:
-        """Load a role; two may delegate to one, each with other keys."""
+        """Load a role; two may delegate to one, each with other keys.
+
+        Raises:
+            RepositoryError: Its name is signed, and no text: python-tuf accepts that.
+        """
+        if not isinstance(role, str):
+            raise RepositoryError(f"{parent_role} delegates to {role!r}, no name")
         self._parents[role] = parent_role
         return super()._load_targets(role, parent_role)
 
