@@ -3,7 +3,8 @@
 The rules this module keeps:
  * Nothing here asks or waits: states and reports in, rows for people out.
  * Good is what runs as desired, and what waits for a time or a person; everything
-   else has a reason, and a script sees it by the exit code.
+   else, what waits to be tried again included, has a reason, and a script sees it by
+   the exit code.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,11 @@ from agent.cli.board_answers import IDLE, Active, PipelineState, State
 from agent.core.reasons import Reason
 from agent.core.updates import Decision, Report
 
-FINE = ("runs", "waits", "unassigned")
+FINE = ("runs", "unassigned")
+CALM = {
+    *(Reason.WINDOW, Reason.NOT_BEFORE, Reason.PERCENT),
+    *(Reason.PAUSED, Reason.HELD),
+}
 UNDONE = ("refused", "failed", "rolled_back", "interrupted")
 
 
@@ -119,7 +124,8 @@ def _describe(name: str, pipeline: PipelineState, decision: Decision | None) -> 
         why = why or f"begins now; wanted by {source}"
     elif decision.state == "unassigned":
         why = why or "nobody says what should run"
-    good = decision.state in FINE
+    waits = decision.state == "waits" and decision.reason in CALM
+    good = waits or decision.state in FINE
     return Outcome(name, good, decision.state, runs, wants, why, decision.reason)
 
 
@@ -159,8 +165,12 @@ def _trouble(before: State, after: State) -> Outcome | None:
 
 
 def _says_the_same(row: Outcome, trouble: Outcome) -> bool:
-    """Return whether a pipeline's row has the look's trouble, word for word."""
-    return (row.good, row.reason, row.why) == (False, trouble.reason, trouble.why)
+    """Return whether a pipeline's row has the look's trouble, word for word.
+
+    What it is going to do about it may follow.
+    """
+    same = (row.good, row.reason) == (False, trouble.reason)
+    return same and row.why.startswith(trouble.why)
 
 
 def version_text(active: Active | None) -> str:

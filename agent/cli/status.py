@@ -26,8 +26,8 @@ tinyward status --board board-7@10.0.0.7 --cert me.pem --ca fleet-ca.pem
 
 \b
 STATE   runs        as desired
-        ordered     it begins now
-        waits       for a time, a window or a person; WHY says for what
+        ordered     it begins now, or is under way
+        waits       for a time, a window or a person, or to be tried again
         refused     it will not begin until something changes
         unassigned  nobody says what should run
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from agent.core.desired import Order
-from agent.core.quarantine import deserves_quarantine
+from agent.core.quarantine import PASSING, deserves_quarantine
 from agent.core.update_machine import Job
-from agent.errors import AgentError, DeviceError
+from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.update.endings import COMMITTED, ROLLED_BACK, Ending, report_of, result_of
 from agent.update.memory import RefusalMemory
 from agent.update.needs import UpdateStore
@@ -85,7 +85,10 @@ class Ledger:
         attempts = max(outcome.job.attempts, memory.failures(subject, key))
         rolled_back = ending.result == ROLLED_BACK
         if deserves_quarantine(outcome.job, error, attempts, rolled_back=rolled_back):
+            memory.give_up(subject)
             self.set_bytes_aside(sha256, error.reason)
+        elif isinstance(error, TrialFailedError) and error.reason in PASSING:
+            memory.count_trials(subject, attempts)
 
     def conclude_rollback(self, job: Job, ending: Ending) -> None:
         """Count and log how an operator's rollback ended; it is asked for once."""

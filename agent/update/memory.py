@@ -42,6 +42,7 @@ class _Refusal:
     sha256: str
     failures: int = 0
     rounds: int | None = 0
+    attempts: int = 0
 
 
 class RefusalMemory:
@@ -87,15 +88,20 @@ class RefusalMemory:
     def refusals(self) -> dict[str, Refusal]:
         """Return what came of the last orders, by subject."""
         return {
-            subject: Refusal(it.order, it.reason, it.detail)
+            subject: Refusal(
+                it.order, it.reason, it.detail, it.rounds is not None, it.attempts
+            )
             for subject, it in self._refusals.items()
             if it.order is not None
         }
 
-    def is_hopeful(self, subject: str) -> bool:
-        """Return whether a subject's refusal may pass without anything new."""
-        refusal = self._refusals.get(subject)
-        return refusal is not None and refusal.rounds is not None
+    def count_trials(self, subject: str, attempts: int) -> None:
+        """Say how many trials there were of the bytes that were refused."""
+        self._refusals[subject].attempts = attempts
+
+    def give_up(self, subject: str) -> None:
+        """Let a subject's refusal stand until its key changes."""
+        self._refusals[subject].rounds = None
 
     def forgive(self, sha256: str) -> None:
         """Drop every refusal of these bytes: somebody wants to see them tried."""

@@ -16,9 +16,10 @@ import logging
 from contextlib import suppress
 from typing import NoReturn
 
-from agent.core.desired import Order, Plan, Situation, overtaken, plan, with_job
+from agent.core.desired import Order, Plan, Situation, plan
 from agent.core.reasons import Reason
 from agent.core.snapshot import UpdateSnapshot
+from agent.core.under_way import overtaken, with_job
 from agent.core.update_machine import LONG
 from agent.errors import AgentError, BundleRefusedError, DeviceError
 from agent.settings import Settings

@@ -373,7 +373,7 @@ def test_a_paused_file_waits_for_a_person_before_its_start_too() -> None:
     assert decision.until == 0.0
     coming = replace(KWS_3, not_before="2027-02-01")
     both = decided([("lab", coming), ("all", paused)])
-    assert both.detail == "all is paused until 2027-02-01 00:00:00 UTC"
+    assert both.detail == "all is paused until 2027-02-01 00:00 UTC"
 
 
 def test_34_a_revoked_model_does_not_run_as_wanted() -> None:

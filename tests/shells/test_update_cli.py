@@ -100,6 +100,19 @@ def test_what_waits_is_good(board: FakeBoard, socket: Path) -> None:
     assert "waits  kws 7  kws 8   waits for window until 2026" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [("disk_full", "no room; it is tried again"), ("latency", "slow (attempt 1 of 3)")],
+)
+def test_what_waits_to_be_tried_again_is_not_good(
+    board: FakeBoard, socket: Path, reason: str, why: str
+) -> None:
+    """Nothing came of what was asked for: exit code 1, with the reason."""
+    board.decide(decision("door", "waits", reason=reason, detail=why))
+    result = run(socket, "now")
+    assert (result.exit_code, f"{why} [{reason}]" in result.stdout) == (1, True)
+
+
 FAILED = """\
 PIPELINE  STATE   RUNS   WANTED  WHY
 door      failed  kws 7  kws 8   sample 3 is off [golden]
@@ -515,7 +528,8 @@ def test_law_one_bad_pipeline_makes_it_bad(decided: list[str]) -> None:
     raw = blank_state()
     raw["pipelines"] = {name: running(7) for name in names}
     raw["update"]["decisions"] = [
-        decision(name, state) for name, state in zip(names, decided, strict=True)
+        decision(name, state, reason="window" if state == "waits" else "")
+        for name, state in zip(names, decided, strict=True)
     ]
     after = msgspec.convert(raw, State)
     good = all(row.good for row in judge(after, after, []))

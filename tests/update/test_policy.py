@@ -190,6 +190,31 @@ class TestQuarantine:
         assert len(bench.trials.calls) == 3
         assert bench.store.is_set_aside(bench.sha256(2)) == Reason.LATENCY
 
+    def test_39_what_is_tried_again_says_so(self) -> None:
+        """It waits, with the attempt; is under way while it lasts; then it is over."""
+        bench = Bench()
+        bench.repository.assign(door=("kws", 2))
+        during: list[tuple[str, str]] = []
+
+        async def note() -> None:
+            decision = bench.decision()
+            during.append((decision.state, decision.detail))
+
+        bench.trials.pauses["examine"] = note
+        after: list[tuple[str, str]] = []
+        for attempt in range(1, 4):
+            while len(during) < attempt:
+                bench.trials.errors["examine"] = SLOW
+                bench.look()
+            after.append((bench.decision().state, bench.decision().detail))
+        assert during == [("ordered", "under way")] * 3
+        why = "no answer in time"
+        assert after == [
+            ("waits", f"{why}; it is tried again (attempt 1 of 3)"),
+            ("waits", f"{why}; it is tried again (attempt 2 of 3)"),
+            ("refused", why),
+        ]
+
     def test_39_a_good_day_ends_the_count(self) -> None:
         """Two busy days, then it passes: committed, and nothing is held against it."""
         bench = Bench()
@@ -514,7 +539,7 @@ class TestSources:
         bench = Bench()
         bench.repository.spoiled["kws", 2] = BUNDLES["kws", 3]
         bench.update(2)
-        assert said(bench) == ("refused", Reason.DIGEST)
+        assert said(bench) == ("waits", Reason.DIGEST)
         assert bench.store.parts == {}
 
     def test_quota_and_room(self) -> None:
@@ -522,7 +547,7 @@ class TestSources:
         bench = Bench()
         bench.store.quota_bytes = 100
         bench.update(2)
-        assert said(bench) == ("refused", Reason.QUOTA)
+        assert said(bench) == ("waits", Reason.QUOTA)
         assert reports(bench) == [(2, "failed", Reason.QUOTA)]
         bench.store.quota_bytes = 10**9
         bench.look(2)
