@@ -34,12 +34,14 @@ def bytes_text(count: float) -> str:
 
 
 def span_text(seconds: float) -> str:
-    """Return a span in its two largest units.
+    """Return a span in its two largest units; one that is negative keeps its sign.
 
     >>> span_text(8.4), span_text(200), span_text(7260), span_text(200_000)
     ('8 s', '3 min 20 s', '2 h 1 min', '2 d 7 h')
     """
-    whole = int(abs(seconds))
+    if seconds <= -1:
+        return f"-{span_text(-seconds)}"
+    whole = max(0, int(seconds))
     days, hours, minutes = whole // 86_400, whole // 3600 % 24, whole // 60 % 60
     parts = [(days, "d"), (hours, "h"), (minutes, "min"), (whole % 60, "s")]
     while len(parts) > 1 and not parts[0][0]:

@@ -3,17 +3,17 @@
 The rules this module keeps:
  * It fits 80 columns, and reads the same in a pipe: words carry the meaning, colours
    only repeat it.
- * Ages are told by the board's own clock, where it shows one.
+ * Ages are told by the board's own clock, where it shows one: ``agent.cli.ages``.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from itertools import groupby
 
 from rich.console import Console, Group
 from rich.table import Column, Table
 from rich.text import Text
 
+from agent.cli.ages import Clock, date_text
 from agent.cli.board_answers import Refusal, State, Updates
 from agent.cli.outcome import Outcome, describe_pipelines, describe_strangers
 from agent.cli.plain_text import plain, span_text
@@ -44,17 +44,22 @@ def render_status(state: State, updates: Updates, now: float) -> Group:
         updates: Its reports and its quarantine.
         now: Unix seconds, for boards that do not say what their clock shows.
     """
-    now = state.now or now
+    clock = clock_of(state, now)
     parts = [
         Text(_headline(state), "bold"),
         Text(),
         pipelines_table([*describe_pipelines(state), *describe_strangers(state)]),
         Text(),
-        _facts(state, updates, now),
+        _facts(state, updates, clock),
     ]
     if updates.reports:
-        parts += [Text(), reports_table(updates.reports, now, RECENT)]
+        parts += [Text(), reports_table(updates.reports, clock, RECENT)]
     return Group(*parts)
+
+
+def clock_of(state: State, now: float) -> Clock:
+    """Return a board's clock; ``now`` where it does not show it."""
+    return Clock(state.now or now, state.update.clock_floor or 0)
 
 
 def pipelines_table(rows: Sequence[Outcome]) -> Table | Text:
@@ -73,14 +78,14 @@ def pipelines_table(rows: Sequence[Outcome]) -> Table | Text:
     return table
 
 
-def reports_table(reports: Sequence[Report], now: float, limit: int = 0) -> Table:
+def reports_table(reports: Sequence[Report], clock: Clock, limit: int = 0) -> Table:
     """Return the table of updates that ended, newest first.
 
     What ended the same way several times in a row is one row.
 
     Args:
         reports: Newest first.
-        now: Unix seconds.
+        clock: The board's.
         limit: How many rows at most; 0 for all.
     """
     table = columns("UPDATE", "PIPELINE", "MODEL", "RESULT", "WHY")
@@ -91,7 +96,7 @@ def reports_table(reports: Sequence[Report], now: float, limit: int = 0) -> Tabl
         if report.detail and report.reason:
             why = f"{why} [{plain(report.reason, 32)}]"
         times = f"({len(same)} times) " if len(same) > 1 else ""
-        ago = f"{span_text(now - report.ended_at)} ago" if report.ended_at else ""
+        ago = clock.noted(report.ended_at) if report.ended_at else ""
         table.add_row(
             Text(ago or f"#{report.id}"),
             Text(plain(report.pipeline, 24)),
@@ -108,11 +113,11 @@ def _ending(report: Report) -> tuple[object, ...]:
     return (*what, report.result, report.reason, report.detail)
 
 
-def quarantine_table(quarantine: Sequence[SetAside], now: float) -> Table:
+def quarantine_table(quarantine: Sequence[SetAside], clock: Clock) -> Table:
     """Return the table of bundles that are not tried again."""
     table = columns("SET ASIDE", "SINCE", "WHY")
     for each in quarantine:
-        since = f"{span_text(now - each.at)} ago" if each.at else "-"
+        since = clock.noted(each.at) if each.at else "-"
         table.add_row(
             Text(plain(each.sha256, 16)), Text(since), Text(plain(each.reason, 32))
         )
@@ -174,57 +179,57 @@ def _headline(state: State) -> str:
     return " - ".join(word for word in words if word)
 
 
-def _facts(state: State, updates: Updates, now: float) -> Table:
+def _facts(state: State, updates: Updates, clock: Clock) -> Table:
     """Return what is known about updates, one fact in a row."""
     table = Table.grid(
         Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0)
     )
-    for name, value in _rows(state, updates, now):
+    for name, value in _rows(state, updates, clock):
         table.add_row(Text(name, "bold"), value)
     return table
 
 
-def _rows(state: State, updates: Updates, now: float) -> Iterator[Fact]:
+def _rows(state: State, updates: Updates, clock: Clock) -> Iterator[Fact]:
     """Yield the facts, those that need somebody in red."""
     update = state.update
     yield "orders", Text(ORDERS.get(update.orchestrator or "", "not known"))
-    yield "phase", Text(_phase(updates, update.phase, now))
-    yield "looks", Text(_looks(update.last_look or 0, update.next_look or 0, now))
+    yield "phase", Text(_phase(updates, update.phase, clock))
+    yield "looks", Text(_looks(update.last_look or 0, update.next_look or 0, clock))
     if update.trouble is not None:
         yield "trouble", _trouble(update.trouble, "red")
     if update.last_refusal is not None and update.last_refusal != update.trouble:
         yield "last refusal", _trouble(update.last_refusal, "")
-    yield from _metadata(
-        update.metadata_expires or {}, update.metadata_issued or 0, now
-    )
-    yield "clock", _clock(update.clock_floor or 0, update.clock_floor_lag_s or 0)
+    issued = update.metadata_issued or 0
+    yield from _metadata(update.metadata_expires or {}, issued, clock)
+    yield "clock", _clock(clock.floor, issued, update.clock_floor_lag_s or 0)
     ends = update.certificate_expires or 0
     if ends:
-        yield "certificate", _ends("", ends, now, CERTIFICATE_SOON_S)
+        yield "certificate", _ends("", ends, clock, CERTIFICATE_SOON_S)
     for each in updates.quarantine:
-        since = f", {span_text(now - each.at)} ago" if each.at else ""
+        since = f", {clock.noted(each.at)}" if each.at else ""
         text = f"{plain(each.sha256, 16)} [{plain(each.reason, 32)}]{since}"
         yield "set aside", Text(text)
     if update.revoked:
         yield "revoked", Text(f"{update.revoked} bundles, by the owner")
 
 
-def _phase(updates: Updates, phase: str, now: float) -> str:
+def _phase(updates: Updates, phase: str, clock: Clock) -> str:
     """Say what goes on."""
     progress = updates.progress
     if progress is None:
         return plain(phase, 20)
     what = f"{progress.pipeline}: {progress.model} {progress.version}"
-    since = f", for {span_text(now - progress.began_at)}" if progress.began_at else ""
+    lasted_s = clock.now - progress.began_at if progress.began_at else -1.0
+    since = f", for {span_text(lasted_s)}" if lasted_s >= 0 else ""
     return f"{plain(progress.phase, 20)} ({plain(what, 60)}{since})"
 
 
-def _looks(last: float, following: float, now: float) -> str:
+def _looks(last: float, following: float, clock: Clock) -> str:
     """Say when the repository was looked at, and when it will be."""
-    before = f"last success {span_text(now - last)} ago" if last else "no success yet"
+    before = f"last success {clock.noted(last)}" if last else "no success yet"
     if not following:
         return f"{before}, looking now"
-    return f"{before}, next in {span_text(max(0.0, following - now))}"
+    return f"{before}, next in {span_text(max(0.0, following - clock.now))}"
 
 
 def _trouble(trouble: Refusal, style: str) -> Text:
@@ -234,42 +239,34 @@ def _trouble(trouble: Refusal, style: str) -> Text:
     return text.append(f"\n-> {todo}", "dim") if todo else text
 
 
-def _metadata(expires: dict[str, float], issued: float, now: float) -> Iterator[Fact]:
+def _metadata(expires: dict[str, float], issued: float, clock: Clock) -> Iterator[Fact]:
     """Yield how old the repository's metadata is, and what of it ends when."""
     ends = sorted(expires.items(), key=lambda item: item[1])
     if not ends:
         return
-    age = f"issued {span_text(now - issued)} ago" if issued else "of unknown age"
+    age = f"issued {clock.signed(issued)}" if issued else "of unknown age"
     yield "metadata", Text(age)
     # The first to expire always; others only where somebody should act soon.
     for index, (role, moment) in enumerate(ends):
-        if index == 0 or moment - now < SOON_S:
-            yield "", _ends(plain(role, 24), moment, now, SOON_S)
+        if index == 0 or clock.left_s(moment) < SOON_S:
+            yield "", _ends(plain(role, 24), moment, clock, SOON_S)
 
 
-def _ends(what: str, moment: float, now: float, soon_s: float) -> Text:
+def _ends(what: str, moment: float, clock: Clock, soon_s: float) -> Text:
     """Say when something ends, in red when it did."""
-    left_s = moment - now
-    lead = f"{what} " if what else ""
+    left_s = clock.left_s(moment)
+    lead, date = f"{what} " if what else "", date_text(moment)
     if left_s <= 0:
-        return Text(
-            f"{lead}EXPIRED {span_text(left_s)} ago ({_date(moment)})", "bold red"
-        )
+        return Text(f"{lead}EXPIRED {span_text(-left_s)} ago ({date})", "bold red")
     style = "yellow" if left_s < soon_s else ""
-    return Text(f"{lead}expires in {span_text(left_s)} ({_date(moment)})", style)
+    return Text(f"{lead}expires in {span_text(left_s)} ({date})", style)
 
 
-def _clock(floor: float, behind_s: float) -> Text:
+def _clock(floor: float, issued: float, behind_s: float) -> Text:
     """Say whether the clock can be right."""
-    signed = f"the newest signed time ({_date(floor)})" if floor else "what was signed"
+    # A floor that no metadata says is the day of the release, or signed long ago.
+    source = "the newest signed time" if 0 < floor <= issued + 1 else "the clock floor"
+    known = f"{source} ({date_text(floor)})" if floor else "what was signed"
     if behind_s > 0:
-        return Text(f"WRONG: {span_text(behind_s)} behind {signed}", "bold red")
-    return Text(f"fine: not before {signed}")
-
-
-def _date(moment: float) -> str:
-    """Return a moment in UTC; boards may say any number."""
-    try:
-        return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
-    except (ValueError, OverflowError, OSError):
-        return f"{moment:.0f}"
+        return Text(f"WRONG: {span_text(behind_s)} behind {known}", "bold red")
+    return Text(f"fine: not before {known}")

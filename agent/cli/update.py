@@ -151,21 +151,26 @@ def list_(*, as_json: bool, **where: Unpack[Local]) -> None:
 
     from rich.console import Console
 
-    from agent.cli.status_view import quarantine_table, reports_table, show_lines
+    from agent.cli.status_view import (
+        clock_of,
+        quarantine_table,
+        reports_table,
+        show_lines,
+    )
 
     link = local_link(**where)
     if as_json:
         click.echo(json.dumps(link.read_all("/v1/updates"), indent=2))
         return
     updates, console = link.updates(), Console(highlight=False)
-    moment = link.state().now or time.time()  # noqa: TID251 - where a board shows no clock
+    clock = clock_of(link.state(), time.time())  # noqa: TID251 - where a board shows no clock
     if updates.reports:
-        show_lines(console, reports_table(updates.reports, moment))
+        show_lines(console, reports_table(updates.reports, clock))
     else:
         click.echo("no updates yet")
     if updates.quarantine:
         click.echo()
-        show_lines(console, quarantine_table(updates.quarantine, moment))
+        show_lines(console, quarantine_table(updates.quarantine, clock))
 
 
 @command.command()

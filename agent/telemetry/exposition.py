@@ -207,12 +207,15 @@ def _collect_ages(families: Families, update: UpdateSnapshot, now: float) -> Non
     """
     if not now:
         return
+    # Signed moments are judged as the board judges them: a clock that woke up in 1970
+    # makes nothing last 56 years longer.
+    judged = max(now, update.clock_floor)
     for role, expires in update.metadata_expires.items():
-        families.add("tinyward_metadata_expires_seconds", expires - now, role)
+        families.add("tinyward_metadata_expires_seconds", expires - judged, role)
     if update.metadata_issued:
-        families.add("tinyward_metadata_age_seconds", now - update.metadata_issued)
+        families.add("tinyward_metadata_age_seconds", judged - update.metadata_issued)
     if update.certificate_expires:
-        left_s = update.certificate_expires - now
+        left_s = update.certificate_expires - judged
         families.add("tinyward_certificate_expires_seconds", left_s)
     if update.last_look:
         families.add("tinyward_last_look_seconds", now - update.last_look)

@@ -204,6 +204,20 @@ def test_expiries_are_seconds_from_now() -> None:
     assert value(series, "tinyward_last_look_seconds") == 90
 
 
+def test_a_clock_behind_the_floor_does_not_prolong_what_was_signed() -> None:
+    """The board judges by the floor; so do the alerts."""
+    shown = agent(pipeline())
+    floor = shown.now - HOUR_S
+    update = replace(shown.update, clock_floor=floor, last_look=40.0)
+    series = scrape(replace(shown, update=update, now=100.0))
+    name = "tinyward_metadata_expires_seconds"
+    assert value(series, name, role="root") == 0
+    assert value(series, name, role="timestamp") == 25 * HOUR_S
+    assert value(series, "tinyward_metadata_age_seconds") == HOUR_S
+    assert value(series, "tinyward_certificate_expires_seconds") == 49 * HOUR_S
+    assert value(series, "tinyward_last_look_seconds") == 60
+
+
 @pytest.mark.parametrize(
     "blank",
     [

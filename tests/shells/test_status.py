@@ -206,6 +206,44 @@ def test_a_clock_behind_what_was_signed_is_said(board: FakeBoard, socket: Path) 
     assert "clock        WRONG: 400 d behind the newest signed time (2026" in shown
 
 
+def test_a_clock_in_1970_makes_nothing_last_longer(
+    board: FakeBoard, socket: Path
+) -> None:
+    """Signed moments are told by the clock floor, as the board judges them."""
+    board.state["now"] = 100.0
+    board.state["update"] |= {
+        "clock_floor_lag_s": NOW - 7600.0,
+        "metadata_expires": {"timestamp": NOW - 14_700},
+        "last_look": 40.0,
+        "next_look": 220.0,
+    }
+    board.updates["reports"] = [
+        report(8, "committed") | {"ended_at": 70.0},
+        report(7, "failed", 7) | {"ended_at": NOW - 11_100},
+        report(6, "failed", 6) | {"ended_at": NOW},
+    ]
+    shown = run("--socket", socket).stdout
+    for line in (
+        "looks        last success 1 min ago, next in 2 min",
+        "metadata     issued 0 s ago",
+        "             timestamp EXPIRED 2 h ago (2026-11-18 07:01 UTC)",
+        "certificate  expires in 60 d 2 h (2027-01-17 11:06 UTC)",
+        "30 s ago                door      kws 8  committed  -",
+        "1 h ago                 door      kws 7  failed     -",
+        "2 h 5 min in the future  door      kws 6  failed     -",
+    ):
+        assert " ".join(line.split()) in " ".join(shown.split())
+
+
+def test_a_floor_that_nobody_signed_is_not_called_signed(
+    board: FakeBoard, socket: Path
+) -> None:
+    """A new board knows the day of its release, and has seen no metadata."""
+    board.state["update"] |= {"metadata_expires": {}, "metadata_issued": 0.0}
+    shown = run("--socket", socket).stdout
+    assert "clock        fine: not before the clock floor (2026-11-18" in shown
+
+
 def test_json_is_all_the_board_says(board: FakeBoard, socket: Path) -> None:
     """One object with both answers, keys included that are not known here."""
     board.state["from_the_future"] = {"a": 1}
@@ -420,7 +458,7 @@ def test_law_plain_text_keeps_its_limit(text: str, limit: int) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        *((0, "0 s"), (8.4, "8 s"), (200, "3 min 20 s"), (-90, "1 min 30 s")),
+        *((0, "0 s"), (8.4, "8 s"), (200, "3 min 20 s"), (-90, "-1 min 30 s")),
         *((3600, "1 h"), (7260, "2 h 1 min"), (200_000, "2 d 7 h")),
         (86_400 * 400, "400 d"),
     ],
