@@ -68,14 +68,11 @@ class Desk:
 
         Raises:
             RequestRefusedError: ``not_orchestrator``, ``unknown_pipeline``,
-                ``request`` (dates that cannot be read), ``busy``, ``replayed``.
+                ``request`` (dates that cannot be read, a generation far above the
+                last), ``busy``, ``replayed``.
             DeviceError: It cannot be kept.
         """
-        if self._orchestrator != "push":
-            raise Refused(
-                f"the settings let {self._orchestrator} write the desired state",
-                reason=Reason.NOT_ORCHESTRATOR,
-            )
+        self._check_orchestrator()
         for name in desired.pipelines:
             self._named(name)
         try:
@@ -91,6 +88,22 @@ class Desk:
             extra={"operator": operator, "generation": desired.generation},
         )
         self._poller.poke(inbox=True, explained=True)
+
+    async def forget_desired(self, operator: str) -> None:
+        """Forget the desired state that was pushed, durably, and its generation.
+
+        What runs, or is on trial, goes on. The next push may say a lower generation.
+
+        Raises:
+            RequestRefusedError: ``not_orchestrator``.
+            DeviceError: The store cannot be written.
+        """
+        self._check_orchestrator()
+        pushed = self._poller.sources.pushed
+        if pushed.load() is not None:
+            pushed.forget()
+        log.info("operator.desired_forgotten", extra={"operator": operator})
+        self._poller.poke()
 
     async def look(self, operator: str) -> None:
         """Look at the repository and the inbox now; any number of times is once.
@@ -141,6 +154,14 @@ class Desk:
         ledger.memory.forgive(sha256)
         ledger.count_set_aside()
         self._poller.poke()
+
+    def _check_orchestrator(self) -> None:
+        """Refuse what concerns a push, where somebody else decides."""
+        if self._orchestrator != "push":
+            raise Refused(
+                f"the settings let {self._orchestrator} write the desired state",
+                reason=Reason.NOT_ORCHESTRATOR,
+            )
 
     def _named(self, pipeline: str) -> str:
         """Return the name of a pipeline that the settings have."""

@@ -1,7 +1,14 @@
-"""The desired state that was pushed to this board: kept durably, never replayed."""
+"""The desired state that was pushed to this board: kept durably, never replayed.
+
+The rules this module keeps:
+ * Generations rise, and no single push can use them up: one that is far above the last
+   is a slip (milliseconds, a digit too many). Whoever means harm pushes more than once;
+   the way back from that is ``forget``, for an operator.
+"""
 
 import logging
 
+from agent.core.manifest import MAX_VERSION
 from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, parse_group, render_group
 from agent.errors import BundleRefusedError, RequestRefusedError
@@ -11,6 +18,11 @@ log = logging.getLogger(__name__)
 
 SOURCE = "push"  # what decisions, reports and holds call it
 NOTE = "update.desired"
+FORGOTTEN = b""  # nothing was pushed, or an operator took it back
+# More than three years of pushes that are numbered by the second.
+MAX_STEP = 100_000_000
+# Also of the first one, so that a step is left above whatever it says.
+MAX_FIRST = MAX_VERSION - MAX_STEP
 
 
 class PushedState:
@@ -26,7 +38,7 @@ class PushedState:
             DeviceError: The store cannot be read.
         """
         raw = self._store.load_note(NOTE)
-        if raw is None:
+        if raw is None or raw == FORGOTTEN:
             return None
         try:
             return parse_group(raw, SOURCE)
@@ -40,12 +52,21 @@ class PushedState:
 
         Raises:
             RequestRefusedError: ``replayed``: older, or other content under the same
-                generation.
+                generation; ``request``: its generation is far above the last.
             DeviceError: It cannot be kept.
         """
         kept = self.load()
         if desired == kept:
             return
+        last = kept.generation if kept is not None else 0
+        highest = last + MAX_STEP if kept is not None else MAX_FIRST
+        if desired.generation > highest:
+            raise RequestRefusedError(
+                f"generation {desired.generation} after {last}: at most {highest} is"
+                " taken now",
+                reason=Reason.REQUEST,
+                todo="Push it under the next generation.",
+            )
         if kept is not None and desired.generation <= kept.generation:
             older = desired.generation < kept.generation
             what = "newer" if older else "other content under the same one"
@@ -57,3 +78,11 @@ class PushedState:
                 todo="Push it again under a higher generation.",
             )
         self._store.save_note(NOTE, render_group(desired))
+
+    def forget(self) -> None:
+        """Forget what was pushed, and its generation.
+
+        Raises:
+            DeviceError: The store cannot be written.
+        """
+        self._store.save_note(NOTE, FORGOTTEN)

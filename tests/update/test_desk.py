@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 from msgspec.structs import replace
 
+from agent.core.manifest import MAX_VERSION
 from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, Revocations, Wanted
 from agent.core.updates import Hold
@@ -22,10 +23,12 @@ from agent.errors import (
 )
 from agent.update.desk import Desk
 from agent.update.poller import FLOOD_GAP_S
+from agent.update.pushed import MAX_FIRST, MAX_STEP
 from tests.fakes.lives import Gate, running, until
 from tests.fakes.update_bench import BUNDLES, Bench
 
 ME = "ann"
+WANTS_1 = {"door": Wanted("kws", 1)}
 WANTS_2 = GroupFile(generation=3, pipelines={"door": Wanted("kws", 2)})
 FULL = DeviceError("full", reason=Reason.DISK_FULL)
 
@@ -153,6 +156,50 @@ class TestDesired:
         assert reason(lambda: bench.desk.set_desired(older, ME)) == Reason.REPLAYED
         self.push(bench, replace(other, generation=4))
         assert bench.desk.desired() == replace(other, generation=4)
+
+    def test_no_single_push_uses_the_generations_up(self) -> None:
+        """Far above the last, or without room above it: refused, and nothing is kept.
+
+        One numbered by the second, years after the last, is taken.
+        """
+        bench = Bench(orchestrator="push")
+        for generation in (MAX_VERSION, MAX_FIRST + 1):
+            wild = replace(WANTS_2, generation=generation)
+            call = partial(bench.desk.set_desired, wild, ME)
+            assert reason(call) == Reason.REQUEST
+        assert bench.desk.desired() is None
+        self.push(bench, replace(WANTS_2, generation=1_790_000_000))
+        wild = replace(WANTS_2, generation=1_790_000_001 + MAX_STEP)
+        assert reason(lambda: bench.desk.set_desired(wild, ME)) == Reason.REQUEST
+        self.push(bench, replace(wild, generation=1_790_000_000 + MAX_STEP))
+
+    def test_35_a_generation_that_was_pushed_too_high_is_forgotten(self) -> None:
+        """What runs goes on, over a restart, too; then lower generations are heard.
+
+        Also where a rollback held against the high one.
+        """
+        bench = Bench(orchestrator="push")
+        self.push(bench, replace(WANTS_2, generation=1, pipelines=WANTS_1))
+        bench.look()
+        self.push(bench, replace(WANTS_2, generation=MAX_STEP))
+        bench.look()
+        roll_back(bench)
+        assert bench.versions() == (1, 2)
+        asyncio.run(bench.desk.forget_desired(ME))
+        asyncio.run(bench.desk.forget_desired(ME))
+        for _ in range(2):
+            bench.look()
+            assert (bench.desk.desired(), bench.versions()) == (None, (1, 2))
+            assert bench.decision().state == "unassigned"
+            bench.start()
+        self.push(bench, replace(WANTS_2, generation=2))
+        bench.look()
+        assert bench.versions() == (2, 1)
+
+    def test_35_only_what_was_pushed_is_forgotten(self) -> None:
+        """Where the fleet decides there is nothing of an operator's to forget."""
+        bench = Bench()
+        assert reason(lambda: bench.desk.forget_desired(ME)) == Reason.NOT_ORCHESTRATOR
 
     def test_unknown_pipelines_and_unclear_dates(self) -> None:
         """Whoever pushes is told at once; nothing is kept."""
