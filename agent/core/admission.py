@@ -70,7 +70,9 @@ def check_admission(target: SignedTarget, standing: Standing) -> None:
         raise _refused(target, "was revoked by its owner", Reason.REVOKED)
     _check_version(target, standing)
     if standing.set_aside:
-        raise _refused(target, "was set aside on this board", standing.set_aside)
+        forgive = f"`tinyward update forgive {target.sha256[:12]}` tries it again"
+        what = f"was set aside on this board; {forgive}"
+        raise _refused(target, what, standing.set_aside)
     if not standing.stored:
         _check_disk(target, standing.board.free_bytes)
 

@@ -171,6 +171,15 @@ def test_36_a_version_is_never_used_twice() -> None:
         check_admission(target(), here)
 
 
+def test_what_was_set_aside_says_how_to_try_it_again() -> None:
+    """The way out is a command, with as much of the digest as it needs."""
+    wanted = target()
+    with pytest.raises(BundleRefusedError) as raised:
+        check_admission(wanted, standing(set_aside="crash"))
+    command = f"`tinyward update forgive {wanted.sha256[:12]}`"
+    assert f"was set aside on this board; {command}" in str(raised.value)
+
+
 @given(
     version=st.integers(1, 20),
     floor=st.integers(0, 20),
