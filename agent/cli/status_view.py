@@ -157,11 +157,19 @@ def state_text(row: Outcome) -> Text:
 
 def why_text(row: Outcome) -> Text:
     """Say why, with the reason, and what to do where somebody has to act."""
-    text = Text(plain(row.why))
+    # Where a board says no more than the reason, its meaning is said.
+    why = row.why if row.why != row.reason else _meaning(row.reason)
+    text = Text(plain(why))
     if row.reason:
-        text.append(f" [{plain(row.reason, 32)}]" if row.why else plain(row.reason, 32))
+        text.append(f" [{plain(row.reason, 32)}]" if why else plain(row.reason, 32))
     todo = _todo(row.reason) if not row.good else ""
     return text.append(f"\n-> {todo}", "dim") if todo else text
+
+
+def _meaning(reason: str) -> str:
+    """Return what a reason means; empty where it is not known here."""
+    known = {str(each): words.what for each, words in EXPLANATIONS.items()}
+    return known.get(reason, "")
 
 
 def _todo(reason: str) -> str:

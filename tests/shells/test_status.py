@@ -275,6 +275,16 @@ def test_an_older_board_is_understood(board: FakeBoard, socket: Path) -> None:
     assert lines[3].rstrip() == "door      ready  kws 7  -"
 
 
+def test_a_bare_reason_is_told_with_its_meaning(board: FakeBoard, socket: Path) -> None:
+    """Nobody learns anything from ``no_model [no_model]``."""
+    none = {"active": None, "ready": False, "reason": "no_model"}
+    board.state["pipelines"]["door"] |= none
+    board.state["update"]["decisions"] = []
+    shown = " ".join(run("--socket", socket).stdout.split())
+    assert "No verified model is committed for this pipeline yet. [no_model]" in shown
+    assert "no_model [" not in shown
+
+
 def test_words_of_a_board_cannot_drive_the_terminal(
     board: FakeBoard, socket: Path
 ) -> None:
