@@ -300,13 +300,7 @@ def _is_held(pipeline: str, by: _Spoken, holds: Sequence[Hold]) -> bool:
     with the keys that raised it, or an operator took it back. Were it held, whoever
     stole a fleet key once could keep a board from ever listening again.
     """
-    said = Hold(pipeline, by.path, by.file.generation)
-    return any(
-        h.pipeline == pipeline
-        and h.source == by.path
-        and by.file.generation <= h.generation
-        for h in holds
-    )
+    return Hold(pipeline, by.path, by.file.generation) in holds
 
 
 def _strangers(
