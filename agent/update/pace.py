@@ -19,7 +19,7 @@ FIRST_SPAN_S = 4.0  # about what an interface takes to get its address after a b
 FLOOR_S = 1.0  # no draw makes a board hammer a server
 MAX_BACKOFF_S = 3600.0  # an hour: what a repaired server has to wait for at most
 MAX_ASKED_S = 86_400.0  # a day: no server silences a board for longer
-MAX_DOUBLINGS = 16  # 3 days: beyond any cap that matters
+MAX_DOUBLINGS = 20  # 48 days: beyond any poll_s that makes sense
 
 
 class Pace:
