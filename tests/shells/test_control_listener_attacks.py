@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from agent.endpoint import bodies, control, doorstep, visits
+from agent.endpoint.services import Services
 from tests.fakes.control_bench import Bench, Peer, bench, listening, request, run
 from tests.fakes.fleet_ca import Leaf, client_context
+from tests.fakes.operations import MemoryDesk
 from tests.fakes.snapshots import FixedFacts
 
 SERVED_S = 2.0  # the target
@@ -299,6 +301,57 @@ def test_44_memory_stays_bounded(tmp_path: Path) -> None:
             left = [it for it in gc.get_objects() if isinstance(it, visits.Visit)]
             assert len(left) <= control.MAX_VISITS
             assert len(asyncio.all_tasks()) < 10
+
+    run(story)
+
+
+class PatientDesk(MemoryDesk):
+    """A desk that looks until it is told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enough = asyncio.Event()
+
+    async def look(self, operator: str) -> None:
+        """Look for as long as it takes."""
+        await super().look(operator)
+        await self.enough.wait()
+
+
+async def pour(peer: Peer, content: bytes, times: int, sent: list[int]) -> None:
+    """Send something again and again, as fast as the other side reads it."""
+    for _ in range(times):
+        await peer.send(content)
+        sent.append(len(content))
+
+
+async def until_still(sent: list[int], task: asyncio.Task[None]) -> None:
+    """Wait until no more is sent."""
+    still, before = 0, -1
+    while still < 20 and not task.done():
+        await asyncio.sleep(0.01)
+        still, before = (still + 1, before) if len(sent) == before else (0, len(sent))
+
+
+def test_44_requests_behind_one_that_takes_long_are_not_read(tmp_path: Path) -> None:
+    """They would be parsed and kept, a gigabyte in seconds: that is aiohttp < 3.14."""
+
+    async def story() -> None:
+        desk = PatientDesk()
+        made = bench(tmp_path, services=Services(desk))
+        async with listening(made), closing([]) as peers:
+            peers.append(await made.peer(made.operator))
+            await peers[-1].send(request("POST /v1/updates"))
+            await until(lambda: bool(desk.asked))
+            sent: list[int] = []
+            flood = pour(peers[-1], request("GET /x") * 1000, 1000, sent)
+            task = asyncio.create_task(flood)  # noqa: TID251 - a client of this test
+            await until(lambda: bool(sent))
+            await until_still(sent, task)
+            assert 0 < sum(sent) < 16 * 2**20  # kernels and TLS hold a few MB
+            await is_served(made)
+            task.cancel()
+            desk.enough.set()
 
     run(story)
 
