@@ -3,8 +3,8 @@
 The rules this module keeps:
  * The digest runs over every byte, those kept from an earlier call included. Bytes of
    two connections that do not fit together are dropped once and fetched anew.
- * A file whose length is announced wrongly is refused before anything kept is dropped:
-   a captive portal's page does not cost half a download.
+ * A file whose length is announced wrongly, or that begins as a web page, is refused
+   before anything kept is dropped: a captive portal does not cost half a download.
  * The number of retries is bounded by what they bring. What is too slow is left to a
    later call, which goes on where this one stopped.
  * ``write`` is asked (with no bytes) whether it still wants the rest, at least each
@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 from agent.core.reasons import Reason
@@ -204,10 +205,12 @@ class Download:
         self._pulse()
         served, tag = self._signed.served, self._tag
         with self._fetcher.open_part(served, self._taken, tag, self._pulse) as part:
+            # Read before anything is dropped, or judged: it may be a web page.
+            first = next(part.chunks, b"")
             if part.length not in {None, self._signed.length}:
                 raise self._refused(f"it has {part.length} bytes there", Reason.LENGTH)
             self._begin(part)
-            for chunk in part.chunks:
+            for chunk in chain((first,) if first else (), part.chunks):
                 self._take(chunk)
         if self._taken < self._signed.length:
             if part.length is None and self._taken > part.start:

@@ -2,7 +2,9 @@
 
 The rules this module keeps:
  * Sources are asked in their order; all of them owe the same signed bytes.
- * What a network cut off is kept for the next time, what was refused is not.
+ * What a network cut off is kept for the next time, what was refused is not; and a
+   refusal before the first byte says nothing about what was kept (a captive portal, a
+   mirror that lacks the file for now).
 """
 
 import asyncio
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # What came until then is good: the rest of it is fetched later.
 RESUMED_AFTER = NETWORK | {Reason.STOPPING}
+# Of another file than the one that is kept, unless bytes of it came.
+NOT_ABOUT_KEPT = frozenset({Reason.LENGTH, Reason.MISSING_TARGET})
 
 
 class Fetching:
@@ -75,6 +79,7 @@ class Fetching:
     async def _fetch_from(self, source: Repository) -> None:
         """Fetch a bundle, or the rest of it."""
         self.resumable = False
+        before = self.received
         call = partial(
             source.fetch, self._target, self._write, self._max_bytes, self.incoming
         )
@@ -85,7 +90,8 @@ class Fetching:
             self.incoming.close(keep=True)
             raise
         except (BundleRefusedError, DeviceError) as err:
-            self.resumable = err.reason in RESUMED_AFTER
+            untouched = self.received == before and err.reason in NOT_ABOUT_KEPT
+            self.resumable = untouched or err.reason in RESUMED_AFTER
             raise
 
     def _write(self, content: memoryview) -> None:

@@ -184,7 +184,7 @@ HALF_CHUNKED = (
         ),
         pytest.param(
             toxic.status("200 OK", b"<html>Pay here</html>", Content_Type="text/html"),
-            Reason.LENGTH,
+            Reason.UNREACHABLE,
             id="49-portal",
         ),
         pytest.param(
@@ -297,13 +297,32 @@ def test_47_without_a_strong_tag_nothing_is_resumed(
     assert bytes(kept.content) == BODY
 
 
-def test_49_a_portals_page_does_not_cost_what_is_kept(server: ToxicServer) -> None:
-    """A page of another length is refused before anything is dropped for it."""
-    page = toxic.status("200 OK", b"<html>Pay</html>", Content_Type="text/html")
-    server.script(PATH, page, toxic.honest)
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        (
+            toxic.status("200 OK", b"<html>Pay</html>", Content_Type="text/html"),
+            Reason.UNREACHABLE,
+        ),
+        (
+            toxic.raw(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>Pay here"
+            ),
+            Reason.UNREACHABLE,
+        ),
+        (toxic.status("200 OK", b"Pay here"), Reason.LENGTH),
+    ],
+    ids=["with-length", "without-length", "plain-text"],
+)
+def test_49_a_portals_page_does_not_cost_what_is_kept(
+    server: ToxicServer, page: Answer, reason: Reason
+) -> None:
+    """A page, or a file of another length, drops nothing that is kept."""
+    server.script(PATH, page)
     kept = KeptBytes(BODY[:500_000], tag_of(BODY))
-    assert refusal(lambda: fetch(server, kept)) == Reason.LENGTH
+    assert refusal(lambda: fetch(server, kept)) == reason
     assert (kept.restarts, len(kept.content)) == (0, 500_000)
+    server.script(PATH, toxic.honest)
     assert fetch(server, kept) == 500_000
 
 

@@ -15,6 +15,7 @@ from tests.fakes.update_bench import BUNDLES, NOW
 
 BODY = BUNDLES["kws", 2]
 LIMIT = 10**6
+CUT = BundleRefusedError("away", reason=Reason.UNREACHABLE)
 
 
 class Source(ScriptedRepository):
@@ -88,6 +89,24 @@ def test_46_what_is_kept_for_the_next_time(error: AgentError, *, kept: bool) -> 
     store = MemoryStore()
     fetch(store, [Source(BODY[:100], error)])
     assert bool(store.parts) is kept
+
+
+@pytest.mark.parametrize("reason", [Reason.LENGTH, Reason.MISSING_TARGET])
+def test_46_a_portal_in_between_costs_nothing(reason: Reason) -> None:
+    """What is refused before its first byte says nothing about what was kept."""
+    store = MemoryStore()
+    fetch(store, [Source(BODY[:100], CUT)])
+    fetch(store, [Source(b"", BundleRefusedError("hotel", reason=reason))])
+    ((kept, *_),) = store.parts.values()
+    assert kept == BODY[:100]
+
+
+def test_46_what_was_refused_as_a_whole_is_not_kept() -> None:
+    """Other bytes than the signed ones, found out at the end: none of them stay."""
+    store = MemoryStore()
+    fetch(store, [Source(BODY[:100], CUT)])
+    fetch(store, [Source(b"", BundleRefusedError("wrong", reason=Reason.DIGEST))])
+    assert store.parts == {}
 
 
 def test_a_disk_that_fails_is_no_reason_to_ask_the_next() -> None:
