@@ -88,7 +88,7 @@ def judge(before: State, after: State, reports: Sequence[Report]) -> list[Outcom
     # A pipeline that is refused for reasons of its own hides nothing of the look.
     if trouble is not None and not any(_says_the_same(row, trouble) for row in rows):
         rows.insert(0, trouble)
-    return rows
+    return rows + describe_strangers(after)
 
 
 def is_settled(before: State, now: State) -> bool:

@@ -506,6 +506,17 @@ def test_what_did_not_verify_is_told_once() -> None:
     assert [row.pipeline for row in judge(after, after, [])] == ["door"]
 
 
+def test_pipelines_of_other_boards_are_told_as_status_tells_them() -> None:
+    """What a group wants of a pipeline that is not here is shown, and is no mistake."""
+    foreign = decision("gate", "refused", 3, reason="unknown_pipeline", detail="no")
+    after = state_of(decisions=[decision("door", "runs", 7), foreign])
+    rows = judge(after, after, [])
+    assert [(row.pipeline, row.wants, row.good) for row in rows] == [
+        ("door", "kws 7", True),
+        ("gate", "kws 3", True),
+    ]
+
+
 def test_a_look_that_failed_is_told_beside_what_is_refused() -> None:
     """A pipeline that was refused before says nothing about why the look failed."""
     lost = {"reason": "unreachable", "message": "https://m.example: no route"}
