@@ -231,8 +231,10 @@ def _find_files(where: Path, reader: Reader) -> tuple[str, Mapping[str, int]]:
             if len(found) > MAX_FILES:
                 raise _refused(where, f"over {MAX_FILES} files", Reason.TOO_LARGE)
     except _BROKEN as err:
-        raise _refused(
-            where, f"an archive that is cut: {err}", Reason.TRUNCATED
+        raise BundleRefusedError(
+            f"{where}: the archive is cut or damaged: {plain(err)}",
+            reason=Reason.TRUNCATED,
+            todo="Copy the folder or archive again.",
         ) from err
     tops = [name.removesuffix(BEACON) for name in found if _is_beacon(name)]
     if len(tops) != 1:

@@ -219,6 +219,16 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     assert refused(tmp_path / "none") == "settings"
 
 
+def test_an_archive_that_is_cut_is_told_as_one(tmp_path: Path) -> None:
+    """What is wrong is the copy, not what it is a copy of."""
+    path = tmp_path / "slice.tar.gz"
+    path.write_bytes(ARCHIVES["tgz"][:-200])
+    with pytest.raises(AgentError) as raised, open_slice(path):
+        pass
+    said = f"{path}: the archive is cut or damaged: "
+    assert (raised.value.reason, str(raised.value)[: len(said)]) == ("truncated", said)
+
+
 @given(st.binary(max_size=600))
 def test_law_any_bytes_are_a_slice_or_refused(raw: bytes) -> None:
     """No archive, however broken, leaves as anything but our error."""
