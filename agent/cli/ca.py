@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 from agent.cli.ca_renew import renew
-from agent.cli.passphrase import ask_passphrases, passphrase_option
+from agent.cli.passphrase import ask_passphrases, one_passphrase_option
 from agent.cli.plain_text import plain
 from agent.cli.repo_options import Directory, read_clock
 from agent.core.certificates import ROLES
@@ -69,7 +69,7 @@ def command() -> None:
     help="How long it is valid.",
 )
 @kind_option
-@passphrase_option
+@one_passphrase_option
 def init(
     directory: Path,
     name: str | None,
@@ -111,7 +111,7 @@ def init(
     show_default=True,
     help="How long it is valid.",
 )
-@passphrase_option
+@one_passphrase_option
 def sign(
     directory: Path,
     request: Path,
@@ -157,7 +157,7 @@ def sign(
     help="How long it is valid.",
 )
 @kind_option
-@passphrase_option
+@one_passphrase_option
 def issue(
     directory: Path,
     output: Path,

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from agent.cli.board_link import BoardLink
 from agent.cli.connections import Papers, TlsConnection, parse_address
-from agent.cli.passphrase import ask_passphrases, passphrase_option
+from agent.cli.passphrase import ask_passphrases, one_passphrase_option
 from agent.cli.plain_text import plain
 from agent.cli.repo_options import Directory, read_clock
 from agent.core.reasons import Reason
@@ -77,7 +77,7 @@ class RenewalLink(BoardLink):
     show_default=True,
     help="How long it is valid.",
 )
-@passphrase_option
+@one_passphrase_option
 def renew(
     directory: Path,
     boards: Sequence[str],

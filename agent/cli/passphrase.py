@@ -15,6 +15,14 @@ from agent.errors import SettingsError
 _MIN_BYTES = 8  # of a new one: scrypt slows guessing down, it does not stop it
 _MAX_BYTES = 4096  # a file this long is not a passphrase but the wrong file
 
+# For what has one directory of keys, and no --keys.
+one_passphrase_option = click.option(
+    "--passphrase-file",
+    "passphrase_files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the passphrase of the CA's key; without it you are asked.",
+)
 passphrase_option = click.option(
     "--passphrase-file",
     "passphrase_files",

@@ -20,6 +20,14 @@ from tests.fakes.identity_server import IdentityServer
 from tests.fakes.papers import DAY_S, Files, Papers, shake_hands
 
 
+@pytest.mark.parametrize("name", ["init", "sign", "issue", "renew"])
+def test_help_names_no_option_that_is_not_there(name: str) -> None:
+    """A CA has one key: there is no ``--keys`` whose order could matter."""
+    shown = CliRunner().invoke(cli, ["ca", name, "--help"]).stdout
+    assert "--passphrase-file" in shown
+    assert "--keys" not in shown
+
+
 class Shell:
     """A CA with a passphrase, and the command line."""
 
