@@ -27,7 +27,7 @@ HELP = """Send boards what they need of a repository over TLS, and watch them up
 tinyward push board-7.example --repository ./fleet-repo \\
     --cert me.pem --key me.key --ca fleet-ca.pem
 tinyward push board-7@10.0.0.7:8443 board-8@10.0.0.8:8443 \\
-    --repository ./fleet-repo --assign door=kws:8 --cert me.pem --ca fleet-ca.pem
+    --repository ./fleet-repo --assign door=kws@8 --cert me.pem --ca fleet-ca.pem
 
 BOARD is [NAME@]HOST[:PORT]. NAME is what the board's certificate has to say if that
 is not its address: its id in the fleet, or a DNS name. The port is 8443 without one.
@@ -65,7 +65,7 @@ class Orders(Remote):
 @click.option(
     "--assign",
     multiple=True,
-    metavar="PIPELINE=[MODEL:]VERSION",
+    metavar="PIPELINE=[MODEL@]VERSION",
     help="What a pipeline shall run; may be given several times.",
 )
 @click.option(
@@ -148,9 +148,9 @@ def parse_assignment(text: str) -> tuple[str, tuple[str, int]]:
     match = re.fullmatch(r"([^=:@]+)=(?:([^=:@]+)[:@])?([0-9]{1,10})", text, re.ASCII)
     if match is None:
         raise SettingsError(
-            f"{text!r} is not PIPELINE=VERSION or PIPELINE=MODEL:VERSION",
+            f"{text!r} is not PIPELINE=VERSION or PIPELINE=MODEL@VERSION",
             reason=Reason.SETTINGS,
-            todo="Write it as in `--assign door=kws:8`.",
+            todo="Write it as in `--assign door=kws@8`.",
         )
     pipeline, model, version = match.groups()
     return pipeline, (model or "", int(version))

@@ -20,7 +20,7 @@ from agent.cli.repo_options import (
 from agent.cli.repo_timestamp import timestamp
 from agent.cli.repo_withdraw import remove, revoke
 from agent.core.reasons import Reason
-from agent.errors import SettingsError
+from agent.errors import BundleRefusedError, SettingsError
 
 _EXPLAINED = """Keep a TUF repository of bundles as plain files.
 
@@ -129,7 +129,11 @@ def add(
     opened = open_keyless(repository)
     for path in bundles:
         content = _read(path)
-        manifest = open_bundle(content, max_bytes=len(content)).manifest
+        try:
+            manifest = open_bundle(content, max_bytes=len(content)).manifest
+        except BundleRefusedError as err:
+            what = f"{path}: {err}"
+            raise BundleRefusedError(what, reason=err.reason, todo=err.todo) from err
         target = opened.add(
             content,
             model=manifest.model,

@@ -127,7 +127,7 @@ def parse_pipeline(text: str, known: dict[str, str]) -> tuple[str, tuple[str, in
     Raises:
         SettingsError: It is written otherwise.
     """
-    match = re.fullmatch(r"([^=@]+)=(?:([^=@]+)@)?([0-9]{1,10})", text, re.ASCII)
+    match = re.fullmatch(r"([^=:@]+)=(?:([^=:@]+)[@:])?([0-9]{1,10})", text, re.ASCII)
     if match is None:
         raise SettingsError(
             f"{text!r} is not PIPELINE=VERSION or PIPELINE=MODEL@VERSION",

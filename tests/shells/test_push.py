@@ -371,6 +371,17 @@ def test_how_assignments_are_written(
     assert parse_assignment(text) == parsed
 
 
+def test_assignments_are_shown_in_one_spelling() -> None:
+    """The helps of ``push`` and of ``repo assign`` name the same form."""
+    pushed, assigned = (
+        CliRunner().invoke(cli, [*words, "--help"]).stdout
+        for words in (["push"], ["repo", "assign"])
+    )
+    assert "PIPELINE=[MODEL@]VERSION" in pushed
+    assert "PIPELINE=[MODEL@]VERSION" in assigned
+    assert "kws:" not in pushed + assigned
+
+
 @pytest.mark.parametrize("text", ["", "door", "door=", "door=x", "=8", "door=a:b:8"])
 def test_how_assignments_are_not_written(text: str) -> None:
     """A usage error, with an example."""

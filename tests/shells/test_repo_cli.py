@@ -279,6 +279,7 @@ def test_what_is_no_bundle_is_not_added(shell: Shell) -> None:
     (shell.home / "bad.bundle").write_bytes(good_bundle(1)[:-1])
     result = shell.run("add", shell.repo, str(shell.home / "bad.bundle"))
     assert result.exit_code == 1
+    assert f"error: {shell.home / 'bad.bundle'}: bundle" in result.stderr
     assert "[truncated]" in result.stderr
 
 
@@ -356,6 +357,7 @@ def test_names_and_pipelines_are_parsed_strictly() -> None:
     assert parse_pipeline("kws=3", {}) == ("kws", ("kws", 3))
     assert parse_pipeline("door=3", {"door": "kws"}) == ("door", ("kws", 3))
     assert parse_pipeline("door=hey@3", {"door": "kws"}) == ("door", ("hey", 3))
+    assert parse_pipeline("door=hey:3", {"door": "kws"}) == ("door", ("hey", 3))
     for text in ("", "=1", "a=", "a=b", "a=b@", "a=@1", "a=1@2@3", "a=-1", "a=\u0661"):
         with pytest.raises(SettingsError):
             parse_pipeline(text, {})
