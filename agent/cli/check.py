@@ -31,7 +31,8 @@ def command(file: Path) -> None:
     """Print the effective settings, then warn about what is not there.
 
     Raises:
-        SettingsError: ``settings``: the file cannot be read or a key is wrong.
+        SettingsError: ``settings``: the file cannot be read, a key is wrong, or the
+            repository has an address that ``run`` refuses.
     """
     import tomllib
 
@@ -39,10 +40,11 @@ def command(file: Path) -> None:
     from agent.cli.settings_text import render_effective
 
     settings = read_settings(file)
+    folder = repository_folder(file, settings.update.repository)
     tree = tomllib.loads(read_raw(file).decode())
     click.echo(RELATIVE)
     click.echo(render_effective(settings, tree, resolve(settings)), nl=False)
-    for key, what, reason in find_absences(settings):
+    for key, what, reason in find_absences(settings, folder):
         click.echo(f"warning: {key}: {what} [{reason}]", err=True)
 
 
@@ -56,8 +58,30 @@ def resolve(settings: Settings) -> dict[str, str]:
     return resolved
 
 
-def find_absences(settings: Settings) -> Iterator[tuple[str, str, Reason]]:
-    """Yield (key, what is wrong, reason) of files and programs that are not there."""
+def repository_folder(file: Path, repository: str) -> str:
+    """Return the folder that a repository lies in; empty for none, or a server.
+
+    Raises:
+        SettingsError: ``settings``: no board can use the address.
+    """
+    from agent.trust.transport import parse_address
+
+    if not repository:
+        return ""
+    try:
+        return str(parse_address(repository).directory or "")
+    except SettingsError as err:
+        what = f"{file}: {err}"
+        raise SettingsError(what, reason=err.reason, todo=err.todo) from err
+
+
+def find_absences(settings: Settings, folder: str) -> Iterator[tuple[str, str, Reason]]:
+    """Yield (key, what is wrong, reason) of files and programs that are not there.
+
+    Args:
+        settings: What the file says.
+        folder: What ``repository_folder`` says.
+    """
     if not settings.pipeline:
         yield "pipeline", "there is none, so nothing will run", Reason.SETTINGS
     for pipeline in settings.pipeline:
@@ -69,7 +93,6 @@ def find_absences(settings: Settings) -> Iterator[tuple[str, str, Reason]]:
     if update.orchestrator == "push" and not update.root:
         what = "without it nothing that is pushed can be verified"
         yield "update.root", what, Reason.SIGNATURE
-    folder = "" if "://" in update.repository else update.repository
     named = (
         ("update.repository", folder, Reason.UNREACHABLE),
         ("update.root", update.root, Reason.METADATA),
@@ -84,20 +107,8 @@ def find_absences(settings: Settings) -> Iterator[tuple[str, str, Reason]]:
             for d in settings.delegate
         ),
     )
-    yield from _address_mistakes(update.repository)
     for key, path, reason in named:
         yield from _absent(key, path, reason)
-
-
-def _address_mistakes(repository: str) -> Iterator[tuple[str, str, Reason]]:
-    """Warn about a repository's address that no board could use."""
-    from agent.trust.transport import parse_address
-
-    try:
-        if repository:
-            parse_address(repository)
-    except SettingsError as err:
-        yield "update.repository", str(err), Reason.SETTINGS
 
 
 def _pipeline_absences(

@@ -179,7 +179,7 @@ def test_systemd_names_the_state_directory(tmp_path: Path) -> None:
     ("table", "warning"),
     [
         ('repository = "https://models.example/repo"\nroot = "ROOT"', ""),
-        ('repository = "http://models.example/repo"\nroot = "ROOT"', "[settings]"),
+        ('repository = "file:///no/repo"\nroot = "ROOT"', "/no/repo does not exist"),
         ('orchestrator = "push"', "[signature]"),
         ('certificate = "/no/board.crt"\nkey = "ROOT"', "[certificate]"),
     ],
@@ -190,3 +190,18 @@ def test_how_a_repository_is_reached(table: str, warning: str, tmp_path: Path) -
     table = table.replace("ROOT", str(tmp_path / "root.json"))
     ran = check(tmp_path, f"{PIPELINE}[update]\n{table}\n")
     assert (warning in ran.stderr, bool(ran.stderr)) == (True, bool(warning))
+
+
+@pytest.mark.parametrize(
+    "repository", ["http://models.example/repo", "ftp://models.example", "https://"]
+)
+def test_an_address_that_run_refuses_is_a_mistake(
+    repository: str, tmp_path: Path
+) -> None:
+    """What ends ``run`` with exit code 2 ends ``check`` with it, the key named once."""
+    table = f'[update]\nrepository = "{repository}"\nroot = "/no/root.json"\n'
+    ran = check(tmp_path, PIPELINE + table)
+    first = ran.stderr.splitlines()[0]
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert first.startswith(f"error: {tmp_path}/agent.toml: update.repository: '")
+    assert (first.count("update.repository"), "[settings]" in first) == (1, True)
