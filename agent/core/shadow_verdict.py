@@ -16,6 +16,7 @@ fails whatever follows.
 from dataclasses import dataclass
 from typing import Literal
 
+from agent.core.figures import tell_apart
 from agent.core.manifest import Budgets, TrialRules
 from agent.core.messages import Shadowed
 from agent.core.reasons import Reason
@@ -105,7 +106,8 @@ def judge_durations(
     limit_ms, whose = min(limits)
     if corrected_ms <= limit_ms:
         return PASSED
-    what = f"p95 {corrected_ms:.3f} ms, {limit_ms:.3f} ms allowed {whose}"
+    p95, limit = tell_apart(corrected_ms, limit_ms, 3)
+    what = f"p95 {p95} ms, {limit} ms allowed {whose}"
     return failed(Reason.LATENCY, what)
 
 

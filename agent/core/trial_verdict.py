@@ -13,6 +13,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from agent.core.executors import DelegateFile, EngineName, Executor, Kernels
+from agent.core.figures import tell_apart
 from agent.core.manifest import Budgets, Manifest, Variant
 from agent.core.messages import Finding
 from agent.core.reasons import Reason
@@ -137,11 +138,13 @@ def judge_budgets(finding: Finding, budgets: Budgets) -> Finding:
     if finding.reason:
         return finding
     if finding.ram_bytes > budgets.ram_mb * MB:
-        detail = f"{finding.ram_bytes / MB:.1f} MB, {budgets.ram_mb:g} MB allowed"
+        ram, limit = tell_apart(finding.ram_bytes / MB, budgets.ram_mb, 1)
+        detail = f"{ram} MB, {limit} MB allowed"
         return _failed(finding, Reason.MEMORY, detail)
     # Written so that a NaN, from whatever child, does not pass.
     if not finding.p95_ms <= budgets.p95_ms:
-        detail = f"p95 {finding.p95_ms:.3f} ms, {budgets.p95_ms:g} ms allowed"
+        p95, limit = tell_apart(finding.p95_ms, budgets.p95_ms, 3)
+        detail = f"p95 {p95} ms, {limit} ms allowed"
         return _failed(finding, Reason.LATENCY, detail)
     return finding
 
