@@ -10,7 +10,7 @@ from agent.cli.reach import Local, Remote, local_options, remote_options
 from agent.errors import RequestRefusedError
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, Group
 
     from agent.cli.board_answers import Updates
     from agent.cli.board_link import BoardLink
@@ -76,12 +76,16 @@ def _link(board: str | None, where: Where) -> "BoardLink":
     return remote_links([board], where)[0]
 
 
-def _render(link: "BoardLink") -> "Group":
-    """Return the status as it is now."""
+def _render(link: "BoardLink", console: "Console | None" = None) -> "Group":
+    """Return the status as it is now; as much of it as fits the console if given."""
+    from agent.cli.status_room import fit_status
     from agent.cli.status_view import render_status
 
     state = link.state()
-    return render_status(state, _updates(link), time.time())  # noqa: TID251 - for boards without a clock of their own
+    now = time.time()  # noqa: TID251 - for boards without a clock of their own
+    if console is None:
+        return render_status(state, _updates(link), now)
+    return fit_status(console, state, _updates(link), now)
 
 
 def _updates(link: "BoardLink") -> "Updates":
@@ -133,11 +137,11 @@ def _watch_live(link: "BoardLink") -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         raise click.UsageError("--watch needs a terminal; --json --watch does not")
-    with Live(_render(link), console=console, auto_refresh=False) as live:
+    with Live(_render(link, console), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_S)
             try:
-                live.update(_render(link), refresh=True)
+                live.update(_render(link, console), refresh=True)
             except AgentError as err:
                 if err.reason != Reason.UNREACHABLE:
                     raise

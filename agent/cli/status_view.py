@@ -6,8 +6,10 @@ The rules this module keeps:
  * Ages are told by the board's own clock, where it shows one: ``agent.cli.ages``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 from rich.console import Console, Group
 from rich.table import Column, Table
@@ -33,27 +35,46 @@ ORDERS = {
     "push": "from an operator (push)",
     "ddi": "from a fleet server (ddi)",
 }
+URGENT = ("phase", "looks", "trouble", "clock")
 Fact = tuple[str, Text]
 
 
-def render_status(state: State, updates: Updates, now: float) -> Group:
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of a status is shown.
+
+    Attributes:
+        reports: Updates that ended, at most.
+        facts: All, those that change or need somebody at once, or none.
+    """
+
+    reports: int = RECENT
+    facts: Literal["all", "urgent", "none"] = "all"
+
+
+def render_status(
+    state: State, updates: Updates, now: float, extent: Extent | None = None
+) -> Group:
     """Return the whole status.
 
     Args:
         state: What the board says.
         updates: Its reports and its quarantine.
         now: Unix seconds, for boards that do not say what their clock shows.
+        extent: How much of it; everything without.
     """
-    clock = clock_of(state, now)
+    clock, extent = clock_of(state, now), extent or Extent()
     parts = [
         Text(_headline(state), "bold"),
         Text(),
         pipelines_table([*describe_pipelines(state), *describe_strangers(state)]),
-        Text(),
-        _facts(state, updates, clock),
     ]
-    if updates.reports:
-        parts += [Text(), reports_table(updates.reports, clock, RECENT)]
+    if extent.facts != "none":
+        facts = _rows(state, updates, clock)
+        wanted = [it for it in facts if extent.facts == "all" or it[0] in URGENT]
+        parts += [Text(), _facts_table(wanted)]
+    if updates.reports and extent.reports:
+        parts += [Text(), reports_table(updates.reports, clock, extent.reports)]
     return Group(*parts)
 
 
@@ -187,12 +208,12 @@ def _headline(state: State) -> str:
     return " - ".join(word for word in words if word)
 
 
-def _facts(state: State, updates: Updates, clock: Clock) -> Table:
+def _facts_table(facts: Iterable[Fact]) -> Table:
     """Return what is known about updates, one fact in a row."""
     table = Table.grid(
         Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0)
     )
-    for name, value in _rows(state, updates, clock):
+    for name, value in facts:
         table.add_row(Text(name, "bold"), value)
     return table
 

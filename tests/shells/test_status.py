@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from agent.cli import cli
 from agent.cli.board_answers import State, Updates
 from agent.cli.plain_text import bytes_text, plain, span_text
 from agent.cli.reach import complete_pipelines, find_socket
+from agent.cli.status_room import fit_status
 from agent.cli.status_view import render_status, show_lines
 from tests.fakes.board_server import (
     NOW,
@@ -439,6 +441,39 @@ def test_watching_on_a_terminal_redraws_until_ctrl_c(
         ran.send_signal(signal.SIGINT)
         assert ran.wait(20) == 0
     os.close(master)
+
+
+def fitted(board: FakeBoard, height: int) -> list[str]:
+    """Return the lines that a terminal of some height is shown."""
+    console = Console(width=80, height=height, force_terminal=True, no_color=True)
+    state = msgspec.convert(board.state, State)
+    updates = msgspec.convert(board.updates, Updates)
+    shown = fit_status(console, state, updates, NOW)
+    return ["".join(s.text for s in line) for line in console.render_lines(shown)]
+
+
+def test_a_terminal_of_24_lines_sees_every_pipeline(board: FakeBoard) -> None:
+    """What matters least is left out, and said to be; the end is not just cut off."""
+    make_busy(board)
+    lines = fitted(board, 24)
+    shown = "\n".join(lines)
+    assert len(lines) < 24
+    assert all(f"\n{name}  " in shown for name in ("door", "gate", "hall"))
+    assert "trouble" in shown
+    assert "UPDATE " not in shown
+    assert lines[-1].startswith("... more: `tinyward status`")
+
+
+@given(st.integers(16, 60))
+def test_law_a_taller_terminal_shows_no_less(height: int) -> None:
+    """Everything fits that is shown, and more room never hides anything."""
+    board = FakeBoard()
+    make_busy(board)
+    lines, taller = fitted(board, height), fitted(board, height + 1)
+    assert len(lines) < height
+    # Words, for columns are as wide as what stands in them.
+    kept = [line.split() for line in lines if not line.startswith("... more")]
+    assert set(chain(*kept)) <= set(" ".join(taller).split())
 
 
 def read_until(master: int, wanted: bytes) -> bytes:
