@@ -100,8 +100,7 @@ class CommittedModels:
         try:
             for report in self._store.reports():
                 if (report.pipeline, report.result) == (name, COMMITTED):
-                    why = self._store.is_set_aside(report.sha256)
-                    return why == Reason.REVOKED
+                    return report.sha256 in self._revoked()
         except DeviceError as err:  # what is not known is not said
             facts = {"pipeline": name, "reason": err.reason, "detail": str(err)}
             log.warning("model.unreadable", extra=facts)
@@ -147,7 +146,7 @@ class CommittedModels:
     def _fall_back(self, name: str, reason: Reason) -> Installed | None:
         """Let the store move to the model before; a full disk only delays that."""
         try:
-            return self._store.fall_back(name, reason)
+            return self._store.fall_back(name, reason, self._revoked())
         except DeviceError as err:
             _warn_unwritten(name, err)
             return self._store.slots(name).active

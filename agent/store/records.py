@@ -5,6 +5,7 @@ The rules this module keeps:
  * Floors only rise.
 """
 
+from collections.abc import Collection
 from typing import TypeVar
 
 import msgspec
@@ -78,35 +79,42 @@ def move_active(
 
 
 def move_back(
-    change: Writable, pipeline: str, reason: str, now: float
+    change: Writable,
+    pipeline: str,
+    reason: str,
+    now: float,
+    revoked: Collection[str] = (),
 ) -> tuple[Installed | None, Installed | None]:
     """Make the next best model the active one, and set the failed one aside.
 
-    Bytes that rotted on this disk are not set aside: they may be fetched again.
+    Bytes that rotted on this disk are not set aside: they may be fetched again. Nor are
+    those that were revoked: the owner's list alone says so, and may take it back.
 
     Returns:
         The failed model if it is not active any more, and the one that is active now.
     """
     slots = slots_of(change, pipeline)
     failed = slots.active
-    after = _next_best(change, slots)
+    after = _next_best(change, slots, revoked)
     if after is None and reason not in FATAL:
         return None, failed
     # A factory model that rotted or was revoked is none.
     lost = failed is not None and slots.factory is not None and reason in FATAL
     lost = lost and _same(failed, slots.factory)
     put_slots(change, pipeline, Slots(after, None, None if lost else slots.factory))
-    if failed is not None and reason != Reason.DIGEST:
+    if failed is not None and reason not in FATAL:
         put_aside(change, failed.sha256, reason, now)
     return failed, after
 
 
-def _next_best(source: Readable, slots: Slots) -> Installed | None:
-    """Return ``previous``, else ``factory``: other bytes, and not set aside."""
+def _next_best(
+    source: Readable, slots: Slots, revoked: Collection[str]
+) -> Installed | None:
+    """Return ``previous``, else ``factory``: other bytes, that may run."""
     for kept in (slots.previous, slots.factory):
         if kept is None or _same(kept, slots.active):
             continue
-        if not why_aside(source, kept.sha256):
+        if kept.sha256 not in revoked and not why_aside(source, kept.sha256):
             return kept
     return None
 

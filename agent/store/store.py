@@ -151,20 +151,31 @@ class Store:
             change.run("DELETE FROM job")
 
     def fall_back(
-        self, pipeline: str, reason: str = Reason.CRASH_LOOP
+        self,
+        pipeline: str,
+        reason: str = Reason.CRASH_LOOP,
+        revoked: Collection[str] = (),
     ) -> Installed | None:
         """Make ``previous``, else ``factory`` the active model; set the failed aside.
 
-        Neither takes over if it was set aside itself. Without either the failed model
-        stays active: one that may work later is better than none for ever. With reason
-        ``digest`` (bytes that rotted on this disk) or ``revoked`` there is nothing to
-        keep. Rotten bytes are removed instead of set aside: they may be fetched again.
+        Neither takes over if it was set aside or revoked itself. Without either the
+        failed model stays active: one that may work later is better than none for ever.
+        With reason ``digest`` (bytes that rotted on this disk) or ``revoked`` there is
+        nothing to keep, and nothing is set aside: rotten bytes are removed, and may be
+        fetched again; what is revoked is the owner's to say, who may take it back.
+
+        Args:
+            pipeline: Its name.
+            reason: Why the active model may not go on.
+            revoked: Digests that do not take over.
 
         Returns:
             The model that is active now; None if there is none left.
         """
         with self._change() as change:
-            failed, active = records.move_back(change, pipeline, reason, self._clock())
+            failed, active = records.move_back(
+                change, pipeline, reason, self._clock(), revoked
+            )
         if failed is not None and reason == Reason.DIGEST:
             # What cannot be removed now is rubbish, and is collected later.
             with suppress(DeviceError):

@@ -3,6 +3,8 @@
 The rules this module keeps:
  * A revoked model answers nothing: the previous one takes over, unless it is revoked,
    too, else the factory's, else none.
+ * Only the owner's list says what is revoked: nothing else is written down about it,
+   so that what is taken off the list may run again.
  * A disk that takes nothing saves no model: the pipeline is told all the same, once,
    and whoever tells it what to run knows what was revoked.
  * A pipeline whose candidate is on probation is told only if that is not committed:
@@ -11,8 +13,8 @@ The rules this module keeps:
 
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 
-from agent.core.installed import Slots
 from agent.core.reasons import Reason
 from agent.core.update_machine import Job
 from agent.errors import DeviceError
@@ -30,15 +32,16 @@ class Fallen:
         self._give_model = surroundings.give_model
         self._untold: set[str] = set()
         self._unwritten: dict[str, str] = {}  # pipeline -> what could not be set aside
+        self._tidied = False
 
     def set_revoked_aside(self, revoked: Collection[str]) -> bool:
-        """Set every revoked active model aside; return whether there was one.
+        """Set every revoked active model aside; return whether anything changed.
 
         Raises:
             DeviceError: The store cannot be written, for one pipeline at least; the
                 others were seen to.
         """
-        fell, failed = False, None
+        fell, failed = self._forgive_revoked(), None
         for pipeline in self._pipelines:
             try:
                 fell |= self._falls(pipeline, revoked)
@@ -60,27 +63,34 @@ class Fallen:
         self._untold -= set(self._pipelines if pipelines is None else pipelines)
 
     def _falls(self, pipeline: str, revoked: Collection[str]) -> bool:
-        """Let one pipeline fall back as far as it has to; return whether it did."""
-        fell = False
-        for _ in Slots.__struct_fields__:  # so many models there can be
-            active = self._store.slots(pipeline).active
-            if active is None or active.sha256 not in revoked:
-                break
-            try:
-                now = self._store.fall_back(pipeline, Reason.REVOKED)
-            except DeviceError:
-                if self._unwritten.get(pipeline) != active.sha256:
-                    self._untold.add(pipeline)
-                self._unwritten[pipeline] = active.sha256
-                raise
-            self._unwritten.pop(pipeline, None)
-            self._untold.add(pipeline)
-            fell = True
-            facts = {
-                "pipeline": pipeline,
-                "version": active.version,
-                "reason": Reason.REVOKED,
-                "now": f"{now.model} {now.version}" if now is not None else "-",
-            }
-            log.warning("model.set_aside", extra=facts)
-        return fell
+        """Let one pipeline fall back if it has to; return whether it did."""
+        active = self._store.slots(pipeline).active
+        if active is None or active.sha256 not in revoked:
+            return False
+        try:
+            now = self._store.fall_back(pipeline, Reason.REVOKED, revoked)
+        except DeviceError:
+            if self._unwritten.get(pipeline) != active.sha256:
+                self._untold.add(pipeline)
+            self._unwritten[pipeline] = active.sha256
+            raise
+        self._unwritten.pop(pipeline, None)
+        self._untold.add(pipeline)
+        facts = {
+            "pipeline": pipeline,
+            "version": active.version,
+            "reason": Reason.REVOKED,
+            "now": f"{now.model} {now.version}" if now is not None else "-",
+        }
+        log.warning("model.set_aside", extra=facts)
+        return True
+
+    def _forgive_revoked(self) -> bool:
+        """Forget what older agents set aside because it was revoked, once a life."""
+        kept = () if self._tidied else self._store.all_set_aside()
+        old = [it.sha256 for it in kept if it.reason == Reason.REVOKED]
+        for sha256 in old:
+            with suppress(DeviceError):  # a full disk: the next life tries again
+                self._store.forgive(sha256)
+        self._tidied = True
+        return bool(old)

@@ -9,7 +9,7 @@ The rules this module keeps:
  * It lives as long as the daemon: a restart, with other settings perhaps, asks again.
 """
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 
 from agent.core.desired import Order, Refusal
@@ -107,6 +107,12 @@ class RefusalMemory:
         """Drop every refusal of these bytes: somebody wants to see them tried."""
         for subject, refusal in tuple(self._refusals.items()):
             if refusal.sha256 == sha256:
+                del self._refusals[subject]
+
+    def forget_revoked(self, sha256s: Collection[str]) -> None:
+        """Drop the refusals of bytes that are revoked no longer."""
+        for subject, refusal in tuple(self._refusals.items()):
+            if refusal.reason == Reason.REVOKED and refusal.sha256 in sha256s:
                 del self._refusals[subject]
 
     def forget(self, subject: str) -> bool:

@@ -170,8 +170,13 @@ class UpdateStore(Protocol):
     def forgive(self, sha256: str) -> bool:
         """Let a bundle be tried again; return whether it had been set aside."""
 
-    def fall_back(self, pipeline: str, reason: str) -> Installed | None:
-        """Set the active model aside: previous, else factory, takes over."""
+    def fall_back(
+        self, pipeline: str, reason: str, revoked: Collection[str] = ()
+    ) -> Installed | None:
+        """Set the active model aside: previous, else factory, takes over.
+
+        None of ``revoked`` does, and for reason ``revoked`` nothing is set aside.
+        """
 
     def load_note(self, key: str) -> bytes | None:
         """Return what was saved under a key."""

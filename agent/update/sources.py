@@ -216,6 +216,7 @@ class Sources:
             return self._stumble(subject, word, err)
         word.expires, word.issued = said.expires, said.issued
         # Both keep one note of it; an older slice says what the newer one said.
+        self._ledger.memory.forget_revoked(set(self.revoked).difference(said.revoked))
         self.revoked = said.revoked
         if said.unread is not None:
             return self._stumble(subject, word, said.unread)

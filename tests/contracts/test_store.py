@@ -216,8 +216,39 @@ class TestFallBack:
         store.commit("door", model(1))
         assert store.fall_back("door", Reason.REVOKED) is None
         assert store.slots("door") == Slots()
-        assert store.is_set_aside(model(1).sha256) == Reason.REVOKED
         assert store.version_floor("kws") == 1
+
+    def test_34_only_the_owners_list_says_what_is_revoked(
+        self, store: AnyStore
+    ) -> None:
+        """Nothing is set aside for it: what the owner takes back may run again."""
+        store.commit("door", model(1))
+        store.commit("door", model(2))
+        assert store.fall_back("door", Reason.REVOKED, {model(2).sha256}) == model(1)
+        assert store.all_set_aside() == []
+        store.commit("door", model(2))
+        assert store.slots("door") == Slots(model(2), model(1))
+
+    @pytest.mark.parametrize("reason", list(Reason)[1:])
+    def test_34_what_is_revoked_does_not_take_over(
+        self, store: AnyStore, reason: Reason
+    ) -> None:
+        """Whatever the active model fell of, the factory's does, before previous."""
+        for version in (1, 2, 3):
+            store.commit("door", model(version), factory=version == 1)
+        assert store.fall_back("door", reason, {model(2).sha256}) == model(1)
+        assert store.slots("door") == Slots(model(1), None, model(1))
+
+    def test_34_with_all_others_revoked_the_failed_one_stays(
+        self, store: AnyStore
+    ) -> None:
+        """A model that crashes is better than none; one that is revoked is not."""
+        both = {model(1).sha256, model(2).sha256}
+        store.commit("door", model(1))
+        store.commit("door", model(2))
+        store.commit("door", model(3))
+        assert store.fall_back("door", Reason.CRASH_LOOP, both) == model(3)
+        assert store.fall_back("door", Reason.REVOKED, both) is None
 
     @pytest.mark.parametrize("reason", [Reason.DIGEST, Reason.REVOKED])
     def test_a_lost_factory_is_none(self, store: AnyStore, reason: Reason) -> None:

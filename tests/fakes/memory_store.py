@@ -155,7 +155,10 @@ class MemoryStore:
             self.jobs.append(None)
 
     def fall_back(
-        self, pipeline: str, reason: str = Reason.CRASH_LOOP
+        self,
+        pipeline: str,
+        reason: str = Reason.CRASH_LOOP,
+        revoked: Collection[str] = (),
     ) -> Installed | None:
         """Make the previous model the active one, else the factory model."""
         self.fail("fall_back")
@@ -164,7 +167,7 @@ class MemoryStore:
         fit = [
             kept
             for kept in (slots.previous, slots.factory)
-            if kept and kept.sha256 != failed and kept.sha256 not in self._aside
+            if kept and kept.sha256 not in {failed, *self._aside, *revoked}
         ]
         after = fit[0] if fit else None
         if after is None and reason not in FATAL:
@@ -175,7 +178,7 @@ class MemoryStore:
         self._slots[pipeline] = Slots(after, None, shipped)
         if failed and reason == Reason.DIGEST:
             self.discard(failed)
-        elif failed:
+        elif failed and reason != Reason.REVOKED:
             self.set_aside(failed, reason)
         return after
 

@@ -36,10 +36,10 @@ class SulkingStore(Store):
             raise DeviceError("no such device", reason=Reason.PERMISSION)
         return super().open_object(sha256)
 
-    def fall_back(self, pipeline: str, reason: str = Reason.CRASH_LOOP):  # type: ignore[no-untyped-def]  # noqa: ANN201 - as in Store
+    def fall_back(self, pipeline: str, reason: str = Reason.CRASH_LOOP, revoked=()):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - as in Store
         if not self.writable:
             raise DeviceError("disk full", reason=Reason.DISK_FULL)
-        return super().fall_back(pipeline, reason)
+        return super().fall_back(pipeline, reason, revoked)
 
 
 def build(store: Store, folder: Path) -> Daemon:

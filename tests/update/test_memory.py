@@ -84,6 +84,22 @@ def test_forgetting_says_whether_there_was_anything() -> None:
     assert memory.remember("door", 1, FINAL)
 
 
+def test_34_what_is_revoked_no_longer_is_forgotten() -> None:
+    """Of those bytes, and for that reason only."""
+    memory = RefusalMemory()
+    revoked = BundleRefusedError("revoked", reason=Reason.REVOKED)
+    for subject, error, sha256 in (
+        ("door", revoked, "a"),
+        ("factory/door", revoked, "a"),
+        ("window", revoked, "b"),
+        ("gate", FINAL, "a"),
+    ):
+        memory.remember(subject, 1, error, None, sha256)
+    memory.forget_revoked({"a", "c"})
+    subjects = ("door", "factory/door", "window", "gate")
+    assert [memory.may_try(it, 1) for it in subjects] == [True, True, False, False]
+
+
 def test_hurry_spares_what_is_final() -> None:
     """A poke lets mendable things be tried at once, and final ones stay refused."""
     memory = RefusalMemory()

@@ -395,6 +395,88 @@ class TestRevoked:
         assert (bench.versions(), bench.told) == ((1, 0), ["door"])
         assert bench.poller.snapshot().trouble == (reason, "unknown field")
 
+    @pytest.mark.parametrize("again", [False, True])
+    def test_34_taken_back_it_runs_again(self, *, again: bool) -> None:
+        """``--undo`` reaches the board, under the same generation and a newer one."""
+        bench = Bench()
+        bench.update(1)
+        bench.update(2)
+        self.revoke(bench, 2)
+        bench.look(3)
+        assert bench.versions() == (1, 0)
+        assert bench.store.all_set_aside() == []
+        self.revoke(bench)
+        if again:
+            republish(bench)
+        bench.look()
+        assert bench.versions() == (2, 1)
+        assert said(bench) == ("runs", "")
+        assert bench.poller.snapshot().revoked == 0
+
+    @pytest.mark.parametrize("again", [False, True])
+    def test_34_taken_back_on_a_board_without_a_model(self, *, again: bool) -> None:
+        """What was the only model comes back, and what was refused at admission."""
+        for runs_before in (True, False):
+            bench = Bench()
+            if runs_before:
+                bench.update(2)
+            self.revoke(bench, 2)
+            bench.repository.assign(door=("kws", 2))
+            bench.look(3)
+            assert bench.versions() == (0, 0)
+            self.revoke(bench)
+            if again:
+                republish(bench)
+            bench.look()
+            assert bench.versions() == (2, 0)
+
+    def test_34_taken_back_for_one_of_two(self) -> None:
+        """What stays revoked stays refused."""
+        bench = Bench()
+        self.revoke(bench, 1, 2)
+        bench.repository.assign(door=("kws", 1), window=("kws", 2))
+        bench.look()
+        self.revoke(bench, 2)
+        bench.look()
+        assert (bench.versions("door"), bench.versions("window")) == ((1, 0), (0, 0))
+        assert said(bench, "window") == ("refused", Reason.REVOKED)
+
+    def test_34_the_factory_model_taken_back(self) -> None:
+        """The last resort that was revoked is asked for again once it is not."""
+        factory = ScriptedRepository(BUNDLES)
+        factory.assign(door=("kws", 1))
+        bench = Bench(factories={"door": lambda: factory})
+        bench.look()
+        self.revoke(bench, 1)
+        bench.look(2)
+        assert bench.versions() == (0, 0)
+        self.revoke(bench)
+        bench.look()
+        assert bench.versions() == (1, 0)
+
+    @pytest.mark.parametrize("revoked", [False, True])
+    def test_34_at_boot_without_a_network_the_list_alone_counts(
+        self, *, revoked: bool
+    ) -> None:
+        """What an older agent set aside for it is forgotten; what is listed stays so.
+
+        A slice from a stick brings the model that was taken back.
+        """
+        bench = Bench(repository=False)
+        bench.store.set_aside(bench.sha256(2), Reason.REVOKED)
+        bench.store.set_aside(bench.sha256(3), Reason.GOLDEN)
+        bench.known_revoked = (bench.sha256(2),) if revoked else ()
+        if revoked:
+            bench.slice.revocations = Revocations(bundles=bench.known_revoked)
+        bench.start()
+        asyncio.run(bench.poller.recover())
+        assert [it.reason for it in bench.store.all_set_aside()] == [Reason.GOLDEN]
+        assert bench.poller.snapshot().set_aside == 1
+        bench.slice.assign(door=("kws", 2))
+        bench.inbox.full = True
+        bench.look()
+        assert bench.versions() == ((0, 0) if revoked else (2, 0))
+
     def test_34_one_of_two_pipelines(self) -> None:
         """Pipelines that run something else are left alone."""
         bench = Bench()
