@@ -664,6 +664,24 @@ class TestTrialsThatLast:
             (2, "rolled_back"),
         ]
 
+    def test_a_doorbell_during_a_trial_outlives_a_look_that_fails(self) -> None:
+        """It is looked at in the next look, and no pause is announced before that."""
+        bench = Bench()
+
+        async def ask(gate: Gate) -> None:
+            looks = partial(bench.repository.calls.count, "refresh")
+            heard = looks() + 1
+            bench.poller.poke(inbox=True)
+            await until(lambda: looks() == heard)
+            bad = TrialFailedError("bad", reason=Reason.FAILURES)
+            bench.trials.errors["watch"] = bad
+            bench.store.unreadable = DeviceError("away", reason=Reason.STATE)
+            gate.opened.set()
+            await until(lambda: bench.poller.snapshot().next_look > 0)
+            assert looks() == heard + 1
+
+        during(bench, "watch", ask)
+
 
 class TestForgive:
     """Bytes that were set aside get another chance."""
