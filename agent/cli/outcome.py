@@ -159,9 +159,18 @@ def _trouble(before: State, after: State) -> Outcome | None:
             if n > before.update.verify_failures.get(k, 0)
         ]
         trouble = after.update.last_refusal if new else None
-    if trouble is None:
+    if trouble is not None:
+        return Outcome("", False, "failed", why=trouble.message, reason=trouble.reason)
+    return _unverifiable(after)
+
+
+def _unverifiable(after: State) -> Outcome | None:
+    """Return why nothing became of an order on a board that has seen no metadata."""
+    ordered = any(each.state == "ordered" for each in after.decisions().values())
+    if not ordered or after.update.metadata_issued or after.update.metadata_expires:
         return None
-    return Outcome("", False, "failed", why=trouble.message, reason=trouble.reason)
+    why = "nothing can be verified: the board has seen no signed metadata"
+    return Outcome("", False, "failed", why=why, reason=Reason.SIGNATURE)
 
 
 def _says_the_same(row: Outcome, trouble: Outcome) -> bool:

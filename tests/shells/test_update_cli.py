@@ -517,6 +517,19 @@ def test_pipelines_of_other_boards_are_told_as_status_tells_them() -> None:
     ]
 
 
+def test_an_order_that_nothing_can_be_verified_for_has_a_reason() -> None:
+    """A board without a root takes orders, and says of them that they begin now."""
+    ordered = [decision("door", "ordered")]
+    blind = state_of(decisions=ordered, metadata_issued=0.0, metadata_expires={})
+    rows = judge(blind, blind, [])
+    assert [(row.pipeline, row.reason) for row in rows] == [
+        ("", "signature"),
+        ("door", ""),
+    ]
+    seeing = state_of(decisions=ordered)
+    assert [row.pipeline for row in judge(seeing, seeing, [])] == ["door"]
+
+
 def test_a_look_that_failed_is_told_beside_what_is_refused() -> None:
     """A pipeline that was refused before says nothing about why the look failed."""
     lost = {"reason": "unreachable", "message": "https://m.example: no route"}
