@@ -3,7 +3,8 @@
 The rules this module keeps:
  * Nothing is ordered by a source whose newest metadata did not verify in this look.
  * The slice is looked at once the doorbell rang, or a start finds it filled, until
-   nothing of it waits any more.
+   nothing of it waits any more. One that does not verify stays only where more files,
+   or the same ones once more, may complete it; else it is told of once, and removed.
  * Group files are read again only where a repository says that something changed, or
    where they could not be read when it did.
  * What is revoked is heard first: no desired state that cannot be read hides it.
@@ -19,6 +20,7 @@ from agent.core.targets import GroupFile
 from agent.errors import AgentError, BundleRefusedError, DeviceError
 from agent.settings import UpdateSettings
 from agent.update.ledger import Ledger
+from agent.update.memory import is_mendable
 from agent.update.needs import Repository, Supply, Surroundings
 from agent.update.pushed import SOURCE, PushedState
 from agent.update.threads import in_thread
@@ -39,6 +41,7 @@ class _Word:
         believed: It verified in the last look.
         files: Desired states; None before they were read.
         unread: Why they could not be read, though the metadata verified.
+        hopeless: It did not verify, and nothing that is added to it changes that.
     """
 
     believed: bool = False
@@ -47,6 +50,7 @@ class _Word:
     revoked: Collection[str] = ()
     expires: dict[str, float] = field(default_factory=dict)
     issued: float = 0.0
+    hopeless: bool = False
 
 
 class Sources:
@@ -150,6 +154,9 @@ class Sources:
             if await self._is_filled():
                 # One that does not verify has to be completed, and announced again.
                 self.slice_open = await self._follow(INBOX, uploaded, self._slice)
+                if self._slice.hopeless:
+                    await self.close_slice()
+                    self._ledger.memory.forget(INBOX)  # the next one is another
         self._take_push()
         for path, file in self.files:
             self.judge(path, file)
@@ -224,7 +231,7 @@ class Sources:
             log.info("%s.recovered", subject)
         if said.files is not None:
             word.files = self.files = said.files
-        word.believed = True
+        word.believed, word.hopeless = True, False
         self.last_look = self._around.clock()
         return True
 
@@ -245,7 +252,9 @@ class Sources:
         word.believed = False
         # It says once that something changed: until that was read, it counts as new.
         word.files = None
-        self.trouble = (str(error.reason), str(error))
+        word.hopeless = not is_mendable(error)
+        whose = "the uploaded slice: " if subject == INBOX else ""
+        self.trouble = (str(error.reason), f"{whose}{error}")
         self._ledger.count_trouble(subject, error)
         return False
 

@@ -12,7 +12,12 @@ from msgspec.structs import replace
 from agent.core.desired import Order
 from agent.core.reasons import Reason
 from agent.core.targets import Revocations
-from agent.errors import BundleRefusedError, DeviceError, TrialFailedError
+from agent.errors import (
+    AgentError,
+    BundleRefusedError,
+    DeviceError,
+    TrialFailedError,
+)
 from agent.update.needs import Repository
 from tests.fakes.bundles import good_bundle
 from tests.fakes.scripted_repository import ScriptedRepository
@@ -773,15 +778,85 @@ class TestSlice:
         bench.look(10)
         assert (bench.versions(), bench.inbox.cleared) == ((2, 0), 1)
 
-    def test_a_slice_that_does_not_verify(self) -> None:
-        """It is counted once, and not looked at again before the next doorbell."""
+    @pytest.mark.parametrize(
+        "reason",
+        [
+            *(Reason.SIGNATURE, Reason.THRESHOLD, Reason.EXPIRED, Reason.REPLAYED),
+            *(Reason.MIXED, Reason.METADATA, Reason.TOO_LARGE),
+        ],
+    )
+    def test_a_slice_that_nothing_completes(self, reason: Reason) -> None:
+        """It is told of once, and gone: no later look or doorbell meets it again."""
+        bench = Bench()
+        bench.slice.error = BundleRefusedError("stranger", reason=reason)
+        self.upload(bench, 2)
+        assert bench.look() == 100.0  # the fleet's repository is not to blame
+        trouble = bench.poller.snapshot().trouble
+        assert trouble == (reason, "the uploaded slice: stranger")
+        assert (bench.inbox.full, bench.inbox.cleared) == (False, 1)
+        for _ in range(3):
+            bench.poller.poke(inbox=True)
+            bench.look()
+            assert bench.poller.snapshot().trouble is None
+        assert bench.results() == {("refused", reason): 1}
+        assert bench.poller.snapshot().verify_failures == {reason: 1}
+        assert (bench.slice.calls, bench.inbox.cleared) == (["refresh"], 1)
+
+    def test_the_next_slice_is_another(self) -> None:
+        """One that is as bad is told of anew, one that is good is installed."""
+        bench = Bench()
+        bench.slice.error = BundleRefusedError("stranger", reason=Reason.SIGNATURE)
+        for count in (1, 2):
+            self.upload(bench, 2)
+            bench.look()
+            assert bench.results() == {("refused", Reason.SIGNATURE): count}
+        bench.slice.error = None
+        self.upload(bench, 2)
+        bench.look()
+        assert bench.versions() == (2, 0)
+
+    def test_a_slice_whose_desired_state_makes_no_sense(self) -> None:
+        """Its metadata verified, and it is as lost; what it revoked was heard."""
+        bench = Bench()
+        bench.slice.unread = BundleRefusedError("what?", reason=Reason.METADATA)
+        bench.slice.revocations = Revocations(bundles=(bench.sha256(2),))
+        self.upload(bench, 2)
+        bench.repository.error = CUT
+        bench.look()
+        assert bench.inbox.cleared == 1
+        assert bench.poller.sources.revoked == {bench.sha256(2)}
+
+    def test_the_next_slice_on_its_way_is_spared(self) -> None:
+        """What came since the refused one was announced stays until its doorbell."""
         bench = Bench()
         bench.slice.error = BundleRefusedError("stranger", reason=Reason.SIGNATURE)
         self.upload(bench, 2)
+        bench.inbox.changes += 1
+        bench.look(3)
+        assert (bench.inbox.full, bench.inbox.cleared) == (True, 0)
+        bench.slice.error = None
+        bench.poller.poke(inbox=True)
+        bench.look()
+        assert bench.versions() == (2, 0)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            BundleRefusedError("a file is missing", reason=Reason.MISSING_TARGET),
+            BundleRefusedError("cut", reason=Reason.LENGTH),
+            BundleRefusedError("a flipped bit", reason=Reason.DIGEST),
+            DeviceError("full", reason=Reason.DISK_FULL),
+        ],
+    )
+    def test_a_slice_that_can_be_completed(self, error: AgentError) -> None:
+        """It is counted once, and not looked at again before the next doorbell."""
+        bench = Bench()
+        bench.slice.error = error
+        self.upload(bench, 2)
         bench.look(5)
-        assert bench.results() == {("refused", Reason.SIGNATURE): 1}
-        assert bench.slice.calls == ["refresh"]
-        assert bench.look() == 100.0  # the fleet's repository is not to blame
+        assert sum(bench.results().values()) == 1
+        assert (bench.slice.calls, bench.inbox.cleared) == (["refresh"], 0)
+        assert bench.look() == 100.0
         bench.slice.error = None
         bench.poller.poke(inbox=True)
         bench.look()
