@@ -212,11 +212,16 @@ class Daemon:
         from agent.endpoint.control import ControlEndpoint
 
         control = self._settings.control
-        endpoint = ControlEndpoint(self, services, control, self._now)
-        await endpoint.open()
-        if bound := endpoint.bound():
-            self._announce(f"https://{bound[0]}:{bound[1]} for operators")
-        await endpoint.run()
+        endpoint = ControlEndpoint(
+            self,
+            services,
+            control,
+            self._certificate_time,
+            earliest=lambda: self._poller.sources.clock_floor,
+        )
+        await endpoint.run(
+            lambda host, port: self._announce(f"https://{host}:{port} for operators")
+        )
 
     def _own_certificate(self) -> Identity | None:
         """This board's certificate: of its listener, else for the repository."""
@@ -229,13 +234,13 @@ class Daemon:
             Path(table.key).expanduser(),
             board=self._board_id,
             cas=[Path(control.client_ca).expanduser()] if control.client_ca else [],
-            clock=self._now,
+            clock=self._certificate_time,
         )
 
-    def _now(self) -> float:
-        """The system's time, or the clock floor where that is later; Unix seconds."""
+    def _certificate_time(self) -> float:
+        """What time it is for certificates: no online key can move it ahead."""
         now = time.time()  # noqa: TID251 - the daemon owns the clock
-        return max(now, self._poller.snapshot().clock_floor)
+        return max(now, self._known.certificate_floor())
 
     def _updates(self) -> UpdatePoller:
         """Build what follows the desired state; nothing of it is read yet."""

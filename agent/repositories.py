@@ -11,9 +11,15 @@ from functools import partial
 from pathlib import Path
 
 from agent import RELEASED_S
-from agent.core.targets import Revocations
 from agent.settings import Settings
-from agent.trust.client import Notes, Transport, TrustedRepository, load_revoked
+from agent.trust.client import (
+    KnownRevocations,
+    Notes,
+    NotesAtHand,
+    Transport,
+    TrustedRepository,
+    load_certificate_floor,
+)
 from agent.update import Supply
 
 
@@ -31,7 +37,9 @@ class Repositories:
         self, settings: Settings, notes: Notes, state_dir: Path, root: bytes
     ) -> None:
         self._settings = settings
-        self._notes = notes
+        # All save through this value: who asks on the event loop never waits.
+        self._notes = NotesAtHand(notes)
+        self._revoked = KnownRevocations(self._notes, root)
         self._caches = state_dir / "tuf"
         self._root = root
 
@@ -51,7 +59,7 @@ class Repositories:
         Raises:
             DeviceError: ``state``: what was revoked is not known.
         """
-        return self._revoked().bundles
+        return self._revoked.bundles
 
     def revoked_operators(self) -> Sequence[str]:
         """Return the serial numbers of revoked certificates, likewise.
@@ -59,11 +67,15 @@ class Repositories:
         Raises:
             DeviceError: ``state``: what was revoked is not known.
         """
-        return self._revoked().operators
+        return self._revoked.operators
 
-    def _revoked(self) -> Revocations:
-        """Return what the owner revoked."""
-        return load_revoked(self._notes, self._root)
+    def certificate_floor(self) -> float:
+        """Return the time by which certificates are judged at least, Unix seconds.
+
+        Raises:
+            DeviceError: ``state``: the floors cannot be read.
+        """
+        return load_certificate_floor(self._notes, self._root, RELEASED_S)
 
     def _fleet(self) -> TrustedRepository | None:
         """The fleet's repository, if the settings name one."""
