@@ -93,6 +93,10 @@ def find_absences(settings: Settings, folder: str) -> Iterator[tuple[str, str, R
     if update.orchestrator == "push" and not update.root:
         what = "without it nothing that is pushed can be verified"
         yield "update.root", what, Reason.SIGNATURE
+    elif settings.pipeline and update.orchestrator == "tuf" and not update.root:
+        # Without a root the settings can name neither a repository nor a factory.
+        what = "there is none, nor a repository: no model will ever come"
+        yield "update.root", what, Reason.NO_MODEL
     named = (
         ("update.repository", folder, Reason.UNREACHABLE),
         ("update.root", update.root, Reason.METADATA),
