@@ -210,7 +210,7 @@ class StateDatabase:
             return 0
         if application != APPLICATION_ID or not isinstance(version, int):
             raise self._damaged("is a database, but not Tinyward's")
-        if version > SCHEMA and self.rows("SELECT schema FROM seal") == [(version,)]:
+        if version > SCHEMA and not self._is_known():
             raise device_error(
                 Reason.STATE,
                 f"{self._path} has schema {version};"
@@ -219,6 +219,19 @@ class StateDatabase:
         if broken := broken_seal(self, version):
             raise self._damaged(broken)
         return version
+
+    def _is_known(self) -> bool:
+        """Whether all but the number in the header is of a schema this agent knows.
+
+        Every migration writes the number and the seal in one transaction. So a number
+        that a whole seal contradicts is a flipped bit, which must lock no board out;
+        where the seal is not whole, is another or is gone, a newer agent was here.
+        """
+        try:
+            schemas = range(SEALED_SINCE, SCHEMA + 1)
+            return any(not broken_seal(self, schema) for schema in schemas)
+        except (DamagedError, ValueError):  # other tables, columns, or rows
+            return False
 
     def _migrate(self, version: int, target: int) -> None:
         """Bring the file from ``version`` to ``target``, one transaction each."""

@@ -423,6 +423,39 @@ class TestSchemas:
         after = sorted((found.name, found.stat().st_size) for found in state.iterdir())
         assert after == before
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "DROP TABLE seal",
+            "ALTER TABLE seal RENAME COLUMN schema TO kind",
+            "DELETE FROM seal",
+            "ALTER TABLE notes ADD COLUMN at REAL",
+            "DELETE FROM floors",
+        ],
+    )
+    def test_71_a_newer_schema_is_refused_whatever_its_seal(
+        self, state: Path, change: str
+    ) -> None:
+        """A newer agent may seal in another way, or not at all: its floors stay."""
+        with sqlite3.connect(state / "state.db") as connection:
+            connection.execute(f"PRAGMA user_version={SCHEMA + 1}")
+            connection.execute(change)
+        connection.close()
+        error = refusal(state)
+        assert "newer agent" in error.todo
+        assert not list(state.glob("state.db.damaged-*"))
+
+    @pytest.mark.parametrize("bit", range(8))
+    def test_71_a_flipped_bit_in_the_number_locks_nobody_out(
+        self, state: Path, bit: int
+    ) -> None:
+        """Where the seal proves everything else, the number alone is damaged."""
+        expected = known(state)
+        with sqlite3.connect(state / "state.db") as connection:
+            connection.execute(f"PRAGMA user_version={SCHEMA ^ 1 << bit}")
+        connection.close()
+        assert known(state) == expected
+
     def test_71_a_newer_copy_is_not_believed(self, state: Path) -> None:
         """A damaged file whose copy is of a newer agent is refused, not guessed."""
         copy = state / "state.json"
