@@ -12,14 +12,10 @@ from pathlib import Path
 
 from agent import RELEASED_S
 from agent.settings import Settings
-from agent.trust.client import (
-    KnownRevocations,
-    Notes,
-    NotesAtHand,
-    Transport,
-    TrustedRepository,
-    load_certificate_floor,
-)
+from agent.trust.client import TrustedRepository
+from agent.trust.notes import Notes, NotesAtHand, load_certificate_floor
+from agent.trust.revoked import KnownRevocations
+from agent.trust.transport import Transport
 from agent.update import Supply
 
 

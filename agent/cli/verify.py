@@ -23,7 +23,8 @@ from agent.core.targets import SignedTarget
 from agent.errors import AgentError, BundleRefusedError, SettingsError
 
 if TYPE_CHECKING:
-    from agent.trust.client import Transport, TrustedRepository
+    from agent.trust.client import TrustedRepository
+    from agent.trust.transport import Transport
 
 # In the order in which a board checks them; the first that does not hold is the last.
 STEPS = (
@@ -138,7 +139,7 @@ def command(
 
     Ends with 1 and the reason at the first step that does not hold.
     """
-    from agent.trust.client import Transport
+    from agent.trust.transport import Transport
 
     now = time.time()  # noqa: TID251 - a command is its own composition root
     report = Report()

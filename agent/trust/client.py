@@ -42,18 +42,8 @@ from agent.errors import BundleRefusedError
 from agent.trust.clock import ISSUED_FIELD, parse_issued
 from agent.trust.durable import own_disk, sync_directory
 from agent.trust.gate import Explain, FactoryGate, FloorGate, silent
-from agent.trust.notes import (
-    Notes,
-    NotesAtHand,
-    Remembered,
-    load_certificate_floor,
-)
-from agent.trust.revoked import (
-    KnownRevocations,
-    load_revoked,
-    same_as_noted,
-    save_revoked,
-)
+from agent.trust.notes import Notes, Remembered
+from agent.trust.revoked import load_revoked, same_as_noted, save_revoked
 from agent.trust.transport import Transport, parse_address
 
 if TYPE_CHECKING:
@@ -62,16 +52,6 @@ if TYPE_CHECKING:
     from agent.trust.download import Resumable, Signed
     from agent.trust.fetcher import Fetcher
     from agent.trust.updater import DurableUpdater
-
-__all__ = [
-    "KnownRevocations",
-    "Notes",
-    "NotesAtHand",
-    "Transport",
-    "TrustedRepository",
-    "load_certificate_floor",
-    "load_revoked",
-]
 
 # Any path below fleet/groups makes the updater load the role; it need not exist.
 _FLEET_PROBE = group_path("-")

@@ -7,7 +7,8 @@ import pytest
 
 from agent.core.targets import SignedTarget
 from agent.errors import BundleRefusedError
-from agent.trust.client import Transport, TrustedRepository
+from agent.trust.client import TrustedRepository
+from agent.trust.transport import Transport
 from tests.fakes.bundle_factory import NOW, SpoiledRepository
 from tests.fakes.memory_notes import MemoryNotes
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, DeviceError
 from agent.trust import download
-from agent.trust.client import Transport
 from agent.trust.download import Download, Signed
 from agent.trust.fetcher import DirectoryFetcher
 from agent.trust.http_fetcher import HttpFetcher
 from agent.trust.refusals import reasons_for_target
+from agent.trust.transport import Transport
 from tests.fakes import toxic_server as toxic
 from tests.fakes.kept_bytes import KeptBytes
 from tests.fakes.toxic_server import Answer, Exchange, ToxicServer

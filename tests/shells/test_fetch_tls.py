@@ -21,10 +21,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, DeviceError
-from agent.trust.client import Transport
 from agent.trust.fetcher import Fetcher, Seen
 from agent.trust.http_fetcher import HttpFetcher
 from agent.trust.refusals import reasons_for_look
+from agent.trust.transport import Transport
 from tests.conftest import missing
 from tests.fakes.certificates import Authority, Pair, year
 from tests.fakes.static_server import StaticServer, find_nginx

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from agent.core.floors import Floors
 from agent.core.reasons import Reason
 from agent.publish.repository import KeyPlan
-from agent.trust.client import Transport
 from agent.trust.notes import Remembered
+from agent.trust.transport import Transport
 from tests.fakes import toxic_server as toxic
 from tests.fakes.board import Board
 from tests.fakes.bundle_factory import NOW, SpoiledRepository, make_repository

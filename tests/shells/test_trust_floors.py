@@ -7,9 +7,8 @@ import pytest
 from agent.core.reasons import Reason
 from agent.core.targets import Revocations, render_revocations
 from agent.errors import DeviceError
-from agent.trust.client import KnownRevocations, NotesAtHand, load_certificate_floor
-from agent.trust.notes import Remembered
-from agent.trust.revoked import save_revoked
+from agent.trust.notes import NotesAtHand, Remembered, load_certificate_floor
+from agent.trust.revoked import KnownRevocations, save_revoked
 from tests.fakes.board import Board
 from tests.fakes.bundle_factory import DAY_S, NOW, SpoiledRepository, make_repository
 from tests.fakes.bundles import good_bundle

@@ -15,7 +15,8 @@ import pytest
 
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
-from agent.trust.client import Transport, TrustedRepository
+from agent.trust.client import TrustedRepository
+from agent.trust.transport import Transport
 from tests.conftest import missing
 from tests.fakes import toxic_server as toxic
 from tests.fakes.board import Board

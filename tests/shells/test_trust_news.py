@@ -29,7 +29,8 @@ from agent.core.targets import (
 )
 from agent.errors import BundleRefusedError, DeviceError
 from agent.publish.roles import utc
-from agent.trust.client import TrustedRepository, load_revoked
+from agent.trust.client import TrustedRepository
+from agent.trust.revoked import load_revoked
 from tests.fakes.board import Board
 from tests.fakes.bundle_factory import DAY_S, NOW, SpoiledRepository, make_repository
 from tests.fakes.bundles import good_bundle
