@@ -64,14 +64,18 @@ def render_benchmarks() -> str:
     """Render what the benchmarks measured last, with targets and verdicts."""
     rows: list[tuple[str, ...]] = []
     for name in BENCHMARKS:
-        content = json.loads((RESULTS / f"{name}.json").read_text())
+        place = RESULTS / f"{name}.json"
+        if not place.exists():  # not measured yet
+            continue
+        content = json.loads(place.read_text())
+        date = content["measured_on"].get("date", "")
         for row in content["rows"]:
             bound = "<=" if row["better"] == "below" else ">="
             target = "" if row["target"] is None else f"{bound} {row['target']:g}"
             verdict = {True: "reached", False: "**missed**", None: ""}[row["ok"]]
             value = f"{row['value']:.4g} {row['unit']}".strip()
-            rows.append((f"`{name}`", row["measure"], value, target, verdict))
-    return _table(("benchmark", "measure", "median", "target", ""), rows)
+            rows.append((f"`{name}`", row["measure"], value, target, verdict, date))
+    return _table(("benchmark", "measure", "median", "target", "", "date"), rows)
 
 
 BLOCKS = {
