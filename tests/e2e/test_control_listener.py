@@ -106,7 +106,9 @@ class Controlled:
     @property
     def port(self) -> int:
         """Where the control listener is."""
-        _, _, rest = self.board.words().partition("listening on https://127.0.0.1:")
+        before = "listening on https://127.0.0.1:"
+        self.board.wait_said(before)
+        _, _, rest = self.board.words().partition(before)
         return int(rest.split()[0])
 
     @property

@@ -64,10 +64,8 @@ def slices(inputs: int, seed: int) -> Iterator[tuple[int, int, int]]:
 
 def run_slice(seed: int, number: int, inputs: int) -> Report:
     """Judge the inputs of one slice."""
-    logging.getLogger().addHandler(logging.NullHandler())  # refusals are expected
-    logging.getLogger().setLevel(logging.CRITICAL)
     report = Report()
-    with _storm() as storm:
+    with _silence(), _storm() as storm:
         for index, kind in enumerate(_kinds(seed, number, inputs)):
             name = f"{seed}/{number}/{index}"
             chance = random.Random(name)  # noqa: S311 - a seeded storm
@@ -83,6 +81,20 @@ def run_slice(seed: int, number: int, inputs: int) -> Report:
                 report.honest += 1
                 report.wrong += storm.show_honest(name)
     return report
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Log nothing meanwhile: refusals are expected, a hundred thousand of them."""
+    root = logging.getLogger()
+    level, mute = root.level, logging.NullHandler()
+    root.addHandler(mute)
+    root.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(mute)
 
 
 class Storm:
