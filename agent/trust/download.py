@@ -208,7 +208,8 @@ class Download:
             # Read before anything is dropped, or judged: it may be a web page.
             first = next(part.chunks, b"")
             if part.length not in {None, self._signed.length}:
-                raise self._refused(f"it has {part.length} bytes there", Reason.LENGTH)
+                what = f"it has {part.length} bytes there, other"
+                raise self._refused(what, Reason.LENGTH)
             self._begin(part)
             for chunk in chain((first,) if first else (), part.chunks):
                 self._take(chunk)
