@@ -5,7 +5,7 @@ same, because a signature says who wrote a value, not that it makes sense.
 """
 
 import json
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -14,6 +14,7 @@ from agent.core.manifest import MAX_VERSION, Digest, ModelName, ModelVersion
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
 
+T = TypeVar("T")
 Percent = Annotated[float, Meta(ge=0, le=100)]
 MinAgent = Annotated[str, Meta(pattern=r"^(\d{1,6}(\.\d{1,6}){0,2})?$(?!\n)")]
 Salt = Annotated[str, Meta(max_length=64)]
@@ -136,15 +137,7 @@ def parse_group(raw: bytes, path: str) -> GroupFile:
     Raises:
         BundleRefusedError: ``too_large`` or ``metadata``.
     """
-    if len(raw) > MAX_GROUP_BYTES:
-        raise BundleRefusedError(
-            f"{path} has {len(raw)} bytes, at most {MAX_GROUP_BYTES} allowed",
-            reason=Reason.TOO_LARGE,
-        )
-    try:
-        return msgspec.json.decode(raw, type=GroupFile)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
-        raise _unclear(path, str(err)) from err
+    return _parse(raw, path, MAX_GROUP_BYTES, GroupFile)
 
 
 def parse_revocations(raw: bytes) -> Revocations:
@@ -155,15 +148,7 @@ def parse_revocations(raw: bytes) -> Revocations:
     Raises:
         BundleRefusedError: ``too_large`` or ``metadata``.
     """
-    if len(raw) > MAX_REVOKED_BYTES:
-        raise BundleRefusedError(
-            f"{REVOKED_PATH} has {len(raw)} bytes, at most {MAX_REVOKED_BYTES} allowed",
-            reason=Reason.TOO_LARGE,
-        )
-    try:
-        return msgspec.json.decode(raw, type=Revocations)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
-        raise _unclear(REVOKED_PATH, str(err)) from err
+    return _parse(raw, REVOKED_PATH, MAX_REVOKED_BYTES, Revocations)
 
 
 def render_revocations(revoked: Revocations) -> bytes:
@@ -176,6 +161,19 @@ def render_group(group: GroupFile) -> bytes:
     """Return the canonical spelling of a desired state."""
     text = json.dumps(msgspec.to_builtins(group), indent=2, sort_keys=True)
     return text.encode() + b"\n"
+
+
+def _parse(raw: bytes, path: str, max_bytes: int, kind: type[T]) -> T:
+    """Parse a small signed file."""
+    if len(raw) > max_bytes:
+        raise BundleRefusedError(
+            f"{path} has {len(raw)} bytes, at most {max_bytes} allowed",
+            reason=Reason.TOO_LARGE,
+        )
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
+        raise _unclear(path, str(err)) from err
 
 
 def _unclear(path: str, what: str) -> BundleRefusedError:

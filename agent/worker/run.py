@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TypeVar
 
 from agent.core.child_lines import Line, render_line
 from agent.core.flow import BoardSource, CommandSource, CountSink, FilesSource
@@ -28,6 +29,7 @@ from agent.worker.sources.absent import AbsentSource, look_at
 from agent.worker.statistics import StatisticsWriter
 from agent.worker.turn import Sink
 
+T = TypeVar("T", Examine, Shadow)
 log = logging.getLogger(__name__)
 # A thread that wants the GIL waits so long: the loop must get it back between two
 # bytecodes of a candidate's construction. 5 ms is Python's default.
@@ -111,32 +113,33 @@ def run_preflight(control: int, locks: dict[str, str]) -> None:
     """Try the pairs of one Examine message, report, and leave."""
     from agent.worker.preflight import examine  # a worker has no use for it
 
-    _settle()
     channel = ChildChannel(control)
-    channel.send(_ready(locks))
-    received = channel.receive()
-    if received is None:
-        return
-    order, descriptors = received
-    if not isinstance(order, Examine):
-        sys.exit("the first message was no Examine")
-    examine(order, descriptors, channel.send)
+    if (first := _first_order(channel, locks, Examine)) is not None:
+        examine(*first, channel.send)
 
 
 def run_shadow(control: int, locks: dict[str, str]) -> None:
     """Answer copies of live samples and report, until the daemon ends it."""
     from agent.worker.shadow import shadow  # a worker has no use for it
 
-    _settle()
     channel = ChildChannel(control)
+    if (first := _first_order(channel, locks, Shadow)) is not None:
+        shadow(*first, channel.send)
+
+
+def _first_order(
+    channel: ChildChannel, locks: dict[str, str], kind: type[T]
+) -> tuple[T, list[int]] | None:
+    """Say that this child is ready; return its one order, None if the daemon left."""
+    _settle()
     channel.send(_ready(locks))
     received = channel.receive()
     if received is None:
-        return
+        return None
     order, descriptors = received
-    if not isinstance(order, Shadow):
-        sys.exit("the first message was no Shadow")
-    shadow(order, descriptors, channel.send)
+    if not isinstance(order, kind):
+        sys.exit(f"the first message was no {kind.__name__}")
+    return order, descriptors
 
 
 def _settle() -> None:
