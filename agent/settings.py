@@ -167,6 +167,22 @@ class SuperviseSettings(Table, frozen=True):
     drain_s: Seconds = 3.0
 
 
+class MonitorSettings(Table, frozen=True):
+    """[monitor]: watching input and output for drift.
+
+    Attributes:
+        cpu_share: What watching may cost of a worker's time; 0 turns it off.
+        privacy: Show windows instead of live counts, no labels, and no small counts.
+        site_samples: Watched samples that make this board's own baseline.
+        max_series: What ``/metrics`` may show at most; the least telling are left out.
+    """
+
+    cpu_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.02
+    privacy: bool = False
+    site_samples: Annotated[int, Meta(ge=200, le=100_000)] = 2000
+    max_series: Annotated[int, Meta(ge=100, le=100_000)] = 1000
+
+
 class Settings(Table, frozen=True):
     """Everything in agent.toml.
 
@@ -175,8 +191,8 @@ class Settings(Table, frozen=True):
         state_dir: Where state.db and models live; empty means ``$STATE_DIRECTORY``,
             else ``~/.local/state/tinyward``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
-        update: Table ``[update]``; ``local``, ``control``, ``board`` and ``supervise``
-            likewise.
+        update: Table ``[update]``; ``local``, ``control``, ``board``, ``supervise``
+            and ``monitor`` likewise.
         delegate: Tables ``[[delegate]]``, one for each library that is allowed.
     """
 
@@ -188,6 +204,7 @@ class Settings(Table, frozen=True):
     control: ControlSettings = ControlSettings()
     board: BoardSettings = BoardSettings()
     supervise: SuperviseSettings = SuperviseSettings()
+    monitor: MonitorSettings = MonitorSettings()
     delegate: Annotated[tuple[DelegateFile, ...], Meta(max_length=16)] = field(
         default=()
     )

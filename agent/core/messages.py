@@ -18,7 +18,9 @@ from msgspec import Meta, Struct
 
 from agent.core.executors import Executor
 from agent.core.flow import SinkSettings, SourceSettings
+from agent.core.profile import MAX_PROFILE_BYTES
 from agent.core.reasons import Reason
+from agent.core.watching import Anchor, Monitored, Scope
 from agent.errors import DeviceError
 
 MAX_MESSAGE_BYTES = 192 * 1024  # below the default socket buffer of 208 KiB
@@ -93,6 +95,33 @@ class Tap(Message, frozen=True):
 
 class Untap(Message, frozen=True):
     """Copy no more samples; the ring is let go."""
+
+    generation: int
+
+
+class Watch(Message, frozen=True):
+    """How to watch the model of the Load that follows with the same generation.
+
+    Attributes:
+        profile: Bytes of the bundle's profile.json, empty without one.
+        site: This board's own baseline of the model, empty before it has one.
+        latched: (anchor, scope) of alarms that were active when its last worker ended.
+        cpu_share: What watching may cost; 0 for nothing, and then it is not watched.
+        site_samples: Samples of a new baseline.
+        privacy: Report counts of answers only when a window closes.
+    """
+
+    generation: int
+    profile: bytes = b""
+    site: bytes = b""
+    latched: tuple[tuple[Anchor, Scope], ...] = ()
+    cpu_share: float = 0.02
+    site_samples: int = 2000
+    privacy: bool = False
+
+
+class Commission(Message, frozen=True):
+    """Forget this board's baseline and collect another: an operator's order."""
 
     generation: int
 
@@ -186,6 +215,29 @@ class Shadowed(Message, frozen=True):
     detail: Text = ""
 
 
+class Watched(Message, frozen=True):
+    """What the monitor of a loaded model says: now and then, and at each alarm.
+
+    Attributes:
+        generation: That of the model's Load.
+    """
+
+    generation: Count
+    monitored: Monitored
+
+
+class Anchored(Message, frozen=True):
+    """This board's own baseline of a model, complete: to be kept.
+
+    Attributes:
+        generation: That of the model's Load.
+        site: For the ``Watch`` of the next worker.
+    """
+
+    generation: Count
+    site: Annotated[bytes, Meta(max_length=MAX_PROFILE_BYTES)]
+
+
 class Refused(Message, frozen=True):
     """A load or an examination ended; ``detail`` is for people."""
 
@@ -268,6 +320,8 @@ ToChild = (
     | Discard
     | Tap
     | Untap
+    | Watch
+    | Commission
     | NewSource
     | Stop
     | Examine
@@ -279,6 +333,8 @@ FromChild = (
     | Swapped
     | Tapped
     | Shadowed
+    | Watched
+    | Anchored
     | Refused
     | SourceState
     | Stopped

@@ -140,6 +140,18 @@ AUTHOR: Words = {
         "On probation more samples failed than its trial rules allow.",
         "Read the worker's log; raise `trial.max_failed` if that is normal.",
     ),
+    Reason.DRIFT: (
+        "On probation its answers did not look like those of its reference profile.",
+        "Compare `tinyward monitor` with the profile's report; profile it on such input.",
+    ),
+    Reason.PROFILE: (
+        "The reference profile is damaged, or of another model or preprocessing.",
+        "Make it again with `tinyward profile`, pack and publish.",
+    ),
+    Reason.UNWATCHED: (
+        "There is no reference profile in this bundle: only a site baseline is used.",
+        "Make one with `tinyward profile` and pack it.",
+    ),
 }
 # A bug.
 US: Words = {

@@ -155,6 +155,10 @@ NOBODY: Words = {
         "A sliding window was not full yet.",
         "Nothing: it fills with the next samples.",
     ),
+    Reason.COMMISSIONING: (
+        "This board still collects what it compares later input with.",
+        "Nothing: it goes on with the next samples.",
+    ),
     Reason.STOPPING: ("The worker was asked to stop.", "Nothing."),
     Reason.STARTING: ("The worker has not answered a sample yet.", "Wait."),
     Reason.REQUESTED: ("The worker was restarted on purpose.", "Nothing."),

@@ -57,6 +57,11 @@ class Reason(StrEnum):
     CRASH_LOOP = "crash_loop"
     AGREEMENT = "agreement"
     FAILURES = "failures"
+    DRIFT = "drift"
+    # The monitor
+    PROFILE = "profile"
+    COMMISSIONING = "commissioning"
+    UNWATCHED = "unwatched"
     # The plan, and what operators ask for
     WINDOW = "window"
     PAUSED = "paused"

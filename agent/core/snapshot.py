@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from agent.core.installed import Installed
 from agent.core.statistics_block import Section
 from agent.core.updates import Decision, Progress
+from agent.core.watching import ModelWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,9 @@ class PipelineSnapshot:
         worker_locks: Layer -> "" if it holds, else why not.
         in_flight: Samples taken and not ended.
         seq: Number of the next sample.
+        watch: What the monitors say, by model version, the newest last.
+        busy_s: How long the sample in flight has taken so far; 0 without one.
+        budgets_ms: Version -> the p95 budget of its manifest.
     """
 
     name: str
@@ -58,6 +62,9 @@ class PipelineSnapshot:
     worker_locks: dict[str, str] = field(default_factory=dict)
     in_flight: int = 0
     seq: int = 1
+    watch: tuple[ModelWatch, ...] = ()
+    busy_s: float = 0.0
+    budgets_ms: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,14 @@
 ``Uploads`` by ``agent.store.inbox``, ``Identity`` by ``agent.trust.identity``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from agent.core.events import Event
+from agent.core.readings import BoardReadings
 from agent.core.snapshot import AgentSnapshot
 from agent.core.targets import GroupFile
+from agent.core.trend import TrendPoint
 from agent.core.updates import Report, SetAside
 
 
@@ -21,6 +24,18 @@ class Facts(Protocol):
 
     def metrics(self, accept: str) -> tuple[str, bytes]:
         """Return content type and body of a scrape with this ``Accept`` header."""
+        ...
+
+    def events(self, after: int) -> Sequence[Event]:
+        """Return the events that are kept with an id above ``after``, oldest first."""
+        ...
+
+    def trends(self) -> Mapping[str, Sequence[TrendPoint]]:
+        """Return the last minutes of every pipeline, oldest first."""
+        ...
+
+    def readings(self) -> BoardReadings:
+        """Return the board's newest readings."""
         ...
 
 
@@ -74,6 +89,15 @@ class Operations(Protocol):
 
         Returns:
             The pipeline's name.
+        """
+        ...
+
+    async def commission(self, pipeline: str, operator: str) -> str:
+        """Forget this board's own baseline and collect another; return the pipeline.
+
+        Args:
+            pipeline: Its name; empty means the only one there is.
+            operator: Who asks.
         """
         ...
 
