@@ -142,7 +142,7 @@ AUTHOR: Words = {
     ),
     Reason.DRIFT: (
         "On probation its answers did not look like those of its reference profile.",
-        "Compare `tinyward monitor` with the profile's report; profile it on such input.",
+        "See `tinyward monitor` and the profile's report; profile it on such input.",
     ),
     Reason.PROFILE: (
         "The reference profile is damaged, or of another model or preprocessing.",
