@@ -18,18 +18,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import __version__
 from agent.committed import CommittedModels
 from agent.core.installed import Board
-from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
+from agent.facts import AgentFacts
 from agent.repositories import Repositories
 from agent.settings import PipelineSettings, Settings
 from agent.store import Inbox, Store
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.trials import PipelineTrials
-from agent.supervise.worker_process import own_resident_bytes
 from agent.trust.bundle import open_bundle
 from agent.trust.identity import Identity
 from agent.update import Desk, Surroundings, UpdatePoller
@@ -43,7 +41,6 @@ log = logging.getLogger(__name__)
 FIRST_LOOK_S = 3.0
 READY_POLL_S = 0.05
 MEGABYTE = 1_000_000
-READ_BOARD_S = 1.0  # 0.6 ms each; a `board` source of 1/s gets a new reading each time
 
 
 class Shutdown(Exception):  # noqa: N818 - it is no error: it ends the TaskGroup
@@ -91,9 +88,10 @@ class Daemon:
         for table in settings.pipeline:
             self._pipelines[table.name] = self._pipeline(table)
         self._identity = self._own_certificate()
+        self._facts = AgentFacts(
+            self._pipelines, self._update, settings.monitor, state_dir, self._board_id
+        )
         self._poller = self._updates()
-        self._metrics: Callable[[str], tuple[str, bytes]] | None = None
-        self._readings: Callable[[], BoardReadings] = BoardReadings
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; the workers end their samples first.
@@ -101,6 +99,7 @@ class Daemon:
         Raises:
             ExceptionGroup: A task ended unexpectedly; everything else was ended too.
         """
+        ignore_events = self._facts.listen()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ask_to_stop)
@@ -111,13 +110,15 @@ class Daemon:
                 await asyncio.sleep(0)  # the workers are being spawned
                 await self._poller.recover()
                 self._models.boot()
-                group.create_task(self._watch_board())
+                group.create_task(self._facts.run())
                 group.create_task(self._serve(group))
                 following = group.create_task(self._follow_updates())
                 group.create_task(self._models.read_again())
                 group.create_task(self._stop(following))
         except* Shutdown:
             log.info("agent.stopped")
+        finally:
+            ignore_events()
 
     def ask_to_stop(self) -> None:
         """Do what SIGTERM does."""
@@ -131,25 +132,7 @@ class Daemon:
 
     def snapshot(self) -> AgentSnapshot:
         """Return the agent as of now; cheap, no waiting."""
-        pipelines = tuple(it.snapshot() for it in self._pipelines.values())
-        engines: dict[str, str] = {}
-        for pipeline in self._pipelines.values():
-            engines |= pipeline.engines
-        return AgentSnapshot(
-            version=__version__,
-            engines=engines,
-            pipelines=pipelines,
-            update=self._update(),
-            daemon_rss_bytes=own_resident_bytes(),
-            now=time.time(),  # noqa: TID251 - the daemon owns the clock
-            board=self._board_id,
-        )
-
-    def metrics(self, accept: str) -> tuple[str, bytes]:
-        """Return content type and body of a scrape."""
-        if self._metrics is None:
-            return "text/plain", b""
-        return self._metrics(accept)
+        return self._facts.snapshot()
 
     # --- parts
 
@@ -163,28 +146,9 @@ class Daemon:
             crash_loop=self._models.after_crash_loop,
         )
 
-    def _board_readings(self) -> BoardReadings:
-        """Return the board's newest readings."""
-        return self._readings()
-
     def _read_board(self) -> Sequence[float]:
         """Return the board's newest readings, for ``board`` sources."""
-        return self._board_readings().vector()
-
-    async def _watch_board(self) -> None:
-        """Keep the board's readings at hand."""
-        from agent.board.readings import BoardReader, BoardWatch
-        from agent.telemetry.exposition import Exposition
-
-        watch = BoardWatch(BoardReader(self._state_dir), READ_BOARD_S)
-        exposition = Exposition()
-        self._readings = lambda: watch.readings
-
-        def metrics(accept: str) -> tuple[str, bytes]:
-            return exposition.render(self.snapshot(), self._readings(), accept)
-
-        self._metrics = metrics
-        await watch.run()
+        return self._facts.readings().vector()
 
     async def _serve(self, group: asyncio.TaskGroup) -> None:
         """Listen on loopback and on the unix socket, and for operators if wanted."""
@@ -199,7 +163,9 @@ class Daemon:
             revoked=self._known.revoked_operators,
         )
         local = self._settings.local
-        endpoint = LocalEndpoint(self, local.listen, self._socket, services=services)
+        endpoint = LocalEndpoint(
+            self._facts, local.listen, self._socket, services=services
+        )
         await endpoint.open()
         bound = endpoint.bound()
         self._announce(f"http://{bound[0]}:{bound[1]}" if bound else str(self._socket))
@@ -213,7 +179,7 @@ class Daemon:
 
         control = self._settings.control
         endpoint = ControlEndpoint(
-            self,
+            self._facts,
             services,
             control,
             self._certificate_time,
@@ -246,7 +212,7 @@ class Daemon:
         """Build what follows the desired state; nothing of it is read yet."""
         settings = self._settings
         trials = PipelineTrials(
-            self._pipelines, settings.delegate, self._board_readings
+            self._pipelines, settings.delegate, self._facts.readings
         )
         return UpdatePoller(
             settings,

@@ -1,0 +1,119 @@
+"""What the agent knows about itself, for its listeners: now, and the last minutes.
+
+The rules this module keeps:
+ * Everything a listener asks for is at hand: nothing here waits, and a scrape computes
+   no statistics of samples.
+ * The board is read and the trends grow whether anybody looks or not: a page that is
+   opened after an incident shows it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from agent import __version__
+from agent.core.events import Event
+from agent.core.readings import BoardReadings
+from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
+from agent.core.trend import PERIOD_S, Trend, TrendPoint
+from agent.settings import MonitorSettings
+from agent.supervise.pipeline import Pipeline
+from agent.supervise.worker_process import own_resident_bytes
+from agent.telemetry.event_ring import EventRing
+
+READ_BOARD_S = 1.0  # 0.6 ms each; a `board` source of 1/s gets a new reading each time
+
+
+class AgentFacts:
+    """Looks at everything that runs; satisfies ``agent.endpoint.needs.Facts``.
+
+    Args:
+        pipelines: By name; they may be added later.
+        update: What the update machine says.
+        monitor: The settings of what is shown.
+        state_dir: Whose disk is looked at.
+        board: The board's id.
+    """
+
+    def __init__(
+        self,
+        pipelines: Mapping[str, Pipeline],
+        update: Callable[[], UpdateSnapshot],
+        monitor: MonitorSettings,
+        state_dir: Path,
+        board: str,
+    ) -> None:
+        self._pipelines = pipelines
+        self._update = update
+        self._monitor = monitor
+        self._state_dir = state_dir
+        self._board = board
+        self._ring = EventRing()
+        self._trends: dict[str, Trend] = {}
+        self._metrics: Callable[[str], tuple[str, bytes]] | None = None
+        self._readings: Callable[[], BoardReadings] = BoardReadings
+
+    def snapshot(self) -> AgentSnapshot:
+        """Return the agent as of now; cheap, no waiting."""
+        engines: dict[str, str] = {}
+        for pipeline in self._pipelines.values():
+            engines |= pipeline.engines
+        return AgentSnapshot(
+            version=__version__,
+            engines=engines,
+            pipelines=tuple(it.snapshot() for it in self._pipelines.values()),
+            update=self._update(),
+            daemon_rss_bytes=own_resident_bytes(),
+            now=time.time(),  # noqa: TID251 - the daemon owns the clock
+            board=self._board,
+        )
+
+    def metrics(self, accept: str) -> tuple[str, bytes]:
+        """Return content type and body of a scrape."""
+        if self._metrics is None:
+            return "text/plain", b""
+        return self._metrics(accept)
+
+    def events(self, after: int) -> Sequence[Event]:
+        """Return the kept events with an id above ``after``, oldest first."""
+        return self._ring.events(after)
+
+    def trends(self) -> Mapping[str, Sequence[TrendPoint]]:
+        """Return the last minutes of every pipeline, oldest first."""
+        return {name: trend.points() for name, trend in self._trends.items()}
+
+    def readings(self) -> BoardReadings:
+        """Return the board's newest readings."""
+        return self._readings()
+
+    async def run(self) -> None:
+        """Keep the board's readings, the trends and the events at hand."""
+        from agent.board.readings import BoardReader, BoardWatch
+        from agent.telemetry.exposition import Exposition
+
+        watch = BoardWatch(BoardReader(self._state_dir), READ_BOARD_S)
+        exposition = Exposition()
+        self._readings = lambda: watch.readings
+
+        def metrics(accept: str) -> tuple[str, bytes]:
+            return exposition.render(self.snapshot(), self._readings(), accept)
+
+        self._metrics = metrics
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch.run())
+            group.create_task(self._follow_trends())
+
+    def listen(self) -> Callable[[], None]:
+        """Begin to keep events; return what ends it."""
+        self._ring.install()
+        return self._ring.remove
+
+    async def _follow_trends(self) -> None:
+        """Take a look at every pipeline, now and then."""
+        while True:
+            now, monotonic = time.time(), time.monotonic()  # noqa: TID251 - as above
+            for name, pipeline in self._pipelines.items():
+                trend = self._trends.setdefault(name, Trend())
+                trend.add(pipeline.snapshot(), now, monotonic)
+            await asyncio.sleep(PERIOD_S)
