@@ -9,9 +9,7 @@ The rules this module keeps:
 '3.1.0'
 """
 
-from collections.abc import Sequence
 from functools import cache
-from http import HTTPStatus
 
 import msgspec
 from msgspec import Struct
@@ -21,14 +19,12 @@ from agent.core.targets import GroupFile
 from agent.core.updates import Decision
 from agent.endpoint import shapes
 from agent.endpoint.bodies import MAX_PIECE_BYTES
-from agent.endpoint.problems import PROBLEM_TYPE
+from agent.endpoint.openapi_parts import JSON_TYPE, REF, named, of, operation
 from agent.endpoint.state import Json
 from agent.endpoint.uploads import PATH_PATTERN
 
-JSON_TYPE = "application/json"
 PEM_TYPE = "text/plain"
 TEXT: Json = {"schema": {"type": "string"}}
-REF = "#/components/schemas/{name}"
 STRUCTS: tuple[type[Struct], ...] = (
     GroupFile,
     Decision,
@@ -36,6 +32,8 @@ STRUCTS: tuple[type[Struct], ...] = (
     shapes.TakenGeneration,
     shapes.CurrentPhase,
     shapes.RolledBack,
+    shapes.CommissionOrder,
+    shapes.Commissioned,
     shapes.UploadOffset,
     shapes.UploadState,
     shapes.UpdateLog,
@@ -44,10 +42,6 @@ STRUCTS: tuple[type[Struct], ...] = (
     shapes.CertificateAndRequest,
     shapes.Problem,
 )
-# Any request can be malformed, forbidden, too frequent, or meet a bug of ours; any part
-# of the agent can be absent, because the settings do without it.
-ANY = (400, 403, 404, 417, 429, 500)
-WITH_BODY = (408, 413)  # it comes too slowly, or is too large
 DIGEST: Json = {
     "name": "sha256",
     "in": "path",
@@ -135,15 +129,15 @@ def _reading() -> Json:
     """Paths that show the whole."""
     metrics: Json = {"text/plain": TEXT, "application/openmetrics-text": TEXT}
     return {
-        "/metrics": {"get": _operation("Metrics for Prometheus.", {200: metrics})},
+        "/metrics": {"get": operation("Metrics for Prometheus.", {200: metrics})},
         "/v1/openapi.json": {
-            "get": _operation(
+            "get": operation(
                 "This document.", {200: {JSON_TYPE: {"schema": {"type": "object"}}}}
             )
         },
         "/v1/state": {
-            "get": _operation(
-                "Everything: pipelines, models, updates.", {200: _named("State")}
+            "get": operation(
+                "Everything: pipelines, models, updates.", {200: named("State")}
             )
         },
     }
@@ -153,14 +147,14 @@ def _wanting() -> Json:
     """Paths that say what should run."""
     return {
         "/v1/desired": {
-            "get": _operation("What was pushed last.", {200: _of(GroupFile)}),
-            "put": _operation(
+            "get": operation("What was pushed last.", {200: of(GroupFile)}),
+            "put": operation(
                 "Say what should run.",
-                {200: _of(shapes.TakenGeneration)},
+                {200: of(shapes.TakenGeneration)},
                 errors=(409, 507),
-                content=_of(GroupFile),
+                content=of(GroupFile),
             ),
-            "delete": _operation(
+            "delete": operation(
                 "Forget what was pushed, and its generation.",
                 {204: None},
                 errors=(409, 507),
@@ -173,28 +167,36 @@ def _updating() -> Json:
     """Paths that show how updates go, and change that."""
     return {
         "/v1/updates": {
-            "get": _operation("Updates now and before.", {200: _of(shapes.UpdateLog)}),
-            "post": _operation(
+            "get": operation("Updates now and before.", {200: of(shapes.UpdateLog)}),
+            "post": operation(
                 "Look for updates now.",
-                {202: _of(shapes.CurrentPhase)},
+                {202: of(shapes.CurrentPhase)},
                 errors=(409, 507),
             ),
         },
         "/v1/updates/{id}": {
-            "get": _operation(
-                "One update.", {200: _of(shapes.OneUpdate)}, parameters=[NUMBER]
+            "get": operation(
+                "One update.", {200: of(shapes.OneUpdate)}, parameters=[NUMBER]
             )
         },
         "/v1/rollback": {
-            "post": _operation(
+            "post": operation(
                 "Go back to the previous model.",
-                {202: _of(shapes.RolledBack)},
+                {202: of(shapes.RolledBack)},
                 errors=(409, 507),
-                content=_of(shapes.RollbackOrder),
+                content=of(shapes.RollbackOrder),
+            )
+        },
+        "/v1/commission": {
+            "post": operation(
+                "Forget the board's own baseline of a model's input; collect another.",
+                {200: of(shapes.Commissioned)},
+                errors=(409, 507),
+                content=of(shapes.CommissionOrder),
             )
         },
         "/v1/quarantine/{sha256}": {
-            "delete": _operation(
+            "delete": operation(
                 "Let a bundle that failed be tried again.",
                 {204: None},
                 errors=(409, 507),
@@ -209,21 +211,21 @@ def _sending() -> Json:
     octets: Json = {"application/octet-stream": {}}
     return {
         "/v1/uploads/{sha256}": {
-            "get": _operation(
+            "get": operation(
                 "How much of a file is here.",
-                {200: _of(shapes.UploadOffset)},
+                {200: of(shapes.UploadOffset)},
                 parameters=[DIGEST],
             ),
-            "put": _operation(
+            "put": operation(
                 "Send a file, or a piece of it.",
-                {200: _of(shapes.UploadState)},
+                {200: of(shapes.UploadState)},
                 errors=(409, 507),
                 parameters=[DIGEST, PATH, RANGE],
                 content=octets,
             ),
         },
         "/v1/uploads": {
-            "delete": _operation(
+            "delete": operation(
                 "Remove all that was sent.", {204: None}, errors=(409, 507)
             )
         },
@@ -234,58 +236,17 @@ def _identity() -> Json:
     """Paths about the board's own certificate."""
     return {
         "/v1/identity": {
-            "get": _operation(
+            "get": operation(
                 "The board's certificate, and a request for the next.",
-                {200: _of(shapes.CertificateAndRequest)},
+                {200: of(shapes.CertificateAndRequest)},
             )
         },
         "/v1/identity/certificate": {
-            "put": _operation(
+            "put": operation(
                 "Install the next certificate.",
-                {200: _of(shapes.Certificate)},
+                {200: of(shapes.Certificate)},
                 errors=(507,),
                 content={PEM_TYPE: TEXT},
             )
         },
     }
-
-
-def _operation(
-    summary: str,
-    success: dict[int, Json | None],
-    *,
-    errors: Sequence[int] = (),
-    parameters: Sequence[Json] = (),
-    content: Json | None = None,
-) -> Json:
-    """One method of one path: its body, and every answer it can have."""
-    statuses = (*ANY, *errors, *(WITH_BODY if content is not None else ()))
-    responses = {str(code): _answer(code, found) for code, found in success.items()}
-    for code in sorted(statuses):
-        responses[str(code)] = _answer(code, _of(shapes.Problem, PROBLEM_TYPE))
-    found: Json = {"summary": summary, "responses": responses}
-    if parameters:
-        found["parameters"] = list(parameters)
-    if content is not None:
-        found["requestBody"] = {"required": True, "content": content}
-    return found
-
-
-def _answer(status: int, content: Json | None) -> Json:
-    """One answer of an operation."""
-    described: Json = {"description": HTTPStatus(status).phrase}
-    if content is not None:
-        described["content"] = content
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        described["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
-    return described
-
-
-def _of(struct: type[Struct], media: str = JSON_TYPE) -> Json:
-    """Content that is one struct as JSON."""
-    return _named(struct.__name__, media)
-
-
-def _named(name: str, media: str = JSON_TYPE) -> Json:
-    """Content that a schema of this name describes."""
-    return {media: {"schema": {"$ref": REF.format(name=name)}}}

@@ -21,6 +21,8 @@ STATUS = {
     Reason.REPLAYED: 409,
     Reason.NO_PREVIOUS: 409,
     Reason.REVOKED: 409,
+    Reason.NO_MODEL: 409,
+    Reason.UNWATCHED: 409,
     Reason.UNKNOWN_PIPELINE: 404,
     Reason.ROLE: 403,
     Reason.CERTIFICATE: 403,

@@ -21,6 +21,8 @@ from agent.endpoint.peers import Access
 from agent.endpoint.problems import absent
 from agent.endpoint.services import Services
 from agent.endpoint.shapes import (
+    Commissioned,
+    CommissionOrder,
     CurrentPhase,
     OneUpdate,
     RollbackOrder,
@@ -82,6 +84,7 @@ class Api:
             Route("POST", "/v1/updates", operate, self._look, 202),
             Route("GET", r"/v1/updates/{id:[0-9]{1,15}}", read, self._update),
             Route("POST", "/v1/rollback", operate, self._roll_back, 202),
+            Route("POST", "/v1/commission", operate, self._commission),
             Route("GET", f"/v1/uploads/{DIGEST}", read, intake.offset),
             Route("PUT", f"/v1/uploads/{DIGEST}", operate, intake.put, quiet=True),
             Route("DELETE", "/v1/uploads", operate, intake.clear, 204),
@@ -153,6 +156,12 @@ class Api:
         operations = self._operations()
         name = await operations.roll_back(order.pipeline, ask.operator)
         return RolledBack(name)
+
+    async def _commission(self, ask: Ask) -> Commissioned:
+        """Let the board's own baseline of a pipeline begin anew."""
+        order = await read_json(ask.request, CommissionOrder)
+        operations = self._operations()
+        return Commissioned(await operations.commission(order.pipeline, ask.operator))
 
     async def _forgive(self, ask: Ask) -> None:
         """Let a bundle that was set aside be tried again."""

@@ -38,6 +38,18 @@ class RolledBack(Struct, frozen=True):
     pipeline: str
 
 
+class CommissionOrder(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which pipeline's baseline begins anew; an empty name means the only one."""
+
+    pipeline: Annotated[str, Meta(max_length=64)] = ""
+
+
+class Commissioned(Struct, frozen=True):
+    """The pipeline that collects a new baseline."""
+
+    pipeline: str
+
+
 class UploadOffset(Struct, frozen=True):
     """How many bytes of an upload are here: where the next piece begins."""
 

@@ -1,4 +1,4 @@
-"""What operators may ask of updates: see, order, look, go back, forgive.
+"""What operators may ask for: see, order, look, go back, forgive, watch anew.
 
 Satisfies ``agent.endpoint.needs.Operations``.
 
@@ -10,7 +10,7 @@ The rules this module keeps:
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from agent.core.desired import check_dates
 from agent.core.reasons import Reason
@@ -28,16 +28,37 @@ from agent.update.wishes import Wish
 log = logging.getLogger(__name__)
 
 
+async def unwatched(pipeline: str) -> None:
+    """Refuse for a board whose models nobody watches.
+
+    Raises:
+        RequestRefusedError: ``unwatched``.
+    """
+    raise Refused(f"nothing watches {pipeline}", reason=Reason.UNWATCHED)
+
+
 class Desk:
-    """Answers operators; the poller does what they ask for."""
+    """Answers operators; the poller does what they ask for.
+
+    Args:
+        settings: The whole agent.toml.
+        store: What is committed, reported and set aside.
+        poller: See above.
+        commission: Lets a pipeline, by its name, collect its baseline anew.
+    """
 
     def __init__(
-        self, settings: Settings, store: UpdateStore, poller: UpdatePoller
+        self,
+        settings: Settings,
+        store: UpdateStore,
+        poller: UpdatePoller,
+        commission: Callable[[str], Awaitable[None]] = unwatched,
     ) -> None:
         self._orchestrator = settings.update.orchestrator
         self._names = tuple(table.name for table in settings.pipeline)
         self._store = store
         self._poller = poller
+        self._commission = commission
 
     def reports(self) -> Sequence[Report]:
         """Return the updates that ended, newest first.
@@ -138,6 +159,21 @@ class Desk:
         if not self._poller.wishes.accept(self._overruled(name)):
             raise self._busy()
         log.info("operator.rollback", extra=facts)
+        return name
+
+    async def commission(self, pipeline: str, operator: str) -> str:
+        """Forget what this board compares a pipeline's input with; collect it anew.
+
+        Updates are no obstacle: it concerns the model that answers at this moment.
+
+        Raises:
+            RequestRefusedError: ``unknown_pipeline``, ``request`` (which one?),
+                ``no_model``, ``unwatched``.
+            DeviceError: The old one cannot be removed, or the worker took no order.
+        """
+        name = self._named(pipeline or self._only())
+        await self._commission(name)
+        log.info("operator.commission", extra={"operator": operator, "pipeline": name})
         return name
 
     async def forgive(self, sha256: str, operator: str) -> None:

@@ -25,6 +25,7 @@ class MemoryDesk:
     phase: str = "IDLE"
     orchestrator: str = "push"
     has_previous: bool = True
+    watched: bool = True
     pushed: GroupFile | None = None
     done: list[Report] = field(default_factory=lambda: [REPORT])
     aside: list[SetAside] = field(default_factory=list)
@@ -79,6 +80,18 @@ class MemoryDesk:
             raise RequestRefusedError("nothing before it", reason=Reason.NO_PREVIOUS)
         self.phase = "ROLLING_BACK"
         self.asked.append((f"rollback {name}", operator))
+        return name
+
+    async def commission(self, pipeline: str, operator: str) -> str:
+        """Begin the baseline anew."""
+        name = pipeline or self.pipelines[0]
+        if name not in self.pipelines:
+            raise RequestRefusedError(
+                "no such pipeline", reason=Reason.UNKNOWN_PIPELINE
+            )
+        if not self.watched:
+            raise RequestRefusedError("it is not watched", reason=Reason.UNWATCHED)
+        self.asked.append((f"commission {name}", operator))
         return name
 
     async def forgive(self, sha256: str, operator: str) -> None:

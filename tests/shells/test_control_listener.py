@@ -36,6 +36,7 @@ ORDERS = [
     "PUT /v1/desired",
     "POST /v1/updates",
     "POST /v1/rollback",
+    "POST /v1/commission",
     f"PUT /v1/uploads/{DIGEST}?path=metadata/1.root.json",
     "DELETE /v1/uploads",
     f"DELETE /v1/quarantine/{DIGEST}",
