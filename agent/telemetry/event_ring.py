@@ -13,7 +13,6 @@ import logging
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from typing import cast
 
 from agent.core.events import KEPT, Event, Level
 from agent.telemetry.logs import OWN
@@ -72,7 +71,7 @@ def _of(record: logging.LogRecord) -> dict[str, str]:
     own = [(key, value) for key, value in record.__dict__.items() if key not in OWN]
     fields = {key: _cut(str(value)) for key, value in own[:MAX_FIELDS]}
     if record.exc_info:
-        error = cast("BaseException | None", record.exc_info[1])
+        error = record.exc_info[1]
         # The lines of the trace are for the journal; who looks at a page needs the end.
         fields["error"] = _cut(f"{type(error).__name__}: {error}")
     return fields
