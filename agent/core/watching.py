@@ -37,6 +37,7 @@ MAX_FEATURES = 40  # 32 channels of a sensor vector and 8 more
 Count = Annotated[int, Meta(ge=0, lt=2**62)]
 Ratio = Annotated[float, Meta(ge=0, le=1e9)]
 Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
+Sum = Annotated[float, Meta(ge=0, lt=2**62)]  # of ratios, as many as a Count may be
 FeatureName = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,32}$(?!\n)")]
 Detail = Annotated[str, Meta(max_length=500)]
 
@@ -142,7 +143,7 @@ class Monitored(Struct, frozen=True):
     confidence: Annotated[tuple[Count, ...], Meta(max_length=CONFIDENCE_BUCKETS)] = (
         0,
     ) * CONFIDENCE_BUCKETS
-    confidence_sum: Ratio = 0.0
+    confidence_sum: Sum = 0.0
     repeated: Count = 0
     invalid: Annotated[
         dict[Literal["nan", "range", "shape"], Count], Meta(max_length=3)
