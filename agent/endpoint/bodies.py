@@ -22,6 +22,7 @@ from aiohttp import web
 from agent.core.reasons import Reason
 from agent.errors import RequestRefusedError
 
+MAX_NUMBER = 10**15 - 1  # of a query: exact in JavaScript, beyond any count of ours
 GRACE_S = 5.0  # a satellite link's round trips before the first byte
 MIN_BYTES_PER_S = 1024.0  # as `update.min_kbps`: a GPRS modem has 5 times that
 MAX_BODY_BYTES = 64 * 1024  # 64 pipelines take 6 kB, a certificate chain 8 kB
@@ -101,6 +102,18 @@ def parse_json(raw: bytes, kind: type[Parsed]) -> Parsed:
         what = "nested too deeply" if isinstance(err, RecursionError) else str(err)
         quiet = _ECHO.sub(r"\1", what)
         raise _unclear(f"the body: {quiet}") from err
+
+
+def parse_number(request: web.Request, name: str) -> int:
+    """Return a number of the query; 0 without it.
+
+    Raises:
+        RequestRefusedError: ``request``: it is no number.
+    """
+    text = request.query.get(name, "0")
+    if not (text.isascii() and text.isdigit() and int(text[:20]) <= MAX_NUMBER):
+        raise _unclear(f"`{name}` has to be a number")
+    return int(text)
 
 
 def parse_range(header: str | None, length: int | None) -> Span:

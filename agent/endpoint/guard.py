@@ -2,7 +2,8 @@
 
 The rules this module keeps:
  * One connection carries one request and lives ``LIFE_S`` at most, whatever its peer
-   does: who sends one byte a minute, or reads none, is cut off like all others.
+   does: who sends one byte a minute, or reads none, is cut off like all others. Only
+   what follows the live page may stay longer, and that has an end of its own.
  * A request is a line and some headers, ``MAX_REQUEST_BYTES`` together, no body.
  * At most ``MAX_CONNECTIONS`` at once; the next one is told so and closed.
 """
@@ -76,6 +77,13 @@ class Guard(asyncio.Protocol):
             self._refuse(CLOSED_LARGE)
         elif self._inner is not None:
             self._inner.data_received(data)
+
+    def stay(self, seconds: float) -> None:
+        """Let the connection live for so long from now on."""
+        if self._end is not None and self._transport is not None:
+            self._end.cancel()
+            loop = asyncio.get_running_loop()
+            self._end = loop.call_later(seconds, self._transport.abort)
 
     def eof_received(self) -> bool | None:
         """Pass the end of the peer's bytes on."""

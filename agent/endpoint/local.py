@@ -1,4 +1,4 @@
-"""The local listener: ``/metrics``, ``/healthz`` and ``/readyz`` over plain HTTP.
+"""The local listener: the page, ``/metrics``, ``/healthz``, ``/readyz``; plain HTTP.
 
 On the unix socket, which only the daemon's user can open, also the whole API.
 
@@ -7,6 +7,7 @@ The rules this module keeps:
    nothing of the request. On the socket its user is the operator ``local``.
  * ``/healthz`` says that the daemon's loop turns; ``/readyz`` that every pipeline has
    answered with a verified model and its worker lives.
+ * The page and its stream answer only to names that no stranger can own.
  * The socket is 0600 before it listens.
 """
 
@@ -14,21 +15,25 @@ import asyncio
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from socket import AF_UNIX, SOCK_STREAM, socket
+from socket import AF_UNIX, SOCK_STREAM, gethostname, socket
 from typing import NoReturn
 
 from aiohttp import web
 
 from agent.core.reasons import Reason
-from agent.endpoint.guard import Gate
+from agent.endpoint.guard import Gate, Guard
+from agent.endpoint.live import SLOW_S, Live
 from agent.endpoint.needs import Facts
+from agent.endpoint.origins import check_host, check_reader, own_names
+from agent.endpoint.pages import answer_page
 from agent.endpoint.peers import LOCAL, Peer
+from agent.endpoint.problems import status_of
 from agent.endpoint.routes import Api
 from agent.endpoint.services import Services
 from agent.endpoint.serving import Serving
 from agent.endpoint.state import describe_readiness, is_ready, render_json
 from agent.endpoint.visits import Visits
-from agent.errors import DeviceError
+from agent.errors import DeviceError, RequestRefusedError
 
 MAX_VISITS = 16  # of the command line, at once, on the unix socket
 LEAVE_S = 1.0  # how long an answer under way may take when the agent stops
@@ -59,9 +64,14 @@ class LocalEndpoint:
         self._path = socket_path
         self._gate = gate or Gate()
         visits = Visits(lambda _: LOCAL, MAX_VISITS, MAX_VISITS)
-        api = Api(facts, services or Services())
+        services = services or Services()
+        api = Api(facts, services)
+        # Strangers' viewers on the address take no operator's place on the socket.
+        self._live = Live(facts, services)
+        self._names = own_names(gethostname())
         self._serving = Serving(api, visits, _let_in)
         self._serving.extra = {"/healthz": self._healthz, "/readyz": self._readyz}
+        self._serving.names = self._names
         self._servers: list[asyncio.Server] = []
         self._runners: list[web.AppRunner] = []
         self._inode = 0
@@ -123,6 +133,9 @@ class LocalEndpoint:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/", self._page)
+        app.router.add_get("/v1/live", self._follow)
+        app.on_shutdown.append(self._live.end)
         runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=LEAVE_S, lingering_time=0.0
         )
@@ -142,6 +155,20 @@ class LocalEndpoint:
         """The loop turns, or nobody would read this."""
         del request
         return web.Response(text="ok\n")
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        """Show the page, which only shows."""
+        check_host(request, self._names)
+        return answer_page(operator=False)
+
+    async def _follow(self, request: web.Request) -> web.StreamResponse:
+        """Stream to a page; its connection may live longer than others."""
+        check_host(request, self._names)
+        check_reader(request)
+        guard = request.transport.get_protocol() if request.transport else None
+        if isinstance(guard, Guard):
+            guard.stay(self._live.life_s + SLOW_S)
+        return await self._live.answer(request)
 
     async def _readyz(self, request: web.Request) -> web.Response:
         """Say what is not ready, and why."""
@@ -165,6 +192,8 @@ async def _close_after(request: web.Request, handler: Answer) -> web.StreamRespo
         response = _json({"error": err.reason}, err.status)
         if "Allow" in err.headers:
             response.headers["Allow"] = err.headers["Allow"]
+    except RequestRefusedError as err:
+        response = _json({"error": str(err)}, status_of(err))
     response.headers["Server"] = "tinyward"
     response.force_close()
     return response

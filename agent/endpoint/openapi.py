@@ -18,7 +18,7 @@ from agent import __version__
 from agent.core.targets import GroupFile
 from agent.core.updates import Decision
 from agent.endpoint import shapes
-from agent.endpoint.bodies import MAX_PIECE_BYTES
+from agent.endpoint.bodies import MAX_NUMBER, MAX_PIECE_BYTES
 from agent.endpoint.openapi_parts import JSON_TYPE, REF, named, of, operation
 from agent.endpoint.state import Json
 from agent.endpoint.uploads import PATH_PATTERN
@@ -37,6 +37,7 @@ STRUCTS: tuple[type[Struct], ...] = (
     shapes.UploadOffset,
     shapes.UploadState,
     shapes.UpdateLog,
+    shapes.EventLog,
     shapes.OneUpdate,
     shapes.Certificate,
     shapes.CertificateAndRequest,
@@ -60,6 +61,12 @@ PATH: Json = {
     "required": True,
     "description": "Where the file stands in the repository slice.",
     "schema": {"type": "string", "pattern": PATH_PATTERN},
+}
+AFTER: Json = {
+    "name": "after",
+    "in": "query",
+    "description": "The number of the newest event that is known already.",
+    "schema": {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER},
 }
 RANGE: Json = {
     "name": "Content-Range",
@@ -110,6 +117,7 @@ def describe_api() -> Json:
         },
         "paths": {
             **_reading(),
+            **_looking(),
             **_wanting(),
             **_updating(),
             **_sending(),
@@ -138,6 +146,28 @@ def _reading() -> Json:
         "/v1/state": {
             "get": operation(
                 "Everything: pipelines, models, updates.", {200: named("State")}
+            )
+        },
+    }
+
+
+def _looking() -> Json:
+    """Paths for who looks at the board, and goes on looking."""
+    stream: Json = {"text/event-stream": TEXT}
+    return {
+        "/": {"get": operation("The board's page.", {200: {"text/html": TEXT}})},
+        "/v1/live": {
+            "get": operation(
+                "The state once a second and events as they come.",
+                {200: stream, 503: None},
+                parameters=[AFTER],
+            )
+        },
+        "/v1/events": {
+            "get": operation(
+                "What was logged, oldest first.",
+                {200: of(shapes.EventLog)},
+                parameters=[AFTER],
             )
         },
     }

@@ -38,6 +38,32 @@ class AbsentError(AgentError):
     """What the path names is not here: answered with 404."""
 
 
+class ForeignError(RequestRefusedError):
+    """Another site's page made a browser send this: answered with 403."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "sent from another site's page",
+            reason=Reason.REQUEST,
+            todo="Open the board's own page, or use the command line.",
+        )
+
+
+class MisdirectedError(RequestRefusedError):
+    """The board was reached by a name that is not its own: answered with 421."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this board does not go by that name",
+            reason=Reason.REQUEST,
+            todo="Open it by its address, as localhost, or by its own host name.",
+        )
+
+
+# Errors that say more about their status than their reason does.
+KINDS: dict[type[AgentError], int] = {ForeignError: 403, MisdirectedError: 421}
+
+
 def absent(what: str, todo: str = "") -> AbsentError:
     """Return the error for something that is not here."""
     return AbsentError(what, reason=Reason.REQUEST, todo=todo)
@@ -47,6 +73,8 @@ def status_of(err: AgentError) -> int:
     """Return the status for an error: by its reason, else by who has to act."""
     if isinstance(err, AbsentError):
         return 404
+    if type(err) in KINDS:
+        return KINDS[type(err)]
     known = STATUS.get(Reason(err.reason))
     if known is not None:
         return known

@@ -13,17 +13,21 @@ from aiohttp import web
 from agent.core.targets import GroupFile
 from agent.core.updates import Report
 from agent.endpoint.asks import Ask
-from agent.endpoint.bodies import read_json
+from agent.endpoint.bodies import parse_number, read_json
 from agent.endpoint.identity import Certificates
+from agent.endpoint.live import Live
 from agent.endpoint.needs import Facts, Operations
 from agent.endpoint.openapi import describe_api
-from agent.endpoint.peers import Access
+from agent.endpoint.origins import check_reader
+from agent.endpoint.pages import answer_page
+from agent.endpoint.peers import Access, may
 from agent.endpoint.problems import absent
 from agent.endpoint.services import Services
 from agent.endpoint.shapes import (
     Commissioned,
     CommissionOrder,
     CurrentPhase,
+    EventLog,
     OneUpdate,
     RollbackOrder,
     RolledBack,
@@ -45,6 +49,7 @@ class Route:
         answer: Returns JSON to show, or a whole answer, or None for "it is done".
         status: Of an answer that has no other.
         quiet: One of many of its kind: no line in the log for each.
+        browser: It is for browsers, who can be made to call us by a foreign name.
     """
 
     method: str
@@ -53,6 +58,7 @@ class Route:
     answer: Callable[[Ask], Awaitable[object]]
     status: int = 200
     quiet: bool = False
+    browser: bool = False
 
 
 class Api:
@@ -68,15 +74,19 @@ class Api:
         self._services = services
         self._intake = Intake(services)
         self._certificates = Certificates(services)
+        self.live = Live(facts, services)
 
     def routes(self) -> Sequence[Route]:
         """Return the table of everything there is."""
         intake, certificates = self._intake, self._certificates
         read, operate = Access.READ, Access.OPERATE
         return (
+            Route("GET", "/", read, self._page, browser=True),
             Route("GET", "/metrics", Access.METRICS, self._metrics),
             Route("GET", "/v1/openapi.json", Access.ANY, self._openapi),
             Route("GET", "/v1/state", read, self._state),
+            Route("GET", "/v1/live", read, self._live, browser=True),
+            Route("GET", "/v1/events", read, self._events),
             Route("GET", "/v1/desired", read, self._desired),
             Route("PUT", "/v1/desired", operate, self._set_desired),
             Route("DELETE", "/v1/desired", operate, self._forget_desired, 204),
@@ -101,6 +111,23 @@ class Api:
         """Answer a scrape in the format it asks for."""
         content_type, body = self._facts.metrics(ask.request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _page(self, ask: Ask) -> web.Response:
+        """Show the board's page, with buttons for who may press them."""
+        acts = may(ask.peer.role, Access.OPERATE) and self._services.operations
+        return answer_page(operator=bool(acts))
+
+    async def _live(self, ask: Ask) -> web.StreamResponse:
+        """Stream the state and the events to a page."""
+        check_reader(ask.request)
+        return await self.live.answer(ask.request, ask.peer.key)
+
+    async def _events(self, ask: Ask) -> EventLog:
+        """Show what was logged since a number."""
+        events = self._facts.events(0)
+        after = parse_number(ask.request, "after")
+        last = events[-1].id if events else 0
+        return EventLog([event for event in events if event.id > after], last)
 
     async def _openapi(self, ask: Ask) -> Json:
         """Describe this API."""

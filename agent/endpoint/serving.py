@@ -10,13 +10,14 @@ The rules this module keeps:
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from agent.core.reasons import Reason
 from agent.endpoint.asks import Ask
+from agent.endpoint.origins import check_host, check_order
 from agent.endpoint.peers import Access, Peer, check_access
 from agent.endpoint.problems import (
     answer_bug,
@@ -59,10 +60,13 @@ class Serving:
         self._runner: web.AppRunner | None = None
         # Paths beside the API's, which need no more than a connection.
         self.extra: dict[str, Answer] = {}
+        # The board's names, where no certificate proves which one was meant.
+        self.names: Collection[str] | None = None
 
     async def open(self) -> Callable[[], asyncio.Protocol]:
         """Return the protocol factory for the listener's connections."""
         app = web.Application(middlewares=[self._middleware()])
+        app.on_shutdown.append(self._api.live.end)
         for route in self._api.routes():
             self._add(app, route.method, route.path, self._serve(route))
         for path, answer in self.extra.items():
@@ -147,6 +151,7 @@ class Serving:
             ask, reason = Ask(request, visit.peer), str(Reason.INTERNAL)
             try:
                 check_access(ask.peer, route.access)
+                self._check_place(request, route)
                 value = await route.answer(ask)
                 reason = ""
             except AgentError as err:
@@ -160,6 +165,17 @@ class Serving:
             return _show(value, route.status)
 
         return serve
+
+    def _check_place(self, request: web.Request, route: Route) -> None:
+        """Check that no other site's page speaks through a browser.
+
+        Raises:
+            RequestRefusedError: It does.
+        """
+        if route.access is Access.OPERATE:
+            check_order(request, self.names)
+        elif route.browser and self.names is not None:
+            check_host(request, self.names)
 
     def _wait_s(self, peer: Peer) -> float:
         """Return how long a peer has to wait before it asks again."""

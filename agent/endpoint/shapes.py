@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from agent.core.events import Event
 from agent.core.updates import Progress, Report, SetAside
 
 Count = Annotated[int, Meta(ge=0)]
@@ -89,6 +90,16 @@ class CertificateAndRequest(Struct, frozen=True):
 
     certificate: dict[str, Any]
     request: str
+
+
+class EventLog(Struct, frozen=True):
+    """What was logged since a number, oldest first, and the newest number there is.
+
+    ``last`` below the number that was asked for means that the daemon began anew.
+    """
+
+    events: Sequence[Event]
+    last: Count
 
 
 class Problem(Struct, frozen=True):

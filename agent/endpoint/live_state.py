@@ -1,0 +1,321 @@
+"""The agent's state as the page shows it: sentences, a few numbers, the newest points.
+
+Smaller than ``/v1/state``, since it is sent every second to whoever looks: only the
+model that answers, at most ``SHOWN`` labels and features, and the newest points of each
+trend, from which the page goes on drawing.
+
+The rules this module keeps:
+ * JSON only: a number that was never measured is ``null``.
+ * Numbers have four digits: more are noise, and a third of the bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+from agent.core.histogram import bucket_index, quantile
+from agent.core.installed import Installed
+from agent.core.labels import OTHER, label_counts
+from agent.core.readings import BoardReadings
+from agent.core.snapshot import (
+    AgentSnapshot,
+    ModelCounts,
+    PipelineSnapshot,
+    UpdateSnapshot,
+)
+from agent.core.statistics_block import OUTCOMES, STAGES, Section, StageCounts
+from agent.core.trend import TrendPoint, highest_score
+from agent.core.updates import Report, SetAside
+from agent.core.watching import ModelWatch
+from agent.endpoint.live_words import (
+    alarm_level,
+    explain,
+    notices,
+    progress_share,
+    say_alarm,
+    say_anchor,
+    say_decision,
+    say_phase,
+    say_result,
+)
+from agent.endpoint.state import QUANTILES, Json, is_ready
+
+SHOWN = 8  # labels and features: what an eye takes in
+NEWEST = 4  # points of 2 s: a page that missed more asks for all of them
+REPORTS = 8
+Trends = Mapping[str, Sequence[TrendPoint]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stories:
+    """How updates ended, newest first, and what is not tried again."""
+
+    reports: Sequence[Report] = ()
+    aside: Sequence[SetAside] = ()
+
+
+def describe_live(
+    agent: AgentSnapshot,
+    readings: BoardReadings,
+    trends: Trends,
+    stories: Stories,
+    *,
+    private: bool = False,
+) -> Json:
+    """Return what a page shows.
+
+    Args:
+        agent: The agent as of now.
+        readings: The board's newest readings.
+        trends: The last minutes of each pipeline.
+        stories: What the store remembers of updates.
+        private: Leave out what was answered.
+    """
+    found = notices(agent, readings.throttled)
+    return {
+        "now": agent.now,
+        "version": agent.version,
+        "board": agent.board,
+        "ready": is_ready(agent),
+        "notices": [{"level": level, "text": text} for level, text in found],
+        "pipelines": [
+            {
+                **_describe_pipeline(it, private=private),
+                "wish": _wish(agent.update, it.name),
+                "points": describe_points(trends.get(it.name, ())[-NEWEST:]),
+            }
+            for it in agent.pipelines
+        ],
+        "update": _describe_update(agent.update, stories),
+        "readings": _describe_readings(agent, readings),
+    }
+
+
+def describe_points(points: Sequence[TrendPoint]) -> list[list[float | None]]:
+    """Return points as rows, in the order of ``TrendPoint``'s fields."""
+    return [
+        [
+            round(it.at, 1),
+            *map(short, (it.rate, it.failed, it.dropped)),
+            *map(short, (it.p50_ms, it.p95_ms, it.p99_ms, it.lag_ms, it.drift)),
+            it.version,
+        ]
+        for it in points
+    ]
+
+
+def short(value: float | None) -> float | None:
+    """Return a number in four digits; None for what was never measured.
+
+    >>> short(12.34567), short(float("nan")), short(None)
+    (12.35, None, None)
+    """
+    if value is None or not isfinite(value):
+        return None
+    return float(f"{value:.4g}")
+
+
+def _describe_pipeline(pipeline: PipelineSnapshot, *, private: bool) -> Json:
+    """One pipeline: what answers, how well, and what was in the way."""
+    counts = _answering(pipeline)
+    section = counts.section if counts else None
+    budget_ms = pipeline.budgets_ms.get(counts.version) if counts else None
+    return {
+        "name": pipeline.name,
+        "model": pipeline.model,
+        "state": pipeline.state,
+        "ready": pipeline.ready,
+        "reason": pipeline.reason,
+        "why": explain(pipeline.reason),
+        "active": _describe_installed(pipeline.active),
+        "samples": _describe_samples(pipeline.counts),
+        "stages": _describe_stages(section) if section else [],
+        "budget_ms": short(budget_ms),
+        "late": _late(section, budget_ms) if section and budget_ms else None,
+        "busy_ms": short(pipeline.busy_s * 1000),
+        "lag_ms": short(pipeline.lag_s * 1000),
+        "gap_ms": short(pipeline.gap_s * 1000),
+        "restarts": sum(pipeline.restarts.values()),
+        "sink_dropped": sum(pipeline.sink_dropped.values()),
+        "worker": {"pid": pipeline.worker_pid, "rss_bytes": pipeline.worker_rss_bytes},
+        "labels": None if private else _top_labels(counts),
+        "watch": _describe_watch(_watching(pipeline)),
+    }
+
+
+def _answering(pipeline: PipelineSnapshot) -> ModelCounts | None:
+    """Return the counts of the model that answers; before its first sample none."""
+    active = pipeline.active
+    for counts in reversed(pipeline.counts):
+        if active and (counts.model, counts.version) == (active.model, active.version):
+            return counts
+    return None
+
+
+def _watching(pipeline: PipelineSnapshot) -> ModelWatch | None:
+    """Return what the monitor of the model that answers says."""
+    active = pipeline.active
+    for watch in reversed(pipeline.watch):
+        if active and (watch.model, watch.version) == (active.model, active.version):
+            return watch
+    return None
+
+
+def _describe_installed(installed: Installed | None) -> Json | None:
+    """The model that answers, and when its bytes were verified."""
+    if installed is None:
+        return None
+    return {
+        "model": installed.model,
+        "version": installed.version,
+        "variant": installed.variant,
+        "executor": installed.executor.describe(),
+        "sha256": installed.sha256,
+        "verified_at": installed.verified_at,
+    }
+
+
+def _describe_samples(counts: Sequence[ModelCounts]) -> Json:
+    """Samples of all models of a pipeline by outcome, and why they were lost."""
+    totals = {"in": 0, "ok": 0, "failed": 0, "dropped": 0}
+    reasons: dict[str, int] = {}
+    for row in counts:
+        totals["in"] += row.section.received
+        for (outcome, reason), count in zip(
+            OUTCOMES, row.section.outcomes, strict=True
+        ):
+            totals[outcome] += count
+            if reason and count:
+                reasons[str(reason)] = reasons.get(str(reason), 0) + count
+    return {**totals, "reasons": reasons}
+
+
+def _describe_stages(section: Section) -> list[Json]:
+    """Percentiles of each stage, in milliseconds."""
+    stages = zip(STAGES, section.stages, strict=True)
+    return [{"stage": name, **_describe_stage(stage)} for name, stage in stages]
+
+
+def _describe_stage(stage: StageCounts) -> Json:
+    """Percentiles of one stage from its fine buckets."""
+    count = sum(stage.buckets)
+    rows: Json = {
+        name: short(quantile(stage.buckets, share) / 1e6)
+        for name, share in QUANTILES.items()
+    }
+    return {**rows, "mean": short(stage.sum_ns / count / 1e6) if count else None}
+
+
+def _late(section: Section, budget_ms: float) -> int:
+    """Count answers slower than the model's budget, off by one fine bucket at most."""
+    bound = bucket_index(int(budget_ms * 1e6))
+    return sum(section.stages[-1].buckets[bound + 1 :])
+
+
+def _top_labels(counts: ModelCounts | None) -> list[Json]:
+    """The most frequent answers of a model, and all others as one."""
+    if counts is None:
+        return []
+    found = label_counts(counts.labels, counts.section.labels)
+    rest = found.pop(OTHER, 0)
+    ranked = sorted(found.items(), key=lambda row: (-row[1], row[0]))
+    rest += sum(count for _, count in ranked[SHOWN:])
+    rows: list[Json] = [
+        {"label": label, "count": count} for label, count in ranked[:SHOWN]
+    ]
+    return [*rows, {"label": None, "count": rest}] if rest else rows
+
+
+def _describe_watch(watch: ModelWatch | None) -> Json | None:
+    """What a monitor says; None where nothing is watched."""
+    if watch is None:
+        return None
+    said = watch.monitored
+    moved = sorted(said.features, key=lambda row: -abs(row.shift))[:SHOWN]
+    return {
+        "score": short(highest_score(watch)),
+        "samples": said.samples,
+        "interval": said.interval,
+        "share": short(said.share),
+        "accuracy": short(said.accuracy) if said.accuracy >= 0 else None,
+        "repeated": said.repeated,
+        "invalid": sum(said.invalid.values()),
+        "anchors": [
+            {"anchor": it.anchor, "valid": it.valid, "text": say_anchor(it)}
+            for it in said.anchors
+        ],
+        "alarms": [
+            {
+                "text": say_alarm(it),
+                "level": alarm_level(it),
+                "at": watch.last_alarm.get((it.anchor, it.scope), 0.0),
+            }
+            for it in said.alarms
+            if it.active
+        ],
+        "features": [
+            {
+                "feature": it.feature,
+                "anchor": it.anchor,
+                **{key: short(getattr(it, key)) for key in ("shift", "psi", "ks")},
+            }
+            for it in moved
+        ],
+    }
+
+
+def _wish(update: UpdateSnapshot, pipeline: str) -> str:
+    """Return what is wanted of a pipeline, in words."""
+    for decision in update.decisions:
+        if decision.pipeline == pipeline:
+            return say_decision(decision)
+    return ""
+
+
+def _describe_update(update: UpdateSnapshot, stories: Stories) -> Json:
+    """The update machine's story."""
+    refusal = update.last_refusal
+    return {
+        "phase": update.phase,
+        "text": say_phase(update),
+        "share": progress_share(update.progress),
+        "refusal": None if refusal is None else f"{refusal[1]} [{refusal[0]}]",
+        "orchestrator": update.orchestrator,
+        "last_look": update.last_look,
+        "next_look": update.next_look,
+        "reports": [_describe_report(it) for it in stories.reports[:REPORTS]],
+        "aside": [
+            {"sha256": it.sha256, "reason": it.reason, "at": it.at}
+            for it in stories.aside
+        ],
+    }
+
+
+def _describe_report(report: Report) -> Json:
+    """How one update ended, and why."""
+    why = report.detail or explain(report.reason)
+    said = say_result(report.result, report.model, report.version)
+    return {
+        "at": report.ended_at or report.began_at,
+        "pipeline": report.pipeline,
+        "result": report.result,
+        "text": f"{said}{f': {why}' if why else ''}",
+        "reason": report.reason,
+    }
+
+
+def _describe_readings(agent: AgentSnapshot, readings: BoardReadings) -> Json:
+    """The board's own health."""
+    return {
+        "cpu_percent": short(readings.cpu_percent),
+        "memory_percent": short(readings.memory_percent),
+        "disk_percent": short(readings.disk_percent),
+        "load_1min": short(readings.load_1min),
+        "frequency_mhz": short(readings.cpu_frequency_hertz / 1e6),
+        "received_bytes_per_s": short(readings.received_bytes_per_s),
+        "sent_bytes_per_s": short(readings.sent_bytes_per_s),
+        "temperatures": [[name, short(it)] for name, it in readings.temperatures],
+        "throttled": [[kind, holds] for kind, holds in readings.throttled],
+        "daemon_rss_bytes": agent.daemon_rss_bytes,
+        "engines": agent.engines,
+    }
