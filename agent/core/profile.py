@@ -19,8 +19,19 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.core.manifest import Manifest
+from agent.core.profile_numbers import (
+    LARGEST,
+    check_rising,
+    check_sums,
+    check_within,
+    is_positive,
+    read_counts,
+    read_floats,
+    side_of,
+    triangle,
+)
 from agent.core.reasons import Reason
-from agent.core.watching import MAX_FEATURES, FeatureName
+from agent.core.watching import MAX_FEATURES, SCOPES, FeatureName
 from agent.errors import BundleRefusedError
 
 SCHEMA = 1
@@ -148,7 +159,22 @@ def parse_profile(raw: bytes) -> Profile:
     Raises:
         BundleRefusedError: ``profile``.
     """
-    raise NotImplementedError
+    if len(raw) > MAX_PROFILE_BYTES:
+        raise refused(f"{len(raw)} bytes, at most {MAX_PROFILE_BYTES} allowed")
+    try:
+        tree = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=_no_constants,
+        )
+        _check_schema(tree)
+        # Lone surrogates pass json, and would end whoever prints a note.
+        json.dumps(tree, ensure_ascii=False).encode()
+        profile = msgspec.convert(tree, Profile)
+    except (ValueError, RecursionError, msgspec.ValidationError) as err:
+        raise refused(str(err) or type(err).__name__) from err
+    check_profile(profile)
+    return profile
 
 
 def render_profile(profile: Profile) -> bytes:
@@ -157,7 +183,85 @@ def render_profile(profile: Profile) -> bytes:
     Raises:
         BundleRefusedError: ``profile``: it contradicts itself, or is too large.
     """
-    raise NotImplementedError
+    check_profile(profile)
+    tree = msgspec.to_builtins(profile)
+    text = json.dumps(tree, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    raw = text.encode() + b"\n"
+    if len(raw) > MAX_PROFILE_BYTES:
+        raise refused(
+            f"{len(raw)} bytes, at most {MAX_PROFILE_BYTES} allowed: "
+            "profile fewer variants, or look along fewer axes"
+        )
+    return raw
+
+
+def check_profile(profile: Profile) -> None:
+    """Check what types alone cannot say: sizes that agree, values that can be.
+
+    Raises:
+        BundleRefusedError: ``profile``.
+    """
+    variants = [reference.variant for reference in profile.references]
+    if len(set(variants)) != len(variants):
+        raise refused("two references are of one variant")
+    for reference in profile.references:
+        try:
+            check_reference(reference)
+        except ValueError as err:
+            raise refused(f"variant {reference.variant[:12]}: {err}") from err
+
+
+def check_reference(reference: Reference) -> None:
+    """Check one variant's reference.
+
+    Raises:
+        ValueError: It contradicts itself; the message says where.
+    """
+    d = len(reference.features)
+    if len(set(reference.features)) != d:
+        raise ValueError("features: a name stands twice")
+    read_floats(reference.mean, d, "mean")
+    read_floats(reference.abs_mean, d, "abs_mean")
+    sd = read_floats(reference.sd, d, "sd")
+    abs_sd = read_floats(reference.abs_sd, d, "abs_sd")
+    check_within(sd, 0.0, LARGEST, "sd")
+    check_within(abs_sd, 0.0, LARGEST, "abs_sd")
+    if not is_positive(sd):
+        raise ValueError("sd: no feature ever moved: there is nothing to compare")
+    read_floats(reference.whitening, triangle(2 * d), "whitening")
+    edges = read_floats(reference.edges, d * (BINS - 1), "edges")
+    check_rising(edges, BINS - 1, "edges")
+    counts = read_counts(reference.counts, d * BINS, "counts")
+    check_sums(counts, BINS, reference.count, "counts")
+    check_within(read_floats(reference.eps, d, "eps"), 0.0, 1.0, "eps")
+    _check_thresholds(reference)
+    _check_lens(reference)
+
+
+def _check_thresholds(reference: Reference) -> None:
+    """Every scope is a known one, and what has features has a threshold."""
+    for name in ("thresholds", "site_thresholds"):
+        unknown = sorted(getattr(reference, name).keys() - set(SCOPES))
+        if unknown:
+            raise ValueError(f"{name}: {unknown[0]!r} is no scope")
+    if "all" not in reference.thresholds:
+        raise ValueError("thresholds: there is none for all features")
+    if sum(reference.classes) > reference.count:
+        raise ValueError(f"classes: more answers than {reference.count} samples")
+
+
+def _check_lens(reference: Reference) -> None:
+    """What looks at vectors and inner tensors has matching sizes."""
+    channels = side_of(reference.centre, "centre")
+    if channels > MAX_CHANNELS:
+        raise ValueError(f"centre: {channels} channels, at most {MAX_CHANNELS}")
+    read_floats(reference.centre, channels, "centre")
+    read_floats(reference.precision, triangle(channels), "precision")
+    if reference.projection is not None:
+        inner = reference.projection
+        values = side_of(inner.mean, "projection.mean")
+        read_floats(inner.mean, values, "projection.mean")
+        read_floats(inner.axes, inner.count * values, "projection.axes")
 
 
 def find_reference(profile: Profile, manifest: Manifest, sha256: str) -> Reference:
@@ -167,9 +271,41 @@ def find_reference(profile: Profile, manifest: Manifest, sha256: str) -> Referen
         BundleRefusedError: ``profile``: it is of another model, preprocessing, feature
             code or variant.
     """
-    raise NotImplementedError
+    if profile.model != manifest.model:
+        raise refused(f"it is of model {profile.model!r}, not {manifest.model!r}")
+    if profile.features_version != FEATURES_VERSION:
+        raise refused(
+            f"made by feature code {profile.features_version}, "
+            f"this agent has {FEATURES_VERSION}"
+        )
+    if profile.preprocessing != preprocessing_digest(manifest):
+        raise refused("made with other preprocess steps or another io")
+    for reference in profile.references:
+        if reference.variant == sha256:
+            return reference
+    raise refused(f"it has no reference of variant {sha256[:12]}")
 
 
 def refused(what: str) -> BundleRefusedError:
     """Return the error that refuses a profile."""
     return BundleRefusedError(f"profile.json: {what}", reason=Reason.PROFILE)
+
+
+def _check_schema(tree: object) -> None:
+    """Name a newer schema before strict parsing trips over its new keys."""
+    schema = tree.get("schema") if isinstance(tree, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise refused(f"schema {schema} is newer than {SCHEMA}, the newest read here")
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Refuse the same key twice: two readers would believe two different things."""
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return tree
+
+
+def _no_constants(name: str) -> object:
+    """Refuse NaN and Infinity, which JSON does not have."""
+    raise ValueError(f"{name} is not JSON")
