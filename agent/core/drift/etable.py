@@ -1,15 +1,35 @@
 """A table e-detector: bets against the reference's ranks, with a proven alarm rate.
 
-Shin, Ramdas and Rinaldo, "E-detectors" (2022).
+Each feature's rank in the reference is bet on in eight ways: higher or lower, further
+from the middle or nearer to it, boldly or carefully. A bet pays at most what is fair as
+long as the feature's mean rank stays within ``eps`` of the reference's, so the
+Shiryaev-Roberts sum of its winnings M (``M <- (1 + M) * pay``) exceeds a threshold A
+no sooner than after A samples in the mean, whatever the samples' distribution; and so
+does an average of such sums (Shin, Ramdas, Rinaldo, "E-detectors", 2022).
+
+The rules this module keeps:
+ * Samples come in batches: M is looked at after the last of each, which stops no
+   sooner than looking always, so the promise holds.
+ * A sum that alarmed starts again from 0.
 """
+
+import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.core.drift.mewma import dimensions
 from agent.core.drift.opened import Columns, Floats, OpenReference
+from agent.core.profile import BINS
 from agent.core.watching import Scope
 
 THRESHOLD = 1e5  # samples between false alarms that the theory promises, at least
+# Stakes, of the most that cannot ruin: the careful one finds a mean rank that moved by
+# a twentieth, the bold one a jump to the edge of the reference within thirty samples.
+STAKES = (0.25, 0.8)
+BETS = 4 * len(STAKES)
+CAP = 1e30  # far above the threshold, far below what float64 holds
 
 
 def rank_scores(counts: NDArray[np.int64]) -> Floats:
@@ -18,22 +38,73 @@ def rank_scores(counts: NDArray[np.int64]) -> Floats:
     Both have mean 0 over the reference (d, 16). ``OpenReference.eps`` must bound the
     mean of either, up or down, that is tolerated for a feature.
     """
-    raise NotImplementedError
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    rank = np.cumsum(share, axis=1) - share / 2 - 0.5
+    distance = np.abs(rank)
+    spread = distance - (share * distance).sum(axis=1, keepdims=True)
+    # Twice, so that a uniform rank gives a spread as wide as the rank itself.
+    return np.stack([rank, np.clip(2 * spread, -0.5, 0.5)], axis=2)
 
 
-def find_bins(values: Floats, edges: Floats) -> NDArray[np.intp]:
-    """(n, d) bin of each value of (n, d) between the edges (d, 15)."""
-    raise NotImplementedError
+def bet_table(counts: NDArray[np.int64], eps: Floats) -> Floats:
+    """(d, 16, 8) what each bet pays for a sample in each bin.
+
+    Law: with samples of a mean score within eps, no bet pays more than 1 in the mean.
+    """
+    scores = rank_scores(counts)
+    bound = eps[:, None, None]
+    pays = [
+        1 + stake / (0.5 + bound) * (sign * scores - bound)
+        for stake in STAKES
+        for sign in (1.0, -1.0)
+    ]
+    return np.concatenate(pays, axis=2)
 
 
 class Etable:
-    """The e-detectors of one anchor: one for each feature and bet, averaged by scope."""
+    """The e-detectors of one anchor: one for each feature and bet, averaged by scope.
 
-    scopes: tuple[Scope, ...]
+    Attributes:
+        scopes: Those it has columns for, in the order of ``update``'s answer.
+    """
 
     def __init__(self, reference: OpenReference, columns: Columns) -> None:
-        raise NotImplementedError
+        self.scopes: tuple[Scope, ...] = tuple(dimensions(reference, columns))
+        every = np.arange(len(reference.features))
+        moving = reference.moving
+        lanes = [
+            part[moving[part]]
+            for scope in self.scopes
+            for part in (every if scope == "all" else columns[scope],)
+        ]
+        ends = np.cumsum([0, *(len(lane) for lane in lanes)])
+        self._slices = [slice(*pair) for pair in pairwise(ends)]
+        # One lane for each feature in each scope: a scope that alarmed starts again
+        # while the others go on.
+        self._lanes = np.concatenate([*lanes, np.zeros(0, np.intp)]).astype(np.intp)
+        table = bet_table(reference.counts, reference.eps).astype(np.float32)
+        self._table = table.reshape(-1, BETS)
+        self._sums = np.zeros((len(self._lanes), BETS))
 
     def update(self, bins: NDArray[np.intp]) -> list[float]:
-        """Take in samples' bins (n, d); return ``log(M)/log(THRESHOLD)`` by scope."""
-        raise NotImplementedError
+        """Take in samples' bins (n, d); return ``log(M)/log(THRESHOLD)`` by scope.
+
+        A scope that reached 1 starts again.
+        """
+        pays = self._table[bins[:, self._lanes] + self._lanes * BINS]
+        # M after n samples is M0 * p1..pn + p1..pn + p2..pn + ... + pn.
+        runs = np.multiply.accumulate(pays[::-1], axis=0, dtype=np.float64)
+        self._sums *= runs[-1]
+        self._sums += runs.sum(axis=0)
+        np.minimum(self._sums, CAP, out=self._sums)
+        ratios = []
+        for part in self._slices:
+            mean = float(self._sums[part].mean())
+            ratios.append(max(math.log(mean + 1e-300), 0.0) / math.log(THRESHOLD))
+            if mean >= THRESHOLD:
+                self._sums[part] = 0.0
+        return ratios
+
+    def restart(self) -> None:
+        """Forget all winnings."""
+        self._sums[:] = 0.0
