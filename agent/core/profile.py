@@ -183,7 +183,6 @@ def render_profile(profile: Profile) -> bytes:
     Raises:
         BundleRefusedError: ``profile``: it contradicts itself, or is too large.
     """
-    check_profile(profile)
     tree = msgspec.to_builtins(profile)
     text = json.dumps(tree, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     raw = text.encode() + b"\n"
@@ -192,6 +191,7 @@ def render_profile(profile: Profile) -> bytes:
             f"{len(raw)} bytes, at most {MAX_PROFILE_BYTES} allowed: "
             "profile fewer variants, or look along fewer axes"
         )
+    parse_profile(raw)  # whoever is handed these bytes can read them
     return raw
 
 
