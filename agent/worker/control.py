@@ -16,6 +16,7 @@ from typing import Protocol
 from agent.core.manifest import parse_manifest
 from agent.core.messages import (
     Activate,
+    Commission,
     Discard,
     Load,
     Loaded,
@@ -27,6 +28,7 @@ from agent.core.messages import (
     Tapped,
     ToChild,
     Untap,
+    Watch,
 )
 from agent.core.messages import Tap as TapOrder
 from agent.core.reasons import Reason
@@ -38,6 +40,8 @@ from agent.worker.slot import Candidate, ModelSlot
 from agent.worker.statistics import StatisticsWriter
 from agent.worker.tap import Tap
 from agent.worker.turn import Sink, Turn, build_emit, build_turn
+from agent.worker.watch import Watcher
+from agent.worker.watch_build import BuildWatcher, unwatched
 
 log = logging.getLogger(__name__)
 SWAP_S = 60.0  # longer than any sample's deadline; the daemon gives up before
@@ -51,10 +55,14 @@ class Replaceable(Protocol):
 
 
 class Build(Protocol):
-    """Binds a loaded model to a section, the pipeline's sinks and a listener."""
+    """Binds a loaded model to a section, the sinks, a listener and a watcher."""
 
     def __call__(
-        self, model: LoadedModel, section: int, tap: Tap | None = None
+        self,
+        model: LoadedModel,
+        section: int,
+        tap: Tap | None = None,
+        watcher: Watcher | None = None,
     ) -> Candidate:
         """Return it as something that the slot can take."""
 
@@ -69,12 +77,15 @@ class Control:
         statistics: StatisticsWriter,
         source: Replaceable | None,
         build: Build,
+        watch: BuildWatcher = unwatched,
     ) -> None:
         self._channel = channel
         self._slot = slot
         self._statistics = statistics
         self._source = source
         self._build = build
+        self._watch = watch
+        self._ordered: Watch | None = None  # for the Load that follows
         self._candidate: Candidate | None = None
 
     def run(self) -> None:
@@ -98,9 +109,6 @@ class Control:
                 return self._load(order, descriptors[0])
             case Activate():
                 return self._activate(order)
-            case Discard():
-                self._candidate = None
-                self._slot.unwatch()
             case TapOrder():
                 return self._listen(order, descriptors[0])
             case Untap():
@@ -109,6 +117,20 @@ class Control:
                 self._source.replace(descriptors[0])
             case Stop():
                 self._slot.stop()
+            case _:
+                return self._note(order)
+        return None
+
+    def _note(self, order: ToChild) -> Message | None:
+        """Perform an order that no sample waits for; most have no answer."""
+        match order:
+            case Discard():
+                self._candidate = None
+                self._slot.unwatch()
+            case Watch():
+                self._ordered = order
+            case Commission():
+                self._commission(order)
             case _:
                 return Refused(0, Reason.INTERNAL, f"unexpected {order!r:.80}")
         return None
@@ -125,7 +147,8 @@ class Control:
             )
             answering = self._slot.wanted
             section = 1 - answering.section if answering else 0
-            self._candidate = self._build(model, section)
+            watcher = self._watch(self._watch_order(order), model)
+            self._candidate = self._build(model, section, watcher=watcher)
         except Exception as err:  # noqa: BLE001 - the thread's boundary: it is reported
             self._slot.unwatch()
             return _refused(order.generation, err)
@@ -133,6 +156,21 @@ class Control:
             os.close(descriptor)
         seconds = (time.perf_counter_ns() - started_ns) / 1e9
         return Loaded(order.generation, seconds)
+
+    def _watch_order(self, order: Load) -> Watch | None:
+        """Return how the model is to be watched, if the daemon has said that."""
+        ordered, self._ordered = self._ordered, None
+        if ordered is None or ordered.generation != order.generation:
+            return None
+        return ordered
+
+    def _commission(self, order: Commission) -> None:
+        """Pass an operator's order on to whoever watches the model it is for."""
+        for candidate in (self._slot.wanted, self._candidate):
+            if candidate is None or candidate.model.generation != order.generation:
+                continue
+            if candidate.watcher is not None:
+                candidate.watcher.commission()
 
     def _activate(self, order: Activate) -> Message:
         """Let the candidate answer, let the old model go, and report the pause."""
@@ -144,6 +182,8 @@ class Control:
         if not self._slot.exchange(candidate, SWAP_S):
             return Refused(order.generation, Reason.HANG, "the loop did not take it")
         _end_tap(before)
+        if before is not None and before.watcher is not None:
+            before.watcher.finish()
         del before
         # No collection: nothing of a model is part of a cycle, so the last reference
         # to the old one has just gone; a collection would hold the loop for 2 ms.
@@ -168,7 +208,7 @@ class Control:
                 tap.close()
                 return Refused(generation, Reason.NO_MODEL, "nothing answers")
             return Tapped(generation)
-        other = self._build(before.model, before.section, tap)
+        other = self._build(before.model, before.section, tap, before.watcher)
         if not self._slot.exchange(other, SWAP_S):
             return Refused(generation, Reason.HANG, "the loop did not take it")
         _end_tap(before)
@@ -197,16 +237,21 @@ def candidate_builder(
     statistics: StatisticsWriter,
     wall_clock: Callable[[], float],
 ) -> Build:
-    """Return what binds a loaded model to its section, its sinks and its listener."""
+    """Return what binds a loaded model to its section, its sinks, and who attends."""
 
-    def build(model: LoadedModel, section: int, tap: Tap | None = None) -> Candidate:
+    def build(
+        model: LoadedModel,
+        section: int,
+        tap: Tap | None = None,
+        watcher: Watcher | None = None,
+    ) -> Candidate:
         start = section_start(section)
         emit = build_emit(model, pipeline, sinks, statistics, wall_clock)
         bind = tap.build_turn if tap else build_turn
 
         def begin() -> Turn:
-            return bind(model, statistics, start, emit)
+            return bind(model, statistics, start, emit, watcher)
 
-        return Candidate(model, begin, section, tap)
+        return Candidate(model, begin, section, tap, watcher)
 
     return build

@@ -127,6 +127,7 @@ class Loop:
         """No sample came in time, or there will be none any more."""
         self._count_losses()
         self._statistics.idle(time.perf_counter_ns())
+        self._slot.rest()
         if self._source.ended:
             if not self._ended:
                 self._ended = True

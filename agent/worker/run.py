@@ -28,6 +28,8 @@ from agent.worker.sources import Source, build_source
 from agent.worker.sources.absent import AbsentSource, look_at
 from agent.worker.statistics import StatisticsWriter
 from agent.worker.turn import Sink
+from agent.worker.watch_build import watcher_builder
+from agent.worker.watch_report import Reporter
 
 T = TypeVar("T", Examine, Shadow)
 log = logging.getLogger(__name__)
@@ -82,11 +84,17 @@ def _work(
     slot = ModelSlot(statistics)
     clock = time.time  # noqa: TID251 - this is the worker's composition root
     build = candidate_builder(order.pipeline, sinks, statistics, clock)
-    control = Control(channel, slot, statistics, source, build)
+    reporter = Reporter(channel.send)
+    watch = watcher_builder(reporter)
+    control = Control(channel, slot, statistics, source, build, watch)
     threading.Thread(target=control.run, name="control", daemon=True).start()
     channel.send(state)
     ended = SourceState(Reason.NONE, ended=True)
-    Loop(source, slot, statistics, lambda: channel.send(ended)).run()
+    try:
+        Loop(source, slot, statistics, lambda: channel.send(ended)).run()
+    finally:
+        slot.finish()
+        reporter.close()
     source.close()
 
 

@@ -10,7 +10,7 @@ The rules this module keeps:
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from agent.errors import DeviceError, TrialFailedError
 Array = NDArray[Any]
 Sample = Array | dict[str, Array]
 Arrays = Sequence[Array]
+Wrong = Literal["nan", "range", "shape"]
 
 # One sample may take that much: a 16,384 x 5,461 RGB picture, or 17 minutes of float
 # audio at 64 kHz. A header that claims more is a lie or a mistake.
@@ -34,10 +35,16 @@ _isfinite = math.isfinite
 
 
 class InputError(DeviceError):
-    """The operator has to act: a sample does not become the model's input."""
+    """The operator has to act: a sample does not become the model's input.
 
-    def __init__(self, message: str, *, todo: str = "") -> None:
+    Attributes:
+        wrong: What with it, for the monitor: ``nan``, ``range``, or ``shape`` for all
+            else that does not fit.
+    """
+
+    def __init__(self, message: str, *, todo: str = "", wrong: Wrong = "shape") -> None:
         super().__init__(message, reason=Reason.INPUT, todo=todo)
+        self.wrong: Wrong = wrong
 
 
 class OutputError(TrialFailedError):
@@ -64,4 +71,5 @@ def check_finite(values: Array, what: str) -> None:
         f"{what} has {int(finite.size - finite.sum())} value(s) that are not finite: "
         f"{name} at position {first}",
         todo="Repair the sensor, or give the model task `raw` if it expects NaN.",
+        wrong="nan",
     )

@@ -15,6 +15,7 @@ from agent.worker.model import LoadedModel
 from agent.worker.statistics import StatisticsWriter
 from agent.worker.tap import Tap
 from agent.worker.turn import Turn
+from agent.worker.watch import Watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,14 @@ class Candidate:
         begin: Makes its turn, when the loop takes it: the turn goes on from what its
             section holds then.
         tap: Who listens to it, if anyone does.
+        watcher: Who watches it, if anyone does; the same for all turns of one load.
     """
 
     model: LoadedModel
     begin: Callable[[], Turn]
     section: int
     tap: Tap | None = None
+    watcher: Watcher | None = None
 
 
 class ModelSlot:
@@ -50,6 +53,7 @@ class ModelSlot:
         self.running = True
         self.wanted: Candidate | None = None
         self._answering: LoadedModel | None = None
+        self._watcher: Watcher | None = None
         self.watching = False
         self.longest_pause_ns = 0
         self.first_seq = 0
@@ -83,8 +87,21 @@ class ModelSlot:
             statistics.enter(candidate.section, candidate.model.generation)
             self.first_seq = statistics.words[NEXT_SEQ]
         turn = candidate.begin()
+        self._watcher = candidate.watcher
+        if self._watcher is not None:
+            self._watcher.begin()
         self._entered.set()
         return turn
+
+    def rest(self) -> None:
+        """Called by the loop while no sample comes."""
+        if self._watcher is not None:
+            self._watcher.rest()
+
+    def finish(self) -> None:
+        """Called when the loop has ended: the monitor's last word."""
+        if self._watcher is not None:
+            self._watcher.finish()
 
     def stop(self) -> None:
         """End the loop after the sample in flight."""

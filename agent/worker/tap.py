@@ -27,6 +27,7 @@ from agent.worker.samples import Arrays, Sample
 from agent.worker.statistics import StatisticsWriter
 from agent.worker.tapped import Tapped, render_record
 from agent.worker.turn import Emit, Turn, build_turn
+from agent.worker.watch import Watcher
 
 log = logging.getLogger(__name__)
 _Answer = tuple[Arrays, Arrays, int, float]  # inputs, outputs, label index, score
@@ -50,6 +51,7 @@ class Tap:
         statistics: StatisticsWriter,
         start: int,
         emit: Emit | None,
+        watcher: Watcher | None = None,
     ) -> Turn:
         """Return the turn of a model with a copy of one in so many samples."""
         words, clock, every = statistics.words, time.perf_counter_ns, self._every
@@ -63,7 +65,8 @@ class Tap:
                 emit(seq, index, score, inputs, outputs)
             heard.append((inputs, outputs, index, score))
 
-        answer, form = build_turn(model, statistics, start, keep), build_opinion(model)
+        answer = build_turn(model, statistics, start, keep, watcher)
+        form = build_opinion(model)
 
         def turn(sample: Sample) -> int:
             seq, began = words[NEXT_SEQ], clock()

@@ -6,6 +6,7 @@ closure, because at 26 us a keyword model leaves 2.6 us for everything around it
 The rules this module keeps:
  * No lock, no log line, no allocation that can be hoisted; sinks write without waiting.
  * ``received`` rises before anything can fail, exactly one outcome after it.
+ * A watcher comes after all that: a sample it does not look at costs a comparison.
 """
 
 import logging
@@ -34,6 +35,8 @@ from agent.core.statistics_block import (
 from agent.worker.model import LoadedModel
 from agent.worker.samples import Arrays, InputError, Sample
 from agent.worker.statistics import StatisticsWriter
+from agent.worker.watch import Watcher
+from agent.worker.watch_pace import NEVER
 
 log = logging.getLogger(__name__)
 Turn = Callable[[Sample], int]
@@ -50,7 +53,11 @@ Emit = Callable[[int, int, float, Arrays, Arrays], None]
 
 
 def build_turn(
-    model: LoadedModel, statistics: StatisticsWriter, start: int, emit: Emit | None
+    model: LoadedModel,
+    statistics: StatisticsWriter,
+    start: int,
+    emit: Emit | None,
+    watcher: Watcher | None = None,
 ) -> Turn:
     """Return the turn of one model: sample in, time of its end out.
 
@@ -59,6 +66,8 @@ def build_turn(
         statistics: The block; ``start`` is the first word of this model's section.
         start: See above.
         emit: Passes predictions to the sinks; None if they are only counted.
+        watcher: Looks at one in so many samples after they were counted, if anyone
+            does.
 
     Returns:
         A function from a sample to the ``perf_counter_ns`` at which it was answered.
@@ -68,7 +77,8 @@ def build_turn(
     preprocess, infer, judge = model.preprocess, model.infer, model.judge
     prepares, received = model.prepares, start + RECEIVED
     record = _build_record(words, start, prepares=prepares)
-    failed = _build_failed(model, statistics, start)
+    failed = _build_failed(model, statistics, start, watcher)
+    due, look = (watcher.due, watcher.look) if watcher else ([NEVER], None)
 
     def turn(sample: Sample) -> int:
         words[received] += 1
@@ -89,8 +99,10 @@ def build_turn(
                 emit(seq, index, score, inputs, outputs)
             ended = clock()
         except Exception as err:  # noqa: BLE001 - one bad sample ends as failed, counted
-            return failed(err, prepared, inferred)
+            return failed(seq, err, prepared, inferred)
         record(started, prepared, inferred, ended, index)
+        if seq >= due[0] and look is not None:
+            look(seq, ended - started, inputs, outputs, index, score)
         return ended
 
     return turn
@@ -175,12 +187,15 @@ def build_emit(
 
 
 def _build_failed(
-    model: LoadedModel, statistics: StatisticsWriter, start: int
-) -> Callable[[Exception, int, int], int]:
+    model: LoadedModel,
+    statistics: StatisticsWriter,
+    start: int,
+    watcher: Watcher | None,
+) -> Callable[[int, Exception, int, int], int]:
     """Return what ends a failed sample; it logs the first of each reason only."""
     said: set[Reason] = set()
 
-    def failed(err: Exception, prepared: int, inferred: int) -> int:
+    def failed(seq: int, err: Exception, prepared: int, inferred: int) -> int:
         reason = Reason.INVOKE if prepared else Reason.INPUT
         if inferred:
             reason = Reason.OUTPUT
@@ -192,6 +207,9 @@ def _build_failed(
             name = f"{model.manifest.model} {model.manifest.version}"
             facts = {"reason": reason}
             log.warning("%s: samples fail: %s", name, err, extra=facts)
-        return time.perf_counter_ns()
+        ended = time.perf_counter_ns()
+        if watcher is not None:
+            watcher.fail(seq, err)
+        return ended
 
     return failed

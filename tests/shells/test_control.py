@@ -43,6 +43,7 @@ from agent.worker.model import LoadedModel
 from agent.worker.samples import Sample
 from agent.worker.slot import Candidate, ModelSlot
 from agent.worker.tap import Tap as Listening
+from agent.worker.watch import Watcher
 from tests.fakes.tiny_models import content, executor, manifest
 from tests.fakes.worker_parts import Board
 
@@ -113,11 +114,14 @@ def run_worker(broken: Exception | None) -> Iterator[Worker]:
     build = candidate_builder("p", [], board.writer, lambda: 0.0)
 
     def bind(
-        model: LoadedModel, section: int, tap: Listening | None = None
+        model: LoadedModel,
+        section: int,
+        tap: Listening | None = None,
+        watcher: Watcher | None = None,
     ) -> Candidate:
         if broken is not None:
             raise broken
-        return build(model, section, tap)
+        return build(model, section, tap, watcher)
 
     channel = ChildChannel(theirs.detach())
     control = Control(channel, slot, board.writer, source, bind)

@@ -85,7 +85,8 @@ class Fit:
             y = x.astype(self.dtype)
         if not np.array_equal(x, y):
             raise InputError(
-                f"{self.spec.name}: {self.dtype} takes whole numbers in its range only"
+                f"{self.spec.name}: {self.dtype} takes whole numbers in its range only",
+                wrong="range",
             )
         return y
 
