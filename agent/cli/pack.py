@@ -22,6 +22,7 @@ The description is the manifest without what can be computed:
     golden_samples = 32           # how many of them are recorded (default 32)
     array = "images"              # which array of an .npz (default: first; "*": all)
     labels = ["zero", "one"]      # or a file with one a line
+    profile = "profile.json"      # from `tinyward profile` (default: none)
     [[variant]]                   # one table for each .tflite file
     name = "int8"
     file = "int8.tflite"

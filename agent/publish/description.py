@@ -67,6 +67,7 @@ class PackDescription(Described, frozen=True):
             them, one for each of the model's inputs by name.
         golden_samples: 32 take 4.8 MB of 224 x 224 colour images, and a second.
         labels: Class names in the model's order, or a file with one a line.
+        profile: The reference profile that ``tinyward profile`` made; empty: none.
     """
 
     model: ModelName
@@ -81,6 +82,7 @@ class PackDescription(Described, frozen=True):
     version_name: Text = ""
     io: Literal["raw", "float"] = "raw"
     labels: Labels | FileName = ()
+    profile: Annotated[str, Meta(max_length=4096)] = ""
     preprocess: Annotated[tuple[Step, ...], Meta(max_length=16)] = ()
     postprocess: Postprocess = Postprocess()
     state: Annotated[tuple[StateLink, ...], Meta(max_length=64)] = ()

@@ -27,8 +27,14 @@ from agent.core.manifest import (
     parse_manifest,
     render_manifest,
 )
+from agent.core.profile import (
+    MAX_PROFILE_BYTES,
+    Profile,
+    find_reference,
+    parse_profile,
+)
 from agent.core.reasons import Reason
-from agent.errors import TrialFailedError
+from agent.errors import BundleRefusedError, TrialFailedError
 from agent.publish.description import (
     MAX_DESCRIPTION_BYTES,
     PackDescription,
@@ -110,11 +116,15 @@ def pack(description: PackDescription, base: Path, examiner: Examiner) -> bytes:
     golden = examiner.golden(
         manifest, contents, samples, description.array, description.golden_samples
     )
-    return render_bundle(manifest, contents, golden)
+    profile = _profile(description, base, manifest)
+    return render_bundle(manifest, contents, golden, profile)
 
 
 def render_bundle(
-    manifest: Manifest, variants: Mapping[str, bytes], golden: bytes
+    manifest: Manifest,
+    variants: Mapping[str, bytes],
+    golden: bytes,
+    profile: bytes = b"",
 ) -> bytes:
     """Return the bundle of a manifest, whose ``golden`` is computed here.
 
@@ -122,6 +132,7 @@ def render_bundle(
         manifest: Complete but for the digest and size of its golden samples.
         variants: Variant name -> .tflite bytes.
         golden: golden.npz.
+        profile: profile.json, empty without one.
 
     Raises:
         BundleRefusedError: ``manifest`` or ``too_large``.
@@ -135,6 +146,8 @@ def render_bundle(
         variant.file: variants[variant.name] for variant in checked.variants
     }
     entries |= {"manifest.json": raw_manifest, "golden.npz": golden}
+    if profile:
+        entries["profile.json"] = profile
     return render_container(entries)
 
 
@@ -208,6 +221,43 @@ def _labels(description: PackDescription, base: Path) -> tuple[str, ...]:
         path = base / description.labels
         return parse_labels(_load(path, "labels", MAX_DESCRIPTION_BYTES))
     return description.labels
+
+
+def _profile(description: PackDescription, base: Path, manifest: Manifest) -> bytes:
+    """Return the reference profile that the description names, if it is this model's.
+
+    Raises:
+        SettingsError: It cannot be read, is damaged, or was made of something else: a
+            board would run the model and leave it unwatched, without a word here.
+    """
+    if not description.profile:
+        return b""
+    path = base / description.profile
+    raw = _load(path, "profile", MAX_PROFILE_BYTES)
+    try:
+        _check_profile(parse_profile(raw), manifest)
+    except BundleRefusedError as err:
+        raise wrong(f"profile: {path}: {err}") from err
+    return raw
+
+
+def _check_profile(profile: Profile, manifest: Manifest) -> None:
+    """Everything in a profile was made of a variant that is packed.
+
+    A variant without a reference is the author's choice: it has a site baseline only.
+
+    Raises:
+        SettingsError: Something was made of another file.
+        BundleRefusedError: It is of another model, preprocessing or agent.
+    """
+    packed = {variant.sha256 for variant in manifest.variants}
+    for reference in profile.references:
+        find_reference(profile, manifest, reference.variant)
+        if reference.variant not in packed:
+            raise wrong(
+                f"profile: it was made of a .tflite file {reference.variant[:12]}..., "
+                "which is none of the variants: make it again with `tinyward profile`"
+            )
 
 
 def _check_labels(manifest: Manifest) -> None:
