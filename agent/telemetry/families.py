@@ -1,78 +1,82 @@
-"""Metric families that fill up from a snapshot, each by its row of the table."""
+"""Metric families that fill up from a snapshot, each by its row of the table.
 
-from collections.abc import Sequence
+The rules this module keeps:
+ * A family holds plain numbers and label values; ``agent.telemetry.text`` spells them.
+ * Every series has a rank: how early it is left out where there is no room for all.
+"""
+
+from collections.abc import Iterator, Sequence
 from math import isnan
-
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from typing import NamedTuple
 
 from agent.telemetry.metric_table import METRICS, MetricRow
 
-__all__ = ["METRICS", "Families", "MetricRow"]
+__all__ = ["METRICS", "Entry", "Families", "MetricRow"]
+
+ESSENTIAL = 0  # what alerts and people need first: never left out
+Buckets = Sequence[tuple[float, int]]
+
+
+class Entry(NamedTuple):
+    """One counter, gauge, identity or histogram with its labels' values.
+
+    Attributes:
+        rank: How early it is left out; ``ESSENTIAL`` is never.
+        labels: Values in the order of the table's row.
+        value: Of a counter or gauge, 1 of an identity, the sum of a histogram.
+        buckets: Of a histogram: (upper bound, cumulative count).
+    """
+
+    rank: int
+    labels: tuple[str, ...]
+    value: float
+    buckets: Buckets = ()
+
+    @property
+    def series(self) -> int:
+        """How many series it is: a histogram has its buckets, their count and sum."""
+        return len(self.buckets) + 2 if self.buckets else 1
 
 
 class Families:
-    """Metric families that fill up while one snapshot is read."""
+    """Metric families that fill up while one snapshot is read.
+
+    Attributes:
+        rank: What entries that are added now are worth; see ``Entry``.
+        lowest: Entries of this rank and above are left out.
+    """
 
     def __init__(self) -> None:
-        self._families: dict[str, Metric] = {}
+        self.rank = ESSENTIAL
+        self.lowest = 1_000_000  # above all ranks
+        self._entries: dict[str, list[Entry]] = {name: [] for name in METRICS}
 
     def add(self, name: str, value: float, *labels: str) -> None:
         """Add one value of a counter or gauge; NaN, a missing sensor, is left out."""
-        family = self._family(name)
-        if isnan(value):
-            return
-        if isinstance(family, CounterMetricFamily | GaugeMetricFamily):
-            family.add_metric(labels, value)
+        if not isnan(value):
+            self._entries[name].append(Entry(self.rank, labels, value))
 
-    def add_info(self, name: str, *values: str) -> None:
+    def add_info(self, name: str, *labels: str) -> None:
         """Add one identity: a value for each label of the table's row."""
-        family = self._family(name)
-        if isinstance(family, InfoMetricFamily):
-            named = dict(zip(METRICS[name].labels, values, strict=True))
-            family.add_metric((), named)
+        self._entries[name].append(Entry(self.rank, labels, 1.0))
 
     def add_histogram(
-        self,
-        name: str,
-        buckets: Sequence[tuple[float, int]],
-        sum_s: float,
-        *labels: str,
+        self, name: str, buckets: Buckets, total: float, *labels: str
     ) -> None:
-        """Add one histogram from (upper bound in seconds, cumulative count) rows."""
-        family = self._family(name)
-        if isinstance(family, HistogramMetricFamily):
-            rows = [(_bound(bound), float(count)) for bound, count in buckets]
-            family.add_metric(labels, rows, sum_s)
+        """Add one histogram from (upper bound, cumulative count) rows and its sum."""
+        self._entries[name].append(Entry(self.rank, labels, total, buckets))
 
-    def collect(self) -> list[Metric]:
-        """Return the families that have samples, in the order of the table."""
-        found = [self._families[name] for name in METRICS if name in self._families]
-        return [family for family in found if family.samples]
+    def tally(self) -> dict[int, int]:
+        """Return rank -> series that were added with it."""
+        tally: dict[int, int] = {}
+        for entries in self._entries.values():
+            for entry in entries:
+                tally[entry.rank] = tally.get(entry.rank, 0) + entry.series
+        return tally
 
-    def _family(self, name: str) -> Metric:
-        """Return the family of a metric, made from its row when first needed."""
-        if name not in self._families:
-            self._families[name] = _new_family(METRICS[name])
-        return self._families[name]
-
-
-def _new_family(row: MetricRow) -> Metric:
-    """Build an empty family for one row of the table."""
-    if row.kind == "counter":
-        return CounterMetricFamily(row.name, row.text, labels=row.labels)
-    if row.kind == "gauge":
-        return GaugeMetricFamily(row.name, row.text, labels=row.labels)
-    if row.kind == "histogram":
-        return HistogramMetricFamily(row.name, row.text, labels=row.labels)
-    return InfoMetricFamily(row.name.removesuffix("_info"), row.text)
-
-
-def _bound(seconds: float) -> str:
-    """Spell a bucket's bound the same way for ever: it is part of the series' name."""
-    return "+Inf" if seconds == float("inf") else repr(round(seconds, 9))
+    def shown(self) -> Iterator[tuple[MetricRow, list[Entry]]]:
+        """Yield families that have entries to show, in the order of the table."""
+        for name, entries in self._entries.items():
+            kept = [entry for entry in entries if entry.rank < self.lowest]
+            if kept:
+                yield METRICS[name], kept

@@ -4,22 +4,12 @@ The README's table of metrics is rendered from ``METRICS`` and checked by a test
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
-Kind = Literal["counter", "gauge", "histogram", "info"]
-MODEL = ("pipeline", "model", "version")
+from agent.telemetry.metric_row import MODEL, MetricRow
+from agent.telemetry.metric_rows_watch import WATCH_ROWS
 
-
-@dataclass(frozen=True, slots=True)
-class MetricRow:
-    """One metric: its name as scraped, its type, its labels, and what it means."""
-
-    name: str
-    kind: Kind
-    labels: tuple[str, ...]
-    text: str
+__all__ = ["METRICS", "MetricRow"]
 
 
 _ROWS = (
@@ -54,6 +44,25 @@ _ROWS = (
         "Time per sample by stage: preprocess, infer, postprocess, total (ok only).",
     ),
     MetricRow(
+        "tinyward_deadline_missed_total",
+        "counter",
+        MODEL,
+        "Answers that took longer than the model's p95 budget, read off at the next "
+        "bound of a histogram: up to 12 % above it.",
+    ),
+    MetricRow(
+        "tinyward_inference_budget_seconds",
+        "gauge",
+        MODEL,
+        "What 95 of 100 answers may take, by the model's manifest.",
+    ),
+    MetricRow(
+        "tinyward_queue_age_seconds",
+        "gauge",
+        ("pipeline",),
+        "How long the sample in flight has taken so far; 0 without one.",
+    ),
+    MetricRow(
         "tinyward_source_lag_seconds",
         "gauge",
         ("pipeline",),
@@ -65,6 +74,7 @@ _ROWS = (
         (*MODEL, "label"),
         "Top-1 answers by label; at most 64 labels, then other.",
     ),
+    *WATCH_ROWS,
     MetricRow(
         "tinyward_model_swaps_total",
         "counter",
@@ -203,6 +213,18 @@ _ROWS = (
         "gauge",
         (),
         "Time the scrape before this one took to render.",
+    ),
+    MetricRow(
+        "tinyward_series",
+        "gauge",
+        (),
+        "Series in this scrape.",
+    ),
+    MetricRow(
+        "tinyward_series_left_out",
+        "gauge",
+        (),
+        "Series that are not in this scrape, for want of room in its budget.",
     ),
 )
 METRICS: Mapping[str, MetricRow] = MappingProxyType({row.name: row for row in _ROWS})

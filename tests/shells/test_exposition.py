@@ -31,6 +31,7 @@ from agent.core.update_machine import Phase
 from agent.core.updates import Decision
 from agent.telemetry.exposition import Exposition, render_metrics
 from agent.telemetry.families import METRICS
+from tests.fakes.monitored import watched
 from tests.fakes.snapshots import BOARD, HOUR_S, agent, pipeline, section
 
 OPENMETRICS = (
@@ -53,7 +54,7 @@ def series_of(families: Iterable[Metric]) -> Series:
 
 def scrape(snapshot: AgentSnapshot, board: BoardReadings = BOARD) -> Series:
     """Render as text and read it back."""
-    _, body = render_metrics(snapshot, board, "", 0.001)
+    _, body = render_metrics(snapshot, board, "")
     return series_of(parse_text(body.decode()))
 
 
@@ -295,8 +296,8 @@ def test_labels_survive_any_spelling(label: str) -> None:
 
 def test_both_formats_say_the_same() -> None:
     """OpenMetrics, as its own strict parser reads it, has the same series."""
-    snapshot = agent(pipeline(), pipeline("gate"))
-    content_type, body = render_metrics(snapshot, BOARD, OPENMETRICS, 0.001)
+    snapshot = agent(watched(), watched("gate"))
+    content_type, body = render_metrics(snapshot, BOARD, OPENMETRICS)
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert body.endswith(b"# EOF\n")
     families = parse_openmetrics(body.decode())  # type: ignore[no-untyped-call]  # theirs
@@ -305,18 +306,19 @@ def test_both_formats_say_the_same() -> None:
 
 def test_text_is_the_default() -> None:
     """A scraper that asks for nothing gets version 0.0.4."""
-    content_type, _ = render_metrics(agent(), BOARD, "", 0.0)
+    content_type, _ = render_metrics(agent(), BOARD, "")
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
 
 
 def test_everything_exposed_stands_in_the_table() -> None:
     """Names, labels, types and help are those of ``METRICS``, and none is missing."""
-    _, body = render_metrics(agent(pipeline()), BOARD, "", 0.0)
+    shown = agent(watched())
+    _, body = render_metrics(shown, BOARD, "")
     lines = body.decode().splitlines()
     helps = dict(line.split(" ", 3)[2:] for line in lines if line.startswith("# HELP"))
     assert helps == {name: row.text for name, row in METRICS.items()}
-    for name, labels in scrape(agent(pipeline())):
-        family = next(row for row in METRICS if name.startswith(row))
+    for name, labels in scrape(shown):
+        family = max((row for row in METRICS if name.startswith(row)), key=len)
         assert {key for key, _ in labels} - {"le"} == set(METRICS[family].labels)
 
 
@@ -324,7 +326,7 @@ def test_promtool_has_nothing_to_say(
     require_tool: Callable[[str], Path],
 ) -> None:
     """Prometheus' own linter accepts the text."""
-    _, body = render_metrics(agent(pipeline(), pipeline("gate")), BOARD, "", 0.001)
+    _, body = render_metrics(agent(watched(), watched("gate")), BOARD, "")
     ran = subprocess.run(
         [require_tool("promtool"), "check", "metrics"],
         input=body,
