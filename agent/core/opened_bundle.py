@@ -29,6 +29,10 @@ class OpenedBundle(Protocol):
         """Bytes of the whole bundle."""
 
     @property
+    def profile(self) -> bytes:
+        """The reference profile, empty where there is none."""
+
+    @property
     def golden(self) -> memoryview:
         """The golden samples' file."""
 

@@ -20,7 +20,7 @@ from typing import Literal, TypeVar
 
 from msgspec.structs import replace
 
-from agent.core.watching import Alarm, AnchorState, Monitored
+from agent.core.watching import Alarm, Anchor, AnchorState, Monitored, Scope
 
 LIMIT = 2**62 - 1  # what a Count may say: no sum of lies gets beyond it
 Scoped = tuple[str, str]  # (anchor, scope)
@@ -133,16 +133,17 @@ def transitions(before: Monitored, now: Monitored) -> tuple[Transition, ...]:
     return (*found, *(Transition("drift.cleared", alarm) for alarm in cleared))
 
 
-def active_alarms(monitored: Monitored) -> frozenset[Scoped]:
-    """Return (anchor, scope) of the alarms that are active."""
-    alarms = _by_scope(monitored.alarms).items()
-    return frozenset(key for key, alarm in alarms if alarm.active)
+def active_alarms(monitored: Monitored) -> tuple[tuple[Anchor, Scope], ...]:
+    """Return (anchor, scope) of the alarms that are active, each once."""
+    alarms = _by_scope(monitored.alarms).values()
+    return tuple((it.anchor, it.scope) for it in alarms if it.active)
 
 
 def with_anchor(monitored: Monitored, state: AnchorState) -> Monitored:
     """Return what a monitor says with one anchor's state replaced."""
     others = [it for it in monitored.anchors if it.anchor != state.anchor]
-    return replace(monitored, anchors=(state, *others))
+    # There are two anchors, and a worker may have said three times the other.
+    return replace(monitored, anchors=(state, *others[:1]))
 
 
 def _by_scope(alarms: Iterable[Alarm]) -> dict[Scoped, Alarm]:

@@ -26,7 +26,6 @@ from agent.store.atomic import Disk, device_errors, read_regular, replace_durabl
 
 log = logging.getLogger(__name__)
 FOLDER = "anchors"
-SCHEMA = 1
 # The active model's, the previous one's, the factory's and a candidate's.
 MAX_BASELINES = 4
 # In base64 a baseline takes 4/3 of its bytes; names and digests take the rest.
@@ -46,8 +45,8 @@ class _Baseline(Struct, frozen=True, forbid_unknown_fields=True):
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything in a file, the newest baseline last."""
 
-    schema: Literal[1]
     baselines: Annotated[tuple[_Baseline, ...], Meta(max_length=MAX_BASELINES)]
+    schema: Literal[1] = 1
 
 
 class Anchors:
@@ -120,7 +119,7 @@ def _render(baselines: Mapping[str, bytes]) -> bytes:
         _Baseline(variant, sha256(site).hexdigest(), site)
         for variant, site in baselines.items()
     ]
-    return msgspec.json.encode(_File(SCHEMA, tuple(kept[-MAX_BASELINES:])))
+    return msgspec.json.encode(_File(tuple(kept[-MAX_BASELINES:])))
 
 
 def _damaged(pipeline: str, detail: str) -> dict[str, bytes]:

@@ -13,26 +13,27 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from agent.core.executors import DelegateFile
-from agent.core.messages import Configure, Tap, Untap
+from agent.core.messages import Commission, Configure
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
 from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.settings import PipelineSettings, SuperviseSettings
 from agent.supervise.child import PROGRAM
 from agent.supervise.deaths import Death, Deaths
+from agent.supervise.listening import Listening, Tapped
 from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
 from agent.supervise.sight import Sight
 from agent.supervise.tenancy import Tenancy
 from agent.supervise.totals import BlockReader, Totals
 from agent.supervise.watch import Watch
+from agent.supervise.watching import Monitoring, Watching
 from agent.supervise.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
 # Together with ``drain_s`` below the 5 s that the daemon promises for its end.
 FLUSH_S = 1.0  # what sinks get for lines that are still in their pipes
 REAP_S = 0.5  # what it takes until a worker that was killed is gone
-Tapped = tuple[WorkerProcess, Placed]  # whose samples are copied, and whose answers
 
 
 class Pipeline:
@@ -44,10 +45,11 @@ class Pipeline:
         read_board: The board's readings, for the ``board`` source.
         crash_loop: Called when a model has killed its worker too often; returns what
             to run from now on, which is the same model if there is no other.
+        monitoring: How models are watched; without it baselines are not kept.
         program: What is started as a worker; only tests start anything else.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it runs, what it may do, who is told
         self,
         settings: PipelineSettings,
         rules: SuperviseSettings,
@@ -55,6 +57,7 @@ class Pipeline:
         delegates: Sequence[DelegateFile],
         read_board: Callable[[], Sequence[float]],
         crash_loop: Callable[[str, str], Awaitable[Placed | None]],
+        monitoring: Monitoring | None = None,
         program: Sequence[str] = PROGRAM,
     ) -> None:
         self.settings = settings
@@ -65,9 +68,15 @@ class Pipeline:
         paths = [Path(delegate.path) for delegate in delegates]
         self._readable = [*self._plumbing.readable, *paths]
         self._totals = Totals()
-        self._placing = Placing(settings.name, self._totals, rules.start_s)
+        self._watching = Watching(settings.name, monitoring or Monitoring())
+        self._placing = Placing(
+            settings.name, self._totals, rules.start_s, self._watching.order
+        )
+        self._listening = Listening(self._placing, rules.start_s)
         self._deaths = Deaths(rules)
-        self._tenancy = Tenancy(self._placing, self._deaths, rules.drain_s)
+        self._tenancy = Tenancy(
+            self._placing, self._deaths, rules.drain_s, self._watching
+        )
         self._sight = Sight(
             settings,
             self._totals,
@@ -75,6 +84,7 @@ class Pipeline:
             self._deaths,
             self._plumbing,
             self._tenancy,
+            self._watching,
         )
         self._worker: WorkerProcess | None = None
         self._block: BlockReader | None = None  # outlives its worker until it is folded
@@ -90,11 +100,13 @@ class Pipeline:
         try:
             async with asyncio.TaskGroup() as group:
                 self._plumbing.start(group)
+                keeping = group.create_task(self._watching.run())
                 while not self._stop_asked.is_set():
                     death = await self._one_life()
                     if not self._stop_asked.is_set():
                         await self._after_death(death)
                 await self._plumbing.finish(FLUSH_S)
+                keeping.cancel()
         finally:
             self._plumbing.close()
             self._ended.set()
@@ -121,6 +133,7 @@ class Pipeline:
             log.warning("worker.no_start", extra={"detail": str(err)})
             return Death(Reason.OOM)
         self._worker, self._block, self._tenancy.unwanted = worker, worker.block, False
+        worker.on_watched = self._watching.take
         self._placing.tried = None
         hung = False
         if self._stop_asked.is_set():
@@ -261,6 +274,21 @@ class Pipeline:
         if self._worker and answering is not None and answering is not placed:
             self._tenancy.replace(self._worker)
 
+    async def commission(self) -> None:
+        """Let this board's baseline of the model that answers be collected anew.
+
+        Raises:
+            RequestRefusedError: ``no_model``, ``unwatched``.
+            DeviceError: The old one cannot be removed.
+            TrialFailedError: The worker did not take the order.
+        """
+        async with self._tenancy.lock:
+            worker, answering = self._worker, self._placing.answering
+            await self._watching.begin_anew(answering)
+            if worker is not None:
+                order = Commission(self._placing.generation)
+                await worker.tell(order, self._rules.start_s)
+
     # --- listening in
 
     async def tap(
@@ -281,37 +309,12 @@ class Pipeline:
             TrialFailedError: The worker did not take the order.
         """
         async with self._tenancy.lock:
-            worker, answering = self._worker, self._placing.answering
-            if worker is None or answering is None or worker.gone:
-                return None
-            if before and before[0] is worker and before[1] is answering:
-                return before
-            taken = False
-            try:
-                order = Tap(self._placing.next_generation(), every)
-                await worker.tap(order, self._rules.start_s, ring)
-                taken = True
-            finally:
-                if not taken:  # or was it? The answer was not waited for
-                    await self._untap(worker)
-            return worker, answering
+            return await self._listening.tap(self._worker, ring, every, before)
 
     async def untap(self, tapped: Tapped) -> None:
         """Have nothing copied any more; a swap or a death has done so already."""
         async with self._tenancy.lock:
-            worker, answering = tapped
-            if worker.gone or self._placing.answering is not answering:
-                return
-            await self._untap(worker)
-
-    async def _untap(self, worker: WorkerProcess) -> None:
-        """Send the order; a worker that does not hear it has other troubles."""
-        order = Untap(self._placing.next_generation())
-        try:
-            await worker.tap(order, self._rules.start_s)
-        except TrialFailedError as err:
-            said = {"reason": err.reason, "detail": str(err)}
-            log.info("worker.no_untap", extra=said)
+            await self._listening.untap(tapped)
 
     async def _new_source(self, descriptor: int) -> bool:
         """Tell the worker of a program's new pipe; False if it is not up yet."""

@@ -9,10 +9,11 @@ The rules this module keeps:
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent.core.installed import Installed
-from agent.core.messages import Load, Swapped
+from agent.core.messages import Load, Swapped, Watch
 from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
 from agent.errors import DeviceError, TrialFailedError
@@ -31,6 +32,9 @@ class Placed:
     installed: Installed
 
 
+OrderWatch = Callable[[int, Placed], Awaitable[Watch]]
+
+
 class Placing:
     """What one pipeline's worker runs.
 
@@ -38,23 +42,34 @@ class Placing:
         pipeline: Its name, for log lines.
         totals: Where finished sections are folded.
         deadline_s: For each of load and activate.
+        order_watch: Says how the model of a generation is to be watched.
 
     Attributes:
-        answering: What answers now.
+        answering: What answers now, by the load number ``generation``.
         tried: What was placed last: what a worker that dies now died of.
         gap_s: The longest pause of the loop around the last swap.
         swaps: (result, reason) -> swaps that were asked for.
+        budgets_ms: Version -> the p95 budget of its manifest, of those that answered.
     """
 
-    def __init__(self, pipeline: str, totals: Totals, deadline_s: float) -> None:
+    def __init__(
+        self,
+        pipeline: str,
+        totals: Totals,
+        deadline_s: float,
+        order_watch: OrderWatch,
+    ) -> None:
         self._pipeline = pipeline
         self._totals = totals
         self._deadline_s = deadline_s
+        self._order_watch = order_watch
         self._generation = 0
+        self.generation = 0
         self.answering: Placed | None = None
         self.tried: Placed | None = None
         self.gap_s = 0.0
         self.swaps: dict[tuple[str, str], int] = {}
+        self.budgets_ms: dict[int, float] = {}
 
     async def place(self, worker: WorkerProcess, placed: Placed) -> None:
         """Let a model answer in a worker.
@@ -77,10 +92,11 @@ class Placing:
                 self.tried = before
                 _limit_memory(worker, before)
             raise
-        self.answering = placed
+        self.answering, self.generation = placed, swapped.generation
         self.gap_s = swapped.gap_ns / 1e9
         _limit_memory(worker, placed)
         installed = placed.installed
+        self.budgets_ms[installed.version] = placed.bundle.manifest.budgets.p95_ms
         log.info(
             "model.answers",
             extra={
@@ -128,6 +144,8 @@ class Placing:
             generation, bundle.raw_manifest, installed.variant, installed.executor
         )
         content = bundle.variant_bytes(installed.variant)
+        watch = await self._order_watch(generation, placed)
+        await worker.tell(watch, self._deadline_s)
         await worker.load(order, content, self._deadline_s)
         swapped = await worker.activate(generation, self._deadline_s)
         await self._fold_retired(worker, generation)

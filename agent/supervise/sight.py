@@ -1,5 +1,6 @@
 """One pipeline as others see it: its snapshot, and why it is not ready."""
 
+import time
 from dataclasses import dataclass
 
 from agent.core.reasons import Reason
@@ -12,6 +13,7 @@ from agent.supervise.plumbing import Plumbing
 from agent.supervise.tenancy import Tenancy
 from agent.supervise.totals import Totals
 from agent.supervise.watch import answered, failing
+from agent.supervise.watching import Watching
 from agent.supervise.worker_process import WorkerProcess
 
 
@@ -29,6 +31,7 @@ class Sight:
     deaths: Deaths
     plumbing: Plumbing
     tenancy: Tenancy
+    watching: Watching
     has_answered: bool = False
 
     def take(
@@ -38,10 +41,11 @@ class Sight:
         self.has_answered = self.has_answered or answered(block) > 0
         reason = self._reason(worker, block)
         placed = self.placing.answering or self.tenancy.committed
+        active = placed.installed if placed else None
         return PipelineSnapshot(
             name=self.settings.name,
             model=self.settings.model,
-            active=placed.installed if placed else None,
+            active=active,
             state=self.placing.state(self.tenancy.committed),
             ready=reason is Reason.NONE,
             reason=reason,
@@ -56,6 +60,9 @@ class Sight:
             worker_locks=worker.locks if worker else {},
             in_flight=sum(s.in_flight for s in block.sections) if block else 0,
             seq=block.next_seq if block else self.totals.next_seq,
+            watch=self.watching.snapshot(active),
+            busy_s=_busy_s(block),
+            budgets_ms=dict(self.placing.budgets_ms),
         )
 
     def _reason(self, worker: WorkerProcess | None, block: Block | None) -> Reason:
@@ -68,3 +75,10 @@ class Sight:
         if told is Reason.STARTING and answering is self.tenancy.committed is None:
             return self.tenancy.withheld
         return most_telling(told, failing(block), self.deaths.last)
+
+
+def _busy_s(block: Block | None) -> float:
+    """Return how long the sample in hand has taken so far (CLOCK_MONOTONIC)."""
+    if block is None or not block.busy_since_ns:
+        return 0.0
+    return max(0, time.monotonic_ns() - block.busy_since_ns) / 1e9

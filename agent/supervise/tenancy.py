@@ -14,6 +14,7 @@ from agent.core.reasons import Reason
 from agent.errors import AgentError
 from agent.supervise.deaths import Deaths
 from agent.supervise.placing import Placed, Placing
+from agent.supervise.watching import Watching
 from agent.supervise.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class Tenancy:
         placing: What the worker of now runs.
         deaths: Forgiven when another model takes over.
         drain_s: How long a worker may take to end its last sample.
+        watching: Told what is committed.
 
     Attributes:
         committed: What the store says; None for nothing.
@@ -34,10 +36,13 @@ class Tenancy:
         lock: Held by whoever exchanges models.
     """
 
-    def __init__(self, placing: Placing, deaths: Deaths, drain_s: float) -> None:
+    def __init__(
+        self, placing: Placing, deaths: Deaths, drain_s: float, watching: Watching
+    ) -> None:
         self._placing = placing
         self._deaths = deaths
         self._drain_s = drain_s
+        self._watching = watching
         self._changed = asyncio.Event()
         self._given = Reason.NONE
         self.committed: Placed | None = None
@@ -54,6 +59,7 @@ class Tenancy:
         """
         before, self.committed = self.committed, placed
         self.withheld = why
+        self._watching.commit(placed)
         if before is None or placed is None or placed.installed != before.installed:
             self._deaths.forgive()
         self._changed.set()

@@ -10,11 +10,13 @@ import contextlib
 import logging
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.core.messages import (
     Activate,
+    Anchored,
+    Commission,
     Configure,
     FromChild,
     Load,
@@ -29,6 +31,8 @@ from agent.core.messages import (
     Tap,
     Tapped,
     Untap,
+    Watch,
+    Watched,
 )
 from agent.core.reasons import Reason
 from agent.core.statistics_block import BLOCK_BYTES
@@ -54,6 +58,7 @@ class WorkerProcess:
         engines: Engine name -> version, once it is ready.
         source: The last word about its source.
         gone: Its messages have ended, and so has it.
+        on_watched: Told what its monitors say.
     """
 
     def __init__(self, child: Child, block: BlockReader) -> None:
@@ -67,6 +72,7 @@ class WorkerProcess:
         self.locks: dict[str, str] = {}
         self.engines: dict[str, str] = {}
         self.source = SourceState(Reason.STARTING)
+        self.on_watched: Callable[[Watched | Anchored], None] = _unheard
         self._allowed = Allowance(MESSAGES, MESSAGES_S)
 
     @classmethod
@@ -211,6 +217,21 @@ class WorkerProcess:
                 f"the worker answered {answer!r:.80}", reason=Reason.INTERNAL
             )
 
+    async def tell(self, order: Watch | Commission, deadline_s: float) -> None:
+        """Send an order that has no answer.
+
+        Raises:
+            TrialFailedError: It was not taken in time (``hang``), or cannot be sent.
+        """
+        try:
+            async with self._orders, asyncio.timeout(deadline_s):
+                await self._child.send(order)
+        except TimeoutError as err:
+            what = f"{type(order).__name__} was not taken in {deadline_s:.0f} s"
+            raise TrialFailedError(what, reason=Reason.HANG) from err
+        except DeviceError as err:
+            raise TrialFailedError(str(err), reason=err.reason) from err
+
     async def replace_source(self, descriptor: int) -> None:
         """Hand over the new pipe of a restarted program.
 
@@ -267,6 +288,8 @@ class WorkerProcess:
                 self.source = message
             case Stopped():
                 pass  # its end follows, and says the same
+            case Watched() | Anchored():
+                self.on_watched(message)
             case Loaded() | Swapped() | Tapped() | Refused():
                 awaited = self._answer is not None and not self._answer.done()
                 if awaited and message.generation == self._asked:
@@ -314,6 +337,11 @@ class WorkerProcess:
         """Return the error for everyone who waited for a dead worker."""
         words = self.last_words or "no word"
         return TrialFailedError(f"the worker died: {words}", reason=Reason.CRASH)
+
+
+def _unheard(message: Watched | Anchored) -> None:
+    """Hear nothing: nobody has asked yet."""
+    del message
 
 
 def own_resident_bytes() -> int:

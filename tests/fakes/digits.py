@@ -88,6 +88,7 @@ class AlteredBundle:
     size: int
     golden: memoryview
     content: bytes
+    profile: bytes = b""
 
     def variant_bytes(self, name: str) -> memoryview:
         """Return the altered model, whichever variant is asked for."""
