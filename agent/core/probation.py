@@ -6,9 +6,9 @@ The rules this module keeps:
  * It ends early on failure alone.
  * A failure rate is compared with that of the model before it on the same input, and
    durations with the clock the board had (``agent.core.shadow_verdict``).
-
-Drift of its output is judged here once its answers are kept as sketches: a field of
-``Evidence`` and a line of ``judge_probation``.
+ * A candidate whose output does not look as its shipped profile says fails, unless the
+   model before it was off its own profile, too: then it is the input that moved. Drift
+   of the input alone fails nobody: the world is no candidate's fault.
 
 Law: with more time and no more failures, a pass stays a pass.
 """
@@ -31,11 +31,33 @@ from agent.core.shadow_verdict import (
     judge_durations,
 )
 from agent.core.statistics_block import OK, OUTCOMES, Section
+from agent.core.watching import ModelWatch, Score
 
 NS_PER_MS = 1e6
 TAIL = 0.95
 FEWEST_BEFORE = 100  # samples of the model before, for its failure rate to mean much
+OUTPUT = ("shipped", "output")  # the alarm that fails a candidate
 _FAILED = tuple(at for at, (outcome, _) in enumerate(OUTCOMES) if outcome == "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDrift:
+    """What monitors say of outputs beside the profiles that were shipped with them.
+
+    Attributes:
+        watched: Answers of the candidate that its monitor has seen.
+        alarmed: It says that they look otherwise than they should; ``ratio`` is the
+            score of that, above 1 (less while a latched alarm calms down).
+        before: The model before was so, too, when the candidate was let in.
+    """
+
+    watched: int = 0
+    alarmed: bool = False
+    ratio: float = 0.0
+    before: bool = False
+
+
+NO_DRIFT = OutputDrift()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +70,7 @@ class Evidence:
         durations: How long its answers took.
         failed_before: Share of samples that failed with the model before it.
         ended_by: What ended its worker; a candidate does not survive that.
+        drift: Of its output.
     """
 
     seconds: float
@@ -56,6 +79,7 @@ class Evidence:
     durations: Durations
     failed_before: float = 0.0
     ended_by: Reason = Reason.NONE
+    drift: OutputDrift = NO_DRIFT
 
     @property
     def samples(self) -> int:
@@ -134,6 +158,27 @@ def durations_of(
     )
 
 
+def output_drift(
+    now: ModelWatch | None, since: ModelWatch | None, before: ModelWatch | None
+) -> OutputDrift:
+    """Return what monitors say of a candidate's output.
+
+    Args:
+        now: The candidate's watch; None while nobody watches it.
+        since: The same just before it was let in: an earlier trial's, if there is one.
+        before: The active model's, at that time.
+    """
+    if now is None:
+        return NO_DRIFT
+    said = now.monitored
+    return OutputDrift(
+        watched=said.samples - (since.monitored.samples if since else 0),
+        alarmed=_is_off(now),
+        ratio=max(map(_output_ratio, said.scores), default=0.0),
+        before=before is not None and _is_off(before),
+    )
+
+
 def clock_share(readings: Sequence[BoardReadings]) -> float:
     """Return the share of its full clock that a board had: 1 unless it is throttled.
 
@@ -165,7 +210,23 @@ def _judge_samples(
     if evidence.failed > allowed * evidence.samples:
         what = f"{evidence.failed} of {evidence.samples} samples failed"
         return failed(Reason.FAILURES, f"{what}, {allowed:.1%} allowed")
+    drift = evidence.drift
+    # A report of an earlier load says nothing about this one: it must have seen some.
+    if drift.alarmed and not drift.before and drift.watched >= FEWEST_SAMPLES:
+        what = f"{drift.ratio:.2f} times the threshold after {drift.watched} samples"
+        return failed(Reason.DRIFT, f"its output is not that of its profile: {what}")
     return judge_durations(evidence.durations, rules, budgets)
+
+
+def _is_off(watch: ModelWatch) -> bool:
+    """Whether a model's output does not look as its shipped profile says."""
+    alarms = watch.monitored.alarms
+    return any(it.active and (it.anchor, it.scope) == OUTPUT for it in alarms)
+
+
+def _output_ratio(score: Score) -> float:
+    """Return a score of the output against the shipped profile; 0 of anything else."""
+    return score.ratio if (score.anchor, score.scope) == OUTPUT else 0.0
 
 
 def _tail(section: Section) -> tuple[int, float]:

@@ -22,12 +22,14 @@ from agent.core.probation import (
     durations_of,
     failed_share,
     judge_probation,
+    output_drift,
     section_since,
 )
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
 from agent.core.statistics_block import OK, Section
+from agent.core.watching import ModelWatch
 from agent.errors import DeviceError, TrialFailedError
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
@@ -71,7 +73,8 @@ class Probation:
         """Return when the candidate has passed.
 
         Raises:
-            TrialFailedError: ``failures``, ``latency``, or what ended its worker.
+            TrialFailedError: ``failures``, ``latency``, ``drift``, or what ended its
+                worker.
             DeviceError: Nobody can tell: its source went away or gave too little
                 (``source_...``), or another model was given (``superseded``).
         """
@@ -110,6 +113,11 @@ class Probation:
             durations=durations_of(since, old, share),
             failed_before=failed_share(old),
             ended_by=self._ended_by(now, at_s),
+            drift=output_drift(
+                _watch_of(now, installed),
+                _watch_of(self.before, installed),
+                _watch_of(self.before, active.installed) if active else None,
+            ),
         )
 
     def _ended_by(self, now: PipelineSnapshot, at_s: float) -> Reason:
@@ -162,6 +170,13 @@ def _of(snapshot: PipelineSnapshot, installed: Installed) -> Section:
     found = (it for it in snapshot.counts if (it.model, it.version) == key)
     counts = next(found, None)
     return counts.section if counts else EMPTY
+
+
+def _watch_of(snapshot: PipelineSnapshot, installed: Installed) -> ModelWatch | None:
+    """Return what one model's monitor has said so far, if it has one."""
+    key = (installed.model, installed.version)
+    found = (it for it in snapshot.watch if (it.model, it.version) == key)
+    return next(found, None)
 
 
 def _since(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:

@@ -27,8 +27,8 @@ from agent.core.shadow_verdict import judge_shadow
 from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.supervise.allowance import Allowance
 from agent.supervise.child import PROGRAM, Child, spawn_child
-from agent.supervise.memfd import sealed_memfd, shared_memory
 from agent.supervise.listening import Tapped
+from agent.supervise.memfd import sealed_memfd, shared_memory
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
 from agent.supervise.trial_child import (

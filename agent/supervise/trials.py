@@ -123,7 +123,8 @@ class PipelineTrials:
         """Watch a candidate that was swapped in, if its manifest wants that.
 
         Raises:
-            TrialFailedError: ``failures``, ``latency``, or what ended its worker.
+            TrialFailedError: ``failures``, ``latency``, ``drift``, or what ended its
+                worker.
             DeviceError: Nobody can tell, or another model was given (``superseded``).
         """
         rules = bundle.manifest.trial
