@@ -170,6 +170,9 @@ class Live:
 
     async def _begin(self, viewer: Viewer) -> None:
         """Send what happened before the page was opened, a pipeline at a time."""
+        kept = self._facts.events(0)
+        if kept and kept[-1].id < viewer.after:
+            viewer.after = 0  # the agent began anew, and counts from one again
         since = parse_number(viewer.request, "since")
         for name, points in self._facts.trends().items():
             newer = [point for point in points if point.at > since]

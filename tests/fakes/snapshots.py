@@ -1,7 +1,9 @@
 """Snapshots with something in every place, for listeners and metrics."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agent.core.events import Event
 from agent.core.executors import Executor
 from agent.core.histogram import BUCKETS, bucket_index
 from agent.core.installed import Installed
@@ -23,6 +25,7 @@ from agent.core.statistics_block import (
     StageCounts,
 )
 from agent.core.targets import Wanted
+from agent.core.trend import TrendPoint
 from agent.core.updates import Decision
 from agent.telemetry.exposition import Exposition
 
@@ -133,6 +136,9 @@ class FixedFacts:
 
     shown: AgentSnapshot = field(default_factory=lambda: agent(pipeline()))
     exposition: Exposition = field(default_factory=Exposition)
+    logged: list[Event] = field(default_factory=list)
+    points: dict[str, Sequence[TrendPoint]] = field(default_factory=dict)
+    board: BoardReadings = BOARD
 
     def snapshot(self) -> AgentSnapshot:
         """Return the agent."""
@@ -141,3 +147,15 @@ class FixedFacts:
     def metrics(self, accept: str) -> tuple[str, bytes]:
         """Return a scrape of it."""
         return self.exposition.render(self.shown, BOARD, accept)
+
+    def events(self, after: int) -> Sequence[Event]:
+        """Return what was logged after a number."""
+        return [event for event in self.logged if event.id > after]
+
+    def trends(self) -> Mapping[str, Sequence[TrendPoint]]:
+        """Return the last minutes."""
+        return self.points
+
+    def readings(self) -> BoardReadings:
+        """Return the board's readings."""
+        return self.board
