@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from agent.core.drift.calibrate_streams import (
     MIN_GROUPS,
+    MIN_STRETCH,
     Rows,
-    autocorrelation,
     chunk_runs,
     find_interval,
 )
@@ -90,15 +90,13 @@ def make_plan(held_out: HeldOut) -> Plan:
             f" watch samples that are correlated by {IID_TARGET:g} at most"
         )
         return Plan(sources, groups, calibration, notes=(*apart, unordered))
-    lag = autocorrelation(held_out.values, runs, 1)
-    interval = find_interval(held_out.values, runs, ORDERED_TARGET)
-    if interval is None:
-        endless = "the recording is too short for how slowly it changes: order unused"
-        return Plan(
-            *(sources, groups, calibration),
-            autocorrelation=lag,
-            notes=(*apart, endless),
+    lag, interval = find_interval(held_out.values, runs, ORDERED_TARGET)
+    if lag < -1 + 1e-9:
+        short = (
+            f"runs of the recording are shorter than {MIN_STRETCH} samples: their order"
+            " is not used"
         )
+        return Plan(sources, groups, calibration, notes=(*apart, short))
     return Plan(
         # Parts of one recording stand in for sources: what changes slowly differs.
         *(runs if few else sources, groups, "ordered"),

@@ -8,18 +8,21 @@ The rules this module keeps:
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.core.drift.correlation import autocorrelation, wanted_spacing
 from agent.core.drift.opened import Floats
+from agent.core.drift.thinning import BURST_SAMPLES
 
 Rows = NDArray[np.intp]
 MIN_GROUPS = 8  # fewer sources say too little of how sources differ
 BLOCK = 50  # thinned samples in a row: the memory of an average with lambda .02
 MIN_BLOCK = 10  # with fewer in a row there is no order left to speak of
 CHUNKS = 16  # parts of one long recording, which stand in for sources
-MAX_LAG = 1000  # samples; what is correlated over more cannot be thinned
+MIN_STRETCH = 32  # rows: in fewer, a correlation of .3 is not told from none
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,44 +78,24 @@ def draw_blocks(
     return rows[positions.ravel()[:count]]
 
 
-def autocorrelation(values: Floats, runs: Rows, lag: int) -> float:
-    """Return the lag autocorrelation of features (n, d) within runs, their mean.
+def find_interval(values: Floats, runs: Rows, target: float) -> tuple[float, int]:
+    """Return (lag-1 autocorrelation, spacing at which it is the target), in rows.
 
-    Each run's own level is taken off: it is what a group differs by, not how fast the
-    input changes.
+    Measured as the monitor measures it, so that both speak of the same.
     """
-    levels = np.empty_like(values)
-    for run in np.unique(runs):
-        mine = runs == run
-        levels[mine] = values[mine].mean(0)
-    off = values - levels
-    pairs = np.flatnonzero(runs[lag:] == runs[:-lag])
-    power = (off**2).mean(0)
-    moving = power > 0
-    if not len(pairs) or not moving.any():
-        return 0.0
-    products = (off[pairs] * off[pairs + lag]).mean(0)
-    return float(np.clip(products[moving] / power[moving], -1, 1).mean())
-
-
-def find_interval(values: Floats, runs: Rows, target: float) -> int | None:
-    """Return how far apart rows are correlated by ``target`` at most; None for never.
-
-    Doubling, then halving the gap: correlation falls with distance, if anything.
-    """
-    high = 1
-    while autocorrelation(values, runs, high) > target:
-        high *= 2
-        if high > min(MAX_LAG, len(values) // 2):
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        if autocorrelation(values, runs, middle) > target:
-            low = middle
-        else:
-            high = middle
-    return high
+    stretches = _stretches(runs)
+    lengths = np.array([last - first for first, last in stretches])
+    size = int(min(BURST_SAMPLES, np.median(lengths)))
+    if size < MIN_STRETCH:
+        return -1.0, 1
+    starts = [
+        start
+        for first, last in stretches
+        for start in range(first, last - size + 1, size)
+    ]
+    blocks = [autocorrelation(values[start : start + size]) for start in starts]
+    first_lag = np.median([block[0].mean() for block in blocks])
+    return float(np.clip(first_lag, -1, 1)), wanted_spacing(blocks, size, target)
 
 
 def chunk_runs(groups: Rows) -> Rows:
@@ -131,3 +114,9 @@ def _run_ends(rows: Rows, runs: Rows) -> Rows:
     broken = (runs[rows[1:]] != runs[rows[:-1]]) | (np.diff(rows) != 1)
     ends = np.append(np.flatnonzero(broken) + 1, len(rows))
     return ends[np.searchsorted(ends, np.arange(len(rows)), "right")]
+
+
+def _stretches(runs: Rows) -> list[tuple[int, int]]:
+    """Return where each run begins and ends."""
+    breaks = np.flatnonzero(runs[1:] != runs[:-1]) + 1
+    return list(pairwise([0, *breaks.tolist(), len(runs)]))
