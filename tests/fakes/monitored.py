@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from msgspec.structs import replace as replace_struct
+
 from agent.core.snapshot import ModelCounts, PipelineSnapshot
 from agent.core.watching import (
     Alarm,
@@ -74,5 +76,6 @@ def crowded(name: str, models: int, labels: int) -> PipelineSnapshot:
     counts = [ModelCounts("kws", 1 + k, words, answered) for k in range(models)]
     shown = watched(name, *(watch(1 + k) for k in range(models)))
     assert shown.active is not None
-    active = replace(shown.active, version=models)
-    return replace(shown, active=active, counts=tuple(counts))
+    active = replace_struct(shown.active, version=models)
+    budgets_ms = {one.version: 0.06 for one in counts}
+    return replace(shown, active=active, counts=tuple(counts), budgets_ms=budgets_ms)
