@@ -29,6 +29,67 @@ class Active(Struct, frozen=True):
     executor: str = ""
 
 
+class AnchorAnswer(Struct, frozen=True):
+    """What a monitor compares with, or why it does not."""
+
+    anchor: str
+    valid: bool = False
+    reason: str = ""
+    detail: str = ""
+    calibration: str = ""
+    collected: int = 0
+    wanted: int = 0
+
+
+class ScoreAnswer(Struct, frozen=True):
+    """One statistic over its threshold."""
+
+    anchor: str
+    scope: str
+    detector: str = ""
+    ratio: float | None = 0.0
+
+
+class AlarmAnswer(Struct, frozen=True):
+    """One alarm; ``at`` is when it was raised last, Unix seconds, 0 for never."""
+
+    anchor: str
+    scope: str
+    severity: str = ""
+    active: bool = False
+    confirmed: bool = False
+    raised: int = 0
+    at: float | None = 0.0
+
+
+class FeatureAnswer(Struct, frozen=True):
+    """One feature beside its reference."""
+
+    anchor: str
+    feature: str
+    shift: float | None = 0.0
+    psi: float | None = 0.0
+    ks: float | None = 0.0
+
+
+class WatchAnswer(Struct, frozen=True):
+    """What the monitor of one model version says; a share is of its worker's time."""
+
+    model: str
+    version: int
+    samples: int = 0
+    interval: int = 1
+    autocorrelation: float | None = 0.0
+    share: float | None = 0.0
+    repeated: int = 0
+    invalid: dict[str, int] = {}
+    accuracy: float | None = None
+    anchors: tuple[AnchorAnswer, ...] = ()
+    scores: tuple[ScoreAnswer, ...] = ()
+    alarms: tuple[AlarmAnswer, ...] = ()
+    features: tuple[FeatureAnswer, ...] = ()
+
+
 class PipelineState(Struct, frozen=True):
     """One pipeline; ``model`` is the one that its settings name."""
 
@@ -37,6 +98,7 @@ class PipelineState(Struct, frozen=True):
     ready: bool = False
     reason: str = ""
     active: Active | None = None
+    watch: tuple[WatchAnswer, ...] | None = ()
 
 
 class UpdateState(Struct, frozen=True):
@@ -79,6 +141,13 @@ class State(Struct, frozen=True):
     def decisions(self) -> dict[str, Decision]:
         """Return the decisions by pipeline."""
         return {each.pipeline: each for each in self.update.decisions or ()}
+
+
+class Events(Struct, frozen=True):
+    """``GET /v1/events``: what was logged, oldest first, and the newest number."""
+
+    events: tuple[Event, ...] = ()
+    last: int = 0
 
 
 class Updates(Struct, frozen=True):

@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from agent.cli.board_answers import (
+    Events,
     Problem,
     Receipt,
     State,
@@ -82,6 +83,10 @@ class BoardLink:
         """Return an answer as it is, with keys that are not known here."""
         return self._read(path, object)
 
+    def events(self, after: int) -> Events:
+        """Return what was logged after an event's number."""
+        return self._read(f"/v1/events?after={after}", Events)
+
     def desired(self) -> GroupFile | None:
         """Return the desired state that was pushed last."""
         status, body = self._ask("GET", "/v1/desired", accept=(200, 204, 404))
@@ -106,6 +111,11 @@ class BoardLink:
         self.close()
         body = msgspec.json.encode({"pipeline": pipeline})
         return self._send("POST", "/v1/rollback", Taken, body).pipeline
+
+    def commission(self, pipeline: str) -> str:
+        """Have a pipeline's baseline collected anew; return the pipeline's name."""
+        body = msgspec.json.encode({"pipeline": pipeline})
+        return self._send("POST", "/v1/commission", Taken, body).pipeline
 
     def forgive(self, sha256: str) -> None:
         """Let a bundle that was set aside be tried again."""

@@ -74,6 +74,17 @@ def quantile(counts: Sequence[int], share: float) -> float:
     return bucket_bound_ns(len(counts) - 2)
 
 
+def count_above(counts: Sequence[int], duration_ns: float) -> int:
+    """Return how many observations were longer than a duration, surely.
+
+    Those of the bucket that holds it are not counted: it says nothing about them.
+
+    >>> count_above([1] * BUCKETS, 5.24e9), count_above([1] * BUCKETS, 1e18)
+    (1, 0)
+    """
+    return sum(counts[bucket_index(int(duration_ns)) + 1 :])
+
+
 def merge(left: Sequence[int], right: Sequence[int]) -> list[int]:
     """Return the histogram of both sets of observations together."""
     return [a + b for a, b in zip(left, right, strict=True)]

@@ -13,7 +13,7 @@ from math import isfinite
 import msgspec
 
 from agent.core.counts import EMPTY
-from agent.core.histogram import merge, quantile
+from agent.core.histogram import count_above, merge, quantile
 from agent.core.installed import Installed
 from agent.core.labels import label_counts
 from agent.core.snapshot import (
@@ -23,6 +23,7 @@ from agent.core.snapshot import (
     UpdateSnapshot,
 )
 from agent.core.statistics_block import OUTCOMES, STAGES, Section, StageCounts
+from agent.endpoint.watch_state import describe_watch
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 Json = dict[str, object]
@@ -72,6 +73,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "in_flight": pipeline.in_flight,
         "next_seq": pipeline.seq,
         "source_lag_ms": _milli(pipeline.lag_s),
+        "busy_ms": _milli(pipeline.busy_s),
         "swap_gap_ms": _milli(pipeline.gap_s),
         "latency_ms": _describe_stage(_all_models(pipeline.counts)),
         "swaps": _describe_results(pipeline.swaps),
@@ -82,7 +84,11 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
             "rss_bytes": pipeline.worker_rss_bytes,
             "locks": pipeline.worker_locks,
         },
-        "models": [_describe_model(counts) for counts in pipeline.counts],
+        "models": [
+            _describe_model(counts, pipeline.budgets_ms.get(counts.version))
+            for counts in pipeline.counts
+        ],
+        "watch": [describe_watch(watch) for watch in pipeline.watch],
     }
 
 
@@ -112,17 +118,26 @@ def _describe_installed(installed: Installed | None) -> Json | None:
     }
 
 
-def _describe_model(counts: ModelCounts) -> Json:
-    """What one model version answered, and how fast."""
+def _describe_model(counts: ModelCounts, budget_ms: float | None) -> Json:
+    """What one model version answered, how fast, and how often later than it may."""
     section = counts.section
     stages = zip(STAGES, section.stages, strict=True)
     return {
         "model": counts.model,
         "version": counts.version,
         "samples": _describe_samples(section),
+        "budget_ms": budget_ms,
+        "deadline_missed": _count_late(section, budget_ms),
         "latency_ms": {name: _describe_stage(stage) for name, stage in stages},
         "labels": label_counts(counts.labels, section.labels),
     }
+
+
+def _count_late(section: Section, budget_ms: float | None) -> int | None:
+    """Count the answers that took longer than the budget; None without one."""
+    if budget_ms is None:
+        return None
+    return count_above(section.stages[-1].buckets, budget_ms * 1e6)
 
 
 def _describe_samples(section: Section) -> Json:

@@ -109,6 +109,8 @@ def test_nothing_of_the_snapshot_is_left_out() -> None:
         "gap_s": "swap_gap_ms",
         "lag_s": "source_lag_ms",
         "seq": "next_seq",
+        "busy_s": "busy_ms",
+        "budgets_ms": "models",
         "worker_pid": "worker",
         "worker_rss_bytes": "worker",
         "worker_locks": "worker",
