@@ -61,9 +61,7 @@ class DigitWorld:
         self.windows = _windows(digits.images.astype(np.float32) / 16)
         shuffled = np.random.default_rng(3).permutation(len(self.labels))
         known = shuffled[self.labels[shuffled] != NOVEL]
-        self.train, self.pool_a, self.pool_b = np.split(
-            known, [TRAIN, TRAIN + POOL_A]
-        )
+        self.train, self.pool_a, self.pool_b = np.split(known, [TRAIN, TRAIN + POOL_A])
         self.novel = shuffled[self.labels[shuffled] == NOVEL]
         self.layers = self._fit()
 

@@ -65,9 +65,10 @@ def gain(factor: float) -> Camera:
 
 def gamma(power: float) -> Camera:
     """Return another tone curve."""
-    return lambda frames, _random: np.float32(255) * (
-        np.clip(frames, 0, 255) / np.float32(255)
-    ) ** np.float32(power)
+    return lambda frames, _random: (
+        np.float32(255)
+        * (np.clip(frames, 0, 255) / np.float32(255)) ** np.float32(power)
+    )
 
 
 def blur(sigma: float) -> Camera:
@@ -77,8 +78,8 @@ def blur(sigma: float) -> Camera:
 
 def noise(sd: float) -> Camera:
     """Return more noise."""
-    return lambda frames, random: frames + np.float32(sd) * random.standard_normal(
-        frames.shape, np.float32
+    return lambda frames, random: (
+        frames + np.float32(sd) * random.standard_normal(frames.shape, np.float32)
     )
 
 
