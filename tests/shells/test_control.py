@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from agent.core.manifest import Manifest, render_manifest
 from agent.core.messages import (
     MAX_MESSAGE_BYTES,
     Activate,
+    Commission,
     Configure,
     Discard,
     FromChild,
@@ -29,11 +30,14 @@ from agent.core.messages import (
     Tap,
     Tapped,
     Untap,
+    Watch,
+    Watched,
     parse_from_child,
     render_message,
 )
 from agent.core.reasons import Reason
 from agent.core.shadow_ring import RING_BYTES, RingReader
+from agent.core.watching import Monitored
 from agent.supervise.memfd import shared_memory
 from agent.worker.channel import ChildChannel
 from agent.worker.content import seal_content
@@ -44,6 +48,8 @@ from agent.worker.samples import Sample
 from agent.worker.slot import Candidate, ModelSlot
 from agent.worker.tap import Tap as Listening
 from agent.worker.watch import Watcher
+from agent.worker.watch_build import watcher_builder
+from tests.fakes.scripted_eye import ListReporter, ScriptedEye
 from tests.fakes.tiny_models import content, executor, manifest
 from tests.fakes.worker_parts import Board
 
@@ -72,6 +78,26 @@ class Endless:
 
 
 @dataclass
+class Watching:
+    """The eyes that a worker's watchers got, by the load they were built for."""
+
+    reporter: ListReporter = field(default_factory=ListReporter)
+    eyes: dict[int, ScriptedEye] = field(default_factory=dict)
+    orders: list[Watch] = field(default_factory=list)
+
+    def build_eye(self, order: Watch, model: LoadedModel) -> ScriptedEye:
+        """Build an eye."""
+        self.orders.append(order)
+        return self.eyes.setdefault(model.generation, ScriptedEye())
+
+    def last(self, generation: int) -> Monitored:
+        """Return what the monitor of a load said last."""
+        said = [it for it in self.reporter.reports if it.generation == generation]
+        assert isinstance(said[-1], Watched)
+        return said[-1].monitored
+
+
+@dataclass
 class Worker:
     """A loop and a control thread, seen from the daemon's end of the socket."""
 
@@ -79,6 +105,7 @@ class Worker:
     board: Board
     source: Endless
     stated: Manifest
+    watching: "Watching"
 
     def send(self, message: Message, *descriptors: int) -> None:
         """Send an order."""
@@ -124,12 +151,14 @@ def run_worker(broken: Exception | None) -> Iterator[Worker]:
         return build(model, section, tap, watcher)
 
     channel = ChildChannel(theirs.detach())
-    control = Control(channel, slot, board.writer, source, bind)
+    watching = Watching()
+    watch = watcher_builder(watching.reporter, build=watching.build_eye)
+    control = Control(channel, slot, board.writer, source, bind, watch)
     loop = Loop(source, slot, board.writer, lambda: None)
     threads = [threading.Thread(target=it) for it in (control.run, loop.run)]
     for thread in threads:
         thread.start()
-    worker = Worker(ours, board, source, manifest("quantised"))
+    worker = Worker(ours, board, source, manifest("quantised"), watching)
     try:
         yield worker
     finally:
@@ -282,3 +311,70 @@ def test_a_ring_that_is_none(worker: Worker) -> None:
     assert isinstance(refused, Refused)
     assert refused.reason == Reason.INTERNAL
     assert isinstance(worker.load(3), Loaded)
+
+
+def until_looked(worker: Worker, generation: int, more: int = 1) -> ScriptedEye:
+    """Wait until a load's monitor has looked at a few more samples."""
+    eye = worker.watching.eyes[generation]
+    wanted = len(eye.looked) + more
+    while len(eye.looked) < wanted:
+        threading.Event().wait(0.001)
+    return eye
+
+
+def test_a_model_is_watched_as_ordered(worker: Worker) -> None:
+    """The order before a load is that load's; its last word comes with the swap."""
+    order = Watch(1, profile=b"p", site=b"s", cpu_share=0.5, site_samples=300)
+    worker.send(order)
+    worker.load(1)
+    worker.ask(Activate(1))
+    assert worker.watching.orders == [order]
+    eye = until_looked(worker, 1, 3)
+    worker.load(2)
+    worker.ask(Activate(2))
+    seen = len(eye.looked)
+    assert worker.watching.last(1).samples == seen
+    threading.Event().wait(0.01)
+    assert len(eye.looked) == seen
+    assert worker.watching.reporter.started == 1
+
+
+def test_an_order_is_for_its_own_load_only(worker: Worker) -> None:
+    """A load without an order before it is not watched, nor one with another's."""
+    worker.load(1)
+    worker.send(Watch(7))
+    worker.load(2)
+    worker.load(7)
+    worker.ask(Activate(7))
+    assert worker.watching.orders == []
+
+
+def test_a_tap_leaves_the_watcher_alone(worker: Worker) -> None:
+    """One eye sees the samples before, during and after a tap."""
+    worker.send(Watch(1, cpu_share=0.5))
+    worker.load(1)
+    worker.ask(Activate(1))
+    until_looked(worker, 1)
+    ring = shared_memory("listened", RING_BYTES)
+    worker.ask(Tap(2), ring)
+    os.close(ring)
+    until_looked(worker, 1, 2)
+    worker.ask(Untap(3))
+    eye = until_looked(worker, 1, 2)
+    assert eye.looked == sorted(set(eye.looked))
+    assert len(worker.watching.eyes) == 1
+
+
+def test_an_operators_order_reaches_the_model_it_is_for(worker: Worker) -> None:
+    """The monitor of the model that answers collects a new baseline; others do not."""
+    worker.send(Watch(1, cpu_share=0.5))
+    worker.load(1)
+    worker.ask(Activate(1))
+    worker.send(Commission(9))
+    worker.send(Watch(2, cpu_share=0.5))
+    worker.load(2)
+    worker.send(Commission(1))
+    assert isinstance(worker.load(3), Loaded)  # both orders were performed by then
+    until_looked(worker, 1, 2)
+    commissioned = {n: eye.commissioned for n, eye in worker.watching.eyes.items()}
+    assert (len(commissioned[1]), commissioned[2]) == (1, [])

@@ -18,6 +18,13 @@ from agent.worker.samples import Sample
 from agent.worker.slot import ModelSlot
 from agent.worker.tap import Tap
 from agent.worker.tapped import Tapped, parse_record
+from tests.fakes.scripted_eye import (
+    S_NS,
+    ListReporter,
+    ScriptedEye,
+    Times,
+    scripted_watcher,
+)
 from tests.fakes.worker_parts import (
     BAD,
     ENGINE,
@@ -207,3 +214,22 @@ def test_a_tap_leaves_no_descriptor(listener: Listener) -> None:
         Tap(reader, 1)
     os.close(writer)
     assert open_descriptors() == before
+
+
+def test_a_tap_and_a_watcher_see_the_same(listener: Listener) -> None:
+    """Both at once, and the watcher goes on when the tap comes and goes."""
+    board, times, eye = Board(), Times(), ScriptedEye(interval=2)
+    watcher = scripted_watcher(eye, ListReporter(), times)
+    slot = ModelSlot(board.writer)
+    build = candidate_builder("p", [], board.writer, lambda: 0.0)
+    model = scripted_model(1)
+    tap = listener.tap()
+    for with_tap in (None, tap, None):
+        turn = slot.enter(build(model, 0, with_tap, watcher))
+        for _ in range(6):
+            times.now_ns += S_NS
+            turn(sample(OK))
+    assert [it.seq for it in listener.heard()] == list(range(7, 13))
+    assert eye.looked == list(range(1, 19, 2))
+    assert board.block().sections[0].outcomes[0] == 18
+    tap.close()
