@@ -143,10 +143,20 @@ class State(Struct, frozen=True):
         return {each.pipeline: each for each in self.update.decisions or ()}
 
 
+class EventAnswer(Struct, frozen=True):
+    """One line of the board's log; ``at`` by the board's clock, Unix seconds."""
+
+    id: int = 0
+    at: float = 0.0
+    level: str = "info"
+    name: str = ""
+    fields: dict[str, str] = {}
+
+
 class Events(Struct, frozen=True):
     """``GET /v1/events``: what was logged, oldest first, and the newest number."""
 
-    events: tuple[Event, ...] = ()
+    events: tuple[EventAnswer, ...] = ()
     last: int = 0
 
 

@@ -108,7 +108,7 @@ def say_decision(decision: Decision) -> str:
     if decision.state == "runs":
         return f"Runs what is wanted: {what}."
     why = decision.detail or explain(decision.reason)
-    return f"{what} {decision.state}{f': {why}' if why else '.'}"
+    return f"Wanted: {what}, {decision.state}{f': {why}' if why else '.'}"
 
 
 def notices(

@@ -157,7 +157,7 @@ class Card {
   showFigures(it, newest) {
     const value = (name) => (newest ? newest[POINT[name]] : null);
     for (const name of ["rate", "p50", "p95", "p99"]) write(this.f[name], figure(value(name)));
-    write(this.f.budget, it.budget_ms ? `of ${figure(it.budget_ms)} ms allowed` : "ms");
+    write(this.f.budget, it.budget_ms ? `ms, ≤ ${figure(it.budget_ms)}` : "ms");
     this.f.p95.parentElement.dataset.level = it.budget_ms && value("p95") > it.budget_ms ? "error" : "";
     write(this.f.late, it.late === null ? "–" : it.late.toLocaleString());
     const score = it.watch ? it.watch.score : null;
@@ -190,7 +190,9 @@ class Card {
     const alarms = watch ? watch.alarms : [];
     fill(this.f.alarms, alarms, (alarm) => {
       const row = make("li");
-      row.append(chip(alarm.level === "error" ? "critical" : "warning", alarm.level), make("span", alarm.text), moment(alarm.at));
+      const head = make("span", null, "row");
+      head.append(chip(alarm.level === "error" ? "critical" : "warning", alarm.level), moment(alarm.at));
+      row.append(head, make("span", alarm.text));
       return row;
     });
     const features = watch ? watch.features : [];
@@ -221,7 +223,7 @@ class Card {
       head.scope = "row";
       const cell = make("td");
       cell.append(bar(0, (100 * entry.count) / total, "bar"));
-      row.append(head, cell, make("td", percent(entry.count / total), "num"), make("td", entry.count.toLocaleString(), "num"));
+      row.append(head, cell, make("td", percent(entry.count / total), "num"), make("td", entry.count.toLocaleString(), "num quiet"));
       return row;
     });
     const since = it.active ? `of ${it.active.model} ${it.active.version} since the agent began` : "";
@@ -281,8 +283,10 @@ function showState(state) {
 function showTop(state) {
   const count = state.pipelines.length;
   const ready = state.pipelines.filter((it) => it.ready).length;
-  const troubled = state.notices.some((notice) => notice.level !== "info");
-  const words = !count ? "no pipeline" : ready < count ? `${ready} of ${count} answer` : count > 1 ? `all ${count} answer` : "answers";
+  const warnings = state.notices.filter((notice) => notice.level !== "info").length;
+  const troubled = warnings > 0;
+  const all = count > 1 ? `all ${count} answer` : "answers";
+  const words = !count ? "no pipeline" : ready < count ? `${ready} of ${count} answer` : troubled ? `${all}, ${warnings} to look at` : all;
   write(byId("overall"), words, !count ? "wait" : ready < count ? "error" : troubled ? "warning" : "good");
   write(byId("board"), state.board);
   write(byId("version"), `agent ${state.version}`);
@@ -350,7 +354,7 @@ function showUpdate(update) {
     ["decided by", sources[update.orchestrator] ?? update.orchestrator],
     ["last look", update.last_look ? `${when(update.last_look)} (${ago(update.last_look)})` : "none yet"],
     ["next look", update.next_look ? ago(update.next_look) : null],
-    ["last refusal", update.refusal, "warning"],
+    ["last refusal", update.refusal],
   ]);
   fill(byId("reports"), update.reports, (report) => {
     const row = make("li");
