@@ -9,16 +9,9 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec.structs import replace
-
-from agent.core.drift.features import FeatureReader
-from agent.core.drift.monitor import Monitor, Setup
-from agent.core.drift.reference import open_shipped
 from agent.core.messages import Watch
 from agent.core.reasons import Reason
-from agent.core.watching import Monitored
 from agent.worker.model import LoadedModel
-from agent.worker.samples import Arrays
 from agent.worker.watch import Blind, Clocks, Eye, Rules, Say, Watcher
 from agent.worker.watch_pace import Pace
 
@@ -38,60 +31,12 @@ class Reports(Protocol):
         """Begin to pass them on; called again for each model."""
 
 
-class Eyes:
-    """A feature reader and a monitor as one: what sees."""
-
-    def __init__(self, reader: FeatureReader, monitor: Monitor) -> None:
-        self._reader = reader
-        self._monitor = monitor
-
-    @property
-    def interval(self) -> int:
-        """One in so many samples should be looked at."""
-        return self._monitor.interval
-
-    def look(
-        self, seq: int, inputs: Arrays, outputs: Arrays, index: int, score: float
-    ) -> bool:
-        """Look at one answered sample; True if an alarm changed."""
-        reader = self._reader
-        values = reader.read(inputs, outputs, index, score)
-        checksum = reader.checksum(inputs)
-        return self._monitor.observe(values, index, reader.confidence, checksum, seq)
-
-    def say(self) -> Monitored:
-        """Say what was seen."""
-        return replace(self._monitor.say(), invalid=dict(self._reader.invalid))
-
-    def baseline(self) -> bytes | None:
-        """Return a baseline that was just completed; None otherwise."""
-        return self._monitor.baseline()
-
-    def commission(self) -> None:
-        """Forget this board's baseline and collect another."""
-        self._monitor.commission()
-
-
 def build_eye(order: Watch, model: LoadedModel) -> Eye:
-    """Return what sees, as the order says; a bad profile or baseline is its to tell.
+    """Return what sees; see ``agent.worker.watch_eyes.open_eyes``."""
+    # Here, so that a worker that watches nothing does not even import the arithmetic.
+    from agent.worker.watch_eyes import open_eyes
 
-    Raises:
-        Exception: Nothing can be looked at; the caller has to expect anything.
-    """
-    shipped = open_shipped(order.profile, model.manifest, model.variant)
-    reader = shipped.reader
-    setup = Setup(
-        names=reader.names,
-        columns=reader.columns,
-        classes=reader.classes,
-        shipped=shipped.reference,
-        shipped_reason=shipped.reason,
-        shipped_detail=shipped.detail,
-        site=order.site,
-        site_samples=order.site_samples,
-        latched=order.latched,
-    )
-    return Eyes(reader, Monitor(setup))
+    return open_eyes(order, model)
 
 
 def watcher_builder(
