@@ -83,6 +83,34 @@ class Mewma:
         self._average[:] = self._rest
 
 
+class Whitener:
+    """Turns features into uncorrelated directions of z; as they are, without reference.
+
+    Memory that is in one direction only, a slow light over a fast scene, shows there
+    when every single feature hides it; and noise of directions averages out.
+    """
+
+    def __init__(self, reference: OpenReference | None) -> None:
+        self._reference = reference
+        if reference is not None:
+            moving = [int(c) for c in np.flatnonzero(reference.moving)]
+            both = _paired(moving, len(reference.features))
+            covariance = _covariance(reference.whitening, both)
+            self._factor = np.zeros((len(reference.features), len(moving)))
+            part = covariance[: len(moving), : len(moving)]
+            self._factor[moving] = _root(part)
+
+    def __call__(self, rows: NDArray[np.floating]) -> Floats:
+        """Return the directions (n, m) of features (n, d)."""
+        wide = rows.astype(np.float64)
+        if self._reference is None:
+            return wide
+        found: Floats = (
+            standardise(wide, self._reference.mean, self._reference.sd) @ self._factor
+        )
+        return found
+
+
 def mewma_path(
     values: Floats, reference: OpenReference, columns: Columns
 ) -> dict[Scope, Floats]:

@@ -1,12 +1,39 @@
-"""The monitor of one model: feature vectors in, scores, alarms and a rate out."""
+"""The monitor of one model: feature vectors in; scores, alarms and a rate out.
 
+The rules this module keeps:
+ * No number that is not finite reaches a statistic.
+ * No alarm but ``stuck`` is raised before the stream's memory was measured.
+ * A board's baseline is collected only while the shipped reference is quiet, unless an
+   operator asked for it; it is never replaced but by an operator.
+ * Nothing here reads a clock: samples are counted.
+"""
+
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.core.drift.accuracy import Accuracy
+from agent.core.drift.answers import Answers
+from agent.core.drift.comparison import Comparison, describe
+from agent.core.drift.latch import Latch
+from agent.core.drift.mewma import Whitener
 from agent.core.drift.opened import Columns, OpenReference
-from agent.core.watching import Anchor, Monitored, Scope
+from agent.core.drift.repeats import Repeats
+from agent.core.drift.site import Collection, parse_baseline, render_baseline
+from agent.core.drift.thinning import Thinning
+from agent.core.drift.windows import WINDOW_SAMPLES
+from agent.core.reasons import Reason
+from agent.core.watching import Anchor, AnchorState, Monitored, Scope, Score
+from agent.errors import BundleRefusedError
+
+# Detectors that need no answer at once (bets, histograms, classes) take so many samples
+# together: their cost is numpy's calls, the same for eight as for one.
+BATCH_SAMPLES = 8
+# Without a calibrated reference thresholds are a table's, for samples without memory.
+TARGET = 0.05
+STUCK: Scope = "stuck"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +46,7 @@ class Setup:
         classes: Labels of the model, 0 without.
         shipped: The bundle's reference, None without a good one.
         shipped_reason: Why there is none: a ``Reason`` word, and ``shipped_detail``.
+        shipped_detail: The same for people.
         site: Bytes of this board's own baseline, empty before it has one.
         site_samples: Samples of a new one.
         latched: Alarms that were active when the last worker ended.
@@ -39,12 +67,32 @@ class Monitor:
     """Everything that is known about one model's input and output, as it goes on."""
 
     def __init__(self, setup: Setup) -> None:
-        raise NotImplementedError
+        self._setup = setup
+        width = len(setup.names)
+        shipped, self._shipped_state = _check_shipped(setup)
+        target = TARGET if shipped is None else shipped.target
+        self._thinning = Thinning(width, target, Whitener(shipped))
+        self._answers = Answers(setup.classes)
+        self._accuracy = Accuracy(-1.0 if shipped is None else shipped.confidence)
+        self._repeats = Repeats()
+        self._stuck = Latch("repeat", active=("shipped", STUCK) in setup.latched)
+        self._stuck_ratio = 0.0
+        self._ones = np.ones(width)
+        self._batch = np.zeros((BATCH_SAMPLES, width), np.float32)
+        self._batch_answers: list[int] = []
+        self._windows = self._in_window = 0
+        self._shipped = self._compare_with("shipped", shipped)
+        self._site: Comparison | None = None
+        self._site_detail = ""
+        self._collection: Collection | None = None
+        self._ordered = False
+        self._fresh: bytes | None = None
+        self._open_site()
 
     @property
     def interval(self) -> int:
         """One in so many samples should be observed now; 1 now and then, to measure."""
-        raise NotImplementedError
+        return self._thinning.interval
 
     def observe(
         self,
@@ -63,16 +111,213 @@ class Monitor:
             checksum: crc32 of the input.
             seq: The sample's number among all samples, watched or not.
         """
-        raise NotImplementedError
+        self._stuck_ratio = ratio = self._repeats.update(checksum)
+        changed = False
+        if ratio > 1 or self._stuck.active:
+            changed = self._stuck.update(ratio) != ""
+        self._answers.update(index, confidence)
+        # One product tells whether any value is NaN or infinite.
+        if values is None or not math.isfinite(np.dot(values, self._ones)):
+            return changed
+        thinning = self._thinning
+        counted = thinning.counts(seq)
+        if counted:
+            self._accuracy.update(confidence)
+            changed |= self._take(values, index)
+        if thinning.update(values, seq, counted=counted):
+            self._restart()
+        return changed
 
     def say(self) -> Monitored:
         """What it says now, without what only its caller knows (time spent, share)."""
-        raise NotImplementedError
+        scores = [Score("shipped", STUCK, "repeat", self._stuck_ratio)]
+        alarms = [describe("shipped", STUCK, self._stuck)]
+        features = []
+        for comparison in self._comparisons():
+            scores += comparison.scores()
+            alarms += comparison.alarms()
+            features += comparison.features()
+        answers = self._answers
+        return Monitored(
+            samples=answers.samples,
+            interval=self._thinning.spacing,
+            autocorrelation=self._thinning.autocorrelation,
+            windows=self._windows,
+            window_samples=WINDOW_SAMPLES,
+            anchors=(self._shipped_state, self._site_state()),
+            scores=tuple(scores),
+            alarms=tuple(alarms),
+            features=tuple(features),
+            confidence=tuple(answers.confidence),
+            confidence_sum=answers.confidence_sum,
+            repeated=self._repeats.repeated,
+            accuracy=self._accuracy.value,
+            predictions=answers.closed,
+        )
 
     def baseline(self) -> bytes | None:
         """A baseline that was just completed, to be kept; None otherwise."""
-        raise NotImplementedError
+        fresh, self._fresh = self._fresh, None
+        return fresh
 
     def commission(self) -> None:
-        """Forget this board's baseline and collect another."""
-        raise NotImplementedError
+        """Forget this board's baseline and collect another.
+
+        An operator who asks for it has seen what alarms and says that it is well: the
+        shipped reference need not be quiet.
+        """
+        self._site = None
+        self._site_detail = ""
+        self._ordered = True
+        self._fresh = None
+        if self._collection is not None:
+            self._collection.wipe()
+        self._collect()
+
+    def _take(self, values: NDArray[np.floating], index: int) -> bool:
+        """Give a sample to the detectors; return whether an alarm changed."""
+        armed = self._thinning.trusted
+        changed = False
+        for comparison in self._comparisons():
+            changed |= comparison.update(values, armed=armed)
+        answers = self._batch_answers
+        self._batch[len(answers)] = values
+        answers.append(index)
+        if len(answers) == BATCH_SAMPLES:
+            changed |= self._take_batch(armed=armed)
+        if self._collection is not None and armed:
+            self._add(self._collection, values, index)
+        return changed
+
+    def _take_batch(self, *, armed: bool) -> bool:
+        """Give the samples that have come together to the slower detectors."""
+        changed = False
+        for comparison in self._comparisons():
+            changed |= comparison.update_batch(
+                self._batch, self._batch_answers, armed=armed
+            )
+        self._batch_answers.clear()
+        self._in_window += BATCH_SAMPLES
+        if self._in_window >= WINDOW_SAMPLES:
+            self._in_window = 0
+            self._windows += 1
+            self._answers.close()
+        return changed
+
+    def _restart(self) -> None:
+        """Samples are spaced otherwise now: what was averaged is of another stream."""
+        self._batch_answers.clear()
+        for comparison in self._comparisons():
+            comparison.restart()
+
+    def _comparisons(self) -> list[Comparison]:
+        """The anchors that there are."""
+        return [c for c in (self._shipped, self._site) if c is not None]
+
+    def _compare_with(
+        self, anchor: Anchor, reference: OpenReference | None
+    ) -> Comparison | None:
+        """Begin to compare with a reference."""
+        if reference is None:
+            return None
+        latched = [scope for name, scope in self._setup.latched if name == anchor]
+        return Comparison(anchor, reference, self._setup.columns, latched)
+
+    def _open_site(self) -> None:
+        """Compare with the board's baseline, or collect one."""
+        if not self._setup.site:
+            self._collect()
+            return
+        try:
+            reference = parse_baseline(self._setup.site, self._setup.names)
+        except BundleRefusedError as err:
+            self._site_detail = str(err)[:500]
+            self._collect()
+            return
+        self._site = self._compare_with("site", reference)
+
+    def _collect(self) -> None:
+        """Begin a baseline."""
+        width, wanted = len(self._setup.names), self._setup.site_samples
+        if wanted > 0 and width > 0:
+            self._collection = Collection(wanted, width, self._answers.labels)
+
+    def _add(
+        self, collection: Collection, values: NDArray[np.floating], index: int
+    ) -> None:
+        """Give a sample to the baseline, if nothing is wrong with it."""
+        shipped = self._shipped
+        alarmed = shipped is not None and shipped.active and not self._ordered
+        if alarmed or self._stuck.active:
+            collection.distrust()
+        elif collection.add(values, self._answers.fold(index)):
+            self._freeze(collection)
+
+    def _freeze(self, collection: Collection) -> None:
+        """Compare with the baseline that is now complete."""
+        shipped = self._shipped.reference if self._shipped else None
+        # A profile's thresholds hold for a baseline of the size it was calibrated with.
+        fits = shipped is not None and collection.wanted >= shipped.site_count
+        thresholds = shipped.site_thresholds if shipped is not None and fits else {}
+        reference = collection.freeze(
+            self._setup.names, self._setup.columns, thresholds
+        )
+        self._collection = None
+        self._ordered = False
+        self._fresh = render_baseline(reference)
+        # From its bytes, as the next worker will: the same numbers, and its digest.
+        opened = parse_baseline(self._fresh, self._setup.names)
+        self._site = Comparison("site", opened, self._setup.columns)
+
+    def _site_state(self) -> AnchorState:
+        """How far the board's own baseline is."""
+        if self._site is not None:
+            found = self._site.reference
+            return AnchorState(
+                "site",
+                valid=bool(found.moving.any()),
+                digest=found.digest,
+                calibration=found.calibration,
+                collected=found.count,
+                wanted=found.count,
+            )
+        collection = self._collection
+        return AnchorState(
+            "site",
+            valid=False,
+            reason=Reason.COMMISSIONING if collection else Reason.UNWATCHED,
+            detail=self._site_detail,
+            collected=collection.collected if collection else 0,
+            wanted=collection.wanted if collection else 0,
+        )
+
+
+def _check_shipped(setup: Setup) -> tuple[OpenReference | None, AnchorState]:
+    """The shipped reference, if there is something to compare with; what to say."""
+    shipped = setup.shipped
+    reason, detail = setup.shipped_reason, setup.shipped_detail
+    if shipped is not None and shipped.features != setup.names:
+        shipped, reason = None, Reason.PROFILE
+        detail = "its features are not those of this model"
+    if shipped is not None and not shipped.moving.any():
+        shipped, reason = None, Reason.PROFILE
+        detail = "no feature ever moved in its samples"
+    if shipped is None:
+        state = AnchorState(
+            "shipped", valid=False, reason=reason or Reason.UNWATCHED, detail=detail
+        )
+        return None, state
+    still = [
+        name
+        for name, moves in zip(shipped.features, shipped.moving, strict=True)
+        if not moves
+    ]
+    left_out = f"never moved, and left out: {', '.join(still)}"[:500] if still else ""
+    state = AnchorState(
+        "shipped",
+        valid=True,
+        detail=left_out,
+        digest=shipped.digest,
+        calibration=shipped.calibration,
+    )
+    return shipped, state

@@ -1,0 +1,146 @@
+"""The present compared with one anchor: all its detectors and their latched alarms."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.drift.classes import Classes
+from agent.core.drift.etable import Etable
+from agent.core.drift.fitting import find_bins
+from agent.core.drift.latch import Latch
+from agent.core.drift.mewma import Mewma
+from agent.core.drift.opened import Columns, OpenReference
+from agent.core.drift.windows import WINDOW_SAMPLES, Window
+from agent.core.watching import Alarm, Anchor, Detector, FeatureDrift, Scope, Score
+
+HIGHEST = 1e9  # what a report can say
+# Nothing alarms below it, whatever a profile says: a chi-squared of two terms in use.
+LEAST_THRESHOLD = 1e-6
+PREDICTION: Scope = "prediction"
+
+
+class Comparison:
+    """One anchor's detectors.
+
+    Args:
+        anchor: Its name in reports.
+        reference: What to compare with.
+        columns: Of the scopes ``input`` and ``output``.
+        latched: Scopes whose alarm was active before.
+
+    Attributes:
+        reference: What is compared with.
+    """
+
+    def __init__(
+        self,
+        anchor: Anchor,
+        reference: OpenReference,
+        columns: Columns,
+        latched: Collection[Scope] = (),
+    ) -> None:
+        self.reference = reference
+        self._anchor = anchor
+        self._mewma = Mewma(reference, columns)
+        self._etable = Etable(reference, columns)
+        self._window = Window(reference.counts)
+        self._edges = reference.edges.astype(np.float32)
+        found = reference.thresholds
+        self._classes = Classes(reference.classes, found.get(PREDICTION, 1.0))
+        self._scopes = self._mewma.scopes
+        self._inverse = [
+            1 / max(found.get(scope, HIGHEST), LEAST_THRESHOLD)
+            for scope in self._scopes
+        ]
+        self._ratios = [0.0] * len(self._scopes)
+        self._bets = [0.0] * len(self._scopes)
+        self._latches = [Latch(active=scope in latched) for scope in self._scopes]
+        self._answers = Latch("chi2", active=PREDICTION in latched)
+
+    @property
+    def active(self) -> bool:
+        """Whether any alarm is active."""
+        return self._answers.active or any(latch.active for latch in self._latches)
+
+    def update(self, values: NDArray[np.floating], *, armed: bool) -> bool:
+        """Take in one sample (d); return whether an alarm changed."""
+        changed = False
+        ratios = self._ratios
+        statistics = self._mewma.update(values)
+        for at, inverse in enumerate(self._inverse):
+            ratio = statistics[at] * inverse
+            ratios[at] = ratio
+            latch = self._latches[at]
+            # Most samples end here: not above, and nothing to clear.
+            if (ratio > 1 and armed) or latch.active:
+                changed |= latch.update(ratio if armed else min(ratio, 1.0)) != ""
+        return changed
+
+    def update_batch(
+        self, rows: NDArray[np.float32], answers: Sequence[int], *, armed: bool
+    ) -> bool:
+        """Take in several samples (n, d) that ``update`` saw; True if one changed."""
+        bins = find_bins(rows, self._edges)
+        self._bets = self._etable.update(bins)
+        changed = False
+        for latch, ratio in zip(self._latches, self._bets, strict=True):
+            if ratio >= 1 and armed:
+                changed |= latch.confirm() != ""
+        self._window.update(bins)
+        for index in answers:
+            if self._classes.update(index) and armed:
+                ratio = self._classes.ratio
+                changed |= self._answers.update(ratio, WINDOW_SAMPLES) != ""
+        return changed
+
+    def restart(self) -> None:
+        """Forget what was averaged and bet; alarms stay until they are quiet."""
+        self._mewma.restart()
+        self._etable.restart()
+        self._window.restart()
+        self._classes.restart()
+
+    def scores(self) -> list[Score]:
+        """Every statistic over its threshold."""
+        said: list[tuple[Scope, Detector, float]] = []
+        for at, scope in enumerate(self._scopes):
+            said.append((scope, "mewma", self._ratios[at]))
+            said.append((scope, "etable", self._bets[at]))
+        if len(self.reference.classes) > 1:
+            said.append((PREDICTION, "chi2", self._classes.ratio))
+        return [
+            Score(self._anchor, scope, detector, min(ratio, HIGHEST))
+            for scope, detector, ratio in said
+        ]
+
+    def alarms(self) -> list[Alarm]:
+        """Every alarm, active or not."""
+        latches = list(zip(self._scopes, self._latches, strict=True))
+        if len(self.reference.classes) > 1:
+            latches.append((PREDICTION, self._answers))
+        return [describe(self._anchor, scope, latch) for scope, latch in latches]
+
+    def features(self) -> list[FeatureDrift]:
+        """Each feature that is watched, beside its reference."""
+        moving = self.reference.moving
+        shift, psi, ks = self._mewma.shift(), self._window.psi, self._window.ks
+        return [
+            FeatureDrift(
+                self._anchor, name, float(shift[at]), float(psi[at]), float(ks[at])
+            )
+            for at, name in enumerate(self.reference.features)
+            if moving[at]
+        ]
+
+
+def describe(anchor: Anchor, scope: Scope, latch: Latch) -> Alarm:
+    """Return a latch as others see it."""
+    return Alarm(
+        anchor,
+        scope,
+        active=latch.active,
+        confirmed=latch.confirmed,
+        raised=latch.raised,
+        detector=latch.detector,
+    )
