@@ -4,13 +4,20 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from agent.core.watching import SEVERITIES
 from agent.telemetry.families import METRICS
 
-RULES = Path("agent", "telemetry", "alerts.yml")
+FOLDER = Path("agent", "telemetry", "dashboards")
+RULES = FOLDER / "alerts.yml"
+RECORDED = FOLDER / "rules.yml"
+# What a histogram and its family are called in samples.
+ENDINGS = re.compile(r"_(bucket|count|sum)$")
+SELECTOR = re.compile(r"(tinyward_\w+)\{([^}]*)\}")
 DAY_S = 86_400
 # (rule, metric with labels, value, minutes until it fires).
 FIRES = [
@@ -70,28 +77,61 @@ def names(text: str) -> list[str]:
     return re.findall(r"- alert: (\w+)", text)
 
 
+@pytest.mark.parametrize("file", [RULES, RECORDED], ids=str)
 def test_prometheus_reads_the_rules(
-    repository: Path, require_tool: Callable[[str], Path]
+    repository: Path, require_tool: Callable[[str], Path], file: Path
 ) -> None:
     """``promtool check rules`` finds nothing to say."""
     tool = require_tool("promtool")
-    said = promtool(tool, "check", "rules", str(repository / RULES))
-    assert f"{len(names((repository / RULES).read_text()))} rules found" in said
+    said = promtool(tool, "check", "rules", str(repository / file))
+    rules = re.findall(r"- (?:alert|record): ", (repository / file).read_text())
+    assert f"{len(rules)} rules found" in said
 
 
-def test_every_metric_of_a_rule_exists(repository: Path) -> None:
+def family(sample: str) -> str:
+    """Return the metric that a sample belongs to."""
+    return sample if sample in METRICS else ENDINGS.sub("", sample)
+
+
+def expressions(text: str) -> str:
+    """Return a file's expressions: names elsewhere are words for people."""
+    prose = re.compile(
+        r"^\s*(#|- alert:|- record:|summary:|description:).*$", re.MULTILINE
+    )
+    return prose.sub("", text)
+
+
+@pytest.mark.parametrize("file", [RULES, RECORDED], ids=str)
+def test_every_metric_of_a_rule_exists(repository: Path, file: Path) -> None:
     """A rule about a metric that nobody exposes would never fire."""
-    used = set(re.findall(r"tinyward_\w+", (repository / RULES).read_text()))
+    text = expressions((repository / file).read_text())
+    used = {family(name) for name in re.findall(r"tinyward_\w+", text)}
     assert used != set()
     assert used <= set(METRICS)
 
 
-def test_every_label_of_a_rule_exists(repository: Path) -> None:
+@pytest.mark.parametrize("file", [RULES, RECORDED], ids=str)
+def test_every_label_of_a_rule_exists(repository: Path, file: Path) -> None:
     """Labels that rules choose by are those of the metric."""
-    found = re.findall(r"(tinyward_\w+)\{(\w+)[=!~]+", (repository / RULES).read_text())
+    found = SELECTOR.findall(expressions((repository / file).read_text()))
     assert found != []
-    for metric, label in found:
-        assert label in METRICS[metric].labels
+    for metric, matchers in found:
+        for label in re.findall(r"(\w+)[=!~]+\"", matchers):
+            assert label in METRICS[family(metric)].labels
+
+
+def test_drift_is_as_severe_as_the_monitor_says(repository: Path) -> None:
+    """Alerts, page and log agree on which scope is critical."""
+    text = (repository / RULES).read_text()
+    rule = re.compile(
+        r'tinyward_drift_active\{scope=~?"([^"]+)"\} == 1\s+labels:\s+severity: (\w+)'
+    )
+    found = {
+        scope: severity
+        for scopes, severity in rule.findall(text)
+        for scope in scopes.split("|")
+    }
+    assert found == SEVERITIES
 
 
 def scenario(rules: Path, series: dict[str, str], checks: str) -> str:
@@ -173,10 +213,7 @@ def test_nothing_fires_on_a_board_that_is_well(
 
 def test_the_rules_are_part_of_the_package() -> None:
     """After an installation they lie beside the module that exposes the metrics."""
-    import agent.telemetry
-
-    assert agent.telemetry.__file__ is not None
-    assert (Path(agent.telemetry.__file__).parent / "alerts.yml").is_file()
+    assert (files("agent.telemetry") / "dashboards" / RULES.name).is_file()
 
 
 def test_systemd_reads_the_timer(
