@@ -159,4 +159,5 @@ def _look(frames: "NDArray[np.uint8]") -> Frames:
     """Return (n, 256): what the network sees, each value the mean of 2x2 pixels."""
     small = frames.reshape(-1, SIDE // 2, 2, SIDE // 2, 2).mean((2, 4), np.float32)
     # Centred and near unit spread: it learns in half the rounds.
-    return (small.reshape(len(frames), -1) - np.float32(80)) / np.float32(60)
+    level: Frames = (small.reshape(len(frames), -1) - np.float32(80)) / np.float32(60)
+    return level

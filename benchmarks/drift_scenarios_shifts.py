@@ -144,9 +144,10 @@ def dead_rows(*rows: int) -> Camera:
 
 def vignette(depth: float) -> Camera:
     """Return darker corners."""
-    at = np.linspace(-1, 1, 32, dtype=np.float32)
-    shade = 1 - np.float32(depth) * (at[:, None] ** 2 + at[None, :] ** 2) / 2
-    return lambda frames, _random: frames * shade
+    at = np.linspace(-1, 1, 32)
+    shade = 1 - depth * (at[:, None] ** 2 + at[None, :] ** 2) / 2
+    factor = shade.astype(np.float32)
+    return lambda frames, _random: frames * factor
 
 
 def _filtered(frames: Frames, sigma: float) -> Frames:
