@@ -28,6 +28,13 @@ BUSY = 0.5
 # There, 1 in 256 keeps looks out of the p99 of latency and takes 0.4 % of a model of
 # 26 us; one in 0.6 s is enough for models so slow that 256 samples take minutes.
 BUSY_INTERVAL, BUSY_NS = 256, 600_000_000
+# But a model that has just begun is looked at as often as is affordable: its monitor
+# needs 512 samples before it raises an alarm (``agent.core.drift.thinning``).
+CLOSE_LOOKS = 600
+# What is measured jitters, and a monitor that measures memory wants samples evenly
+# apart: N narrows by a quarter or not at all.
+NARROWER = 0.75
+SMOOTHED = 0.25  # weight of the newest time between two samples
 
 
 class Pace:
@@ -48,6 +55,7 @@ class Pace:
         self._credit_ns = 0.0
         self._period_ns = 0.0  # between two samples, on average since the last visit
         self._seq = 0
+        self._looks = 0
         self._earned_at = self._seen_at = now_ns
         self.interval = 1
         self.spent_ns = 0
@@ -59,7 +67,9 @@ class Pace:
         self._credit_ns = min(saved_ns, self._credit_ns + earned_ns)
         self._earned_at = now_ns
         if self._seq and seq > self._seq:
-            self._period_ns = (now_ns - self._seen_at) / (seq - self._seq)
+            newest_ns = (now_ns - self._seen_at) / (seq - self._seq)
+            weight = SMOOTHED if self._period_ns > 0 else 1.0
+            self._period_ns += (newest_ns - self._period_ns) * weight
         self._seq, self._seen_at = seq, now_ns
         return self._credit_ns >= self._cost_ns
 
@@ -73,6 +83,7 @@ class Pace:
         if look:
             dearer = spent_ns > self._cost_ns
             self._cost_ns += (spent_ns - self._cost_ns) * (0.5 if dearer else 0.125)
+            self._looks += 1
 
     def next_due(self, wanted: int, busy_ns: int = 0) -> int:
         """Return the number of the sample that is looked at next.
@@ -86,11 +97,12 @@ class Pace:
         if period_ns > 0:
             affordable = self._cost_ns / (KEPT * self._share * period_ns)
             interval = max(interval, math.ceil(min(affordable, NEVER // 2)))
-            if busy_ns > BUSY * period_ns:
+            if busy_ns > BUSY * period_ns and self._looks > CLOSE_LOOKS:
                 sparing = min(BUSY_INTERVAL, math.ceil(BUSY_NS / period_ns))
                 interval = max(interval, sparing)
-        self.interval = interval
-        return self._seq + max(interval, self._until_credit())
+        if not NARROWER * self.interval <= interval <= self.interval:
+            self.interval = interval
+        return self._seq + max(self.interval, self._until_credit())
 
     def later(self) -> int:
         """Return the number of the sample at which there may be credit for a look."""
