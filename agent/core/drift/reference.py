@@ -45,7 +45,7 @@ from agent.errors import BundleRefusedError
 
 MAX_CLASSES = 64  # as the statistics block counts them; all further ones are one more
 # Of a vector's covariance, towards no correlation: enough that two channels which are
-# one sensor read twice do not divide by rounding errors, too little to matter elsewhere.
+# one sensor read twice do not divide by rounding errors, too little for others.
 DISTANCE_SHRINKAGE = 0.001
 SCORED: tuple[Scope, ...] = ("input", "output", "all")  # what has a MEWMA
 
