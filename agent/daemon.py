@@ -25,9 +25,10 @@ from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
 from agent.facts import AgentFacts
 from agent.repositories import Repositories
 from agent.settings import PipelineSettings, Settings
-from agent.store import Inbox, Store
+from agent.store import Anchors, Inbox, Store
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.trials import PipelineTrials
+from agent.supervise.watching import Monitoring
 from agent.trust.bundle import open_bundle
 from agent.trust.identity import Identity
 from agent.update import Desk, Surroundings, UpdatePoller
@@ -84,6 +85,11 @@ class Daemon:
         self._known = Repositories(settings, store, state_dir, root)
         self._models = CommittedModels(
             store, self._pipelines, self._known.revoked_bundles
+        )
+        self._monitoring = Monitoring(
+            settings.monitor,
+            Anchors(state_dir),
+            time.time,  # noqa: TID251 - the daemon owns the clock
         )
         for table in settings.pipeline:
             self._pipelines[table.name] = self._pipeline(table)
@@ -144,6 +150,7 @@ class Daemon:
             delegates=self._settings.delegate,
             read_board=self._read_board,
             crash_loop=self._models.after_crash_loop,
+            monitoring=self._monitoring,
         )
 
     def _read_board(self) -> Sequence[float]:

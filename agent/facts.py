@@ -10,9 +10,11 @@ The rules this module keeps:
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from agent import __version__
+from agent.core.discretion import Discretion
 from agent.core.events import Event
 from agent.core.readings import BoardReadings
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
@@ -47,6 +49,7 @@ class AgentFacts:
         self._pipelines = pipelines
         self._update = update
         self._monitor = monitor
+        self._discretion = Discretion() if monitor.privacy else None
         self._state_dir = state_dir
         self._board = board
         self._ring = EventRing()
@@ -55,7 +58,15 @@ class AgentFacts:
         self._readings: Callable[[], BoardReadings] = BoardReadings
 
     def snapshot(self) -> AgentSnapshot:
-        """Return the agent as of now; cheap, no waiting."""
+        """Return the agent as of now, as privacy mode allows; cheap, no waiting."""
+        agent = self._look()
+        if self._discretion is None:
+            return agent
+        shown = tuple(self._discretion.hide(it) for it in agent.pipelines)
+        return replace(agent, pipelines=shown)
+
+    def _look(self) -> AgentSnapshot:
+        """Return the agent as of now."""
         engines: dict[str, str] = {}
         for pipeline in self._pipelines.values():
             engines |= pipeline.engines
@@ -93,11 +104,14 @@ class AgentFacts:
         from agent.telemetry.exposition import Exposition
 
         watch = BoardWatch(BoardReader(self._state_dir), READ_BOARD_S)
-        exposition = Exposition()
+        exposition = Exposition(self._monitor)
         self._readings = lambda: watch.readings
 
+        def look() -> tuple[AgentSnapshot, BoardReadings]:
+            return self._look(), self._readings()
+
         def metrics(accept: str) -> tuple[str, bytes]:
-            return exposition.render(self.snapshot(), self._readings(), accept)
+            return exposition.scrape(look, accept)
 
         self._metrics = metrics
         async with asyncio.TaskGroup() as group:

@@ -14,8 +14,9 @@ The rules this folder keeps:
    ``RequestRefusedError`` (what was asked for cannot be done as things are).
 """
 
+from agent.store.anchors import Anchors
 from agent.store.inbox import Inbox
 from agent.store.staging import Staging
 from agent.store.store import Store
 
-__all__ = ["Inbox", "Staging", "Store"]
+__all__ = ["Anchors", "Inbox", "Staging", "Store"]
