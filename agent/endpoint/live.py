@@ -49,13 +49,16 @@ class Viewer:
     """One open page.
 
     Attributes:
-        after: The newest event it has.
+        after: The newest event it has; ``since`` the time of its newest point.
+        slow_s: How long it may read nothing.
         told_at: When it was sent a state last; ``read_at`` when it last kept up.
     """
 
     request: web.Request
     response: web.StreamResponse
     after: int
+    since: int
+    slow_s: float
     told_at: float = -PERIOD_S
     read_at: float = 0.0
 
@@ -74,7 +77,7 @@ class Viewer:
             TimeoutError: It reads too slowly.
             ConnectionError: It has gone.
         """
-        async with asyncio.timeout(SLOW_S):
+        async with asyncio.timeout(self.slow_s):
             await self.response.write(
                 b"event: %b\ndata: %b\n\n" % (name.encode(), body)
             )
@@ -86,7 +89,7 @@ class Live:
     Args:
         facts: What is shown.
         services: What is known of updates that ended.
-        life_s: How long a stream lasts.
+        life_s: How long a stream lasts, and ``slow_s`` one that nobody reads.
         places: How many there may be at once.
     """
 
@@ -96,9 +99,11 @@ class Live:
         services: Services,
         *,
         life_s: float = LIFE_S,
+        slow_s: float = SLOW_S,
         places: int = PLACES,
     ) -> None:
         self.life_s = life_s
+        self.slow_s = slow_s
         self._facts = facts
         self._services = services
         self._places = places
@@ -129,17 +134,21 @@ class Live:
             request: Its query says what the page has: ``after`` an event's number,
                 ``since`` the time of its last point.
             key: Tells certificates apart; empty where there is none.
+
+        Raises:
+            RequestRefusedError: ``request``: the query makes no sense.
         """
         if self.viewers >= self._places or (
             key and self._viewers.count(key) >= PER_PEER
         ):
             return web.Response(status=503, headers={"Retry-After": RETRY_AFTER_S})
+        after, since = parse_number(request, "after"), parse_number(request, "since")
         response = web.StreamResponse(headers=HEADERS)
         response.force_close()
         with self._place(key):
             await response.prepare(request)
             if request.method != "HEAD":
-                viewer = Viewer(request, response, parse_number(request, "after"))
+                viewer = Viewer(request, response, after, since, self.slow_s)
                 await self._follow(viewer)
         return response
 
@@ -173,9 +182,8 @@ class Live:
         kept = self._facts.events(0)
         if kept and kept[-1].id < viewer.after:
             viewer.after = 0  # the agent began anew, and counts from one again
-        since = parse_number(viewer.request, "since")
         for name, points in self._facts.trends().items():
-            newer = [point for point in points if point.at > since]
+            newer = [point for point in points if point.at > viewer.since]
             row = {"pipeline": name, "points": describe_points(newer)}
             await viewer.send("trend", msgspec.json.encode(row))
 
@@ -187,7 +195,7 @@ class Live:
         """
         transport = viewer.transport
         if transport is None or transport.get_write_buffer_size() > 0:
-            if now - viewer.read_at > SLOW_S:
+            if now - viewer.read_at > self.slow_s:
                 raise TimeoutError
             return
         viewer.read_at = now

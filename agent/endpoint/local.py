@@ -22,7 +22,7 @@ from aiohttp import web
 
 from agent.core.reasons import Reason
 from agent.endpoint.guard import Gate, Guard
-from agent.endpoint.live import SLOW_S, Live
+from agent.endpoint.live import Live
 from agent.endpoint.needs import Facts
 from agent.endpoint.origins import check_host, check_reader, own_names
 from agent.endpoint.pages import answer_page
@@ -49,6 +49,9 @@ class LocalEndpoint:
         socket_path: The unix socket.
         gate: Limits of the address.
         services: What can be done over the socket; without, it only shows.
+
+    Attributes:
+        live: What tells pages at the address.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class LocalEndpoint:
         services = services or Services()
         api = Api(facts, services)
         # Strangers' viewers on the address take no operator's place on the socket.
-        self._live = Live(facts, services)
+        self.live = Live(facts, services)
         self._names = own_names(gethostname())
         self._serving = Serving(api, visits, _let_in)
         self._serving.extra = {"/healthz": self._healthz, "/readyz": self._readyz}
@@ -135,7 +138,7 @@ class LocalEndpoint:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/", self._page)
         app.router.add_get("/v1/live", self._follow)
-        app.on_shutdown.append(self._live.end)
+        app.on_shutdown.append(self.live.end)
         runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=LEAVE_S, lingering_time=0.0
         )
@@ -167,8 +170,8 @@ class LocalEndpoint:
         check_reader(request)
         guard = request.transport.get_protocol() if request.transport else None
         if isinstance(guard, Guard):
-            guard.stay(self._live.life_s + SLOW_S)
-        return await self._live.answer(request)
+            guard.stay(self.live.life_s + self.live.slow_s)
+        return await self.live.answer(request)
 
     async def _readyz(self, request: web.Request) -> web.Response:
         """Say what is not ready, and why."""
