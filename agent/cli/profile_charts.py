@@ -92,11 +92,12 @@ def histogram(edges: Floats, counts: NDArray[np.int64], mean: float, name: str) 
     parts.append(
         f'<line class="mean" x1="{middle:.1f}" x2="{middle:.1f}" y1="0" y2="{ground}"/>'
     )
-    parts += [
-        f'<text x="{(place - low) * scale:.1f}" y="{SMALL_HEIGHT - 3}" '
-        f'text-anchor="middle">{number(place)}</text>'
-        for place in _ticks(places)
-    ]
+    for place, anchor in ((places[1], "start"), (places[-2], "end")):
+        x = min(max((place - low) * scale, 0.0), float(SMALL_WIDTH))
+        parts.append(
+            f'<text x="{x:.1f}" y="{SMALL_HEIGHT - 3}" text-anchor="{anchor}">'
+            f"{number(place)}</text>"
+        )
     return _svg(SMALL_WIDTH, SMALL_HEIGHT, name, parts)
 
 
@@ -147,11 +148,6 @@ def _tail(count: float, beside: float, width: float) -> float:
     """Return how wide an open bin is drawn."""
     wanted = 2 * count / beside if beside else width
     return min(max(wanted, width / 12), width / 2)
-
-
-def _ticks(places: Sequence[float]) -> list[float]:
-    """Return two places to label: the first and the last edge that is one."""
-    return [places[1], places[-2]]
 
 
 def _grid(top: float, count: int) -> list[str]:

@@ -51,6 +51,7 @@ class Seen:
     number: list[int] = field(default_factory=list)
     part: list[int] = field(default_factory=list)
     samples: int = 0
+    invalid: int = 0
     failed: int = 0
     failure: str = ""
     more: bool = False
@@ -90,9 +91,8 @@ def read(question: Question, say: Say) -> Features:
     if learnt is not None:
         draft, reader = learnt, build_reader(manifest, variant, learnt)
         seen = _pass(model, reader, question, say, lambda *_: None)
-    invalid = sum(reader.invalid.values())
     shifted = _shifted(model, reader, question, kept) if question.shifts else ()
-    return _tell(reader, seen, draft, invalid, shifted)
+    return _tell(reader, seen, draft, shifted)
 
 
 def _load(question: Question) -> LoadedModel:
@@ -155,10 +155,12 @@ def _pass(
             continue
         take(answer[0], answer[1])
         values = reader.read(*answer)
-        if values is not None:
-            _note(seen, values, answer, reader.confidence)
-            seen.number.append(number)
-            seen.part.append(part)
+        if values is None:
+            seen.invalid += 1
+            continue
+        _note(seen, values, answer, reader.confidence)
+        seen.number.append(number)
+        seen.part.append(part)
     seen.more = next(items, None) is not None
     return seen
 
@@ -229,7 +231,6 @@ def _tell(
     reader: FeatureReader,
     seen: Seen,
     draft: Reference | None,
-    invalid: int,
     shifted: tuple[ShiftedRows, ...],
 ) -> Features:
     """Return the child's last word."""
@@ -250,7 +251,7 @@ def _tell(
         samples=seen.samples,
         failed=seen.failed,
         failure=seen.failure,
-        invalid=invalid,
+        invalid=seen.invalid,
         more=seen.more,
         projection=draft.projection if draft else None,
         centre=draft.centre if draft else b"",

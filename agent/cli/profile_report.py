@@ -172,7 +172,7 @@ def _answers(one: MadeVariant) -> str:
     rest = sum(counts[MAX_CLASSES:])
     more = f'<p class="note">and {rest:,} of other classes</p>' if rest else ""
     return (
-        '<h2>Answers</h2><div class="card"><table class="bars"><thead><tr>'
+        '<h2>Answers</h2><div class="card"><table class="bars tight"><thead><tr>'
         '<th>Label</th><th>Share</th><th class="number">Samples</th></tr></thead>'
         f"<tbody>{rows}</tbody></table>{more}</div>"
     )
