@@ -277,6 +277,8 @@ class Pipeline:
     async def commission(self) -> None:
         """Let this board's baseline of the model that answers be collected anew.
 
+        While a worker is replaced it is that of the model that will answer.
+
         Raises:
             RequestRefusedError: ``no_model``, ``unwatched``.
             DeviceError: The old one cannot be removed.
@@ -284,8 +286,8 @@ class Pipeline:
         """
         async with self._tenancy.lock:
             worker, answering = self._worker, self._placing.answering
-            await self._watching.begin_anew(answering)
-            if worker is not None:
+            await self._watching.begin_anew(answering or self._tenancy.committed)
+            if worker is not None and answering is not None:
                 order = Commission(self._placing.generation)
                 await worker.tell(order, self._rules.start_s)
 

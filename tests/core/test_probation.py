@@ -13,11 +13,13 @@ from agent.core.manifest import Budgets, TrialRules
 from agent.core.probation import (
     FEWEST_BEFORE,
     Evidence,
+    OutputDrift,
     clock_share,
     count_failed,
     durations_of,
     failed_share,
     judge_probation,
+    output_drift,
     section_since,
 )
 from agent.core.readings import BoardReadings
@@ -30,6 +32,14 @@ from agent.core.statistics_block import (
     STAGES,
     Section,
     StageCounts,
+)
+from agent.core.watching import (
+    ANCHORS,
+    SCOPES,
+    Alarm,
+    ModelWatch,
+    Monitored,
+    Score,
 )
 from tests.core.test_counts import sections
 
@@ -170,3 +180,83 @@ def test_a_hot_board_has_a_part_of_its_clock(clocks: list[float]) -> None:
     share = clock_share([read(hertz, hot=True) for hertz in clocks])
     assert 0 < share <= 1
     assert clock_share([read(math.nan, hot=True) for _ in clocks]) == 0.0
+
+
+def said(samples: int, *alarms: Alarm, scores: tuple[Score, ...] = ()) -> ModelWatch:
+    """Return what a model's monitor says."""
+    return ModelWatch(
+        "kws", 7, Monitored(samples=samples, alarms=alarms, scores=scores)
+    )
+
+
+OFF = Alarm("shipped", "output", active=True, raised=1)
+
+
+@pytest.mark.parametrize(
+    ("drift", "state", "reason"),
+    [
+        (OutputDrift(watched=9, alarmed=True), "undecided", ""),
+        (OutputDrift(watched=10, alarmed=True), "failed", "drift"),
+        (OutputDrift(watched=10, alarmed=True, before=True), "undecided", ""),
+        (OutputDrift(watched=10**6, ratio=0.99), "undecided", ""),
+    ],
+)
+def test_drift_of_the_output(drift: OutputDrift, state: str, reason: str) -> None:
+    """It fails early, after a few samples, unless the model before was off as well."""
+    known = Evidence(1.0, 100, 0, FAST, drift=drift)
+    verdict = judge_probation(known, RULES, BUDGETS)
+    assert (verdict.state, str(verdict.reason)) == (state, reason)
+
+
+def test_drift_is_told_with_its_score() -> None:
+    """The detail says how far, and after how many samples."""
+    drift = OutputDrift(watched=250, alarmed=True, ratio=1.8)
+    verdict = judge_probation(Evidence(1.0, 300, 0, FAST, drift=drift), RULES, BUDGETS)
+    assert verdict.detail == (
+        "its output is not that of its profile: 1.80 times the threshold after "
+        "250 samples"
+    )
+
+
+@given(
+    anchor=st.sampled_from(ANCHORS),
+    scope=st.sampled_from(SCOPES),
+    active=st.booleans(),
+)
+def test_only_the_output_beside_its_profile_counts(
+    anchor: str, scope: str, *, active: bool
+) -> None:
+    """Law: neither input drift nor the site's baseline fails a candidate."""
+    alarm = Alarm(anchor, scope, active=active, raised=3)  # type: ignore[arg-type]  # sampled
+    found = output_drift(said(500, alarm), None, None)
+    assert found.alarmed is (active and (anchor, scope) == ("shipped", "output"))
+
+
+def test_what_is_known_of_a_drift() -> None:
+    """Samples since the swap; the highest score of the output beside its profile."""
+    scores = (
+        Score("shipped", "all", "mewma", 9.0),
+        Score("site", "output", "mewma", 8.0),
+        Score("shipped", "output", "etable", 0.5),
+        Score("shipped", "output", "mewma", 1.5),
+    )
+    now = said(500, OFF, scores=scores)
+    assert output_drift(now, said(400), said(9)) == OutputDrift(100, True, 1.5)
+    assert output_drift(now, None, said(9, OFF)) == OutputDrift(500, True, 1.5, True)
+    assert output_drift(None, None, said(9, OFF)) == OutputDrift()
+
+
+@given(
+    watched=st.integers(0, 10**6),
+    alarmed=st.booleans(),
+    before=st.booleans(),
+    ratio=st.floats(0, 1e9),
+)
+def test_a_candidate_that_no_alarm_names_is_not_failed(
+    *, watched: int, alarmed: bool, before: bool, ratio: float
+) -> None:
+    """Law: without an alarm, or beside a model that had it too, drift fails nobody."""
+    drift = OutputDrift(watched, alarmed, ratio, before)
+    verdict = judge_probation(Evidence(60.0, 100, 0, FAST, drift=drift), RULES, BUDGETS)
+    fails = alarmed and not before and watched >= 10
+    assert verdict.state == ("failed" if fails else "passed")

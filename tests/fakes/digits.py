@@ -29,6 +29,7 @@ from agent.settings import PipelineSettings, SuperviseSettings
 from agent.supervise.child import PROGRAM
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
+from agent.supervise.watching import Monitoring
 from agent.trust.bundle import Bundle, open_bundle
 from agent.worker.examine import default_examiner
 from agent.worker.runtimes import PACKAGES, available_engines
@@ -166,6 +167,7 @@ async def running(  # noqa: PLR0913 - what a pipeline may be like
     deadline_ms: float = 20_000.0,
     program: Sequence[str] = PROGRAM,
     read_board: Callable[[], Sequence[float]] = lambda: (0.0,) * 8,
+    monitoring: Monitoring | None = None,
 ) -> AsyncIterator[Bench]:
     """Run a pipeline; it is stopped in the end, and leaves no process."""
     settings = PipelineSettings(
@@ -182,6 +184,7 @@ async def running(  # noqa: PLR0913 - what a pipeline may be like
         delegates=(),
         read_board=read_board,
         crash_loop=fall,
+        monitoring=monitoring,
         program=program,
     )
     bench = Bench(pipeline)

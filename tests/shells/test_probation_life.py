@@ -10,16 +10,22 @@ import pytest
 from msgspec.structs import replace
 
 from agent.core.manifest import Budgets, TrialRules
+from agent.core.messages import Watched
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
+from agent.core.watching import Alarm, Monitored, Scope
 from agent.errors import AgentError, DeviceError, TrialFailedError
+from agent.settings import MonitorSettings
 from agent.supervise.placing import Placed
 from agent.supervise.trials import PipelineTrials
+from agent.supervise.watching import Monitoring
 from tests.fakes.candidates import candidate, failing
 from tests.fakes.digits import ENDLESS, STREAM, Bench, in_loop, placed, running, until
 
 BRIEF = TrialRules(probation_s=0.3, probation_samples=100)
 LONG = TrialRules(probation_s=600.0)
+# The worker watches nothing: what its monitor says is the test's to say.
+SCRIPTED = Monitoring(MonitorSettings(cpu_share=0.0))
 
 
 class Trial:
@@ -43,6 +49,13 @@ class Trial:
         with pytest.raises(AgentError) as err:
             await self.watch()
         return f"{type(err.value).__name__} {err.value.reason}"
+
+    def say(self, samples: int, *alarms: Scope) -> None:
+        """Report as the monitor of what answers: beside its shipped profile."""
+        pipeline = self.bench.pipeline
+        raised = [Alarm("shipped", scope, active=True, raised=1) for scope in alarms]
+        said = Monitored(samples=samples, alarms=tuple(raised))
+        pipeline._watching.take(Watched(pipeline._placing.generation, said))
 
     async def back(self) -> None:
         """Roll back; the active model answers again."""
@@ -110,6 +123,52 @@ def test_38_who_is_slow_is_rolled_back(
             await trial.back()
 
     case()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "fails"),
+    [
+        ((), ("output",), True),
+        ((), ("input", "all", "prediction", "stuck"), False),
+        (("output",), ("output",), False),
+        (("input",), ("input", "output"), True),
+    ],
+)
+def test_whose_output_drifts_is_rolled_back(
+    before: tuple[Scope, ...], now: tuple[Scope, ...], *, fails: bool
+) -> None:
+    """`drift`, unless it was so before it came; then the input moved, not the model."""
+
+    @in_loop
+    async def case() -> None:
+        async with running(placed(1), monitoring=SCRIPTED) as bench:
+            await bench.ready()
+            trial = Trial(bench, candidate(BRIEF), BoardReadings())
+            trial.say(10**6, *before)
+            await trial.begin()
+            trial.say(10**6, *now)
+            if fails:
+                assert await trial.reason() == "TrialFailedError drift"
+            else:
+                await trial.watch()
+            await trial.back()
+
+    case()
+
+
+@in_loop
+async def test_an_alarm_of_an_earlier_trial_fails_nobody() -> None:
+    """The same candidate again, once it was forgiven, is judged by what it does now."""
+    async with running(placed(1), monitoring=SCRIPTED) as bench:
+        await bench.ready()
+        trial = Trial(bench, candidate(BRIEF), BoardReadings())
+        await trial.begin()
+        trial.say(10**6, "output")
+        assert await trial.reason() == "TrialFailedError drift"
+        await trial.back()
+        await trial.begin()
+        await trial.watch()
+        await trial.back()
 
 
 @pytest.mark.parametrize(
