@@ -84,23 +84,32 @@ class Etable:
         self._lanes = np.concatenate([*lanes, np.zeros(0, np.intp)]).astype(np.intp)
         table = bet_table(reference.counts, reference.eps).astype(np.float32)
         self._table = table.reshape(-1, BETS)
+        self._first_rows = self._lanes * BINS
         self._sums = np.zeros((len(self._lanes), BETS))
+        self._weights = np.zeros((len(lanes), len(self._lanes), BETS))
+        for at, part in enumerate(self._slices):
+            self._weights[at, part] = 1 / (BETS * max(part.stop - part.start, 1))
+        self._weights.shape = (len(lanes), self._sums.size)
 
     def update(self, bins: NDArray[np.intp]) -> list[float]:
         """Take in samples' bins (n, d); return ``log(M)/log(THRESHOLD)`` by scope.
 
         A scope that reached 1 starts again.
         """
-        pays = self._table[bins[:, self._lanes] + self._lanes * BINS]
-        # M after n samples is M0 * p1..pn + p1..pn + p2..pn + ... + pn.
-        runs = np.multiply.accumulate(pays[::-1], axis=0, dtype=np.float64)
+        rows = bins[::-1].take(self._lanes, axis=1) + self._first_rows
+        runs = self._table.take(rows, axis=0)
+        # M after n samples is M0 * p1..pn + p1..pn + p2..pn + ... + pn. Products from
+        # the last sample backwards; numpy's accumulate takes three times as long.
+        for at in range(1, len(runs)):
+            np.multiply(runs[at], runs[at - 1], runs[at])
         self._sums *= runs[-1]
         self._sums += runs.sum(axis=0)
         np.minimum(self._sums, CAP, out=self._sums)
+        means = np.dot(self._weights, self._sums.ravel()).tolist()
         ratios = []
-        for part in self._slices:
-            mean = float(self._sums[part].mean())
-            ratios.append(max(math.log(mean + 1e-300), 0.0) / math.log(THRESHOLD))
+        for part, mean in zip(self._slices, means, strict=True):
+            # Below 1 there is nothing to say, and its logarithm may be none.
+            ratios.append(math.log(max(mean, 1.0)) / math.log(THRESHOLD))
             if mean >= THRESHOLD:
                 self._sums[part] = 0.0
         return ratios

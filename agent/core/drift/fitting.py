@@ -27,11 +27,12 @@ def find_bins(
     Compared as float32, as edges are kept: a feature with few distinct values sits
     exactly on them, and would change bins by the rounding of 0.1 alone.
     """
-    low = edges.astype(np.float32, copy=False)
-    found: NDArray[np.intp] = np.sum(
-        values.astype(np.float32, copy=False)[:, :, None] >= low, axis=2
-    )
-    return found
+    rows = values.astype(np.float32, copy=False)
+    low = edges.astype(np.float32, copy=False).T[:, None, :]
+    # Summed as bytes along the first axis: half the time of the obvious order.
+    above = (rows >= low).view(np.int8)
+    found: NDArray[np.int8] = np.add.reduce(above, axis=0, dtype=np.int8)
+    return found.astype(np.intp)
 
 
 def fit_reference(

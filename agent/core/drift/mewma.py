@@ -62,8 +62,8 @@ class Mewma:
         wide, level, white = self._wide, self._level, self._white
         np.subtract(values, self._mean, wide)
         np.multiply(wide, self._scale, wide)
-        np.minimum(wide, self._high, wide)
-        np.maximum(wide, self._low, self.z)
+        np.minimum(wide, self._high, out=wide)
+        np.maximum(wide, self._low, out=self.z)
         np.absolute(self.z, self._distance)
         average = self._average
         np.multiply(average, self._keep, average)

@@ -29,8 +29,8 @@ from agent.core.watching import Anchor, AnchorState, Monitored, Scope, Score
 from agent.errors import BundleRefusedError
 
 # Detectors that need no answer at once (bets, histograms, classes) take so many samples
-# together: their cost is numpy's calls, the same for eight as for one.
-BATCH_SAMPLES = 8
+# together: their cost is numpy's calls, nearly the same for sixteen as for one.
+BATCH_SAMPLES = 16
 # Without a calibrated reference thresholds are a table's, for samples without memory.
 TARGET = 0.05
 STUCK: Scope = "stuck"
