@@ -18,6 +18,8 @@ from agent.core.drift.calibrate_streams import (
     chunk_runs,
     find_interval,
 )
+from agent.core.drift.fitting import fit_reference
+from agent.core.drift.mewma import Whitener
 from agent.core.drift.opened import Columns, Floats
 
 IID_TARGET = 0.05  # lag-1 autocorrelation that thresholds stand without a recording
@@ -90,8 +92,9 @@ def make_plan(held_out: HeldOut) -> Plan:
             f" watch samples that are correlated by {IID_TARGET:g} at most"
         )
         return Plan(sources, groups, calibration, notes=(*apart, unordered))
-    lag, interval = find_interval(held_out.values, runs, ORDERED_TARGET)
-    if lag < -1 + 1e-9:
+    whiten = Whitener(fit_reference(held_out.features, held_out.values))
+    measured = find_interval(whiten(held_out.values), runs, ORDERED_TARGET)
+    if measured is None:
         short = (
             f"runs of the recording are shorter than {MIN_STRETCH} samples: their order"
             " is not used"
@@ -101,8 +104,8 @@ def make_plan(held_out: HeldOut) -> Plan:
         # Parts of one recording stand in for sources: what changes slowly differs.
         *(runs if few else sources, groups, "ordered"),
         runs=runs,
-        interval=interval,
-        autocorrelation=lag,
+        interval=measured[1],
+        autocorrelation=measured[0],
         target=ORDERED_TARGET,
         notes=apart,
     )

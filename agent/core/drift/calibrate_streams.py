@@ -78,22 +78,30 @@ def draw_blocks(
     return rows[positions.ravel()[:count]]
 
 
-def find_interval(values: Floats, runs: Rows, target: float) -> tuple[float, int]:
+def find_interval(
+    directions: Floats, runs: Rows, target: float
+) -> tuple[float, int] | None:
     """Return (lag-1 autocorrelation, spacing at which it is the target), in rows.
 
-    Measured as the monitor measures it, so that both speak of the same.
+    Measured as the monitor measures it, so that both speak of the same; None where runs
+    are too short.
+
+    Args:
+        directions: (n, m) as ``Whitener`` makes them.
+        runs: (n) stretch of the recording that each row belongs to.
+        target: Lag-1 autocorrelation that is wanted.
     """
     stretches = _stretches(runs)
     lengths = np.array([last - first for first, last in stretches])
     size = int(min(BURST_SAMPLES, np.median(lengths)))
     if size < MIN_STRETCH:
-        return -1.0, 1
+        return None
     starts = [
         start
         for first, last in stretches
         for start in range(first, last - size + 1, size)
     ]
-    blocks = [autocorrelation(values[start : start + size]) for start in starts]
+    blocks = [autocorrelation(directions[start : start + size]) for start in starts]
     first_lag = np.median([block[0].mean() for block in blocks])
     return float(np.clip(first_lag, -1, 1)), wanted_spacing(blocks, size, target)
 
