@@ -72,8 +72,8 @@ def _render(name: str, watch: WatchAnswer, clock: Clock) -> Group:
         Text(f"{plain(name, 24)}: {plain(watch.model, 24)} {watch.version}", "bold"),
         Text(f"  {_effort(watch)}"),
     ]
-    if counted := _spoiled(watch):
-        parts.append(Text(f"  {counted}"))
+    if found := _findings(watch):
+        parts.append(Text(f"  {found}"))
     parts += [_anchor_line(each) for each in watch.anchors]
     if watch.scores:
         parts += [Text(), _scores_table(watch)]
@@ -87,23 +87,21 @@ def _render(name: str, watch: WatchAnswer, clock: Clock) -> Group:
 
 def _effort(watch: WatchAnswer) -> str:
     """Say how much was watched, how often, and what that costs."""
-    words = [
-        f"{watch.samples} samples watched",
-        f"1 in {watch.interval}",
-        f"autocorrelation {watch.autocorrelation or 0:.2f}",
-        f"{(watch.share or 0) * 100:.2f} % of its time",
-    ]
-    if watch.accuracy is not None:
-        words.append(f"accuracy about {watch.accuracy:.2f}")
-    return ", ".join(words)
+    return (
+        f"{watch.samples} samples watched, 1 in {watch.interval}, "
+        f"autocorrelation {watch.autocorrelation or 0:.2f}, "
+        f"{(watch.share or 0) * 100:.2f} % of its time"
+    )
 
 
-def _spoiled(watch: WatchAnswer) -> str:
-    """Say how many inputs were the one before, or none that can be compared."""
+def _findings(watch: WatchAnswer) -> str:
+    """Say how many inputs were the one before, or no input, and how answers fare."""
     words = [f"{watch.repeated} repeated"] if watch.repeated else []
     words += [
         f"{n} invalid ({plain(why, 16)})" for why, n in watch.invalid.items() if n
     ]
+    if watch.accuracy is not None:
+        words.append(f"accuracy about {watch.accuracy:.2f}")
     return ", ".join(words)
 
 

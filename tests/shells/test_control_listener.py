@@ -355,6 +355,40 @@ def test_a_rollback_that_cannot_be(
     run(story)
 
 
+def test_a_baseline_begins_anew(tmp_path: Path) -> None:
+    """Of the only pipeline, or the one that is named."""
+
+    async def story() -> None:
+        made = bench(tmp_path)
+        async with listening(made):
+            for order in ({}, {"pipeline": "door"}):
+                reply = await made.put_json(made.operator, "POST /v1/commission", order)
+                assert (reply.status, reply.json) == (200, {"pipeline": "door"})
+        assert [what for what, _ in made.desk.asked] == ["commission door"] * 2
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "status", "reason"),
+    [("gate", 404, Reason.UNKNOWN_PIPELINE), ("door", 409, Reason.UNWATCHED)],
+)
+def test_a_baseline_that_cannot_begin(
+    pipeline: str, status: int, reason: str, tmp_path: Path
+) -> None:
+    """An unknown pipeline, or one that nobody watches: the reason says which."""
+
+    async def story() -> None:
+        made = bench(tmp_path)
+        made.desk.watched = False
+        async with listening(made):
+            order = {"pipeline": pipeline}
+            reply = await made.put_json(made.operator, "POST /v1/commission", order)
+            assert (reply.status, reply.json["reason"]) == (status, reason)
+
+    run(story)
+
+
 def test_updates_are_shown(tmp_path: Path) -> None:
     """The one under way, those that ended, and what is not tried again."""
     made = bench(tmp_path)

@@ -718,6 +718,47 @@ class TestForgive:
         assert reason(lambda: call(bench.sha256(2), ME)) == Reason.REQUEST
 
 
+class TestCommission:
+    """An operator has a baseline collected anew."""
+
+    def desk(self, bench: Bench, begun: list[str]) -> Desk:
+        """Return a desk whose pipelines note what is asked of them."""
+
+        async def begin(pipeline: str) -> None:
+            begun.append(pipeline)
+
+        return Desk(bench.settings, bench.store, bench.poller, begin)
+
+    def test_the_pipeline_is_told(self, caplog: pytest.LogCaptureFixture) -> None:
+        """By its name, or as the only one; with a line that says who asked."""
+        begun: list[str] = []
+        desk = self.desk(Bench(), begun)
+        with caplog.at_level(logging.INFO):
+            assert asyncio.run(desk.commission("window", ME)) == "window"
+        one = self.desk(Bench(names=("door",)), begun)
+        assert asyncio.run(one.commission("", ME)) == "door"
+        assert begun == ["window", "door"]
+        assert caplog.messages == ["operator.commission"]
+        assert (caplog.records[0].operator, caplog.records[0].pipeline) == (  # type: ignore[attr-defined]  # its fields
+            ME,
+            "window",
+        )
+
+    @pytest.mark.parametrize(
+        ("pipeline", "why"), [("gate", "unknown_pipeline"), ("", "request")]
+    )
+    def test_which_pipeline(self, pipeline: str, why: str) -> None:
+        """One that is not there, or none of several: nothing begins."""
+        begun: list[str] = []
+        desk = self.desk(Bench(), begun)
+        assert reason(partial(desk.commission, pipeline, ME)) == why
+        assert begun == []
+
+    def test_where_nothing_is_watched(self) -> None:
+        """A board without monitors says so."""
+        assert reason(partial(Bench().desk.commission, "door", ME)) == "unwatched"
+
+
 class TestDoorbell:
     """Looks that are asked for."""
 
