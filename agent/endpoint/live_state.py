@@ -110,16 +110,17 @@ def short(value: float | None) -> float | None:
     >>> short(12.34567), short(float("nan")), short(None)
     (12.35, None, None)
     """
-    if value is None or not isfinite(value):
+    if value is None:
         return None
-    return float(f"{value:.4g}")
+    shown = float(f"{value:.4g}")
+    return shown if isfinite(shown) else None  # the largest floats round to infinity
 
 
 def _describe_pipeline(pipeline: PipelineSnapshot, *, private: bool) -> Json:
     """One pipeline: what answers, how well, and what was in the way."""
     counts = _answering(pipeline)
     section = counts.section if counts else None
-    budget_ms = pipeline.budgets_ms.get(counts.version) if counts else None
+    budget_ms = short(pipeline.budgets_ms.get(counts.version)) if counts else None
     return {
         "name": pipeline.name,
         "model": pipeline.model,
@@ -130,7 +131,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot, *, private: bool) -> Json:
         "active": _describe_installed(pipeline.active),
         "samples": _describe_samples(pipeline.counts),
         "stages": _describe_stages(section) if section else [],
-        "budget_ms": short(budget_ms),
+        "budget_ms": budget_ms,
         "late": _late(section, budget_ms) if section and budget_ms else None,
         "busy_ms": short(pipeline.busy_s * 1000),
         "lag_ms": short(pipeline.lag_s * 1000),

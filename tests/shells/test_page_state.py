@@ -1,0 +1,277 @@
+"""What the page is told: words, numbers, and nothing that is not JSON."""
+
+import json
+from dataclasses import replace
+from math import inf, nan
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace as renew
+
+from agent.core.readings import BoardReadings
+from agent.core.reasons import Reason
+from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
+from agent.core.targets import Wanted
+from agent.core.update_machine import Phase
+from agent.core.updates import Decision, Progress, Report
+from agent.core.watching import (
+    SCOPES,
+    SEVERITIES,
+    Alarm,
+    AnchorState,
+    Detector,
+    Score,
+)
+from agent.endpoint.live_state import (
+    NEWEST,
+    SHOWN,
+    Stories,
+    describe_live,
+    describe_points,
+    short,
+)
+from agent.endpoint.live_words import (
+    PHASES,
+    alarm_level,
+    explain,
+    notices,
+    say_alarm,
+    say_anchor,
+    say_decision,
+    say_phase,
+    say_result,
+)
+from tests.fakes.shown import (
+    ASIDE,
+    LABELS,
+    points_of,
+    reports_of,
+    shown_agent,
+    shown_facts,
+    shown_pipeline,
+)
+from tests.fakes.snapshots import NOW, agent, pipeline
+
+EMPTY = AgentSnapshot("0.1.0", {}, (), UpdateSnapshot())
+
+
+def told(shown: AgentSnapshot, **parts: object) -> dict[str, object]:
+    """Return what a page would be told, through JSON and back."""
+    readings = parts.pop("readings", BoardReadings())
+    assert isinstance(readings, BoardReadings)
+    state = describe_live(shown, readings, {}, Stories(), **parts)  # type: ignore[arg-type] # `private` only
+    parsed: dict[str, object] = json.loads(
+        msgspec.json.encode(state), parse_constant=pytest.fail
+    )
+    return parsed
+
+
+def only(state: dict[str, object]) -> dict[str, object]:
+    """Return the one pipeline of a state."""
+    pipelines = state["pipelines"]
+    assert isinstance(pipelines, list)
+    found: dict[str, object] = pipelines[0]
+    return found
+
+
+def test_an_agent_without_anything_can_be_shown() -> None:
+    """No pipeline, no sensor, no update: nothing is null that a page would add up."""
+    state = told(EMPTY)
+    assert state["pipelines"] == []
+    assert state["notices"] == []
+    assert state["update"]["text"] == "No update is under way."  # type: ignore[index] # JSON
+
+
+def test_a_pipeline_before_its_first_sample_can_be_shown() -> None:
+    """No model, no counts, no watch."""
+    bare = replace(pipeline(ready=False, reason="no_model"), active=None, counts=())
+    shown = only(told(agent(bare)))
+    assert (shown["active"], shown["stages"], shown["late"]) == (None, [], None)
+    assert (shown["labels"], shown["watch"]) == ([], None)
+
+
+def test_answers_are_those_of_the_model_that_answers() -> None:
+    """After a swap the labels and percentiles of the old version are gone."""
+    shown = only(told(shown_agent(shown_pipeline())))
+    labels = shown["labels"]
+    assert isinstance(labels, list)
+    assert labels[0] == {"label": "six", "count": 898}
+    assert len(labels) <= SHOWN + 1
+    assert {row["label"] for row in labels} <= {*LABELS, None}
+    assert shown["late"] == 12
+    assert shown["samples"]["ok"] == 900 + 4_012  # type: ignore[index] # JSON
+
+
+def test_privacy_shows_no_answers() -> None:
+    """Where answers are about people, the page says nothing of them."""
+    shown = only(told(shown_agent(shown_pipeline()), private=True))
+    assert shown["labels"] is None
+    assert "six" not in json.dumps(shown)
+
+
+def test_numbers_that_were_never_measured_are_null() -> None:
+    """NaN and infinity are no JSON."""
+    strange = replace(
+        shown_pipeline(), lag_s=nan, gap_s=inf, busy_s=nan, budgets_ms={8: nan}
+    )
+    shown = only(told(shown_agent(strange), readings=BoardReadings(load_1min=inf)))
+    assert (shown["lag_ms"], shown["gap_ms"], shown["busy_ms"]) == (None, None, None)
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True) | st.none())
+def test_short_numbers_keep_four_digits(value: float | None) -> None:
+    """``short`` is JSON, close to what it shortens, and settles at once."""
+    shown = short(value)
+    json.dumps(shown, allow_nan=False)
+    assert short(shown) == shown
+    if shown is not None and value is not None:
+        assert abs(shown - value) <= 0.5001e-3 * abs(value) + 1e-320
+
+
+@given(st.lists(st.floats(), min_size=9, max_size=9))
+def test_points_are_rows_of_json(values: list[float]) -> None:
+    """Whatever a trend holds, a row can be parsed by a browser."""
+    point = renew(points_of(count=1)[0], rate=values[0], p50_ms=values[1])
+    row = describe_points([point])[0]
+    json.dumps(row, allow_nan=False)
+    assert len(row) == len(point.__struct_fields__)
+
+
+def test_only_the_newest_points_are_sent_each_second() -> None:
+    """A page that is open has the others."""
+    facts = shown_facts()
+    state = describe_live(facts.shown, facts.board, facts.points, Stories())
+    shown = state["pipelines"][0]["points"]  # type: ignore[index] # JSON
+    assert shown == describe_points(facts.points["digits"][-NEWEST:])
+
+
+def test_a_state_is_small_enough_for_every_second() -> None:
+    """Eight pipelines with everything in them: 40 kB a second at most."""
+    facts = shown_facts(8)
+    stories = Stories(reports_of() * 4, ASIDE)
+    state = describe_live(facts.shown, facts.board, facts.points, stories)
+    assert len(msgspec.json.encode(state)) < 40_000
+
+
+# --- words
+
+
+def test_the_story_of_a_refusal_is_told_in_words() -> None:
+    """Which bundle, how it ended, and why."""
+    facts = shown_facts()
+    stories = Stories(reports_of(), ASIDE)
+    update = describe_live(facts.shown, facts.board, {}, stories)["update"]
+    assert isinstance(update, dict)
+    texts = [row["text"] for row in update["reports"]]
+    assert texts == [
+        "Refused digits 9: signature threshold 1 of 2",
+        "Installed digits 8",
+    ]
+    assert update["refusal"] == "digits 9: signature threshold 1 of 2 [threshold]"
+    assert update["aside"][0]["reason"] == "golden"
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_every_phase_has_its_sentence(phase: Phase) -> None:
+    """With and without an update that is under way; no placeholder is left."""
+    progress = Progress(1, "door", "kws", 3, "ab", phase, 50, 100)
+    for told_of in (None, progress):
+        text = say_phase(UpdateSnapshot(phase=phase, progress=told_of))
+        assert phase in PHASES
+        assert "{" not in text
+    assert "kws 3" in say_phase(UpdateSnapshot(phase="FETCHING", progress=progress))
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("anchor", ["shipped", "site"])
+def test_every_alarm_has_its_sentence_and_level(scope: str, anchor: str) -> None:
+    """Critical ones are errors; what is confirmed says so."""
+    alarm = msgspec.convert(
+        {"anchor": anchor, "scope": scope, "active": True, "confirmed": True}, Alarm
+    )
+    assert say_alarm(alarm).endswith("(confirmed).")
+    assert "{" not in say_alarm(alarm)
+    critical = SEVERITIES[alarm.scope] == "critical"
+    assert alarm_level(alarm) == ("error" if critical else "warning")
+
+
+def test_anchors_say_why_they_are_not_compared() -> None:
+    """A bad profile and a commissioning read differently."""
+    bad = AnchorState("shipped", valid=False, reason="profile", detail="of kws 2")
+    young = AnchorState(
+        "site", valid=False, reason="commissioning", collected=3, wanted=9
+    )
+    assert say_anchor(bad).endswith("shipped with: of kws 2")
+    assert say_anchor(young) == "Learning what is normal here: 3 of 9 samples."
+
+
+def test_notices_name_what_somebody_should_know() -> None:
+    """A pipeline that fails, an alarm, a throttled board, a clock that is behind."""
+    silent = pipeline("door", ready=False, reason="source_failed")
+    beginning = pipeline("gate", ready=False, reason="starting")
+    shown = shown_agent(shown_pipeline(), silent, beginning)
+    update = replace(
+        shown.update, clock_floor_lag_s=9.0, trouble=("expired", "too old")
+    )
+    found = list(
+        notices(replace(shown, update=update), (("throttled", True), ("x_y", True)))
+    )
+    levels = [level for level, _ in found]
+    assert levels == ["warning", "error", "info", *["warning"] * 4]
+    assert found[1][1].startswith("door does not answer: ")
+    assert found[3][1] == "The processor is throttled."
+    assert found[4][1] == "X y."
+
+
+def test_wishes_are_said_with_their_reasons() -> None:
+    """What runs, what waits, and nobody's wish."""
+    runs = Decision("door", "runs", Wanted("kws", 3))
+    waits = Decision("door", "waits", Wanted("kws", 3), reason="paused")
+    assert say_decision(runs) == "Runs what is wanted: kws 3."
+    assert say_decision(waits).startswith("Wanted: kws 3, waits: ")
+    nobody = Decision("door", "unassigned")
+    assert say_decision(nobody) == "Nobody says what should run."
+
+
+@pytest.mark.parametrize("reason", [it for it in Reason if it])
+def test_every_reason_is_explained(reason: Reason) -> None:
+    """The page shows a sentence beside every word."""
+    assert explain(reason).endswith(".")
+    assert explain("of a newer agent") == ""
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_names_stand_in_words_as_they_are(name: str, label: str) -> None:
+    """Braces and markup in names are text, and break no sentence."""
+    progress = Progress(1, name, label, 3, "ab", "FETCHING")
+    text = say_phase(UpdateSnapshot(phase="FETCHING", progress=progress))
+    assert f"{label} 3" in text
+    assert label in say_result("refused", label, 3)
+    told(EMPTY)
+
+
+def test_a_report_without_detail_explains_its_reason() -> None:
+    """An older agent's report has a word only."""
+    old = Report(1, "door", "kws", 2, "ab", "push", 1, "refused", "digest", "", NOW)
+    state = describe_live(EMPTY, BoardReadings(), {}, Stories([old]))
+    update = state["update"]
+    assert isinstance(update, dict)
+    assert update["reports"][0]["text"] == f"Refused kws 2: {explain('digest')}"
+    assert update["reports"][0]["at"] == NOW
+
+
+@given(
+    st.sampled_from(["mewma", "etable", "chi2", "repeat"]),
+    st.floats(min_value=0, max_value=1e9),
+)
+def test_the_largest_score_is_shown(detector: Detector, ratio: float) -> None:
+    """One figure stands for all detectors: how near the nearest alarm is."""
+    made = shown_pipeline(drifts=False)
+    watch = made.watch[0]
+    scores = (*watch.monitored.scores, Score("site", "all", detector, ratio))
+    watch = renew(watch, monitored=renew(watch.monitored, scores=scores))
+    shown = only(told(shown_agent(replace(made, watch=(watch,)))))
+    expected = short(max(0.41, ratio))
+    assert shown["watch"]["score"] == expected  # type: ignore[index] # JSON
