@@ -12,6 +12,7 @@ from agent.core.flow import CommandSink, CommandSource, FileSink, FilesSource
 from agent.core.reasons import Reason
 from agent.errors import SettingsError
 from agent.settings import PipelineSettings, Settings
+from agent.telemetry.ranks import least_series
 
 HELP = """Check the settings in FILE and print every effective value.
 
@@ -97,6 +98,10 @@ def find_absences(settings: Settings, folder: str) -> Iterator[tuple[str, str, R
         # Without a root the settings can name neither a repository nor a factory.
         what = "there is none, nor a repository: no model will ever come"
         yield "update.root", what, Reason.NO_MODEL
+    least = least_series(len(settings.pipeline))
+    if least > settings.monitor.max_series:
+        what = f"what alerts need are {least} series: /metrics will show them all"
+        yield "monitor.max_series", what, Reason.SETTINGS
     named = (
         ("update.repository", folder, Reason.UNREACHABLE),
         ("update.root", update.root, Reason.METADATA),

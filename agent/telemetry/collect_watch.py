@@ -18,7 +18,7 @@ from agent.telemetry.ranks import Rank
 
 INVALID = ("nan", "range", "shape")
 REASONS = frozenset(map(str, Reason))
-CALIBRATIONS = frozenset({"grouped", "iid", "ordered", "table", ""})
+CALIBRATIONS = frozenset({"grouped", "iid", "ordered", "site", "table", ""})
 _STEPS = range(1, CONFIDENCE_BUCKETS + 1)
 _BOUNDS = (*(step / CONFIDENCE_BUCKETS for step in _STEPS), float("inf"))
 _DIGEST = re.compile(r"[0-9a-f]{64}")

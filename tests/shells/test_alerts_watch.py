@@ -76,6 +76,8 @@ CASES = [
             valid(""): "1x120",
         },
     ),
+    # No feature of the site's own baseline ever moved: not valid, and nothing to wait for.
+    Case("TinywardMonitorInvalid", {valid(""): "1x60 0x60"}, {valid(""): "1x120"}),
     Case(
         "TinywardMonitorOverBudget",
         {SHARE: "0.019x60 0.04x60", BUDGET: "0.02x120"},

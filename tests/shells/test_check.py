@@ -213,3 +213,14 @@ def test_an_address_that_run_refuses_is_a_mistake(
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert first.startswith(f"error: {tmp_path}/agent.toml: update.repository: '")
     assert (first.count("update.repository"), "[settings]" in first) == (1, True)
+
+
+def test_a_budget_of_series_that_cannot_hold_is_told_ahead(tmp_path: Path) -> None:
+    """Alerts need theirs whatever the budget is; one pipeline fits into any."""
+    eight = "".join(PIPELINE.replace("door", f"door{k}") for k in range(8))
+    tight = "[monitor]\nmax_series = 300\n"
+    assert (
+        "monitor.max_series: what alerts need" in check(tmp_path, eight + tight).stderr
+    )
+    assert "max_series" not in check(tmp_path, eight).stderr
+    assert "max_series" not in check(tmp_path, PIPELINE + tight).stderr
