@@ -20,7 +20,6 @@ The rules this module keeps:
  * No sample raises: what cannot be looked at is counted in ``invalid``.
 """
 
-import math
 import zlib
 from collections.abc import Mapping
 from typing import Literal
@@ -55,8 +54,7 @@ RANGE_SDS = 100.0
 # A frozen camera repeats them all, a live one's noise changes at least one in 8,192.
 SUMMED_WHOLE_BYTES = 64 * 1024
 
-_isfinite = math.isfinite
-_vdot = np.vdot
+_subtract, _multiply = np.subtract, np.multiply
 
 
 class FeatureReader:
@@ -138,9 +136,9 @@ class FeatureReader:
             self._inner(outputs, self._of_inner)
         # One sum for all: NaN and infinity survive it, and so does what is far away.
         # BLAS sets no floating point flags, so that nothing warns.
-        np.subtract(values, self._centre, out=apart)
-        np.multiply(apart, self._inverse, out=apart)
-        if _vdot(apart, apart) <= RANGE_SDS**2:
+        _subtract(values, self._centre, apart)
+        _multiply(apart, self._inverse, apart)
+        if apart.dot(apart) <= RANGE_SDS**2:
             return values
         return self._judge_odd(inputs[0])
 

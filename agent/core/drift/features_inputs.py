@@ -31,7 +31,6 @@ BANDS = 5  # of a spectrogram: enough to tell a hum from a hiss, few enough to i
 
 _isfinite = math.isfinite
 _sqrt = math.sqrt
-_vdot = np.vdot
 
 
 def affine(spec: TensorSpec) -> tuple[float, float]:
@@ -103,14 +102,14 @@ def _build_moments(
         copyto(kept, cut, casting="unsafe")
         # Squares that add up to a number bound all values so that nothing below
         # overflows; NaN and infinity do not.
-        if is_float and not _isfinite(_vdot(flat, flat)):
+        if is_float and not _isfinite(flat.dot(flat)):
             return nowhere
         mean = float(flat.dot(ones)) / size
         subtract(kept, mean, out=kept)
-        variance = float(_vdot(flat, flat)) / size
+        variance = float(flat.dot(flat)) / size
         subtract(right, left, out=inner)
         borders[...] = 0
-        squares = float(_vdot(flat_steps, flat_steps)) / pairs
+        squares = float(flat_steps.dot(flat_steps)) / pairs
         absolute(flat_steps, out=flat_steps)
         slope = float(flat_steps.dot(ones)) / pairs
         return (
@@ -208,15 +207,15 @@ def build_spectrogram(table: Table, spec: TensorSpec) -> Look:
 
     def look(x: Tensor, out: Floats) -> None:
         copyto(kept, x.reshape(-1, columns)[::step], casting="unsafe")
-        if is_float and not _isfinite(_vdot(flat, flat)):
+        if is_float and not _isfinite(flat.dot(flat)):
             out[0] = math.nan
             return
         add(fold.dot(ones.dot(kept)), shift, out=out[:bands])
         mean = float(flat.dot(all_ones)) / flat.size
         subtract(kept, mean, out=kept)
-        out[bands] = scale * _sqrt(float(_vdot(flat, flat)) / flat.size)
+        out[bands] = scale * _sqrt(float(flat.dot(flat)) / flat.size)
         subtract(later, earlier, out=changes)
-        squares = float(_vdot(flat_changes, flat_changes)) / changes.size
+        squares = float(flat_changes.dot(flat_changes)) / changes.size
         out[bands + 1] = scale * scale * squares
 
     return look
@@ -245,27 +244,23 @@ def build_vector(spec: TensorSpec, centre: Floats, precision: Floats) -> Look:
     a centre (``n`` 0) it is left out.
     """
     scale, zero = affine(spec)
-    channels = math.prod(spec.shape)
-    offset = scale * zero
-    if not centre.size:
-
-        def plain(x: Tensor, out: Floats) -> None:
-            out[:] = x.reshape(-1)
-            if scale != 1.0 or offset:
-                np.multiply(out, scale, out=out)
-                np.subtract(out, offset, out=out)
-
-        return plain
+    channels, offset = math.prod(spec.shape), scale * zero
     apart = np.zeros(channels)
+    copyto, subtract, multiply = np.copyto, np.subtract, np.multiply
+    is_stored = scale != 1.0 or offset != 0.0
+
+    def plain(x: Tensor, out: Floats) -> None:
+        copyto(out, x.reshape(-1))
+        if is_stored:
+            multiply(out, scale, out)
+            subtract(out, offset, out)
 
     def look(x: Tensor, out: Floats) -> None:
         values = out[:channels]
-        values[...] = x.reshape(-1)
-        if scale != 1.0 or offset:
-            np.multiply(values, scale, out=values)
-            np.subtract(values, offset, out=values)
-        np.subtract(values, centre, out=apart)
-        square = float(apart.dot(precision.dot(apart)))
+        plain(x, values)
+        subtract(values, centre, apart)
+        square = float(precision.dot(apart).dot(apart))
+        # Below 0 by rounding only, and NaN stays NaN.
         out[channels] = _sqrt(square) if square > 0 else square
 
-    return look
+    return look if centre.size else plain
