@@ -1,5 +1,7 @@
 """``scrape``: how long ``/metrics`` takes, and what ten a second do to the loop.
 
+Rendering is measured alone, at given numbers of series; the rest end to end.
+
 The daemon runs in this process, so that the loop's own histogram can be read before and
 after each round; the scraper is a process of its own.
 """
@@ -16,10 +18,12 @@ from agent.daemon import Daemon
 from agent.store import Store
 from benchmarks.boards import real_board
 from benchmarks.rows import Row, median
+from benchmarks.scrape_series import measure
 from benchmarks.subjects import subject
 
 SCRAPE_MS = 5.0
 P99_RATIO = 1.05
+RENDERINGS = 200  # of some milliseconds each
 REQUEST = "GET /metrics HTTP/1.1\r\nHost: board\r\nConnection: close\r\n\r\n"
 SCRAPER = """
 import socket, sys, time
@@ -36,7 +40,8 @@ while True:
 
 
 async def run(rounds: int, seconds: float) -> list[Row]:
-    """Return the duration of a scrape and the ratio of the loop's p99."""
+    """Return what rendering and a scrape take, and the ratio of the loop's p99."""
+    rendering = list(measure(RENDERINGS))
     with real_board(subject("kws")) as board:
         board.configure(poll_s=100_000.0)
         board.start()
@@ -63,7 +68,7 @@ async def run(rounds: int, seconds: float) -> list[Row]:
             daemon.ask_to_stop()
             await running
         store.close()
-    return rows
+    return [*rendering, *rows]
 
 
 async def _measure(daemon: Daemon, port: int, rounds: int, seconds: float) -> list[Row]:

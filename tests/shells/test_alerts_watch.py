@@ -76,7 +76,7 @@ CASES = [
             valid(""): "1x120",
         },
     ),
-    # No feature of the site's own baseline ever moved: not valid, and nothing to wait for.
+    # A baseline in which no feature ever moved is not valid, and nothing to wait for.
     Case("TinywardMonitorInvalid", {valid(""): "1x60 0x60"}, {valid(""): "1x120"}),
     Case(
         "TinywardMonitorOverBudget",
