@@ -2,13 +2,13 @@
 
 Bare is ``set_tensor``, ``invoke``, ``get_tensor`` on the same model and inputs. Ours is
 ``agent.worker.loop.Loop`` with the ``files`` source in memory, no preprocess, the
-statistics block on, and the counting sink. The sides alternate.
+statistics block on, and the counting sink; then the same with a monitor on it, at the
+default share of CPU, against the same targets. The sides alternate.
 """
 
 import contextlib
 import gc
 import itertools
-import mmap
 import os
 import sys
 import threading
@@ -19,19 +19,17 @@ from typing import cast
 import numpy as np
 
 from agent.core.executors import Kernels
-from agent.core.flow import FilesSource
-from agent.core.statistics_block import BLOCK_BYTES, NEXT_SEQ
+from agent.core.statistics_block import NEXT_SEQ
 from agent.worker.content import seal_content
-from agent.worker.control import candidate_builder
 from agent.worker.engines.build import InterpreterEngine
-from agent.worker.loop import Loop
 from agent.worker.model import LoadedModel, load_model
 from agent.worker.run import SWITCH_INTERVAL_S
-from agent.worker.slot import ModelSlot
-from agent.worker.sources import Source, build_source
-from agent.worker.statistics import StatisticsWriter
+from agent.worker.sources import Source
+from agent.worker.watch import Watcher
 from benchmarks.rows import Row, median, percentile
 from benchmarks.subjects import Subject, first_executor, subject
+from benchmarks.watched import profile_of, watch
+from benchmarks.worker_loop import source_of, worker
 
 # Model, kernels, target, and how much longer a side has to run to be a fair sample.
 CASES: tuple[tuple[str, Kernels, float, float], ...] = (
@@ -40,6 +38,7 @@ CASES: tuple[tuple[str, Kernels, float, float], ...] = (
     ("resnet", "reference", 0.99, 6.0),
 )
 ADDED_P50_US, ADDED_P99_US = 7.0, 40.0
+CLOSE_S = 5.0  # a new monitor's first 600 looks, at a share of 2 %
 
 
 def run(rounds: int, seconds: float) -> list[Row]:
@@ -53,46 +52,70 @@ def run(rounds: int, seconds: float) -> list[Row]:
 def _case(
     it: Subject, kernels: Kernels, target: float, rounds: int, seconds: float
 ) -> list[Row]:
-    """Compare the two loops on one model."""
-    with _settled():
-        model = _load(it, kernels)
-        ratios, bare_us = [], []
-        for round_ in range(rounds):
-            sides = [
-                lambda: _bare(model, it, seconds),
-                lambda: _ours(model, it, seconds),
-            ]
-            if round_ % 2:
-                ours, bare = sides[1](), sides[0]()
-            else:
-                bare, ours = sides[0](), sides[1]()
-            ratios.append(bare / ours)
-            bare_us.append(bare)
-        added = [_added(model, it, seconds) for _ in range(max(3, rounds // 3))]
+    """Compare the two loops on one model: without a monitor, and with it."""
     what = f"{it.name}, {kernels}" + ("" if it.public else " (demo model)")
-    ratio, spread = median(ratios)
+    with settled():
+        model = load(it, kernels)
+        watching = watch(model, profile_of(it, model))
+        # Its first looks are close together, until it knows the stream's memory.
+        _ours(model, it, max(seconds, CLOSE_S), watching.watcher)
+        bare_us: list[float] = []
+        ratios: dict[Watcher | None, list[float]] = {None: [], watching.watcher: []}
+        for round_ in range(rounds):
+            times = _round(model, it, seconds, list(ratios), round_)
+            bare_us.append(times[0])
+            for each, ours in zip(ratios, times[1:], strict=True):
+                ratios[each].append(times[0] / ours)
+        rows = [Row("loop", f"{what}: bare inference", median(bare_us)[0], "us")]
+        for each, found in ratios.items():
+            name = f"{what}, watched" if each else what
+            ratio, spread = median(found)
+            title = f"{name}: throughput ratio"
+            rows.append(Row("loop", title, ratio, "", target, "above", spread))
+            rows += _added_rows(model, it, seconds, each, (name, max(3, rounds // 3)))
+        said = watching.close()
+    n = f"{what}, watched: one in so many"
+    return [*rows, Row("loop", n, float(said.interval), "samples")]
+
+
+def _round(
+    model: LoadedModel,
+    it: Subject,
+    seconds: float,
+    watchers: list[Watcher | None],
+    turn: int,
+) -> list[float]:
+    """Return us per sample: bare, then with each watcher; who begins alternates."""
+    sides: list[Callable[[], float]] = [
+        lambda: _bare(model, it, seconds),
+        *(lambda each=each: _ours(model, it, seconds, each) for each in watchers),
+    ]
+    order = list(range(len(sides)))
+    if turn % 2:
+        order.reverse()
+    times = {at: sides[at]() for at in order}
+    return [times[at] for at in range(len(sides))]
+
+
+def _added_rows(
+    model: LoadedModel,
+    it: Subject,
+    seconds: float,
+    watcher: Watcher | None,
+    named: tuple[str, int],
+) -> list[Row]:
+    """Return what a turn takes beyond a bare inference, median of some rounds."""
+    name, rounds = named
+    added = [_added(model, it, seconds, watcher) for _ in range(rounds)]
+    p50, p99 = (median([row[at] for row in added])[0] for at in (0, 1))
     return [
-        Row("loop", f"{what}: bare inference", median(bare_us)[0], "us"),
-        Row("loop", f"{what}: throughput ratio", ratio, "", target, "above", spread),
-        Row(
-            "loop",
-            f"{what}: added p50",
-            median([row[0] for row in added])[0],
-            "us",
-            ADDED_P50_US,
-        ),
-        Row(
-            "loop",
-            f"{what}: added p99",
-            median([row[1] for row in added])[0],
-            "us",
-            ADDED_P99_US,
-        ),
+        Row("loop", f"{name}: added p50", p50, "us", ADDED_P50_US),
+        Row("loop", f"{name}: added p99", p99, "us", ADDED_P99_US),
     ]
 
 
 @contextlib.contextmanager
-def _settled() -> Iterator[None]:
+def settled() -> Iterator[None]:
     """Give this process the settings of a worker while it is measured."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -105,7 +128,7 @@ def _settled() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _load(it: Subject, kernels: Kernels) -> LoadedModel:
+def load(it: Subject, kernels: Kernels) -> LoadedModel:
     """Load a model as the worker does."""
     descriptor = seal_content(it.content(), it.name)
     try:
@@ -149,33 +172,17 @@ def _bare_step(model: LoadedModel) -> Callable[[np.ndarray], np.ndarray]:
     return step
 
 
-def _ours(model: LoadedModel, it: Subject, seconds: float) -> float:
+def _ours(
+    model: LoadedModel, it: Subject, seconds: float, watcher: Watcher | None = None
+) -> float:
     """Return us per sample of the worker's loop."""
-    loop, slot, statistics = _worker(model, _source(it))
+    loop, slot, statistics = worker(model, source_of(it), watcher)
     before = statistics.words[NEXT_SEQ]
     threading.Timer(seconds, slot.stop).start()
     began = time.perf_counter()
     loop.run()
     elapsed = time.perf_counter() - began
     return elapsed / (statistics.words[NEXT_SEQ] - before) * 1e6
-
-
-def _source(it: Subject) -> Source:
-    """Return the ``files`` source in memory, as fast as possible."""
-    settings = FilesSource(path=str(it.samples), loop=True, memory=True)
-    return build_source(settings, None)
-
-
-def _worker(
-    model: LoadedModel, source: Source
-) -> tuple[Loop, ModelSlot, StatisticsWriter]:
-    """Build the worker's loop around a model."""
-    memory = mmap.mmap(-1, BLOCK_BYTES)
-    statistics = StatisticsWriter(memoryview(memory), 1)
-    slot = ModelSlot(statistics)
-    build = candidate_builder("bench", [], statistics, time.time)  # noqa: TID251 - a benchmark
-    slot.wanted = build(model, 0)
-    return Loop(source, slot, statistics, lambda: None), slot, statistics
 
 
 class StampedSource:
@@ -196,7 +203,9 @@ class StampedSource:
         return self._take(timeout_s)
 
 
-def _added(model: LoadedModel, it: Subject, seconds: float) -> tuple[float, float]:
+def _added(
+    model: LoadedModel, it: Subject, seconds: float, watcher: Watcher | None
+) -> tuple[float, float]:
     """Return (p50, p99) of a whole turn of ours beyond the bare loop's, in us."""
     step, inputs, count = _bare_step(model), it.inputs, len(it.inputs)
     bare: list[int] = []
@@ -207,8 +216,8 @@ def _added(model: LoadedModel, it: Subject, seconds: float) -> tuple[float, floa
             bare.append(time.perf_counter_ns())
             step(inputs[done % count])
             done += 1
-    source = StampedSource(_source(it))
-    loop, slot, _ = _worker(model, source)  # type: ignore[arg-type]  # a test's source
+    source = StampedSource(source_of(it))
+    loop, slot, _ = worker(model, source, watcher)  # type: ignore[arg-type]  # a test's source
     threading.Timer(seconds, slot.stop).start()
     loop.run()
     bare_us = [(b - a) / 1e3 for a, b in itertools.pairwise(bare)]

@@ -18,6 +18,8 @@ NEVER = 2**62  # the number of no sample
 # A first look meets cold caches and pages; until one was measured, it is taken for 1 ms
 # (25 times a warm one here), so that it begins after 50 ms at a share of 2 %.
 FIRST_COST_NS = 1_000_000.0
+# Every eighth look closes a batch and costs twice as much: an average over some 16.
+LEARNED = 1 / 16
 # Looks that were slower than the average, and reports, are paid from what is kept.
 KEPT = 0.9
 # What may be saved up: what 0.1 s earn, and always enough for a look.
@@ -25,9 +27,11 @@ SAVED_NS = 100_000_000
 SAVED_LOOKS = 2.0
 # A loop that is busy more than half of its time is taken to have samples waiting.
 BUSY = 0.5
-# There, 1 in 256 keeps looks out of the p99 of latency and takes 0.4 % of a model of
-# 26 us; one in 0.6 s is enough for models so slow that 256 samples take minutes.
-BUSY_INTERVAL, BUSY_NS = 256, 600_000_000
+# There, a look each 50 ms is plenty, and takes 0.4 % of the time even at the 200 us of
+# one that finds cold caches; 1 in 120 keeps looks out of the p99 of slower models, and
+# one each 0.6 s is made of those so slow that 120 samples take a minute.
+BUSY_NS = 50_000_000
+BUSY_INTERVAL, SLOW_NS = 120, 600_000_000
 # But a model that has just begun is looked at as often as is affordable: its monitor
 # needs 512 samples before it raises an alarm (``agent.core.drift.thinning``).
 CLOSE_LOOKS = 600
@@ -74,15 +78,11 @@ class Pace:
         return self._credit_ns >= self._cost_ns
 
     def pay(self, spent_ns: int, *, look: bool = True) -> None:
-        """Take what something cost from the credit; a look's cost is learned.
-
-        Upwards faster than downwards: a board that becomes slow is spared at once.
-        """
+        """Take what something cost from the credit; a look's cost is learned."""
         self._credit_ns -= spent_ns
         self.spent_ns += spent_ns
         if look:
-            dearer = spent_ns > self._cost_ns
-            self._cost_ns += (spent_ns - self._cost_ns) * (0.5 if dearer else 0.125)
+            self._cost_ns += (spent_ns - self._cost_ns) * LEARNED
             self._looks += 1
 
     def next_due(self, wanted: int, busy_ns: int = 0) -> int:
@@ -98,8 +98,8 @@ class Pace:
             affordable = self._cost_ns / (KEPT * self._share * period_ns)
             interval = max(interval, math.ceil(min(affordable, NEVER // 2)))
             if busy_ns > BUSY * period_ns and self._looks > CLOSE_LOOKS:
-                sparing = min(BUSY_INTERVAL, math.ceil(BUSY_NS / period_ns))
-                interval = max(interval, sparing)
+                sparing = min(BUSY_INTERVAL, math.ceil(SLOW_NS / period_ns))
+                interval = max(interval, sparing, math.ceil(BUSY_NS / period_ns))
         if not NARROWER * self.interval <= interval <= self.interval:
             self.interval = interval
         return self._seq + max(self.interval, self._until_credit())

@@ -135,8 +135,9 @@ def test_the_monitor_can_only_widen(wanted: int) -> None:
 @pytest.mark.parametrize(
     ("rate", "busy", "interval"),
     [
-        (40_000, 0.9, BUSY_INTERVAL),
-        (200, 0.9, 120),
+        (40_000, 0.9, 2000),
+        (1000, 0.9, BUSY_INTERVAL),
+        (200, 0.9, BUSY_INTERVAL),
         (10, 0.9, 6),
         (1, 0.9, 1),
         (200, 0.4, 1),
@@ -149,9 +150,9 @@ def test_samples_that_wait_are_spared(rate: int, busy: float, interval: int) -> 
     while len(stream.looked) < CLOSE_LOOKS // 2:
         stream.run(rate, 0.25 if rate > 4 else 1)
     before = stream.pace.interval
-    assert before <= max(1, rate * COST_NS / S_NS / 0.02 / KEPT / NARROWER)
+    assert before <= math.ceil(rate * COST_NS / S_NS / 0.02 / KEPT / NARROWER)
     stream.run(rate, max(5, CLOSE_LOOKS / rate))
-    assert stream.pace.interval == interval
+    assert stream.pace.interval == pytest.approx(interval, rel=0.02)
 
 
 def test_an_idle_hour_saves_nothing_up() -> None:
