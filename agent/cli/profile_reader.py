@@ -192,11 +192,26 @@ def _understand(said: Features | Failed) -> Rows:
         )
     except ValueError as err:
         raise _unexpected(str(err)) from err
-    lengths = {len(rows.index), len(rows.confidence), len(rows.number), len(rows.part)}
-    good = lengths == {len(values)} and bool(np.isfinite(values).all())
-    if not good or any(column >= width for column in (*said.inputs, *said.outputs)):
+    if not _fits(rows):
         raise _unexpected("its arrays contradict each other")
     return rows
+
+
+def _fits(rows: Rows) -> bool:
+    """Whether arrays have one length, finite numbers, and name what there is."""
+    width = len(rows.said.names)
+    each = (rows.index, rows.confidence, rows.number, rows.part)
+    known = (rows.number >= 0) & (rows.number < rows.said.samples)
+    return (
+        {len(values) for values in each} == {len(rows.values)}
+        and bool(known.all())
+        and all(0 <= at < width for at in (*rows.said.inputs, *rows.said.outputs))
+        and bool(np.isfinite(rows.confidence).all())
+        and all(
+            bool(np.isfinite(values).all())
+            for values in (rows.values, *rows.shifts.values())
+        )
+    )
 
 
 def _floats(raw: bytes) -> NDArray[np.float64]:
