@@ -8,14 +8,22 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from agent.telemetry.text import CONTENT_TYPES
 from tests.conftest import find_tool
 from tests.e2e.conftest import BRISK, MakeBoard, Table
 from tests.fakes.daemon_process import DaemonProcess, wait_until
 from tests.fakes.fleet import Fleet, bundle
 
+HOSTILE = [
+    "application/openmetrics-text;version=x.y",
+    "text/plain;version=one;escaping=<script>",
+    f"application/openmetrics-text;version={'9' * 5000}",
+    "," * 7000,
+]
 SCRAPE = """\
 global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
 scrape_configs:
@@ -73,10 +81,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def prometheus(program: Path, folder: Path, target: str) -> Iterator[int]:
-    """Run a server that scrapes one target; give its port."""
+def prometheus(program: Path, folder: Path, config: str) -> Iterator[int]:
+    """Run a server with a configuration; give its port."""
     folder.mkdir()
-    (folder / "prometheus.yml").write_text(SCRAPE.format(target=target))
+    (folder / "prometheus.yml").write_text(config)
     port = free_port()
     flags = {
         "config.file": folder / "prometheus.yml",
@@ -122,7 +130,8 @@ def test_a_real_prometheus_stores_our_samples(
     with board:
         board.wait_version(1)
         host, port = board.address
-        with prometheus(program, tmp_path / "p", f"{host}:{port}") as server:
+        config = SCRAPE.format(target=f"{host}:{port}")
+        with prometheus(program, tmp_path / "p", config) as server:
             wait_until(partial(stored, server, "tinyward_samples_total>0"), "samples")
             (first,) = stored(server, "max(tinyward_samples_total)")
             wait_until(
@@ -132,3 +141,38 @@ def test_a_real_prometheus_stores_our_samples(
             buckets = "tinyward_inference_duration_seconds_bucket"
             assert len(stored(server, buckets)) > 10
             assert stored(server, "tinyward_pipeline_ready") == [1.0]
+
+
+def asked_with(board: DaemonProcess, accept: str) -> tuple[int, str, bytes]:
+    """Scrape with an ``Accept`` header; return status, content type and body."""
+    connection = http.client.HTTPConnection(*board.address, timeout=30)
+    try:
+        connection.request("GET", "/metrics", headers={"Accept": accept})
+        answer = connection.getresponse()
+        return answer.status, answer.headers["Content-Type"], answer.read()
+    finally:
+        connection.close()
+
+
+def test_hostile_scrapers_harm_nobody(make_board: MakeBoard, fleet: Fleet) -> None:
+    """Odd headers, fifty at once, and some that never read: the others are served."""
+    fleet.publish(1)
+    board = make_board()
+    with board, contextlib.ExitStack() as slow:
+        board.wait_version(1)
+        for accept in HOSTILE:
+            status, content_type, body = asked_with(board, accept)
+            assert (status, content_type) == (200, CONTENT_TYPES["text"])
+            assert b"tinyward_samples_total" in body
+        for _ in range(5):  # they ask, and read nothing
+            stream = slow.enter_context(socket.create_connection(board.address))
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            stream.sendall(b"GET /metrics HTTP/1.1\r\nHost: board\r\n\r\n")
+        with ThreadPoolExecutor(50) as crowd:
+            answers = list(crowd.map(partial(asked_with, board), [""] * 50))
+        # Too many at once may be told to come again, as all listeners do.
+        statuses = {status for status, _, _ in answers}
+        assert 200 in statuses
+        assert statuses <= {200, 503}
+        before = board.samples()["ok"]
+        board.wait_for(lambda: board.samples()["ok"] > before, "more answers")
