@@ -118,18 +118,21 @@ def _densities(
     edges: Floats, counts: NDArray[np.int64]
 ) -> tuple[list[float], list[float]]:
     """Return where bins begin and end, and their densities; narrow ones are joined."""
-    span = float(edges[-1] - edges[0])
-    least = (span or 1.0) * NARROW
-    places, sums = [float(edges[0])], [0.0]
+    # Edges of one value only, as of a confidence that is always 1, still need a width.
+    span = float(edges[-1] - edges[0]) or abs(float(edges[0])) or 1.0
+    places: list[float] = [float(edges[0])]
+    sums: list[float] = []
+    waiting = 0.0
     for edge, count in zip(edges[1:].tolist(), counts[1:-1].tolist(), strict=True):
-        sums[-1] += count
-        if edge - places[-1] >= least:
+        waiting += count
+        if edge - places[-1] >= span * NARROW:
             places.append(edge)
-            sums.append(0.0)
-    if len(places) == 1:  # all edges in one place
-        places.append(places[0] + least)
+            sums.append(waiting)
+            waiting = 0.0
+    if not sums:
+        places.append(places[0] + span * NARROW)
         sums.append(0.0)
-    sums[-2] += sums.pop()
+    sums[-1] += waiting
     heights = [
         total / (after - before)
         for total, before, after in zip(sums, places, places[1:], strict=False)
