@@ -44,7 +44,8 @@ def scenes(seed: int, count: int, length: int, width: int = WIDTH) -> Floats:
     kept = np.repeat(mixed(seed + 1, count // length + 1, width), length, axis=0)
     spread = mixed(0, 2000, width).std(axis=0)
     noise = 0.5 * chance.normal(size=(count, width)) * spread
-    return (kept[:count] - 20.0 + noise) / np.sqrt(1.25) + 20.0
+    found: Floats = (kept[:count] - 20.0 + noise) / np.sqrt(1.25) + 20.0
+    return found
 
 
 def reference(
@@ -71,10 +72,15 @@ class Transition:
     active: frozenset[tuple[str, str]]
 
 
+def scattered(seq: int) -> int:
+    """A label for each sample, all as often, in no order that a spacing would meet."""
+    return (seq * 2654435761 >> 7) % CLASSES
+
+
 def drive(
     monitor: Monitor,
     rows: Floats,
-    answers: Callable[[int], int] = lambda seq: seq % CLASSES,
+    answers: Callable[[int], int] = scattered,
     first: int = 0,
 ) -> list[Transition]:
     """Show a monitor a stream, as often as it asks; return what changed."""

@@ -8,7 +8,6 @@ The rules this module keeps:
  * Nothing here reads a clock: samples are counted.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +32,7 @@ from agent.errors import BundleRefusedError
 BATCH_SAMPLES = 16
 # Without a calibrated reference thresholds are a table's, for samples without memory.
 TARGET = 0.05
+LARGEST = 1e38  # float32, in which samples are kept, ends at 3.4e38
 STUCK: Scope = "stuck"
 
 
@@ -77,7 +77,6 @@ class Monitor:
         self._repeats = Repeats()
         self._stuck = Latch("repeat", active=("shipped", STUCK) in setup.latched)
         self._stuck_ratio = 0.0
-        self._ones = np.ones(width)
         self._batch = np.zeros((BATCH_SAMPLES, width), np.float32)
         self._batch_answers: list[int] = []
         self._windows = self._in_window = 0
@@ -116,8 +115,12 @@ class Monitor:
         if ratio > 1 or self._stuck.active:
             changed = self._stuck.update(ratio) != ""
         self._answers.update(index, confidence)
-        # One product tells whether any value is NaN or infinite.
-        if values is None or not math.isfinite(np.dot(values, self._ones)):
+        if values is None or not len(values):
+            return changed
+        # Both comparisons are false for NaN, which maximum and minimum pass on.
+        if not np.maximum.reduce(values) < LARGEST:
+            return changed
+        if not np.minimum.reduce(values) > -LARGEST:
             return changed
         thinning = self._thinning
         counted = thinning.counts(seq)

@@ -12,6 +12,7 @@ The rules this module keeps:
  * What happens in one block, a drift or a cut, decides nothing: medians of blocks do.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -35,7 +36,7 @@ SPACED_SAMPLES = 64  # of spaced samples only lag 1 is looked at
 SPACED_BLOCKS = 3
 REMEMBERED_BLOCKS = 8
 WIDER = 1.5
-NARROWER = 0.7
+NARROWER = 0.7  # at a time: narrowing is a guess, widening is known
 # Blocks of spaced samples from a burst to the next, which doubles: the first spacing
 # may be far too wide, and a burst of 512 samples costs what 8 blocks do.
 FIRST_CALM_BLOCKS = 8
@@ -45,6 +46,19 @@ CALM_BLOCKS = 64
 LOOK_EVERY = 4
 # Gaps of samples that differ by more belong to different streams of pairs.
 OTHER_GAP = 1.25
+
+
+def next_prime(number: int) -> int:
+    """Return the smallest prime that is not below it; 1 stays 1.
+
+    A source that goes round (four cameras in turn, a lamp that blinks) is seen in all
+    its phases by a spacing that shares no factor with its period.
+    """
+    if number <= 1:
+        return 1
+    while any(number % part == 0 for part in range(2, math.isqrt(number) + 1)):
+        number += 1
+    return number
 
 
 class Thinning:
@@ -119,7 +133,8 @@ class Thinning:
         before = self.spacing
         rows = wanted_spacing(list(self._blocks), BURST_SAMPLES, self._target)
         wanted = 1 if rows == 1 else round(rows * self._gap)
-        self.spacing = max(wanted, int(NARROWER * before)) if self.trusted else wanted
+        least = int(NARROWER * before) if self.trusted else 1
+        self.spacing = next_prime(max(wanted, least))
         self.trusted = True
         if self.spacing == 1:
             # Every sample counts: the burst goes on, and watches for memory to come.
@@ -137,7 +152,7 @@ class Thinning:
         if len(self._blocks) >= SPACED_BLOCKS:
             blocks = list(self._blocks)
             if correlated(blocks, SPACED_SAMPLES, self._target) is not None:
-                self.spacing = int(np.ceil(self.spacing * WIDER))
+                self.spacing = next_prime(math.ceil(self.spacing * WIDER))
                 self._start(burst=False)
                 return True
         if self._calm >= self._patience:
