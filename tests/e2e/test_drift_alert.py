@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from agent.cli import cli
 from tests.conftest import find_tool
 from tests.e2e.conftest import MakeBoard
-from tests.e2e.test_scrape import prometheus
+from tests.e2e.test_scrape import checked, prometheus
 from tests.fakes.daemon_process import DaemonProcess, wait_until
 from tests.fakes.fleet import STREAM, Fleet, packed
 
@@ -141,6 +141,7 @@ def test_a_drift_is_seen_in_prometheus(
         assert drift["labels"]["version"] == "2"
         assert drift["annotations"]["summary"].startswith("digits: ")
         assert max(stored(server, "tinyward_drift_score_ratio")) > 1
+        assert "tinyward_drift_active{" in checked(find_tool("promtool"), board)
         assert max(stored(server, "tinyward_drift_alarms_total")) >= 1
 
         word.write_text("stuck")

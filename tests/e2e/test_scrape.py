@@ -170,9 +170,7 @@ def test_hostile_scrapers_harm_nobody(make_board: MakeBoard, fleet: Fleet) -> No
             stream.sendall(b"GET /metrics HTTP/1.1\r\nHost: board\r\n\r\n")
         with ThreadPoolExecutor(50) as crowd:
             answers = list(crowd.map(partial(asked_with, board), [""] * 50))
-        # Too many at once may be told to come again, as all listeners do.
-        statuses = {status for status, _, _ in answers}
-        assert 200 in statuses
-        assert statuses <= {200, 503}
+        # 55 at once: the listener's own limit is 64.
+        assert {status for status, _, _ in answers} == {200}
         before = board.samples()["ok"]
         board.wait_for(lambda: board.samples()["ok"] > before, "more answers")
