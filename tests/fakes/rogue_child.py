@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from agent.core.messages import (
     MAX_MESSAGE_BYTES,
+    Anchored,
     Examine,
     Examined,
     Examining,
@@ -21,9 +22,11 @@ from agent.core.messages import (
     Ready,
     Shadowed,
     Swapped,
+    Watched,
     parse_to_child,
     render_message,
 )
+from agent.core.watching import Monitored
 from agent.worker.runtimes import available_engines
 
 FOREVER_S = 600
@@ -172,6 +175,18 @@ class Rogue:
         self.greet()
         while True:
             self.say(Loaded(900, 0.0))
+
+    def watch(self) -> None:
+        """Report as the monitor of a load that was never ordered."""
+        self.greet()
+        self.say(Watched(900, Monitored(samples=5)))
+        self.say(Anchored(900, b"site"))
+
+    def flood_watch(self) -> None:
+        """Report as a monitor as fast as it can."""
+        self.greet()
+        while True:
+            self.say(Watched(1, Monitored(samples=5)))
 
     def flood_findings(self) -> None:
         """Announce a pair as fast as it can."""

@@ -4,15 +4,30 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from agent.core.flow import FilesSource
+from agent.core.manifest import TrialRules
+from agent.core.reasons import Reason
 from agent.core.watching import AnchorState, Monitored
-from agent.errors import RequestRefusedError
+from agent.errors import RequestRefusedError, TrialFailedError
 from agent.settings import MonitorSettings
 from agent.store.anchors import Anchors
+from agent.supervise.trials import PipelineTrials
 from agent.supervise.watching import Monitoring
-from tests.fakes.digits import Bench, in_loop, placed, running, until
+from tests.fakes.candidates import altered
+from tests.fakes.digits import (
+    ENDLESS,
+    STREAM,
+    Bench,
+    digits,
+    in_loop,
+    placed,
+    running,
+    until,
+)
 
 NOW = 1_795_000_000.0
 
@@ -124,3 +139,45 @@ async def test_a_swap_keeps_both_apart() -> None:
         )
         assert said(bench).samples >= frozen.samples
         assert said(bench).scores == ()
+
+
+def scrambled(folder: Path) -> FilesSource:
+    """Return the demo's stream with the pixels of each picture in disorder."""
+    with np.load(STREAM.path) as archive:
+        images = archive["images"]
+    order = np.random.default_rng(4).permutation(images[0].size)
+    mixed = images.reshape(len(images), -1)[:, order].reshape(images.shape)
+    np.savez(folder / "mixed.npz", images=mixed)
+    return replace(ENDLESS, path=str(folder / "mixed.npz"))
+
+
+@pytest.mark.parametrize("upset", [True, False])
+def test_a_candidate_whose_output_drifts(tmp_path: Path, *, upset: bool) -> None:
+    """Beside its real profile, with a real monitor: on pictures that are none it ends
+    with `drift`; on those that it was made for it passes."""
+    source = scrambled(tmp_path) if upset else ENDLESS
+    # Long enough for any machine: an alarm ends it as soon as it comes.
+    rules = TrialRules(probation_s=600.0 if upset else 3.0, probation_samples=3000)
+    manifest = replace(digits(3).manifest, trial=rules)
+    it = altered(manifest, 3, profiled=True)
+    # The model before has no profile, so that it cannot say that the input moved.
+    first = altered(replace(digits(1).manifest, trial=TrialRules()))
+
+    @in_loop
+    async def case() -> None:
+        async with running(
+            first, source=source, monitoring=monitoring(tmp_path)
+        ) as bench:
+            await bench.ready()
+            trials = PipelineTrials({"digits": bench.pipeline}, ())
+            await trials.swap_in("digits", it.bundle, it.installed)
+            if upset:
+                with pytest.raises(TrialFailedError) as failed:
+                    await trials.watch("digits", it.bundle, it.installed)
+                assert failed.value.reason == Reason.DRIFT
+            else:
+                await trials.watch("digits", it.bundle, it.installed)
+            await trials.swap_back("digits")
+            await until(lambda: bench.now.state == "active", "the active model")
+
+    case()

@@ -12,8 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from agent.core.flow import CountSink
-from agent.core.messages import Configure, Load
+from agent.core.messages import Anchored, Configure, Load, Watch, Watched
 from agent.core.reasons import Reason
+from agent.core.watching import Monitored
 from agent.errors import DeviceError, TrialFailedError
 from agent.settings import SuperviseSettings
 from agent.supervise.child import PROGRAM
@@ -117,19 +118,62 @@ async def fill(worker: WorkerProcess, long: Load) -> None:
         await worker._child.send(long)
 
 
-@in_loop
-async def test_a_flood_of_messages_is_a_crash() -> None:
+@pytest.mark.parametrize("flood", ["flood", "flood_watch"])
+def test_a_flood_of_messages_is_a_crash(flood: str) -> None:
     """A worker that says more than any worker has to say is broken off with."""
-    worker = await WorkerProcess.start("digits", [], program=(*ROGUE, "flood"))
-    try:
-        await worker.ready()
-        await worker.configure(Configure("digits", ENDLESS, (CountSink(),)), [])
-        with pytest.raises(DeviceError, match="floods") as broken:
-            await worker.listen()
-    finally:
-        await worker.close()
-        worker.block.close()
-    assert broken.value.reason == Reason.CRASH
+
+    @in_loop
+    async def case() -> None:
+        worker = await WorkerProcess.start("digits", [], program=(*ROGUE, flood))
+        try:
+            await worker.ready()
+            await worker.configure(Configure("digits", ENDLESS, (CountSink(),)), [])
+            with pytest.raises(DeviceError, match="floods") as broken:
+                await worker.listen()
+        finally:
+            await worker.close()
+            worker.block.close()
+        assert broken.value.reason == Reason.CRASH
+
+    case()
+
+
+@in_loop
+async def test_what_monitors_say_is_passed_on() -> None:
+    """Reports and baselines, in their order, whatever load they are about."""
+    heard: list[Watched | Anchored] = []
+    async with configured(*ROGUE, "watch") as worker:
+        worker.on_watched = heard.append
+        await until(lambda: len(heard) == 2, "both")
+    assert heard == [Watched(900, Monitored(samples=5)), Anchored(900, b"site")]
+
+
+async def tell_again_and_again(worker: WorkerProcess, order: Watch) -> None:
+    """Tell it more than its socket holds."""
+    for _ in range(100):
+        await worker.tell(order, 0.2)
+
+
+@in_loop
+async def test_telling_a_worker_that_reads_nothing() -> None:
+    """An order without an answer has a deadline as well; at a dead worker it ends."""
+    async with configured(*ROGUE, "deaf") as worker:
+        large = Watch(1, profile=b"x" * 60_000, site=b"x" * 60_000)
+        with pytest.raises(TrialFailedError) as late:
+            await tell_again_and_again(worker, large)
+        assert late.value.reason == Reason.HANG
+        worker.kill()
+        await until(lambda: worker.gone, "its end")
+        await worker.tell(large, PATIENCE_S)
+
+
+@in_loop
+async def test_an_order_that_fits_no_record_is_not_sent() -> None:
+    """Whoever told it learns so."""
+    async with configured(*ROGUE, "late_answers") as worker:
+        with pytest.raises(TrialFailedError) as refused:
+            await worker.tell(Watch(1, profile=b"x" * 300_000), PATIENCE_S)
+    assert refused.value.reason == Reason.INTERNAL
 
 
 @in_loop
