@@ -224,7 +224,6 @@ class Live:
                 self._facts.readings(),
                 self._facts.trends(),
                 self._stories,
-                private=self._services.private,
             )
             self._state, self._state_at = msgspec.json.encode(shown), now
         return self._state

@@ -59,8 +59,6 @@ def describe_live(
     readings: BoardReadings,
     trends: Trends,
     stories: Stories,
-    *,
-    private: bool = False,
 ) -> Json:
     """Return what a page shows.
 
@@ -69,7 +67,6 @@ def describe_live(
         readings: The board's newest readings.
         trends: The last minutes of each pipeline.
         stories: What the store remembers of updates.
-        private: Leave out what was answered.
     """
     found = notices(agent, readings.throttled)
     return {
@@ -80,7 +77,7 @@ def describe_live(
         "notices": [{"level": level, "text": text} for level, text in found],
         "pipelines": [
             {
-                **_describe_pipeline(it, private=private),
+                **_describe_pipeline(it),
                 "wish": _wish(agent.update, it.name),
                 "points": describe_points(trends.get(it.name, ())[-NEWEST:]),
             }
@@ -116,7 +113,7 @@ def short(value: float | None) -> float | None:
     return shown if isfinite(shown) else None  # the largest floats round to infinity
 
 
-def _describe_pipeline(pipeline: PipelineSnapshot, *, private: bool) -> Json:
+def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
     """One pipeline: what answers, how well, and what was in the way."""
     counts = _answering(pipeline)
     section = counts.section if counts else None
@@ -139,7 +136,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot, *, private: bool) -> Json:
         "restarts": sum(pipeline.restarts.values()),
         "sink_dropped": sum(pipeline.sink_dropped.values()),
         "worker": {"pid": pipeline.worker_pid, "rss_bytes": pipeline.worker_rss_bytes},
-        "labels": None if private else _top_labels(counts),
+        "labels": _top_labels(counts),
         "watch": _describe_watch(_watching(pipeline)),
     }
 

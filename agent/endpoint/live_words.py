@@ -108,6 +108,8 @@ def say_decision(decision: Decision) -> str:
     if decision.state == "runs":
         return f"Runs what is wanted: {what}."
     why = decision.detail or explain(decision.reason)
+    if why.startswith(decision.state):
+        return f"Wanted: {what}; it {why}."
     return f"Wanted: {what}, {decision.state}{f': {why}' if why else '.'}"
 
 

@@ -25,7 +25,6 @@ class Services:
         revoked: Serial numbers (hex) of client certificates that are not let in.
         clerk: The one thread that touches uploads, whichever listener they come by:
             the pieces of two operators never meet.
-        private: ``monitor.privacy``: pages do not show what was answered.
     """
 
     operations: Operations | None = None
@@ -33,4 +32,3 @@ class Services:
     identity: Identity | None = None
     revoked: Callable[[], Sequence[str]] = nobody
     clerk: ThreadPoolExecutor = field(default_factory=_one_thread)
-    private: bool = False

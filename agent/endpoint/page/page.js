@@ -214,7 +214,7 @@ class Card {
   }
 
   showLabels(it) {
-    const labels = it.labels ?? [];
+    const labels = it.labels;
     const total = labels.reduce((sum, row) => sum + row.count, 0);
     this.f["labels-table"].hidden = !labels.length;
     fill(this.f.labels, labels, (entry) => {
@@ -226,8 +226,9 @@ class Card {
       row.append(head, cell, make("td", percent(entry.count / total), "num"), make("td", entry.count.toLocaleString(), "num quiet"));
       return row;
     });
+    const unnamed = labels.length === 1 && labels[0].label === null;
     const since = it.active ? `of ${it.active.model} ${it.active.version} since the agent began` : "";
-    write(this.f["labels-note"], it.labels === null ? "Not shown: this board is in privacy mode." : labels.length ? `${total.toLocaleString()} answers ${since}.` : "No answer yet.");
+    write(this.f["labels-note"], labels.length ? `${total.toLocaleString()} answers ${since}.${unnamed ? " They go by no name here: the model has no labels, or the board is in privacy mode." : ""}` : "No answer yet.");
   }
 }
 
