@@ -29,8 +29,15 @@ PICTURE = ("mean", "sd", "gradient", "sharpness", "clipped")
 WAVE = ("mean", "sd", "roughness")
 BANDS = 5  # of a spectrogram: enough to tell a hum from a hiss, few enough to invert
 
+# Sums of squares above it are out of range: below, no step from here overflows
+# float32, whose end is 3e38.
+LARGEST_SQUARES = 1e37
+# No sum of their squares gets there, and they hold no NaN.
+SMALL_TYPES = ("int8", "uint8", "int16", "int32", "bool")
+
 _isfinite = math.isfinite
 _sqrt = math.sqrt
+_vdot = np.vdot  # slower than dot, but NaN and overflow set no flags in it
 
 
 def affine(spec: TensorSpec) -> tuple[float, float]:
@@ -94,15 +101,13 @@ def _build_moments(
     inner = flat_steps[:-apart]
     ones = np.ones(count * length, np.float32)
     size, pairs = count * length, count * (length - apart)
-    is_float = spec.dtype.startswith("float")
+    is_wide = spec.dtype not in SMALL_TYPES
     copyto, subtract, absolute = np.copyto, np.subtract, np.absolute
     nowhere = (math.nan,) * 4
 
     def moments(cut: Tensor) -> tuple[float, float, float, float]:
         copyto(kept, cut, casting="unsafe")
-        # Squares that add up to a number bound all values so that nothing below
-        # overflows; NaN and infinity do not.
-        if is_float and not _isfinite(flat.dot(flat)):
+        if is_wide and not _vdot(flat, flat) <= LARGEST_SQUARES:  # or NaN
             return nowhere
         mean = float(flat.dot(ones)) / size
         subtract(kept, mean, out=kept)
@@ -202,12 +207,12 @@ def build_spectrogram(table: Table, spec: TensorSpec) -> Look:
     all_ones = np.ones(rows * columns, np.float32)
     changes = np.zeros((rows - 1, columns), np.float32)
     flat_changes, later, earlier = changes.reshape(-1), kept[1:], kept[:-1]
-    is_float = spec.dtype.startswith("float")
+    is_wide = spec.dtype not in SMALL_TYPES
     copyto, subtract, add = np.copyto, np.subtract, np.add
 
     def look(x: Tensor, out: Floats) -> None:
         copyto(kept, x.reshape(-1, columns)[::step], casting="unsafe")
-        if is_float and not _isfinite(flat.dot(flat)):
+        if is_wide and not _vdot(flat, flat) <= LARGEST_SQUARES:  # or NaN
             out[0] = math.nan
             return
         add(fold.dot(ones.dot(kept)), shift, out=out[:bands])
@@ -248,6 +253,7 @@ def build_vector(spec: TensorSpec, centre: Floats, precision: Floats) -> Look:
     apart = np.zeros(channels)
     copyto, subtract, multiply = np.copyto, np.subtract, np.multiply
     is_stored = scale != 1.0 or offset != 0.0
+    is_float = spec.dtype.startswith("float")
 
     def plain(x: Tensor, out: Floats) -> None:
         copyto(out, x.reshape(-1))
@@ -259,6 +265,8 @@ def build_vector(spec: TensorSpec, centre: Floats, precision: Floats) -> Look:
         values = out[:channels]
         plain(x, values)
         subtract(values, centre, apart)
+        if is_float and not _isfinite(apart.dot(apart)):
+            return  # a matrix times infinity would be a warning
         square = float(precision.dot(apart).dot(apart))
         # Below 0 by rounding only, and NaN stays NaN.
         out[channels] = _sqrt(square) if square > 0 else square

@@ -264,14 +264,19 @@ def build_inner(at: int, spec: TensorSpec, projection: Projection) -> Inner:
     scale, zero = affine(spec)
     axes = unpack_floats(projection.axes, projection.count, -1)
     mean = unpack_floats(projection.mean, -1)
-    # axes @ (scale * (x - zero) - mean), with all but x computed here
+    # axes @ (scale * (x - zero) - mean), with all but x computed here; in float64,
+    # which nothing that a float32 tensor holds can overflow
     offset = axes @ (scale * zero + mean)
-    stored_axes = (axes * scale).astype(np.float32)
-    kept = np.zeros(mean.size, np.float32)
-    matrix_dot, copyto, subtract = stored_axes.dot, np.copyto, np.subtract
+    stored_axes = axes * scale
+    kept = np.zeros(mean.size)
+    copyto, subtract = np.copyto, np.subtract
+    is_float = spec.dtype.startswith("float")
 
     def look(outputs: Tensors, out: Floats) -> None:
-        copyto(kept, outputs[at].reshape(-1), casting="unsafe")
-        subtract(matrix_dot(kept), offset, out=out)
+        copyto(kept, outputs[at].reshape(-1))
+        if is_float and not _isfinite(kept.dot(kept)):
+            out[0] = math.nan  # a matrix times infinity would be a warning
+            return
+        subtract(stored_axes.dot(kept), offset, out)
 
     return look
