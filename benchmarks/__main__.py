@@ -183,5 +183,33 @@ def fuzz(report: Report, inputs: int, seed: int, jobs: int) -> None:
     report.add("fuzz", run(report.console, inputs, seed, jobs))
 
 
+@main.command()
+@click.option("--quick", is_flag=True, help="A tenth of it, in about two minutes.")
+@click.pass_obj
+def watch(report: Report, quick: bool) -> None:  # noqa: FBT001 - click passes it
+    """Drift: what the monitor finds, how soon, how often wrongly, and its cost."""
+    from benchmarks.watch_needs import missing
+
+    if absent := missing():
+        raise click.ClickException(
+            f"not installed: {', '.join(absent)}; tinyward[test] brings them"
+        )
+    from benchmarks.watch import FULL, QUICK, run
+
+    rows = run(QUICK if quick else FULL, report.console.print)
+    report.add("watch_quick" if quick else "watch", rows)
+
+
+@main.command()
+@click.option("--rounds", default=7, show_default=True, help="Interleaved rounds.")
+@click.option("--seconds", default=4.0, show_default=True, help="Of each side.")
+@click.pass_obj
+def page(report: Report, rounds: int, seconds: float) -> None:
+    """The board's page: bytes, first paint, and what an open one costs."""
+    from benchmarks.page import run
+
+    report.add("page", run(rounds, seconds))
+
+
 if __name__ == "__main__":
     main()

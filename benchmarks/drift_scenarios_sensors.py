@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 Rows: TypeAlias = NDArray[np.float32]
 CHANNELS, FACTORS, MODES = 32, 6, 4
 MEMORY = 0.95  # lag-1 autocorrelation of causes and noise, at full rate
-DWELL = 200  # samples of a mode, on average
+DWELL = 20  # samples of a mode, on average: its memory is .95, too
+SLOW_DWELL = 200  # of a machine whose modes change ten times as slowly
 TAIL = 5  # degrees of freedom of the noise
 APART = 1.1  # of two modes, in spreads of a cause
 
@@ -50,15 +51,15 @@ class SensorWorld:
         return self._mixed(modes, causes, own)
 
     def record(
-        self, count: int, random: np.random.Generator, memory: float = MEMORY
+        self, count: int, random: np.random.Generator, dwell: int = DWELL
     ) -> Readings:
         """Return consecutive readings."""
-        changes = random.random(count) < 1 / DWELL
+        changes = random.random(count) < 1 / dwell
         changes[0] = True
         held = np.maximum.accumulate(np.where(changes, np.arange(count), 0))
         modes = random.integers(0, MODES, count)[held]
-        causes = _remembered(random.normal(size=(count, FACTORS)), memory)
-        own = _remembered(random.standard_t(TAIL, (count, CHANNELS)), memory) * 0.6
+        causes = _remembered(random.normal(size=(count, FACTORS)), MEMORY)
+        own = _remembered(random.standard_t(TAIL, (count, CHANNELS)), MEMORY) * 0.6
         return self._mixed(modes, causes, own)
 
     def answer(self, rows: Rows) -> NDArray[np.int8]:

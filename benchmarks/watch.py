@@ -25,6 +25,9 @@ from benchmarks.drift_scenarios_shifts import (
     ramp,
 )
 from benchmarks.rows import Row
+from benchmarks.watch_baselines import baseline_rows
+from benchmarks.watch_correlated import correlated_rows, sensor_rows
+from benchmarks.watch_cost import cost_rows
 from benchmarks.watch_runs import (
     MISSED,
     PRE,
@@ -76,17 +79,6 @@ def _tier(anchor: Anchor, *scopes: str) -> list[Where]:
 
 # What counts as found: by the shipped anchor, by its confidence alone, by the site's.
 TIERS = (_tier("shipped"), _tier("shipped", "output"), _tier("site"))
-
-
-def missing() -> list[str]:
-    """Return what has to be installed first."""
-    absent = []
-    for module, package in (("sklearn", "scikit-learn"), ("scipy", "scipy")):
-        try:
-            __import__(module)
-        except ImportError:
-            absent.append(package)
-    return absent
 
 
 def detection_rows(world: DigitWorld, size: Size) -> list[Row]:
@@ -302,19 +294,16 @@ def _null_streams(
 
 
 def run(size: Size, say: Callable[[str], None] = lambda _what: None) -> list[Row]:
-    """Return all rows.
-
-    Raises:
-        RuntimeError: Something that only this benchmark needs is not installed.
-    """
-    absent = missing()
-    if absent:
-        raise RuntimeError(
-            f"not installed: {', '.join(absent)}; python -m pip install"
-            " 'tinyward[test]' brings them"
-        )
+    """Return all rows; ``say`` is told what comes next."""
     say("detection")
     rows = detection_rows(digit_world(), size)
     say("null")
     rows += null_rows(size)
+    say("correlated streams")
+    rows += correlated_rows(size.streams)
+    rows += sensor_rows(size.runs)
+    say("other detectors")
+    rows += baseline_rows(digit_world())
+    say("cost")
+    rows += cost_rows(max(5, size.runs // 3))
     return rows

@@ -98,14 +98,14 @@ def digit_manifest() -> Manifest:
         TensorSpec(INNER, (1, 32), "float32"),
     )
     frame = TensorSpec("frame", (1, 32, 32, 1), "uint8", 1 / 255)
-    return _manifest("digits", frame, outputs, [str(label) for label in range(9)])
+    return plain_manifest("digits", frame, outputs, [str(label) for label in range(9)])
 
 
 def sensor_manifest() -> Manifest:
     """Return the manifest of the machine's classifier."""
     outputs = (TensorSpec("softmax", (1, 4), **SOFTMAX),)  # type: ignore[arg-type]  # of a dict
     vector = TensorSpec("readings", (1, 32), "float32")
-    return _manifest("machine", vector, outputs, ["a", "b", "c", "d"])
+    return plain_manifest("machine", vector, outputs, ["a", "b", "c", "d"])
 
 
 def digit_tensors(world: DigitWorld, frames: NDArray[np.uint8]) -> list[Tensors]:
@@ -257,7 +257,7 @@ def _render(
     )
 
 
-def _manifest(
+def plain_manifest(
     name: str, spec: TensorSpec, outputs: tuple[TensorSpec, ...], labels: list[str]
 ) -> Manifest:
     """Return a manifest of one variant, whose bytes nobody needs here."""

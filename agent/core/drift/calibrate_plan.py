@@ -82,7 +82,7 @@ def make_plan(held_out: HeldOut) -> Plan:
     groups = 0 if known is None else len(np.unique(known))
     runs = chunk_runs(np.zeros(count, np.intp) if known is None else known)
     few = groups < MIN_GROUPS
-    apart = (_grouping_note(groups),) if few else ()
+    apart = (_grouping_note(groups, ordered=held_out.ordered),) if few else ()
     samples = np.arange(count, dtype=np.intp)
     sources = samples if known is None or few else known
     calibration: Literal["grouped", "iid"] = "iid" if few else "grouped"
@@ -111,8 +111,13 @@ def make_plan(held_out: HeldOut) -> Plan:
     )
 
 
-def _grouping_note(groups: int) -> str:
+def _grouping_note(groups: int, *, ordered: bool) -> str:
     """Say that too little is known of how sources differ."""
+    if ordered:
+        return (
+            f"{groups} groups of {MIN_GROUPS} needed: parts of the recording stand in"
+            " for sources, and other boards may differ more than these do"
+        )
     known = f"{groups} groups" if groups else "no groups"
     return (
         f"iid-calibrated, {known} of {MIN_GROUPS} needed: thresholds assume that boards"
