@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace as replace_struct
 
@@ -102,6 +102,7 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(discretion._shown) == MAX_KEPT
 
 
+@example(true=[9, 9] + [0] * 8, more=[1] + [0] * 9)  # 18 were shown; 10 are large
 @given(true=counts, more=counts)
 def test_law_shown_counts_never_fall_nor_exceed_the_true_ones(
     true: list[int], more: list[int]
