@@ -52,6 +52,7 @@ class LineFormatter(logging.Formatter):
 def run_worker(control: int, block: int, locks: dict[str, str]) -> None:
     """Be the data plane of one pipeline until told to stop."""
     _settle()
+    _claim_arithmetic()
     channel = ChildChannel(control)
     channel.send(_ready(locks))
     received = channel.receive()
@@ -167,6 +168,18 @@ def _settle() -> None:
             import_runtime(wanted)
     gc.collect()
     gc.freeze()  # what is imported now is never garbage: collections skip it
+
+
+def _claim_arithmetic() -> None:
+    """Have BLAS map its buffer now, so that it counts as imported.
+
+    OpenBLAS maps 32 MB of addresses with the first product of two matrices, a monitor's
+    or a spectrogram's, and ends the process where the data limit refuses them.
+    """
+    import numpy as np  # not before this process is locked in
+
+    square = np.ones((8, 8))
+    np.matmul(square, square)
 
 
 def _ready(locks: dict[str, str]) -> Ready:

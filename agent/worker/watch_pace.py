@@ -60,6 +60,7 @@ class Pace:
         self._period_ns = 0.0  # between two samples, on average since the last visit
         self._seq = 0
         self._looks = 0
+        self._seen_spent = 0
         self._earned_at = self._seen_at = now_ns
         self.interval = 1
         self.spent_ns = 0
@@ -71,10 +72,12 @@ class Pace:
         self._credit_ns = min(saved_ns, self._credit_ns + earned_ns)
         self._earned_at = now_ns
         if self._seq and seq > self._seq:
-            newest_ns = (now_ns - self._seen_at) / (seq - self._seq)
+            # Without the looks: they must not pass for a loop with time to spare.
+            looks_ns = self.spent_ns - self._seen_spent
+            newest_ns = max(0, now_ns - self._seen_at - looks_ns) / (seq - self._seq)
             weight = SMOOTHED if self._period_ns > 0 else 1.0
             self._period_ns += (newest_ns - self._period_ns) * weight
-        self._seq, self._seen_at = seq, now_ns
+        self._seq, self._seen_at, self._seen_spent = seq, now_ns, self.spent_ns
         return self._credit_ns >= self._cost_ns
 
     def pay(self, spent_ns: int, *, look: bool = True) -> None:

@@ -155,6 +155,13 @@ def test_samples_that_wait_are_spared(rate: int, busy: float, interval: int) -> 
     assert stream.pace.interval == pytest.approx(interval, rel=0.02)
 
 
+def test_looks_do_not_pass_for_time_to_spare() -> None:
+    """A loop that only waits for its own monitor is busy."""
+    stream = Stream(0.5, busy_ns=8_000)
+    stream.run(100_000, 3)
+    assert stream.pace.interval > 1000
+
+
 def test_an_idle_hour_saves_nothing_up() -> None:
     """A burst after it has the credit of a moment only."""
     stream = Stream(0.02)
