@@ -12,9 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli.inspection import BundleFacts, Report, Trial, VariantFacts
+from agent.cli.inspection_profile import ProfileFacts
 from agent.core.manifest import TensorSpec
 
-NUMBERS = ("Size", "RAM", "Tolerance", "p50 ms", "p95 ms", "Differs")
+NUMBERS = (
+    *("Size", "RAM", "Tolerance", "p50 ms", "p95 ms", "Differs"),
+    *("Samples", "Groups", "Features"),
+)
 MAX_LABELS_SHOWN = 12  # two lines; --json has them all
 
 
@@ -29,6 +33,8 @@ def print_report(report: Report) -> None:
     if report.variants:
         _print_table(console, "Variants", _variants_table(report.variants))
         _print_table(console, "Tensors", _tensors_table(report.variants))
+    if report.profile:
+        _print_profile(console, report.profile)
     if report.trials and report.ran:
         _print_table(console, "Tried in a child", _ran_table(report.trials))
         _print_failures(console, report.trials)
@@ -146,6 +152,28 @@ def _render_quantisation(spec: TensorSpec) -> str:
     sign = "+" if spec.zero_point < 0 else "-"
     offset = f" {sign} {abs(spec.zero_point)}" if spec.zero_point else ""
     return f"(q{offset}) * {spec.scale:.4g}" if offset else f"q * {spec.scale:.4g}"
+
+
+def _print_profile(console: Console, profile: ProfileFacts) -> None:
+    """Print what the reference profile says of each variant, and what it lacks."""
+    title = f"Reference profile, {render_size(profile.size)}"
+    table = _table("Variant", "Samples", "Groups", "Features", "Calibration")
+    for facts in profile.references:
+        if facts.unusable:
+            why = _plain(f"unusable: {facts.unusable}", "yellow")
+            table.add_row(_plain(facts.variant), "-", "-", "-", why)
+            continue
+        table.add_row(
+            _plain(facts.variant),
+            f"{facts.samples:,}",
+            str(facts.groups or "?"),
+            str(len(facts.features)),
+            facts.calibration,
+        )
+    _print_table(console, title, table)
+    notes = dict.fromkeys(note for facts in profile.references for note in facts.notes)
+    for note in notes:
+        console.print(_plain(f"note: {note}", "dim"))
 
 
 def _plan_table(trials: Sequence[Trial]) -> Table:

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from agent.cli.draft import VARIANT, draft_manifest
 from agent.cli.examiner import ChildExaminer
+from agent.cli.inspection_profile import ProfileFacts, profile_facts
 from agent.core.contract import Contract
 from agent.core.executors import Executor
 from agent.core.manifest import Budgets, Manifest, TensorSpec, Variant
@@ -98,6 +99,7 @@ class Report(Struct):
         kind: What the file is; empty where it is neither.
         trials: What this board would try, most wanted first.
         ran: Whether it was tried.
+        profile: What a bundle's profile says; None without one.
         refused: None where nothing refuses it.
     """
 
@@ -109,6 +111,7 @@ class Report(Struct):
     variants: tuple[VariantFacts, ...] = ()
     trials: tuple[Trial, ...] = ()
     ran: bool = False
+    profile: ProfileFacts | None = None
     refused: Refusal | None = None
 
 
@@ -172,6 +175,7 @@ def _fill_from_bundle(report: Report, content: bytes, wish: Wish) -> None:
         contract = examiner.contract(bytes(bundle.variant_bytes(variant.name)))
         facts.operators = contract.operators
         check_stated(variant, contract)
+    report.profile = profile_facts(bundle)
     _plan(report, bundle.manifest, wish)
     if wish.run:
         _run(report, bundle, wish)

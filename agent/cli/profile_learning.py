@@ -5,6 +5,7 @@ input, the centre of a sensor vector, the axes of an inner tensor, and whether a
 still need their softmax.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +15,7 @@ from numpy.typing import NDArray
 
 from agent.cli.profile_words import Question
 from agent.core.drift.features import FeatureReader
-from agent.core.drift.packing import pack_floats, pack_triangle
-from agent.core.drift.reference import build_projection
+from agent.core.drift.reference import build_distance, build_projection
 from agent.core.manifest import TensorSpec, Variant
 from agent.core.profile import Kind, Reference
 from agent.core.reasons import Reason
@@ -25,9 +25,10 @@ from agent.worker.samples import Arrays
 
 AXES = 8  # of an inner tensor: they hold most of what differs between inputs
 MIN_ROWS = 50  # below it the whole is refused: nothing can be learnt either
-# Of a precision's diagonal: channels that say the same (two sensors of one wind) would
-# make every rounding error a distance.
-RIDGE = 0.01
+# What the mean and the axes of a tensor may take of a profile's 64 kB, before base64:
+# a third, so that two variants fit. 8 axes of 500 values do; of 2,000 values there is
+# one, and wider tensors are activations of pictures, which should be pooled first.
+PROJECTION_BYTES = 16 * 1024
 
 
 class Reservoir:
@@ -79,14 +80,13 @@ def learn(
     draft = _blank(sha256, reader.kind)
     changes: dict[str, Any] = {}
     if reader.kind == "vector":
-        centre, precision = find_centre(np.asarray(values)[:, channels(reader)])
-        changes |= {
-            "centre": pack_floats(centre),
-            "precision": pack_triangle(precision),
-        }
+        vectors = np.asarray(values)[:, reader.columns["input"]]
+        centre, precision = build_distance(vectors)
+        changes |= {"centre": centre, "precision": precision}
     if question.tensor:
         rows = np.asarray(tensors)
-        changes["projection"] = build_projection(question.tensor, rows, AXES)
+        axes = min(AXES, PROJECTION_BYTES // (4 * rows.shape[1]) - 1)
+        changes["projection"] = build_projection(question.tensor, rows, axes)
     if reader.logits:
         changes["logits"] = True
     return replace(draft, **changes) if changes else None
@@ -98,7 +98,7 @@ def tensor_values(
     """Return what takes the named output's real values out of an answer.
 
     Raises:
-        SettingsError: ``settings``: the model has no such output.
+        SettingsError: ``settings``: the model has no such output, or a very wide one.
     """
     if not name:
         return None
@@ -112,29 +112,14 @@ def tensor_values(
         )
     at = names.index(name)
     spec: TensorSpec = variant.outputs[at]
+    values = math.prod(spec.shape)
+    if 8 * values > PROJECTION_BYTES:
+        raise SettingsError(
+            f"--tensor: {name!r} has {values} values, at most {PROJECTION_BYTES // 8}",
+            reason=Reason.SETTINGS,
+            todo="Pool it over height and width in the model, before it is output.",
+        )
     return lambda outputs: real_values(spec, outputs[at]).reshape(-1)
-
-
-def find_centre(
-    rows: NDArray[np.floating],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean (n) and inverse covariance (n, n) of rows (samples, n).
-
-    A channel that never moved gets no weight.
-    """
-    exact = rows.astype(np.float64)
-    covariance = np.atleast_2d(np.cov(exact, rowvar=False))
-    moving = np.flatnonzero(np.diagonal(covariance) > 0)
-    precision = np.zeros_like(covariance)
-    part = covariance[np.ix_(moving, moving)]
-    part[np.diag_indices_from(part)] *= 1 + RIDGE
-    precision[np.ix_(moving, moving)] = np.linalg.inv(part)
-    return exact.mean(0), precision
-
-
-def channels(reader: FeatureReader) -> NDArray[np.intp]:
-    """Return the columns that are a sensor vector's own values."""
-    return reader.columns["input"]
 
 
 def _blank(sha256: str, kind: Kind) -> Reference:

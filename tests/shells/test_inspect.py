@@ -349,3 +349,45 @@ def test_the_draft_is_about_its_own_bytes(crafted: Path) -> None:
         0
     ]
     assert len(content) == made.size
+
+
+def with_entry(digits: bytes, name: str, content: bytes) -> bytes:
+    """Return the bundle with one entry replaced or added."""
+    entries = dict(parse_container(memoryview(digits)))
+    entries[name] = memoryview(content)
+    return render_container(entries)
+
+
+def test_it_shows_what_a_profile_says(bundle: Path) -> None:
+    """Samples, groups, calibration and what it lacks, for each variant."""
+    profile = facts(bundle)["profile"]
+    first, second = profile["references"]
+    assert (first["variant"], second["variant"]) == ("int8", "float")
+    assert (first["samples"], first["groups"]) == (600, 14)
+    assert (first["calibration"], first["unusable"]) == ("grouped", "")
+    shown = inspect(bundle).stdout
+    assert "Reference profile, " in shown
+    assert "note: no ordered recording" in shown
+
+
+def test_a_bad_profile_is_told_and_refuses_nothing(digits: bytes, bundle: Path) -> None:
+    """A board would run the model without it, and so says why nothing watches."""
+    entries = parse_container(memoryview(digits))
+    other = bytes(entries["profile.json"]).replace(b'"digits"', b'"others"')
+    for content, why in ((b"{}", "missing required"), (other, "of model 'others'")):
+        bundle.write_bytes(with_entry(digits, "profile.json", content))
+        found = facts(bundle)
+        assert found["refused"] is None
+        assert why in found["profile"]["references"][0]["unusable"]
+        assert "unusable: " in inspect(bundle).stdout
+
+
+def test_a_bundle_without_a_profile_says_nothing_of_it(
+    digits: bytes, bundle: Path
+) -> None:
+    """There is nothing to show."""
+    entries = dict(parse_container(memoryview(digits)))
+    del entries["profile.json"]
+    bundle.write_bytes(render_container(entries))
+    assert facts(bundle)["profile"] is None
+    assert "Reference profile" not in inspect(bundle).stdout

@@ -99,7 +99,9 @@ def project(digits: Path, tmp_path: Path) -> Path:
     """Give a copy of the description and all it names, to be spoiled."""
     folder = tmp_path / "digits-1"
     shutil.copytree(digits.parent, folder)
-    shutil.copy(digits.parent.parent / "digits-stream.npz", tmp_path)
+    assets = digits.parent.parent
+    shutil.copy(assets / "digits-stream.npz", tmp_path)
+    shutil.copy(assets / "digits-2" / "profile.json", tmp_path / "other.json")
     return folder
 
 
@@ -137,3 +139,39 @@ def test_manifests_are_readable_by_people(digits: Path, tmp_path: Path) -> None:
     raw = open_bundle(path.read_bytes(), max_bytes=MAX_BYTES).raw_manifest.decode()
     tree = json.loads(raw)
     assert raw == json.dumps(tree, indent=2, sort_keys=True) + "\n"
+
+
+# What is replaced by what, and what is said of it.
+PROFILES: dict[str, tuple[bytes, bytes, str]] = {
+    "damaged": (b"{", b"[", "profile.json"),
+    "another model": (b'"digits"', b'"others"', "it is of model 'others'"),
+    "another file": (b"", b"", "which is none of the variants"),
+    "other steps": (b"factor = 0.0625", b"factor = 0.125", "other preprocess steps"),
+    "missing": (b"", b"", "No such file"),
+}
+
+
+@pytest.mark.parametrize("case", PROFILES)
+def test_a_profile_of_something_else_is_not_packed(case: str, project: Path) -> None:
+    """Nobody would notice on a board: the model runs, and is left unwatched."""
+    before, after, said = PROFILES[case]
+    path = project / "profile.json"
+    if case == "missing":
+        path.unlink()
+    elif case == "another file":
+        shutil.copy(project.parent / "other.json", path)
+    else:
+        spoiled = project / "pack.toml" if case == "other steps" else path
+        spoiled.write_bytes(spoiled.read_bytes().replace(before, after))
+    result = tinyward("pack", project / "pack.toml", "-o", project / "x.bundle")
+    assert (result.exit_code, "[settings]" in result.stderr) == (2, True)
+    assert "profile: " in result.stderr
+    assert said in result.stderr
+    assert not (project / "x.bundle").exists()
+
+
+def test_a_profile_travels_as_it_is(project: Path) -> None:
+    """The bytes that were named are the bytes that boards get."""
+    assert tinyward("pack", project / "pack.toml", "-o", project / "x").exit_code == 0
+    packed = open_bundle((project / "x").read_bytes(), max_bytes=MAX_BYTES)
+    assert packed.profile == (project / "profile.json").read_bytes()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from agent.cli.profile_child import answer
 from agent.cli.profile_features import read
-from agent.cli.profile_learning import Reservoir, begin, find_centre
+from agent.cli.profile_learning import Reservoir, begin
 from agent.cli.profile_reader import FeatureChild
 from agent.cli.profile_words import HEAD, Done, Failed, Features, Question, Said
 from agent.core.drift.features import build_reader
@@ -259,14 +259,3 @@ def test_a_reservoir_is_a_choice(offered: int, size: int, seed: int) -> None:
         kept.append(reservoir.rows)
     assert kept[0] == kept[1]
     assert len(kept[0]) == len(set(kept[0])) == min(offered, size)
-
-
-@given(st.integers(1, 5), st.integers(0, 99))
-def test_a_centre_whitens(width: int, seed: int) -> None:
-    """The mean distance from the centre is about the width, whatever the scale."""
-    random = np.random.default_rng(seed)
-    rows = random.normal(3.0, 1.0, (400, width)) * random.uniform(0.1, 50, width)
-    centre, precision = find_centre(rows)
-    apart = rows - centre
-    distance = np.einsum("ij,jk,ik->i", apart, precision, apart).mean()
-    assert 0.95 * width <= distance <= width
