@@ -22,6 +22,13 @@ from agent.worker.control import candidate_builder
 from agent.worker.loop import Loop
 from agent.worker.samples import Sample
 from agent.worker.slot import Candidate, ModelSlot
+from tests.fakes.scripted_eye import (
+    S_NS,
+    ListReporter,
+    ScriptedEye,
+    Times,
+    scripted_watcher,
+)
 from tests.fakes.worker_parts import (
     BAD,
     EMIT,
@@ -287,3 +294,25 @@ def test_the_longest_pause_excludes_waiting_for_input(
     expected = max(busy for _, busy in waits) if watched else 0
     assert slot.unwatch() == expected
     assert board.writer.words[GAP_NS] == expected
+
+
+def test_an_idle_loop_lets_its_monitor_rest() -> None:
+    """What was seen is said while nothing comes, and the end has the last word."""
+    bench, times, reporter = Bench(), Times(), ListReporter()
+    eye = ScriptedEye(interval=2)
+    watcher = scripted_watcher(eye, reporter, times)
+    build = candidate_builder("p", [], bench.board.writer, lambda: 0.0)
+    bench.slot.exchange(build(scripted_model(5), 1, watcher=watcher), 0)
+
+    def later(source: ScriptedSource) -> Sample | None:
+        del source
+        times.now_ns += S_NS
+        return None
+
+    answered = bench.step(OK)
+    steps = [answered, answered, later, later, answered, answered]
+    source = ScriptedSource(bench.slot, steps)
+    Loop(source, bench.slot, bench.board.writer, bench.note_end).run()
+    bench.slot.finish()
+    assert eye.looked == [1, 3]
+    assert [it.samples for it in reporter.monitored] == [0, 1, 2]
