@@ -103,6 +103,28 @@ def test_a_drift_is_found_on_a_slow_stream() -> None:
     assert 8000 <= changes[0].seq < 12_000
 
 
+def test_scores_stay_below_an_alarm_until_memory_is_known() -> None:
+    """Whoever alerts on scores is not told what may be memory; restarted they are 0."""
+    found = Monitor(WATCHED)
+    rows = slow(1, 512, 0.95) + 3 * SHIPPED.sd
+    for seq, row in enumerate(rows[:-1]):
+        found.observe(row, 0, 0.9, seq, seq)
+        assert max(score.ratio for score in found.say().scores) <= 1
+    assert found.say().interval == 1
+    found.observe(rows[-1], 0, 0.9, 511, 511)
+    assert found.say().interval > 1
+    assert {score.ratio for score in found.say().scores} == {0.0}
+
+
+def test_sources_that_go_round_are_no_drift() -> None:
+    """Four cameras in turn: whatever the spacing, all of them are seen."""
+    cameras = np.arange(4)[:, None] * 3 * SHIPPED.sd
+    still = mixed(1, 2000) + np.tile(cameras, (500, 1))
+    shipped = replace(reference(still), thresholds=ODD)
+    rows = slow(2, 30_000, 0.9) + np.tile(cameras, (7500, 1))
+    assert drive(Monitor(setup(shipped)), rows) == []
+
+
 def test_alarms_are_latched_and_cleared_after_a_quiet() -> None:
     """What passes is remembered for 250 quiet samples, then forgotten."""
     found = Monitor(WATCHED)

@@ -61,7 +61,7 @@ class Classes:
         if self._samples < WINDOW_SAMPLES:
             return False
         self.ratio = self.statistic() / self._threshold if self._threshold else 0.0
-        self.restart()
+        self._begin()
         return True
 
     def statistic(self) -> float:
@@ -75,6 +75,11 @@ class Classes:
         )
 
     def restart(self) -> None:
+        """Begin again: what the last window said is of another stream."""
+        self.ratio = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
         """Begin the window again."""
         self._window[:] = 0
         self._samples = 0

@@ -96,13 +96,16 @@ class Comparison:
 
     def restart(self) -> None:
         """Forget what was averaged and bet; alarms stay until they are quiet."""
+        self._ratios = [0.0] * len(self._scopes)
+        self._bets = [0.0] * len(self._scopes)
         self._mewma.restart()
         self._etable.restart()
         self._window.restart()
         self._classes.restart()
 
-    def scores(self) -> list[Score]:
-        """Every statistic over its threshold."""
+    def scores(self, *, armed: bool) -> list[Score]:
+        """Every statistic over its threshold; at most 1 where that is no alarm yet."""
+        highest = HIGHEST if armed else 1.0
         said: list[tuple[Scope, Detector, float]] = []
         for at, scope in enumerate(self._scopes):
             said.append((scope, "mewma", self._ratios[at]))
@@ -110,7 +113,7 @@ class Comparison:
         if len(self.reference.classes) > 1:
             said.append((PREDICTION, "chi2", self._classes.ratio))
         return [
-            Score(self._anchor, scope, detector, min(ratio, HIGHEST))
+            Score(self._anchor, scope, detector, min(ratio, highest))
             for scope, detector, ratio in said
         ]
 

@@ -21,7 +21,9 @@ STRONG = 0.2  # a correlation from which its decay can be fitted above the noise
 # asked 8,000 times in a million samples.
 EVIDENCE = 4.5
 MEDIAN_ERROR = 1.25  # standard error of a median, over that of the mean
-LONGEST = 5_000  # spacing; beyond it a block would take a day at 10 samples per second
+# Rows, of the spacing that a fit may ask for: a block in which five scenes were seen
+# can make them look endless. Spaced samples tell whether it takes more.
+LONGEST = 128
 LEAST_SHARE = 0.25  # of the variance that a block of 128 can have missed
 
 

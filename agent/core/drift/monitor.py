@@ -137,7 +137,7 @@ class Monitor:
         alarms = [describe("shipped", STUCK, self._stuck)]
         features = []
         for comparison in self._comparisons():
-            scores += comparison.scores()
+            scores += comparison.scores(armed=self._thinning.trusted)
             alarms += comparison.alarms()
             features += comparison.features()
         answers = self._answers
