@@ -42,8 +42,8 @@ def rank_scores(counts: NDArray[np.int64]) -> Floats:
     rank = np.cumsum(share, axis=1) - share / 2 - 0.5
     distance = np.abs(rank)
     spread = distance - (share * distance).sum(axis=1, keepdims=True)
-    # Twice, so that a uniform rank gives a spread as wide as the rank itself; less for a
-    # feature of few values. Clipped it would not have mean 0 any more.
+    # Twice, so that a uniform rank gives a spread as wide as the rank itself; less for
+    # a feature of few values. Clipped it would not have mean 0 any more.
     widest = np.abs(spread).max(axis=1, keepdims=True)
     scale = np.minimum(2.0, 0.5 / np.maximum(widest, 0.25))
     return np.stack([rank, scale * spread], axis=2)
