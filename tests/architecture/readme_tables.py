@@ -19,6 +19,7 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 RESULTS = README.parent / "benchmarks" / "results"
 BENCHMARKS = (
     *("loop", "locks", "swap", "preflight", "start", "memory", "scrape"),
+    *("watch", "page"),
     *("update", "publish", "poll", "faults", "fuzz"),
 )
 
