@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.cli.profile_data import Codes, HeldOut, group_codes, label_codes
 from agent.cli.profile_delays import ShiftDelay, shift_delays
+from agent.cli.profile_held_out import Codes, HeldOut, group_codes, label_codes
 from agent.cli.profile_reader import FeatureChild, Rows
 from agent.cli.profile_verdict import check_lengths, check_rows, warn_about
 from agent.cli.profile_words import Question

@@ -7,7 +7,7 @@ into the profile's notes.
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.cli.profile_data import HeldOut, wrong
+from agent.cli.profile_held_out import HeldOut, wrong
 from agent.cli.profile_reader import Rows
 from agent.cli.profile_words import MAX_SAMPLES
 from agent.core.drift.calibrate import MIN_SAMPLES, Calibrated

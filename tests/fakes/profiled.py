@@ -8,7 +8,7 @@ import numpy as np
 from click.testing import CliRunner, Result
 
 from agent.cli import cli
-from agent.cli.profile_data import HeldOut, plan_data
+from agent.cli.profile_held_out import HeldOut, plan_data
 from agent.cli.profile_making import Made, Making, make_profile
 from agent.core.manifest import Manifest
 from agent.demo.owner import ASSETS

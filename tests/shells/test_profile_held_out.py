@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.cli.profile_data import (
+from agent.cli.profile_held_out import (
     HeldOut,
     Part,
     group_codes,
