@@ -18,6 +18,7 @@ from agent.core.snapshot import AgentSnapshot
 from agent.settings import MonitorSettings
 from agent.telemetry.collect import collect
 from agent.telemetry.families import Families
+from agent.telemetry.feature_names import FeatureNames
 from agent.telemetry.ranks import OWN_SERIES, describe_rank, trim
 from agent.telemetry.text import CONTENT_TYPES, Format, Renderer, choose_format
 
@@ -44,6 +45,7 @@ class Exposition:
         self._monitor = monitor or MonitorSettings()
         self._clock = clock
         self._renderer = Renderer()
+        self._feature_names = FeatureNames()
         self._discretion = Discretion() if self._monitor.privacy else None
         self._took_s = 0.0
         self._left_out: tuple[int, ...] = ()
@@ -82,10 +84,10 @@ class Exposition:
 
     def families(self, snapshot: AgentSnapshot, board: BoardReadings) -> Families:
         """Return what a scrape shows: within the budget, and with privacy if wanted."""
+        shown = tuple(map(self._feature_names.admit, snapshot.pipelines))
         if self._discretion is not None:
-            shown = tuple(map(self._discretion.hide, snapshot.pipelines))
-            snapshot = replace(snapshot, pipelines=shown)
-        families = collect(snapshot, board)
+            shown = tuple(map(self._discretion.hide, shown))
+        families = collect(replace(snapshot, pipelines=shown), board)
         families.add("tinyward_monitor_cpu_budget_ratio", self._monitor.cpu_share)
         families.add("tinyward_scrape_duration_seconds", self._took_s)
         left_out = trim(families, self._monitor.max_series)

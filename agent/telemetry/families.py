@@ -3,6 +3,8 @@
 The rules this module keeps:
  * A family holds plain numbers and label values; ``agent.telemetry.text`` spells them.
  * Every series has a rank: how early it is left out where there is no room for all.
+ * No series is there twice, whatever a worker says twice: the last one holds.
+   Prometheus would drop one of them by chance.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,34 +51,36 @@ class Families:
     def __init__(self) -> None:
         self.rank = ESSENTIAL
         self.lowest = 1_000_000  # above all ranks
-        self._entries: dict[str, list[Entry]] = {name: [] for name in METRICS}
+        self._entries: dict[str, dict[tuple[str, ...], Entry]] = {
+            name: {} for name in METRICS
+        }
 
     def add(self, name: str, value: float, *labels: str) -> None:
         """Add one value of a counter or gauge; NaN, a missing sensor, is left out."""
         if not isnan(value):
-            self._entries[name].append(Entry(self.rank, labels, value))
+            self._entries[name][labels] = Entry(self.rank, labels, value)
 
     def add_info(self, name: str, *labels: str) -> None:
         """Add one identity: a value for each label of the table's row."""
-        self._entries[name].append(Entry(self.rank, labels, 1.0))
+        self._entries[name][labels] = Entry(self.rank, labels, 1.0)
 
     def add_histogram(
         self, name: str, buckets: Buckets, total: float, *labels: str
     ) -> None:
         """Add one histogram from (upper bound, cumulative count) rows and its sum."""
-        self._entries[name].append(Entry(self.rank, labels, total, buckets))
+        self._entries[name][labels] = Entry(self.rank, labels, total, buckets)
 
     def tally(self) -> dict[int, int]:
         """Return rank -> series that were added with it."""
         tally: dict[int, int] = {}
         for entries in self._entries.values():
-            for entry in entries:
+            for entry in entries.values():
                 tally[entry.rank] = tally.get(entry.rank, 0) + entry.series
         return tally
 
     def shown(self) -> Iterator[tuple[MetricRow, list[Entry]]]:
         """Yield families that have entries to show, in the order of the table."""
         for name, entries in self._entries.items():
-            kept = [entry for entry in entries if entry.rank < self.lowest]
+            kept = [it for it in entries.values() if it.rank < self.lowest]
             if kept:
                 yield METRICS[name], kept

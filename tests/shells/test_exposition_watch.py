@@ -4,14 +4,24 @@ from dataclasses import replace
 
 import pytest
 from msgspec.structs import replace as replace_struct
+from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from agent.core.histogram import bucket_bound_ns, bucket_index
 from agent.core.installed import Installed
 from agent.core.snapshot import PipelineSnapshot
-from agent.core.watching import Alarm, AnchorState, Monitored
+from agent.core.watching import (
+    MAX_FEATURES,
+    Alarm,
+    AnchorState,
+    FeatureDrift,
+    Monitored,
+    Score,
+)
+from agent.telemetry.exposition import Exposition
+from agent.telemetry.feature_names import MAX_MODELS, FeatureNames
 from tests.fakes.monitored import DIGEST, MONITORED, watch, watched
-from tests.fakes.snapshots import LITERT, NOW, agent
-from tests.shells.test_exposition import Series, scrape, value
+from tests.fakes.snapshots import BOARD, LITERT, NOW, agent
+from tests.shells.test_exposition import Series, scrape, series_of, value
 
 WHO = {"pipeline": "door", "model": "kws", "version": "2"}
 ALL = {**WHO, "anchor": "shipped", "scope": "all"}
@@ -78,6 +88,46 @@ def test_a_worker_cannot_invent_labels(words: str) -> None:
     series = shown(replace_struct(MONITORED, anchors=(calibrated,)))
     (identity,) = named(series, "tinyward_drift_reference_info")
     assert (dict(identity)["calibration"], dict(identity)["digest"]) == ("other", "")
+
+
+def test_a_worker_cannot_invent_features() -> None:
+    """As many names as a model may have, those that came first; later ones are not."""
+    exposition = Exposition()
+    seen: set[str] = set()
+    for scrape_number in range(20):
+        features = tuple(
+            FeatureDrift("shipped", f"f{scrape_number}_{k}", 0.5) for k in range(15)
+        )
+        said = watch(2, replace_struct(MONITORED, features=features))
+        _, body = exposition.render(agent(watched("door", said)), BOARD, "")
+        series = series_of(parse_text(body.decode()))
+        found = named(series, "tinyward_drift_feature_psi")
+        seen |= {dict(labels)["feature"] for labels in found}
+    assert seen == {f"f{k // 15}_{k % 15}" for k in range(MAX_FEATURES)}
+
+
+def test_names_are_kept_of_a_bounded_number_of_models() -> None:
+    """Versions come for years; those that are shown keep their features."""
+    names = FeatureNames()
+    for version in range(2 * MAX_MODELS):
+        shown = watched("door", watch(version))
+        assert names.admit(shown) == shown
+    assert len(names._known) == MAX_MODELS
+
+
+def test_what_a_worker_says_twice_stands_once() -> None:
+    """Scores, alarms, anchors and features: the last one holds."""
+    twice = replace_struct(
+        MONITORED,
+        scores=(*MONITORED.scores, Score("shipped", "all", "mewma", 3.5)),
+        alarms=MONITORED.alarms * 2,
+        anchors=MONITORED.anchors * 2,
+        features=MONITORED.features * 2,
+    )
+    series = shown(twice)  # which asserts that no series stands twice
+    score = value(series, "tinyward_drift_score_ratio", **ALL, detector="mewma")
+    assert score == 3.5
+    assert series.keys() == shown(MONITORED).keys()
 
 
 def test_features_say_how_far_they_moved() -> None:
