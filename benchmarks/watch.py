@@ -68,7 +68,7 @@ class Size:
     streams: int
 
 
-QUICK = Size(runs=10, null_samples=100_000, splits=2, streams=10)
+QUICK = Size(runs=6, null_samples=100_000, splits=2, streams=8)
 FULL = Size(runs=50, null_samples=1_000_000, splits=5, streams=100)
 
 
@@ -303,7 +303,7 @@ def run(size: Size, say: Callable[[str], None] = lambda _what: None) -> list[Row
     rows += correlated_rows(size.streams)
     rows += sensor_rows(size.runs)
     say("other detectors")
-    rows += baseline_rows(digit_world())
+    rows += baseline_rows(digit_world(), max(2, size.runs // 10))
     say("cost")
-    rows += cost_rows(max(5, size.runs // 3))
+    rows += cost_rows(max(5, size.runs // 5))
     return rows

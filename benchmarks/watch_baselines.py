@@ -23,12 +23,11 @@ from benchmarks.watch_subjects import see_digits, watch_digits
 WINDOW = 250  # samples of a KS test
 STRIDE = 10  # samples between two looks at the window
 NULL_STREAMS = 20  # of 10,000 samples: two of them lie above the quantile
-RUNS = 5
 Floats = NDArray[np.float64]
 Detect = Callable[[Floats], int]
 
 
-def baseline_rows(world: DigitWorld, runs: int = RUNS) -> list[Row]:
+def baseline_rows(world: DigitWorld, runs: int) -> list[Row]:
     """Return delay and recall of other detectors on the known shifts."""
     watched = watch_digits(world, world.pool_a, 11)
     random = np.random.default_rng(51)

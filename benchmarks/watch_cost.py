@@ -75,14 +75,18 @@ def cost_rows(rounds: int) -> list[Row]:
         both, spread = _time(Eyes(watched.reader, monitor), tensors, rounds)
         one, spread_one = _time(Eyes(watched.reader, alone), tensors, rounds)
         what = f"{case.name}: watched sample"
-        state = (_bytes_of(monitor) + _bytes_of(watched.reader)) / 1000
+        state = [
+            (_bytes_of(held) + _bytes_of(watched.reader)) / 1000
+            for held in (alone, monitor)
+        ]
         rows += [
             Row(
                 *("watch", f"{what}, shipped anchor", one, "us", case.target_us),
                 *("below", spread_one),
             ),
             Row("watch", f"{what}, both anchors", both, "us", spread=spread),
-            Row("watch", f"{case.name}: state, both anchors", state, "kB", 64),
+            Row("watch", f"{case.name}: state, shipped anchor", state[0], "kB", 64),
+            Row("watch", f"{case.name}: state, both anchors", state[1], "kB"),
             Row("watch", f"{case.name}: profile", len(watched.raw) / 1000, "kB", 64),
         ]
         shares = [_share(watched, tensors, rate) for rate in RATES]

@@ -12,7 +12,7 @@ from agent.core.drift.mewma import mewma_path
 from agent.core.drift.opened import Columns, Floats, OpenReference
 
 SIZES = (0.5, 1.0, 2.0)  # of a shift, in standard deviations of the feature
-TRIES = 7  # streams of each shift; their median is told
+TRIES = 5  # streams of each shift; their median is told
 LONGEST = 1000  # samples; a mean of late has arrived long before
 EVERYTHING = "all features"
 
