@@ -100,12 +100,12 @@ def command(model: Path, **wishes: Unpack[Wishes]) -> None:
         DeviceError: A file cannot be written.
     """
     from agent.cli.pack import save
-    from agent.cli.profile_held_out import plan_data
+    from agent.cli.profile_held_out import find_held_out
     from agent.cli.profile_making import Making, make_profile
     from agent.cli.profile_model import chosen_variants, open_model, with_profile
     from agent.cli.profile_view import ProfileView, print_json, print_made
 
-    held_out = plan_data(
+    held_out = find_held_out(
         wishes["data"], wishes["array"], wishes["groups"], wishes["labels"]
     )
     bundle, content = open_model(model)

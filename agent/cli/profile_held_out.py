@@ -67,7 +67,7 @@ class HeldOut:
         return tuple(at for at, (before, after) in pairs if before != after)
 
 
-def plan_data(data: Path, array: str, groups: str, labels: str) -> HeldOut:
+def find_held_out(data: Path, array: str, groups: str, labels: str) -> HeldOut:
     """Say what is read, from what the command line names.
 
     Args:

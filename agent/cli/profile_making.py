@@ -172,7 +172,9 @@ def _make_variant(
         labels=making.bundle.manifest.labels,
         paths=score_paths(rows.values[order], calibrated, held_out.columns),
         bounds=tuple(at // calibrated.interval for at in bounds),
-        axis=axis,
+        axis=axis
+        if calibrated.interval == 1
+        else f"{axis}, one in {calibrated.interval}",
         delays=delays,
         warnings=warnings,
     )

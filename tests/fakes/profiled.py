@@ -8,7 +8,7 @@ import numpy as np
 from click.testing import CliRunner, Result
 
 from agent.cli import cli
-from agent.cli.profile_held_out import HeldOut, plan_data
+from agent.cli.profile_held_out import HeldOut, find_held_out
 from agent.cli.profile_making import Made, Making, make_profile
 from agent.core.manifest import Manifest
 from agent.demo.owner import ASSETS
@@ -60,7 +60,7 @@ def tiny_bundle(name: str, samples: Array, **changes: object) -> bytes:
 @functools.cache
 def made_digits() -> Made:
     """Return the profile of one variant of the demo's second model, made by a child."""
-    held_out = plan_data(STREAM, "images", "writers", "labels")
+    held_out = find_held_out(STREAM, "images", "writers", "labels")
     return make_profile(making(held_out), NoView())
 
 
@@ -83,6 +83,6 @@ def tiny_making(name: str, samples: Array, data: Path, **changes: object) -> Mak
     np.save(data, samples)
     content = tiny_bundle(name, samples)
     bundle = open_bundle(content, max_bytes=len(content))
-    held_out = plan_data(data, "", "", "")
+    held_out = find_held_out(data, "", "", "")
     chosen = {"bundle": bundle, "variants": bundle.manifest.variants, **changes}
     return Making(held_out=held_out, **chosen)  # type: ignore[arg-type] # names of its own fields

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from agent.cli.profile_held_out import (
     HeldOut,
     Part,
+    find_held_out,
     group_codes,
     label_codes,
-    plan_data,
     read_column,
 )
 from agent.errors import AgentError, SettingsError
@@ -95,12 +95,12 @@ def test_folders_and_files_are_groups(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         np.save(tmp_path / name / "images.npy", images[:3])
     np.save(tmp_path / "c.npy", images[:3])
-    folders = plan_data(tmp_path, "", "folders", "")
+    folders = find_held_out(tmp_path, "", "folders", "")
     assert [part.group for part in folders.parts] == ["a", "b"]
     assert folders.grouped
-    files = plan_data(tmp_path, "", "files", "")
+    files = find_held_out(tmp_path, "", "files", "")
     assert [part.group for part in files.parts] == ["c.npy"]
-    assert not plan_data(tmp_path, "", "", "").grouped
+    assert not find_held_out(tmp_path, "", "", "").grouped
 
 
 def test_nothing_to_read_is_said(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_nothing_to_read_is_said(tmp_path: Path) -> None:
     np.save(tmp_path / "c.npy", np.zeros((2, 2)))
     for data, groups in ((tmp_path / "no", ""), (tmp_path, "folders")):
         with pytest.raises(AgentError):
-            plan_data(data, "", groups, "")
+            find_held_out(data, "", groups, "")
     (tmp_path / "empty").mkdir()
     with pytest.raises(AgentError, match="no readable file"):
-        plan_data(tmp_path, "", "folders", "")
+        find_held_out(tmp_path, "", "folders", "")
