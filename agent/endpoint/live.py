@@ -218,7 +218,8 @@ class Live:
         if now - self._state_at >= (LOOK_S / 2 if fresh else PERIOD_S - LOOK_S):
             agent = self._facts.snapshot()
             update = agent.update
-            self._remember(now, (update.phase, update.results, update.set_aside))
+            ended = sum(update.results.values())
+            self._remember(now, (update.phase, ended, update.set_aside))
             shown = describe_live(
                 agent,
                 self._facts.readings(),

@@ -241,11 +241,17 @@ def test_everything_the_board_knows_is_on_the_page(
         for words in (
             *("greenhouse-7", "digits 8", "int8 on litert 2.3.0 / xnnpack / 1"),
             "signed by the repository's targets role, bytes hashed again when loaded",
-            *("1.46", "brightness", "+3.10", "whole sample", "six", "4,866 answers"),
+            *("1.46", "brightness", "+3.10", "\u22121.40"),
+            *("whole sample", "six", "4,866 answers"),
             "The input has changed: it no longer looks like the data that the model",
             *("Refused digits 9: signature threshold 1 of 2", "Installed digits 8"),
             *("No update is under way.", "1500 MHz", "58.4 °C", "drift.alarm"),
-            *("12 missed the budget", "source lag", "2.10 ms", "throttled"),
+            *(
+                "12 missed the budget",
+                "source lag",
+                "2.10 ms",
+                "1500 MHz, not throttled",
+            ),
         ):
             browser.until_seen(words)
         browser.until(
@@ -460,6 +466,7 @@ def test_a_swap_is_seen_without_a_reload(
         )
         fleet.publish(2)
         browser.until_seen("digits 2", ".pipeline")
+        browser.until_seen("Installed digits 2", "#reports")
         browser.until_seen("update", "#events")
         assert browser.run("return window.kept") is True
         assert browser.complaints() == []

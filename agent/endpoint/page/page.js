@@ -127,7 +127,8 @@ class Card {
     );
   }
 
-  show(it) {
+  show(it, readings) {
+    this.readings = readings;
     const points = trends.get(it.name) ?? [];
     const newest = points.at(-1);
     this.showHead(it);
@@ -178,7 +179,8 @@ class Card {
       ["samples in", it.samples.in.toLocaleString()],
       ["lost", lost || "none", it.samples.failed ? "warning" : ""],
       ["source lag", milli(it.lag_ms)],
-      ["in the model since", it.busy_ms > 1000 ? milli(it.busy_ms) : null, "warning"],
+      ["queue age", milli(it.busy_ms), it.busy_ms > 1000 ? "warning" : ""],
+      ["processor", pace(this.readings), this.readings?.throttled.some((row) => row[1]) ? "warning" : ""],
       ["last swap's pause", it.gap_ms ? milli(it.gap_ms) : null],
       ["worker", it.worker.pid ? `pid ${it.worker.pid}, ${size(it.worker.rss_bytes)}` : "none", it.worker.pid ? "" : "warning"],
       ["restarts", it.restarts || null, "warning"],
@@ -204,7 +206,7 @@ class Card {
       head.scope = "row";
       head.title = feature.anchor === "site" ? "beside this board's own baseline" : "beside the profile in the bundle";
       const share = (feature.shift ?? 0) / largest;
-      const shift = feature.shift === null ? "–" : `${feature.shift > 0 ? "+" : ""}${feature.shift.toFixed(2)}`;
+      const shift = feature.shift === null ? "–" : `${feature.shift > 0 ? "+" : feature.shift < 0 ? "−" : ""}${Math.abs(feature.shift).toFixed(2)}`;
       const cell = make("td");
       cell.append(bar(share < 0 ? 50 + share * 50 : 50, Math.abs(share) * 50, "bar middle"));
       row.append(head, make("td", shift, "num"), cell, make("td", figure(feature.psi), "num"));
@@ -235,6 +237,13 @@ class Card {
 function stateWords(it) {
   if (it.ready) return it.state === "candidate" ? "answers, on trial" : "answers";
   return it.reason ? it.reason.replaceAll("_", " ") : "not ready";
+}
+
+// Beside the latency: a processor that is slowed down makes every model slow.
+function pace(readings) {
+  const slow = readings.throttled.filter((row) => row[1]).map((row) => row[0].replaceAll("_", " "));
+  const parts = [readings.frequency_mhz === null ? null : `${figure(readings.frequency_mhz)} MHz`, readings.throttled.length ? slow.join(", ") || "not throttled" : null];
+  return parts.filter((part) => part !== null).join(", ");
 }
 
 function watchWords(watch) {
@@ -276,7 +285,7 @@ function showState(state) {
     line.append(make("b", `${SIGNS[notice.level]} ${notice.level}`), notice.text);
     return line;
   });
-  showPipelines(state.pipelines);
+  showPipelines(state.pipelines, state.readings);
   showUpdate(state.update);
   showReadings(state.readings);
 }
@@ -295,7 +304,7 @@ function showTop(state) {
   if (document.title !== title) document.title = title;
 }
 
-function showPipelines(pipelines) {
+function showPipelines(pipelines, readings) {
   const names = pipelines.map((it) => it.name);
   byId("no-pipelines").hidden = names.length > 0;
   for (const [name, card] of cards) {
@@ -309,7 +318,7 @@ function showPipelines(pipelines) {
       cards.set(it.name, new Card(it.name));
       byId("pipelines").append(cards.get(it.name).root);
     }
-    cards.get(it.name).show(it);
+    cards.get(it.name).show(it, readings);
   }
   byId("overview").hidden = names.length < 2;
   if (names.length > 1) showOverview(pipelines);
