@@ -65,18 +65,16 @@ class Pipeline:
         self._program = program
         self._crash_loop = crash_loop
         self._plumbing = Plumbing(settings, read_board, self._new_source)
-        paths = [Path(delegate.path) for delegate in delegates]
-        self._readable = [*self._plumbing.readable, *paths]
+        libraries = (Path(delegate.path) for delegate in delegates)
+        self._readable = [*self._plumbing.readable, *libraries]
         self._totals = Totals()
-        self._watching = Watching(settings.name, monitoring or Monitoring())
+        watching = self._watching = Watching(settings.name, monitoring or Monitoring())
         self._placing = Placing(
-            settings.name, self._totals, rules.start_s, self._watching.order
+            settings.name, self._totals, rules.start_s, watching.order
         )
         self._listening = Listening(self._placing, rules.start_s)
         self._deaths = Deaths(rules)
-        self._tenancy = Tenancy(
-            self._placing, self._deaths, rules.drain_s, self._watching
-        )
+        self._tenancy = Tenancy(self._placing, self._deaths, rules.drain_s, watching)
         self._sight = Sight(
             settings,
             self._totals,
@@ -84,7 +82,6 @@ class Pipeline:
             self._deaths,
             self._plumbing,
             self._tenancy,
-            self._watching,
         )
         self._worker: WorkerProcess | None = None
         self._block: BlockReader | None = None  # outlives its worker until it is folded

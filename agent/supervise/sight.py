@@ -13,7 +13,6 @@ from agent.supervise.plumbing import Plumbing
 from agent.supervise.tenancy import Tenancy
 from agent.supervise.totals import Totals
 from agent.supervise.watch import answered, failing
-from agent.supervise.watching import Watching
 from agent.supervise.worker_process import WorkerProcess
 
 
@@ -31,7 +30,6 @@ class Sight:
     deaths: Deaths
     plumbing: Plumbing
     tenancy: Tenancy
-    watching: Watching
     has_answered: bool = False
 
     def take(
@@ -60,7 +58,7 @@ class Sight:
             worker_locks=worker.locks if worker else {},
             in_flight=sum(s.in_flight for s in block.sections) if block else 0,
             seq=block.next_seq if block else self.totals.next_seq,
-            watch=self.watching.snapshot(active),
+            watch=self.tenancy.watching.snapshot(active),
             busy_s=_busy_s(block),
             budgets_ms=dict(self.placing.budgets_ms),
         )

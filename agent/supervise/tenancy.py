@@ -42,7 +42,7 @@ class Tenancy:
         self._placing = placing
         self._deaths = deaths
         self._drain_s = drain_s
-        self._watching = watching
+        self.watching = watching
         self._changed = asyncio.Event()
         self._given = Reason.NONE
         self.committed: Placed | None = None
@@ -59,7 +59,7 @@ class Tenancy:
         """
         before, self.committed = self.committed, placed
         self.withheld = why
-        self._watching.commit(placed)
+        self.watching.commit(placed)
         if before is None or placed is None or placed.installed != before.installed:
             self._deaths.forgive()
         self._changed.set()

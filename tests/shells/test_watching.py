@@ -613,6 +613,14 @@ class TestBaselines:
         ]
 
     @in_loop
+    async def test_the_newest_stands_last(self) -> None:
+        """A baseline that was replaced is a new one: of too many the oldest go."""
+        bench = Bench(MemoryAnchors(**{variant_of(OLD): b"1", variant_of(NEW): b"2"}))
+        await bench.start(OLD)
+        await self.kept(bench, b"3")
+        assert list(bench.kept().values()) == [b"2", b"3"]
+
+    @in_loop
     async def test_commissioning_that_cannot_be(self) -> None:
         """Without a model, or with a disk that lets nothing be removed: all stays."""
         store = MemoryAnchors(**{variant_of(OLD): b"mine"})
