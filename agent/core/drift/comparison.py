@@ -1,6 +1,7 @@
 """The present compared with one anchor: all its detectors and their latched alarms."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class Comparison:
         latched: Scopes whose alarm was active before.
 
     Attributes:
-        reference: What is compared with.
+        reference: What is compared with, without whitening and edges.
     """
 
     def __init__(
@@ -40,7 +41,10 @@ class Comparison:
         columns: Columns,
         latched: Collection[Scope] = (),
     ) -> None:
-        self.reference = reference
+        # What the detectors made their own of is not kept twice: a board's memory is
+        # small, and the whitening alone is half of a reference.
+        none = np.zeros((0, 0))
+        self.reference = replace(reference, whitening=none, edges=none)
         self._anchor = anchor
         self._mewma = Mewma(reference, columns)
         self._etable = Etable(reference, columns)

@@ -7,6 +7,7 @@ memory.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def autocorrelation(rows: NDArray[np.floating]) -> Floats:
 
 
 def correlated(
-    blocks: list[Floats], samples: int, target: float
+    blocks: Sequence[NDArray[np.floating]], samples: int, target: float
 ) -> NDArray[np.bool_] | None:
     """(d) which columns have more than the target at lag 1 beyond doubt; None if none.
 
@@ -66,7 +67,9 @@ def correlated(
     return None
 
 
-def wanted_spacing(blocks: list[Floats], samples: int, target: float) -> int:
+def wanted_spacing(
+    blocks: Sequence[NDArray[np.floating]], samples: int, target: float
+) -> int:
     """Return the smallest spacing, in rows, at which autocorrelation is the target.
 
     An exponential decay is fitted to the strong lags and carried on: far lags, which

@@ -89,10 +89,9 @@ class Etable:
         self._table = table.reshape(-1, BETS)
         self._first_rows = self._lanes * BINS
         self._sums = np.zeros((len(self._lanes), BETS))
-        self._weights = np.zeros((len(lanes), len(self._lanes), BETS))
+        self._weights = np.zeros((len(lanes), len(self._lanes)))
         for at, part in enumerate(self._slices):
             self._weights[at, part] = 1 / (BETS * max(part.stop - part.start, 1))
-        self._weights.shape = (len(lanes), self._sums.size)
 
     def update(self, bins: NDArray[np.intp]) -> list[float]:
         """Take in samples' bins (n, d); return ``log(M)/log(THRESHOLD)`` by scope.
@@ -108,7 +107,7 @@ class Etable:
         self._sums *= runs[-1]
         self._sums += runs.sum(axis=0)
         np.minimum(self._sums, CAP, out=self._sums)
-        means = np.dot(self._weights, self._sums.ravel()).tolist()
+        means = np.dot(self._weights, self._sums.sum(axis=1)).tolist()
         ratios = []
         for part, mean in zip(self._slices, means, strict=True):
             # Below 1 there is nothing to say, and its logarithm may be none.

@@ -91,24 +91,23 @@ class Whitener:
     """
 
     def __init__(self, reference: OpenReference | None) -> None:
-        self._reference = reference
-        if reference is not None:
-            moving = [int(c) for c in np.flatnonzero(reference.moving)]
-            both = _paired(moving, len(reference.features))
-            covariance = _covariance(reference.whitening, both)
-            self._factor = np.zeros((len(reference.features), len(moving)))
-            part = covariance[: len(moving), : len(moving)]
-            self._factor[moving] = _root(part)
+        self._factor: NDArray[np.float32] | None = None
+        if reference is None:
+            return
+        self._mean, self._sd = reference.mean, reference.sd
+        moving = [int(c) for c in np.flatnonzero(reference.moving)]
+        both = _paired(moving, len(reference.features))
+        covariance = _covariance(reference.whitening, both)
+        self._factor = np.zeros((len(reference.features), len(moving)), np.float32)
+        self._factor[moving] = _root(covariance[: len(moving), : len(moving)])
 
     def __call__(self, rows: NDArray[np.floating]) -> Floats:
         """Return the directions (n, m) of features (n, d)."""
         wide = rows.astype(np.float64)
-        if self._reference is None:
+        if self._factor is None:
             return wide
-        found: Floats = (
-            standardise(wide, self._reference.mean, self._reference.sd) @ self._factor
-        )
-        return found
+        directions: Floats = standardise(wide, self._mean, self._sd) @ self._factor
+        return directions
 
 
 def mewma_path(

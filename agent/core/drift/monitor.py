@@ -8,7 +8,7 @@ The rules this module keeps:
  * Nothing here reads a clock: samples are counted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,6 @@ class Monitor:
     """Everything that is known about one model's input and output, as it goes on."""
 
     def __init__(self, setup: Setup) -> None:
-        self._setup = setup
         width = len(setup.names)
         shipped, self._shipped_state = _check_shipped(setup)
         target = TARGET if shipped is None else shipped.target
@@ -80,13 +79,14 @@ class Monitor:
         self._batch = np.zeros((BATCH_SAMPLES, width), np.float32)
         self._batch_answers: list[int] = []
         self._windows = self._in_window = 0
-        self._shipped = self._compare_with("shipped", shipped)
+        self._shipped = _compare_with("shipped", shipped, setup)
         self._site: Comparison | None = None
         self._site_detail = ""
         self._collection: Collection | None = None
         self._ordered = False
         self._fresh: bytes | None = None
-        self._open_site()
+        self._open_site(setup)
+        self._setup = replace(setup, shipped=None, site=b"")  # opened, and not kept
 
     @property
     def interval(self) -> int:
@@ -175,7 +175,7 @@ class Monitor:
         self._fresh = None
         if self._collection is not None:
             self._collection.wipe()
-        self._collect()
+        self._collect(self._setup)
 
     def _take(self, values: NDArray[np.floating], index: int) -> bool:
         """Give a sample to the detectors; return whether an alarm changed."""
@@ -217,31 +217,22 @@ class Monitor:
         """The anchors that there are."""
         return [c for c in (self._shipped, self._site) if c is not None]
 
-    def _compare_with(
-        self, anchor: Anchor, reference: OpenReference | None
-    ) -> Comparison | None:
-        """Begin to compare with a reference."""
-        if reference is None:
-            return None
-        latched = [scope for name, scope in self._setup.latched if name == anchor]
-        return Comparison(anchor, reference, self._setup.columns, latched)
-
-    def _open_site(self) -> None:
+    def _open_site(self, setup: Setup) -> None:
         """Compare with the board's baseline, or collect one."""
-        if not self._setup.site:
-            self._collect()
+        if not setup.site:
+            self._collect(setup)
             return
         try:
-            reference = parse_baseline(self._setup.site, self._setup.names)
+            reference = parse_baseline(setup.site, setup.names)
         except BundleRefusedError as err:
             self._site_detail = str(err)[:500]
-            self._collect()
+            self._collect(setup)
             return
-        self._site = self._compare_with("site", reference)
+        self._site = _compare_with("site", reference, setup)
 
-    def _collect(self) -> None:
+    def _collect(self, setup: Setup) -> None:
         """Begin a baseline."""
-        width, wanted = len(self._setup.names), self._setup.site_samples
+        width, wanted = len(setup.names), setup.site_samples
         if wanted > 0 and width > 0:
             self._collection = Collection(wanted, width, self._answers.labels)
 
@@ -293,6 +284,16 @@ class Monitor:
             collected=collection.collected if collection else 0,
             wanted=collection.wanted if collection else 0,
         )
+
+
+def _compare_with(
+    anchor: Anchor, reference: OpenReference | None, setup: Setup
+) -> Comparison | None:
+    """Begin to compare with a reference."""
+    if reference is None:
+        return None
+    latched = [scope for name, scope in setup.latched if name == anchor]
+    return Comparison(anchor, reference, setup.columns, latched)
 
 
 def _check_shipped(setup: Setup) -> tuple[OpenReference | None, AnchorState]:

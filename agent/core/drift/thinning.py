@@ -81,12 +81,12 @@ class Thinning:
         self.trusted = False
         self._target = target
         self._whiten = whiten
-        self._rows = np.zeros((BURST_SAMPLES, width))
+        self._rows = np.zeros((BURST_SAMPLES, width), np.float32)
         self._seqs = np.zeros(BURST_SAMPLES, np.int64)
         self._at = 0
         self._burst = True
         self._full = BURST_SAMPLES
-        self._blocks: deque[Floats] = deque(maxlen=REMEMBERED_BLOCKS)
+        self._blocks: deque[NDArray[np.float32]] = deque(maxlen=REMEMBERED_BLOCKS)
         self._gap = 1.0
         self._calm = 0
         self._patience = FIRST_CALM_BLOCKS
@@ -123,7 +123,8 @@ class Thinning:
         if not 1 / OTHER_GAP < gap / self._gap < OTHER_GAP:
             self._blocks.clear()
         self._gap = max(gap, 1.0)
-        self._blocks.append(autocorrelation(self._whiten(rows)))
+        measured = autocorrelation(self._whiten(rows))
+        self._blocks.append(measured.astype(np.float32))
         return self._judge_burst(int(seqs[-1])) if self._burst else self._judge_spaced()
 
     def _judge_burst(self, seq: int) -> bool:

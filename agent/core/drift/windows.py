@@ -50,7 +50,7 @@ class Window:
 
     def __init__(self, counts: NDArray[np.int64]) -> None:
         self._reference = counts
-        self._counts = np.zeros_like(counts)
+        self._counts = np.zeros(counts.shape, np.int64)
         self._samples = 0
         self.psi = np.zeros(len(counts))
         self.ks = np.zeros(len(counts))
