@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from agent.core.manifest import TensorSpec
 from agent.core.messages import Anchored, Watched, parse_from_child, render_message
 from agent.core.reasons import Reason
 from agent.core.watching import Alarm, AnchorState, FeatureDrift, Monitored
-from agent.worker.samples import InputError, OutputError, Wrong
+from agent.worker.preprocess import build_preprocess
+from agent.worker.samples import Array, InputError, OutputError, Wrong
 from agent.worker.watch import Blind, Watcher
 from agent.worker.watch_pace import NEVER
 from tests.fakes.scripted_eye import (
@@ -182,6 +184,25 @@ def test_bad_samples_are_counted_by_what_was_wrong(words: list[str]) -> None:
     bench.watcher.finish()
     said = bench.reporter.monitored[-1:]
     assert [it.invalid for it in said] == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("sample", "wrong"),
+    [
+        (np.array([1.0, np.nan]), "nan"),
+        (np.array([np.inf, 1.0]), "nan"),
+        (np.array([1.0, 300.0]), "range"),
+        (np.array([1.0, 2.0, 3.0]), "shape"),
+        (np.array(["a", "b"]), "shape"),
+    ],
+)
+def test_preprocess_says_what_is_wrong(sample: Array, wrong: str) -> None:
+    """NaN, a value that the tensor cannot hold, and everything else that misfits."""
+    spec = TensorSpec(name="image", shape=(2,), dtype="uint8")
+    preprocess = build_preprocess((), (spec,), "float")
+    with pytest.raises(InputError) as refused:
+        preprocess(sample)
+    assert refused.value.wrong == wrong
 
 
 def test_a_storm_of_bad_samples_is_reported_and_costs_little() -> None:
