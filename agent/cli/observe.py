@@ -10,20 +10,22 @@ from agent.core.disk_reasons import disk_reason
 from agent.core.reasons import Reason
 from agent.errors import DeviceError, RequestRefusedError
 
+HELP = """Write a Grafana dashboard and Prometheus rules into DIR.
+
+A README.md beside them says how to load them. Existing files are kept, and nothing
+is written, unless --force is given."""
+
 
 @click.group(short_help="Write dashboards and alert rules.")
 def command() -> None:
     """Write what Grafana and Prometheus need to watch boards."""
 
 
-@command.command()
+@command.command(help=HELP, short_help="Write them all into a directory.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Overwrite files that are there.")
 def export(directory: Path, force: bool) -> None:  # noqa: FBT001 - click passes options so
-    """Write a Grafana dashboard and Prometheus rules into DIR.
-
-    A README.md beside them says how to load them. Existing files are kept, and nothing
-    is written, unless --force is given.
+    """Write the files that are shipped, all or none.
 
     Raises:
         RequestRefusedError: ``request``: one of the files is there already.
