@@ -1,7 +1,7 @@
 """The agent's state as the page shows it: sentences, a few numbers, the newest points.
 
 Smaller than ``/v1/state``, since it is sent every second to whoever looks: only the
-model that answers, at most ``SHOWN`` labels and features, and the newest points of each
+model that answers, a few labels and features, and the newest points of each
 trend, from which the page goes on drawing.
 
 The rules this module keeps:
@@ -40,7 +40,8 @@ from agent.endpoint.live_words import (
 )
 from agent.endpoint.state import QUANTILES, Json, is_ready
 
-SHOWN = 8  # labels and features: what an eye takes in
+SHOWN = 8  # features: what an eye takes in
+SHOWN_LABELS = 10  # ten digits, and no eleventh row for the last of them
 NEWEST = 4  # points of 2 s: a page that missed more asks for all of them
 REPORTS = 8
 Trends = Mapping[str, Sequence[TrendPoint]]
@@ -217,9 +218,9 @@ def _top_labels(counts: ModelCounts | None) -> list[Json]:
     found = label_counts(counts.labels, counts.section.labels)
     rest = found.pop(OTHER, 0)
     ranked = sorted(found.items(), key=lambda row: (-row[1], row[0]))
-    rest += sum(count for _, count in ranked[SHOWN:])
+    rest += sum(count for _, count in ranked[SHOWN_LABELS:])
     rows: list[Json] = [
-        {"label": label, "count": count} for label, count in ranked[:SHOWN]
+        {"label": label, "count": count} for label, count in ranked[:SHOWN_LABELS]
     ]
     return [*rows, {"label": None, "count": rest}] if rest else rows
 

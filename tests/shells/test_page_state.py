@@ -27,7 +27,7 @@ from agent.core.watching import (
 )
 from agent.endpoint.live_state import (
     NEWEST,
-    SHOWN,
+    SHOWN_LABELS,
     Stories,
     describe_live,
     describe_points,
@@ -99,7 +99,7 @@ def test_answers_are_those_of_the_model_that_answers() -> None:
     labels = shown["labels"]
     assert isinstance(labels, list)
     assert labels[0] == {"label": "six", "count": 898}
-    assert len(labels) <= SHOWN + 1
+    assert len(labels) <= SHOWN_LABELS + 1
     assert {row["label"] for row in labels} <= {*LABELS, None}
     assert shown["late"] == 12
     assert shown["samples"]["ok"] == 900 + 4_012  # type: ignore[index] # JSON

@@ -137,7 +137,7 @@ class Chart {
         y: { range: (_, __, high) => [0, this.top(high)] },
       },
       axes: [
-        { ...axis, size: 24, space: 70, values: (_, ticks) => ticks.map((at) => clock(at).slice(0, 5)) },
+        { ...axis, size: 24, space: 70, values: (_, ticks, __, ___, step) => ticks.map((at) => clock(at).slice(0, step < 60 ? 8 : 5)) },
         { ...axis, size: 46, space: 30, values: (_, ticks) => ticks.map((value) => figure(value).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "")) },
       ],
       series: [{}, ...series],

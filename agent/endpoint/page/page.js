@@ -98,7 +98,7 @@ function moment(at) {
   return element;
 }
 
-const percent = (share) => (share === null || share === undefined ? null : `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`);
+const percent = (share) => (share === null || share === undefined ? null : `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)} %`);
 const milli = (value) => (value === null || value === undefined ? null : `${figure(value)} ms`);
 
 // --- one pipeline
