@@ -279,6 +279,15 @@ def test_runs_stay_within_the_tensor_and_are_bounded(
     assert seen.size >= min(height * width * channels, LOOKED_AT) / 2
 
 
+def test_wide_pictures_are_seen_on_both_sides() -> None:
+    """Where a row has two runs, every 150th would always be the left one."""
+    spec = TensorSpec("x", (1, 640, 640, 3), "uint8")
+    runs = find_runs(spec, "image")
+    assert runs is not None
+    starts = np.arange(0, runs.used, runs.length)[:: runs.step] % (640 * 3)
+    assert {0, 960} == set(starts.tolist())
+
+
 def test_a_long_recording_is_looked_at_in_pieces() -> None:
     """Ten minutes of spectrogram cost no more than a second of it."""
     spec = TensorSpec("x", (1, 60_000, 40), "float32")
