@@ -31,7 +31,7 @@ class Comparison:
         latched: Scopes whose alarm was active before.
 
     Attributes:
-        reference: What is compared with, without whitening and edges.
+        reference: What is compared with, without whitening and table.
     """
 
     def __init__(
@@ -44,7 +44,8 @@ class Comparison:
         # What the detectors made their own of is not kept twice: a board's memory is
         # small, and the whitening alone is half of a reference.
         none = np.zeros((0, 0))
-        self.reference = replace(reference, whitening=none, edges=none)
+        counted = np.zeros((0, 0), np.int64)
+        self.reference = replace(reference, whitening=none, edges=none, counts=counted)
         self._anchor = anchor
         self._mewma = Mewma(reference, columns)
         self._etable = Etable(reference, columns)

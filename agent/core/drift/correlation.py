@@ -55,7 +55,7 @@ def correlated(
         samples: Of each block.
         target: Lag-1 autocorrelation that is allowed.
     """
-    first = np.median([block[0] for block in blocks], axis=0)
+    first = np.median([block[0] for block in blocks], axis=0).astype(np.float64)
     error = 1 / math.sqrt(samples * len(blocks))
     if len(blocks) > 2:
         error *= MEDIAN_ERROR
@@ -78,7 +78,8 @@ def wanted_spacing(
     columns = correlated(blocks, samples, target)
     if columns is None:
         return 1
-    measured = np.median([block[:, columns] for block in blocks], axis=0).mean(axis=1)
+    middle = np.median([block[:, columns] for block in blocks], axis=0)
+    measured = middle.astype(np.float64).mean(axis=1)
     corrected = measured
     level, decay = _fit(corrected)
     for _ in range(4):

@@ -86,7 +86,7 @@ class Thinning:
         self._at = 0
         self._burst = True
         self._full = BURST_SAMPLES
-        self._blocks: deque[NDArray[np.float32]] = deque(maxlen=REMEMBERED_BLOCKS)
+        self._blocks: deque[NDArray[np.float16]] = deque(maxlen=REMEMBERED_BLOCKS)
         self._gap = 1.0
         self._calm = 0
         self._patience = FIRST_CALM_BLOCKS
@@ -124,7 +124,7 @@ class Thinning:
             self._blocks.clear()
         self._gap = max(gap, 1.0)
         measured = autocorrelation(self._whiten(rows))
-        self._blocks.append(measured.astype(np.float32))
+        self._blocks.append(measured.astype(np.float16))  # of 1, a thousandth
         return self._judge_burst(int(seqs[-1])) if self._burst else self._judge_spaced()
 
     def _judge_burst(self, seq: int) -> bool:
@@ -163,7 +163,7 @@ class Thinning:
 
     def _publish(self) -> None:
         """Say what lag-1 autocorrelation the samples that count have."""
-        first = np.median([block[0] for block in self._blocks], axis=0)
+        first = np.median([block[0] for block in self._blocks], axis=0).astype(float)
         self.autocorrelation = min(max(float(first.mean()), -1.0), 1.0)
 
     def _start(self, *, burst: bool) -> None:

@@ -20,7 +20,7 @@ WINDOW_SAMPLES = 256
 SMOOTHING = 0.5  # added to every count: an empty bin is rare, not impossible
 
 
-def psi(reference: NDArray[np.int64], window: NDArray[np.int64]) -> Floats:
+def psi(reference: NDArray[np.integer], window: NDArray[np.integer]) -> Floats:
     """(d) population stability index of counts (d, 16) against counts (d, 16).
 
     Law: not negative, and 0 for equal shares of equally many samples.
@@ -30,7 +30,7 @@ def psi(reference: NDArray[np.int64], window: NDArray[np.int64]) -> Floats:
     return index
 
 
-def ks(reference: NDArray[np.int64], window: NDArray[np.int64]) -> Floats:
+def ks(reference: NDArray[np.integer], window: NDArray[np.integer]) -> Floats:
     """(d) Kolmogorov-Smirnov distance, seen at the bins' edges only.
 
     Law: never more than the exact distance of the samples.
@@ -49,15 +49,15 @@ class Window:
     """
 
     def __init__(self, counts: NDArray[np.int64]) -> None:
-        self._reference = counts
-        self._counts = np.zeros(counts.shape, np.int64)
+        self._reference = counts.astype(np.int32)
+        self._counts = np.zeros(counts.shape, np.int32)
         self._samples = 0
         self.psi = np.zeros(len(counts))
         self.ks = np.zeros(len(counts))
 
     def update(self, bins: NDArray[np.intp]) -> bool:
         """Take in samples' bins (n, d); return whether that closed a window."""
-        self._counts += count_bins(bins)
+        np.add(self._counts, count_bins(bins), self._counts, casting="same_kind")
         self._samples += len(bins)
         if self._samples < WINDOW_SAMPLES:
             return False
@@ -72,7 +72,7 @@ class Window:
         self._samples = 0
 
 
-def _shares(counts: NDArray[np.int64]) -> Floats:
+def _shares(counts: NDArray[np.integer]) -> Floats:
     """(d, 16) share of each bin, smoothed."""
     smooth = counts + SMOOTHING
     total = counts.sum(axis=1, keepdims=True) + BINS * SMOOTHING
