@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from agent.core.flow import CountSink
 from agent.core.messages import Anchored, Commission, Configure, Load, Watch, Watched
 from agent.core.reasons import Reason
@@ -12,7 +14,9 @@ from agent.core.watching import Monitored
 from agent.supervise.worker_process import WorkerProcess
 from tests.fakes.digits import ENDLESS, PATIENCE_S, in_loop, placed, until
 
-SITE_SAMPLES = 200  # a second or two of the demo's model, at half of the time
+SITE_SAMPLES = 200
+# A loop with time to spare is watched closely: 712 looks until there is a baseline.
+STEADY = replace(ENDLESS, rate=2000.0)
 
 
 class Listening:
@@ -59,7 +63,7 @@ async def listening() -> AsyncIterator[Listening]:
     worker = await WorkerProcess.start("digits", [Path(ENDLESS.path)])
     try:
         await worker.ready()
-        await worker.configure(Configure("digits", ENDLESS, (CountSink(),)), [])
+        await worker.configure(Configure("digits", STEADY, (CountSink(),)), [])
         async with asyncio.TaskGroup() as group:
             task = group.create_task(worker.listen())
             try:
