@@ -161,6 +161,7 @@ def _pass(
         _note(seen, values, answer, reader.confidence)
         seen.number.append(number)
         seen.part.append(part)
+    say(Done(seen.samples))
     seen.more = next(items, None) is not None
     return seen
 
