@@ -217,7 +217,7 @@ def binary_entropy(p: float) -> float:
     (1.0, 0.0)
     """
     rest = 1.0 - p
-    return -sum(q * math.log2(q) for q in (p, rest) if q > 0)
+    return 0.0 - sum(q * math.log2(q) for q in (p, rest) if q > 0)
 
 
 def value_opinion(outputs: Tensors, index: int, score: float, out: Floats) -> float:
