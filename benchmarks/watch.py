@@ -96,6 +96,7 @@ def detection_rows(world: DigitWorld, size: Size) -> list[Row]:
         rows += _shift_rows(title, shifts, found, is_target=is_target)
     rows += _ramp_rows(world, watched, null, size.runs)
     rows += _cold_rows(world, watched, size.runs)
+    rows.append(_stuck_row(watched, null, size.runs))
     return rows
 
 
@@ -230,6 +231,22 @@ def _cold_rows(world: DigitWorld, watched: Watched, runs: int) -> list[Row]:
             found.append(any(ups))
     recall = statistics.mean(found)
     return [Row(NAME, "cold start: recall, shipped", recall, "", 1.0, "above")]
+
+
+def _stuck_row(watched: Watched, null: Looks, runs: int) -> Row:
+    """Return when a camera that gives one frame for ever is found."""
+    random = np.random.default_rng(16)
+    delays = [
+        run_shift(
+            lambda: new_monitor(watched.shipped),
+            lambda: pick(null, PRE, random),
+            lambda: null.take(np.full(MISSED, random.integers(len(null)))),
+            TIERS[:1],
+        )[0]
+        for _ in range(runs)
+    ]
+    found = statistics.median(delays)
+    return Row(NAME, "stuck frame: delay, shipped", found, "samples")
 
 
 def null_rows(size: Size) -> list[Row]:

@@ -2,8 +2,8 @@
 
 They see the very features that the product's reader read. KS is that of "Failing
 Loudly" (Rabanser et al. 2019) on the answers: two features of the confidence, windows
-of 250, thresholds from halves of the same sources as far as the null tells. river is
-used where it is installed.
+of 250; its threshold is found on the null streams themselves, which flatters it. ADWIN
+takes its defaults, and the rows are left out where river is not installed.
 """
 
 import importlib.util
