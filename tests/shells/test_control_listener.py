@@ -652,7 +652,7 @@ def test_a_missing_part_is_said(tmp_path: Path) -> None:
     async def story() -> None:
         made = bench(tmp_path, services=Services())
         async with listening(made):
-            for asked in ("POST /v1/updates", "GET /v1/identity", *ORDERS[3:5]):
+            for asked in ("POST /v1/updates", "GET /v1/identity", *ORDERS[4:6]):
                 reply = await made.ask(made.operator, asked)
                 assert (reply.status, reply.json["reason"]) == (404, Reason.REQUEST)
             assert (await made.ask(made.operator, "GET /v1/state")).status == 200

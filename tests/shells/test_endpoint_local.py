@@ -15,8 +15,11 @@ from agent.core.reasons import Reason
 from agent.endpoint.guard import MAX_REQUEST_BYTES, Gate
 from agent.endpoint.local import LocalEndpoint
 from agent.errors import DeviceError
+from agent.settings import MonitorSettings
+from agent.telemetry.exposition import Exposition
 from tests.fakes.snapshots import FixedFacts, agent, pipeline
 
+EVERYTHING = MonitorSettings(max_series=100_000)  # an answer of megabytes
 WAIT_S = 30.0  # nothing here takes a second; a stuck test should say so all the same
 
 
@@ -340,7 +343,9 @@ def test_a_slow_client_loses_its_place(tmp_path: Path) -> None:
 
 def test_a_client_that_reads_nothing_loses_its_place(tmp_path: Path) -> None:
     """An answer that nobody takes does not hold its buffer for ever."""
-    facts = FixedFacts(agent(*(pipeline(f"p{n}") for n in range(200))))
+    facts = FixedFacts(
+        agent(*(pipeline(f"p{n}") for n in range(200))), Exposition(EVERYTHING)
+    )
 
     async def story() -> None:
         gate = Gate(life_s=0.5)
