@@ -163,7 +163,12 @@ class Daemon:
         from agent.endpoint.services import Services
 
         services = Services(
-            operations=Desk(self._settings, self._store, self._poller),
+            operations=Desk(
+                self._settings,
+                self._store,
+                self._poller,
+                lambda name: self._pipelines[name].commission(),
+            ),
             # Without a root nothing that is brought in could ever be verified.
             uploads=self._inbox if self._settings.update.root else None,
             identity=self._identity,
