@@ -26,7 +26,9 @@ def worker(
 ) -> tuple[Loop, ModelSlot, StatisticsWriter]:
     """Build the worker's loop around a model, watched or not."""
     memory = mmap.mmap(-1, BLOCK_BYTES)
-    statistics = StatisticsWriter(memoryview(memory), 1)
+    # A watcher that has seen others goes on with the number that is due.
+    first_seq = max(1, watcher.due[0]) if watcher else 1
+    statistics = StatisticsWriter(memoryview(memory), first_seq)
     slot = ModelSlot(statistics)
     build = candidate_builder("bench", [], statistics, time.time)  # noqa: TID251 - a benchmark
     slot.wanted = build(model, 0, watcher=watcher)

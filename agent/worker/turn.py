@@ -76,6 +76,7 @@ def build_turn(
     clock = time.perf_counter_ns
     preprocess, infer, judge = model.preprocess, model.infer, model.judge
     prepares, received = model.prepares, start + RECEIVED
+    busy = start + FIRST_STAGE + (len(STAGES) - 1) * STAGE_WORDS  # sum of all turns
     record = _build_record(words, start, prepares=prepares)
     failed = _build_failed(model, statistics, start, watcher)
     due, look = (watcher.due, watcher.look) if watcher else ([NEVER], None)
@@ -102,7 +103,7 @@ def build_turn(
             return failed(seq, err, prepared, inferred)
         record(started, prepared, inferred, ended, index)
         if seq >= due[0] and look is not None:
-            look(seq, ended - started, inputs, outputs, index, score)
+            look(seq, words[busy], inputs, outputs, index, score)
         return ended
 
     return turn

@@ -143,6 +143,7 @@ class Watcher:
         self._clocks = clocks
         self.due = [NEVER if isinstance(eye, Blind) else 0]
         self._visited = 0  # number of the last sample that was due
+        self._busy_ns = self._timed = 0
         self._samples = 0
         self._invalid: Counter[str] = Counter()
         self._commissioned = False
@@ -163,7 +164,7 @@ class Watcher:
     def look(
         self,
         seq: int,
-        took_ns: int,
+        busy_ns: int,
         inputs: Arrays,
         outputs: Arrays,
         index: int,
@@ -173,7 +174,7 @@ class Watcher:
 
         Args:
             seq: The sample's number.
-            took_ns: How long it kept the loop.
+            busy_ns: How long all samples so far kept the loop.
             inputs: What the model was given; ``outputs`` its answer, stored values.
             outputs: See above.
             index: The answer's label, -1 without; ``score`` its score.
@@ -182,6 +183,9 @@ class Watcher:
         try:
             pace, spent = self._pace, self._clocks.spent
             now_ns = self._clocks.now()
+            # On average, not of this one: others may have had the core in between.
+            took_ns = (busy_ns - self._busy_ns) / max(1, seq - self._timed)
+            self._busy_ns, self._timed = busy_ns, seq
             self._visited = seq
             if not pace.may_look(seq, now_ns):
                 self.due[0] = pace.later()

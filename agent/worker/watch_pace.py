@@ -38,7 +38,7 @@ CLOSE_LOOKS = 600
 # What is measured jitters, and a monitor that measures memory wants samples evenly
 # apart: N narrows by a quarter or not at all.
 NARROWER = 0.75
-SMOOTHED = 0.25  # weight of the newest time between two samples
+SMOOTHED = 0.25  # weight of the newest rate
 
 
 class Pace:
@@ -74,9 +74,12 @@ class Pace:
         if self._seq and seq > self._seq:
             # Without the looks: they must not pass for a loop with time to spare.
             looks_ns = self.spent_ns - self._seen_spent
-            newest_ns = max(0, now_ns - self._seen_at - looks_ns) / (seq - self._seq)
-            weight = SMOOTHED if self._period_ns > 0 else 1.0
-            self._period_ns += (newest_ns - self._period_ns) * weight
+            passed_ns = max(1, now_ns - self._seen_at - looks_ns)
+            newest = (seq - self._seq) / passed_ns
+            before = 1 / self._period_ns if self._period_ns > 0 else newest
+            # Rates are averaged, not times: a pause is one slow sample, not a slow
+            # source.
+            self._period_ns = 1 / (before + (newest - before) * SMOOTHED)
         self._seq, self._seen_at, self._seen_spent = seq, now_ns, self.spent_ns
         return self._credit_ns >= self._cost_ns
 
@@ -88,12 +91,12 @@ class Pace:
             self._cost_ns += (spent_ns - self._cost_ns) * LEARNED
             self._looks += 1
 
-    def next_due(self, wanted: int, busy_ns: int = 0) -> int:
+    def next_due(self, wanted: int, busy_ns: float = 0) -> int:
         """Return the number of the sample that is looked at next.
 
         Args:
             wanted: The interval that the monitor asks for.
-            busy_ns: How long the last sample kept the loop.
+            busy_ns: How long a sample keeps the loop.
         """
         period_ns = self._period_ns
         interval = wanted
