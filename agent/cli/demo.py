@@ -121,5 +121,5 @@ def _truth() -> list[int]:
 
 def _say_kept(address: str, pid: int, directory: Path) -> None:
     """Say where everything is that was left running."""
-    click.echo(f"still running: {address}/metrics (process {pid})", err=True)
+    click.echo(f"still running: {address}/ (process {pid})", err=True)
     click.echo(f"stop it: kill {pid} && rm -r {directory}", err=True)

@@ -53,7 +53,7 @@ class DemoBoard:
     """A board with one pipeline, in one directory.
 
     Attributes:
-        address: Where ``/metrics`` is, once started.
+        address: Where its page and ``/metrics`` are, once started.
         log: Path of the daemon's log.
     """
 

@@ -110,7 +110,8 @@ class Story:
         self._await_version(FIRST)
         active = self._board.pipeline()["active"]
         self._view.done(
-            f"{MODEL} {FIRST} ({active['variant']}) answers on {active['executor']}"
+            f"{MODEL} {FIRST} ({active['variant']}) answers on {active['executor']}; "
+            f"see {self._board.address}/"
         )
 
     def _improve(self) -> None:
