@@ -40,7 +40,8 @@ class PipelineSnapshot:
         worker_locks: Layer -> "" if it holds, else why not.
         in_flight: Samples taken and not ended.
         seq: Number of the next sample.
-        watch: What the monitors say, by model version, the newest last.
+        watch: What the monitors say, by model version, in the order in which they
+            began; after a rollback that of the model that answers is not the last.
         busy_s: How long the sample in flight has taken so far; 0 without one.
         budgets_ms: Version -> the p95 budget of its manifest.
     """
@@ -65,6 +66,14 @@ class PipelineSnapshot:
     watch: tuple[ModelWatch, ...] = ()
     busy_s: float = 0.0
     budgets_ms: dict[int, float] = field(default_factory=dict)
+
+    def active_watch(self) -> ModelWatch | None:
+        """Return what the monitor of the model that answers says, if it has one."""
+        if self.active is None:
+            return None
+        answers = (self.active.model, self.active.version)
+        found = (it for it in self.watch if (it.model, it.version) == answers)
+        return next(found, None)
 
 
 @dataclass(frozen=True, slots=True)

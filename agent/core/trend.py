@@ -96,7 +96,6 @@ def _point(
         quantile(durations, share) / 1e6 if any(durations) else None
         for share in (0.5, 0.95, 0.99)
     )
-    newest = pipeline.watch[-1] if pipeline.watch else None
     return TrendPoint(
         now,
         (total.outcomes[OK] - before.outcomes[OK]) / seconds,
@@ -106,7 +105,7 @@ def _point(
         p95_ms,
         p99_ms,
         pipeline.lag_s * 1000,
-        highest_score(newest),
+        highest_score(pipeline.active_watch()),
         pipeline.active.version if pipeline.active else 0,
     )
 

@@ -138,7 +138,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "sink_dropped": sum(pipeline.sink_dropped.values()),
         "worker": {"pid": pipeline.worker_pid, "rss_bytes": pipeline.worker_rss_bytes},
         "labels": _top_labels(counts),
-        "watch": _describe_watch(_watching(pipeline)),
+        "watch": _describe_watch(pipeline.active_watch()),
     }
 
 
@@ -148,15 +148,6 @@ def _answering(pipeline: PipelineSnapshot) -> ModelCounts | None:
     for counts in reversed(pipeline.counts):
         if active and (counts.model, counts.version) == (active.model, active.version):
             return counts
-    return None
-
-
-def _watching(pipeline: PipelineSnapshot) -> ModelWatch | None:
-    """Return what the monitor of the model that answers says."""
-    active = pipeline.active
-    for watch in reversed(pipeline.watch):
-        if active and (watch.model, watch.version) == (active.model, active.version):
-            return watch
     return None
 
 

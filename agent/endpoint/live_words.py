@@ -145,7 +145,7 @@ def _of_pipeline(pipeline: PipelineSnapshot) -> Iterator[tuple[str, str]]:
         # Beginning is no fault, and passes within a moment.
         level = "info" if pipeline.reason == Reason.STARTING else "error"
         yield level, f"{name} does not answer: {why} [{pipeline.reason or 'unknown'}]"
-    watch = pipeline.watch[-1] if pipeline.watch else None
+    watch = pipeline.active_watch()
     for alarm in watch.monitored.alarms if watch else ():
         if alarm.active:
             yield alarm_level(alarm), f"{name}: {say_alarm(alarm)}"

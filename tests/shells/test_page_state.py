@@ -23,6 +23,8 @@ from agent.core.watching import (
     Alarm,
     AnchorState,
     Detector,
+    ModelWatch,
+    Monitored,
     Score,
 )
 from agent.endpoint.live_state import (
@@ -103,6 +105,16 @@ def test_answers_are_those_of_the_model_that_answers() -> None:
     assert {row["label"] for row in labels} <= {*LABELS, None}
     assert shown["late"] == 12
     assert shown["samples"]["ok"] == 900 + 4_012  # type: ignore[index] # JSON
+
+
+@pytest.mark.parametrize("began", [(7, 8), (8, 7)])
+def test_alarms_are_those_of_the_model_that_answers(began: tuple[int, int]) -> None:
+    """After a rollback the monitor that began last is not the one that counts."""
+    alarm = Alarm("shipped", "output", active=True)
+    said = {7: Monitored(samples=1), 8: Monitored(samples=1, alarms=(alarm,))}
+    watches = tuple(ModelWatch("digits", it, said[it]) for it in began)
+    shown = shown_agent(replace(shown_pipeline(), watch=watches))
+    assert say_alarm(alarm) in "".join(text for _, text in notices(shown, ()))
 
 
 def test_privacy_shows_no_answers() -> None:
