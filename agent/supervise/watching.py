@@ -40,7 +40,7 @@ NOTHING = Monitored()
 REPORTS, REPORTS_S = 50, 5.0  # one a second, and one for each change of an alarm
 # Written to flash: once after commissioning, and once for a worker that began anew.
 WRITES, WRITES_S = 4, 3600.0
-KEPT_GENERATIONS = 4  # the model that answers, a candidate, and those before a death
+KEPT_GENERATIONS = 4  # a candidate, and those before a death or a swap
 OVER = 1.5  # times its share a monitor may take before that is worth a line...
 OVER_REPORTS = 5  # ...so often in a row: it widens its steps by itself
 
@@ -114,8 +114,7 @@ class Watching:
         """Return how the model of a Load is to be watched."""
         watch = self._watches.setdefault(_key(placed.installed), _Watch())
         self._loads[generation] = placed
-        for old in sorted(self._loads)[:-KEPT_GENERATIONS]:
-            del self._loads[old]
+        self._forget_loads()
         if why := self._unwatched(placed.bundle.manifest):
             watch.states = tuple(
                 AnchorState(anchor, valid=False, reason=Reason.UNWATCHED, detail=why)
@@ -251,6 +250,16 @@ class Watching:
         if watch.over == OVER_REPORTS:
             facts = {**whose, "share": round(share, 4), "cpu_share": allowed}
             self._lines.tell(logging.WARNING, "monitor.over_budget", facts)
+
+    def _forget_loads(self) -> None:
+        """Forget old loads, but the newest of the committed model.
+
+        It goes on for months, and each candidate that was refused is a load, too.
+        """
+        newest = sorted(self._loads)
+        mine = [it for it in newest if self._is_committed(self._loads[it])]
+        for old in set(newest[:-KEPT_GENERATIONS]) - set(mine[-1:]):
+            del self._loads[old]
 
     def _unwatched(self, manifest: Manifest) -> str:
         """Return why a model is not watched, or nothing."""

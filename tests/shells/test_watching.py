@@ -359,6 +359,17 @@ class TestLies:
         assert bench.shown().monitored.samples == 3
 
     @in_loop
+    async def test_candidates_that_never_answered(self) -> None:
+        """Many refused loads later the model that answers is still listened to."""
+        bench = Bench()
+        await bench.start(OLD)
+        bench.say(Monitored(samples=5))
+        for version in range(8, 9 + 2 * KEPT_GENERATIONS):
+            await bench.try_out(place_bytes(version))
+        bench.say(Monitored(samples=70), load=1)
+        assert bench.shown(OLD).monitored.samples == 70
+
+    @in_loop
     async def test_a_flood(self) -> None:
         """So many reports are read in their span, and no more."""
         bench = Bench()
