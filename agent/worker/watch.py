@@ -8,7 +8,8 @@ The rules this module keeps:
  * A sample that is not looked at costs one comparison with ``due``.
  * Whatever fails here costs no sample: it is logged once, watching ends, and says so.
  * Reports are immutable, and handed over by reference; the loop never waits for them.
- * Where nothing was seen, nothing is reported.
+ * Where nothing was seen, nothing is reported; nor is what the daemon cannot read: it
+   would end the worker for a statistic of a bad profile that is no number.
 """
 
 import logging
@@ -20,7 +21,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from agent.core.messages import Anchored, Watched
+from agent.core.messages import Anchored, Watched, parse_from_child, render_message
 from agent.core.reasons import Reason
 from agent.core.watching import AnchorState, Monitored
 from agent.worker.samples import Arrays, InputError, OutputError
@@ -65,7 +66,10 @@ class Blind:
         # Counters and latched alarms stay as they were: nobody knows better now.
         before = said or Monitored()
         self._said = replace(
-            before, anchors=(replace(state, detail=detail[:500]),), scores=()
+            before,
+            anchors=(replace(state, detail=detail[:500]),),
+            scores=(),
+            features=(),
         )
 
     def look(
@@ -274,7 +278,7 @@ class Watcher:
             share=(spent_ns - self._reported_spent) / passed_ns,
             invalid=dict(invalid),
         )
-        return Watched(self._rules.generation, self._veiled(whole))
+        return _readable(Watched(self._rules.generation, self._veiled(whole)))
 
     def _veiled(self, said: Monitored) -> Monitored:
         """Return what may be shown of it."""
@@ -316,9 +320,20 @@ class Watcher:
     def _last_said(self) -> Monitored | None:
         """Return what the eye can still say, if it can."""
         try:
-            return self._eye.say()
+            said = replace(self._eye.say(), scores=(), features=())
+            return _readable(Watched(self._rules.generation, said)).monitored
         except Exception:  # noqa: BLE001 - the failure that ended it was logged
             return None
+
+
+def _readable(report: Watched) -> Watched:
+    """Return a report as the daemon will read it, some 50 us a second.
+
+    Raises:
+        DeviceError: It cannot: a number is none, or beyond what can be said.
+    """
+    parse_from_child(render_message(report))
+    return report
 
 
 def _what_is_wrong(err: Exception) -> str:

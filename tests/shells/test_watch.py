@@ -11,7 +11,13 @@ from msgspec.structs import replace
 from agent.core.manifest import TensorSpec
 from agent.core.messages import Anchored, Watched, parse_from_child, render_message
 from agent.core.reasons import Reason
-from agent.core.watching import Alarm, AnchorState, FeatureDrift, Monitored
+from agent.core.watching import (
+    Alarm,
+    AnchorState,
+    FeatureDrift,
+    Monitored,
+    Score,
+)
 from agent.worker.preprocess import build_preprocess
 from agent.worker.samples import Array, InputError, OutputError, Wrong
 from agent.worker.watch import Blind, Watcher
@@ -26,6 +32,7 @@ from tests.fakes.scripted_eye import (
 )
 
 INPUTS, OUTPUTS = [np.zeros(2)], [np.ones(3)]
+ALARM = Alarm("shipped", "all", active=True, raised=1)
 
 
 class Bench:
@@ -256,6 +263,40 @@ def test_a_monitor_that_fails_ends_and_says_so(
     bench.watcher.commission()
     bench.watcher.finish()
     assert bench.last() is last
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Monitored(scores=(Score("shipped", "all", "mewma", NAN),)),
+        Monitored(features=(FeatureDrift("shipped", "mean", NAN),)),
+        Monitored(autocorrelation=NAN),
+        Monitored(share=-1.0, scores=(Score("site", "all", "mewma", 1e10),)),
+    ],
+)
+def test_what_the_daemon_cannot_read_is_not_said(odd: Monitored) -> None:
+    """It would end the worker, and the model with it, for a bad profile's statistic."""
+    bench = Bench()
+    bench.answer(2)
+    bench.eye.said = replace(odd, alarms=(ALARM,))
+    bench.answer(2, S_NS)
+    for report in bench.reporter.reports:
+        assert parse_from_child(render_message(report)) == report
+    assert bench.due == NEVER
+    assert not bench.last().anchors[0].valid
+    assert bench.last().anchors[0].reason == Reason.INTERNAL
+
+
+def test_alarms_outlive_a_statistic_that_is_no_number() -> None:
+    """What was raised stays raised: nobody has seen it clear."""
+    bench = Bench()
+    score = Score("shipped", "all", "mewma", NAN)
+    bench.eye.said = Monitored(scores=(score,), alarms=(ALARM,))
+    bench.answer(2, S_NS)
+    assert bench.last().alarms == (ALARM,)
 
 
 def test_a_monitor_without_words_ends_as_well() -> None:
