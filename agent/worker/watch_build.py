@@ -11,6 +11,7 @@ from typing import Protocol
 
 from agent.core.messages import Watch
 from agent.core.reasons import Reason
+from agent.core.watching import Alarm, Monitored
 from agent.worker.model import LoadedModel
 from agent.worker.watch import Blind, Clocks, Eye, Rules, Say, Watcher
 from agent.worker.watch_pace import Pace
@@ -69,9 +70,15 @@ def watcher_builder(
             detail = f"{type(err).__name__}: {err}"
             facts = {"reason": Reason.INTERNAL}
             log.warning("the model is not watched: %s", detail, extra=facts)
-            return watcher(Blind(detail))
+            return watcher(Blind(detail, _latched(order)))
 
     return build_watcher
+
+
+def _latched(order: Watch) -> Monitored:
+    """Return what the worker before said of alarms: nobody has seen them clear."""
+    alarms = (Alarm(anchor, scope, active=True) for anchor, scope in order.latched)
+    return Monitored(alarms=tuple(alarms))
 
 
 def unwatched(order: Watch | None, model: LoadedModel) -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace as with_fields
 from agent.core.manifest import MonitorRules
 from agent.core.messages import Watch
 from agent.core.reasons import Reason
-from agent.core.watching import AnchorState
+from agent.core.watching import Alarm, AnchorState
 from agent.worker.model import LoadedModel
 from agent.worker.watch import Eye
 from agent.worker.watch_build import build_eye, unwatched, watcher_builder
@@ -89,6 +89,22 @@ def test_whatever_fails_is_said(
     assert [it.message for it in caplog.records] == [
         f"the model is not watched: {detail}"
     ]
+
+
+def test_alarms_outlive_an_eye_that_cannot_be_built() -> None:
+    """Nobody has seen them clear: what the worker before said still holds."""
+
+    def build(order: Watch, model: LoadedModel) -> Eye:
+        del order, model
+        raise MemoryError
+
+    reporter = ListReporter()
+    order = Watch(1, latched=(("shipped", "output"),))
+    watcher = watcher_builder(reporter, build=build)(order, scripted_model(1))
+    assert watcher is not None
+    watcher.begin()
+    (said,) = reporter.monitored
+    assert said.alarms == (Alarm("shipped", "output", active=True),)
 
 
 def test_an_eye_without_words_is_blind() -> None:
