@@ -4,7 +4,8 @@ The rules this module keeps:
  * The loop never waits: handing over is one ``SimpleQueue.put``, which takes no lock
    that another thread could hold on to.
  * What says the same thing newer replaces what was not sent yet: counters are
-   cumulative, so nothing is lost where the daemon reads slowly.
+   cumulative, so nothing is lost where the daemon reads slowly. A baseline is said
+   once only, and always finds a place.
  * A record is one system call on a SOCK_SEQPACKET socket, so two threads that send
    need no lock between them.
 """
@@ -52,7 +53,7 @@ class Reporter:
 
     def say(self, report: Report) -> None:
         """Take a report; never waits."""
-        if self._waiting.qsize() < MAX_WAITING:
+        if isinstance(report, Anchored) or self._waiting.qsize() < MAX_WAITING:
             self._waiting.put(report)
 
     def close(self) -> None:

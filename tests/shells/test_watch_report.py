@@ -77,8 +77,10 @@ def test_what_nobody_reads_is_bounded() -> None:
     for samples in range(10 * MAX_WAITING):
         reporter.say(watched(samples))
     assert reporter._waiting.qsize() == MAX_WAITING
+    reporter.say(Anchored(1, b"said once"))
     slow.allowed.release(10)
     reporter.close()
+    assert slow.sent[-1] == Anchored(1, b"said once")
 
 
 def test_what_cannot_be_sent_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
