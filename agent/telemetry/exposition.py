@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 # A scrape that takes 1 ms is good for 20 ms: no Prometheus asks so often, and a test
 # that counts and looks again finds what it counted.
 KEPT_FOR = 20
+# A render that was held up (a machine that slept, a core taken away) looks expensive;
+# what it shows must not stay for minutes. The fastest Prometheus asks once a second.
+KEPT_S = 1.0
 Look = Callable[[], tuple[AgentSnapshot, BoardReadings]]
 
 
@@ -64,7 +67,8 @@ class Exposition:
         if begun >= until:
             body = self._render(*look(), form, begun)
             ended = self._clock()
-            self._kept[form] = (ended + KEPT_FOR * (ended - begun), body)
+            kept_s = min(KEPT_S, KEPT_FOR * (ended - begun))
+            self._kept[form] = (ended + kept_s, body)
         return CONTENT_TYPES[form], body
 
     def render(

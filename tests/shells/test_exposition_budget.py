@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from agent.core.readings import BoardReadings
 from agent.core.snapshot import AgentSnapshot
 from agent.settings import MonitorSettings
-from agent.telemetry.exposition import KEPT_FOR, Exposition
+from agent.telemetry.exposition import KEPT_FOR, KEPT_S, Exposition
 from agent.telemetry.ranks import KEPT_MODELS, least_series, rank_models
 from tests.fakes.monitored import crowded, watched
 from tests.fakes.snapshots import BOARD, agent
@@ -178,6 +178,15 @@ def test_fifty_scrapers_at_once_cost_one_scrape() -> None:
     asked = looks(Exposition(clock=clock))
     assert [next(asked) for _ in range(KEPT_FOR)] == [1] * KEPT_FOR
     move(1.0)
+    assert next(asked) == 2
+
+
+def test_a_render_that_was_held_up_is_soon_forgotten() -> None:
+    """A board that slept for half a minute shows no numbers of ten minutes ago."""
+    clock, move = ticking(step_s=30.0)
+    asked = looks(Exposition(clock=clock))
+    assert next(asked) == 1
+    move(KEPT_S)
     assert next(asked) == 2
 
 
