@@ -50,11 +50,15 @@ class EventRing(logging.Handler):
         logging.getLogger(AGENT).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one event."""
-        self._last += 1
+        """Keep one event; one that cannot be spelled is no caller's trouble."""
         level = LEVELS.get(record.levelname, "info")
-        name = _cut(record.getMessage())
-        self._events.append(Event(self._last, record.created, level, name, _of(record)))
+        try:
+            name, fields = _cut(record.getMessage()), _of(record)
+        except Exception:  # noqa: BLE001 - as all handlers of logging do: said on stderr
+            self.handleError(record)
+            return
+        self._last += 1
+        self._events.append(Event(self._last, record.created, level, name, fields))
 
     def last(self) -> int:
         """Return the number of the newest event, 0 before the first."""

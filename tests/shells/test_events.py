@@ -47,6 +47,19 @@ def test_what_is_logged_is_kept_with_its_fields(ring: EventRing) -> None:
     assert event.fields == {"reason": "expired", "version": "9"}
 
 
+def test_what_cannot_be_spelled_is_no_callers_trouble(
+    ring: EventRing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said on stderr, as logging does; the ring and the agent go on."""
+    record = logging.LogRecord(
+        log.name, logging.INFO, __file__, 1, "%d models", ("many",), None
+    )
+    ring.handle(record)
+    log.info("next")
+    assert [(it.id, it.name) for it in ring.events()] == [(1, "next")]
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
 def test_levels_are_the_logs(ring: EventRing) -> None:
     """What the log leaves out is not kept; a critical event is an error."""
     log.debug("never.seen")
