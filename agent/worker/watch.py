@@ -154,6 +154,8 @@ class Watcher:
         self._shown = Monitored()  # privacy: as of the last closed window
         self._hurry = False
         self._news = False  # something that was not reported yet
+        self._looks_said = 0  # as of the last report, whose share is of these looks
+        self._rested = True  # the last report's share is that of a pause
         self._reported_at = clocks.now()
         self._reported_spent = 0
         # Composed beside the model that still answers: the loop only passes it on.
@@ -237,7 +239,8 @@ class Watcher:
         if self.due[0] != NEVER:
             soon = self._visited + self._eye.interval
             self.due[0] = min(self.due[0], soon)
-        if self._news:
+        # Once more after the last news: else a busy second's share is shown for hours.
+        if self._news or not self._rested:
             self._report_if_due(self._clocks.now())
 
     def _visit(self, seq: int) -> None:
@@ -259,6 +262,9 @@ class Watcher:
         """Hand over what was seen so far, and a baseline once there is one."""
         now_ns, spent_ns = self._clocks.now(), self._pace.spent_ns
         self._say(self._compose(self._eye.say(), now_ns))
+        looked = self._samples > self._looks_said
+        self._rested = not looked or spent_ns == self._reported_spent
+        self._looks_said = self._samples
         self._reported_at, self._reported_spent = now_ns, spent_ns
         self._hurry = self._news = False
         baseline = self._eye.baseline()

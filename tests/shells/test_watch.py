@@ -265,6 +265,21 @@ def test_a_monitor_that_fails_ends_and_says_so(
     assert bench.last() is last
 
 
+def test_an_idle_loop_spends_nothing() -> None:
+    """The share of a busy second is not shown for hours; then nothing is said."""
+    bench = Bench()
+    times = bench.times
+    bench.eye.cost = lambda: setattr(times, "spent_ns", times.spent_ns + MS_NS)
+    bench.answer(300)
+    assert bench.last().share > 0
+    reports = len(bench.reporter.reports)
+    for _ in range(100):
+        bench.times.now_ns += S_NS
+        bench.watcher.rest()
+    assert bench.last().share == 0
+    assert len(bench.reporter.reports) <= reports + 2
+
+
 NAN = float("nan")
 
 
