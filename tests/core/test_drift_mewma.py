@@ -25,7 +25,7 @@ from tests.fakes.drift_streams import COLUMNS, WIDTH, mixed, reference
 def statistics(reference: OpenReference, rows: Floats) -> Floats:
     """Statistics (n, scopes), sample by sample."""
     mewma = Mewma(reference, COLUMNS)
-    return np.array([mewma.update(row) for row in rows])
+    return np.array([mewma.update(row[None])[0] for row in rows])
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.floats(-3, 3))
@@ -114,7 +114,7 @@ def test_without_features_of_a_scope_there_is_no_such_scope() -> None:
     still = reference(np.ones((100, WIDTH)))
     mewma = Mewma(still, columns)
     assert mewma.scopes == ()
-    assert mewma.update(np.ones(WIDTH)) == []
+    assert mewma.update(np.ones((1, WIDTH))) == [[]]
 
 
 @pytest.mark.parametrize("rank", [0, 1, 5])
@@ -134,7 +134,7 @@ def test_its_shift_is_the_mean_in_standard_deviations() -> None:
     mewma = Mewma(found, COLUMNS)
     for row in mixed(1, 500):
         row[2] += found.sd[2]
-        mewma.update(row)
+        mewma.update(row[None])
     assert float(mewma.shift()[2]) == pytest.approx(1.0, abs=0.3)
 
 
@@ -143,10 +143,10 @@ def test_restarted_it_knows_nothing() -> None:
     found = reference()
     mewma = Mewma(found, COLUMNS)
     rows = mixed(1, 3)
-    first = mewma.update(rows[0])
-    mewma.update(rows[1] + 5 * found.sd)
+    (first,) = mewma.update(rows[:1])
+    mewma.update(rows[1:2] + 5 * found.sd)
     mewma.restart()
-    assert first == pytest.approx(mewma.update(rows[0]))
+    assert first == pytest.approx(mewma.update(rows[:1])[0])
 
 
 def test_a_whitener_gives_uncorrelated_directions() -> None:

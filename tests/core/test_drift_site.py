@@ -16,6 +16,7 @@ from agent.core.drift.site import (
     Collection,
     parse_baseline,
     render_baseline,
+    table_threshold,
 )
 from agent.core.profile import MAX_PROFILE_BYTES
 from agent.errors import BundleRefusedError
@@ -90,6 +91,39 @@ def test_thresholds_are_never_below_what_its_own_halves_show() -> None:
     assert table <= calm.thresholds["all"] < 1.2 * table
     assert restless.thresholds["all"] > 2 * table
     assert float(restless.eps.max()) > SITE_EPS
+
+
+@given(st.integers(2, 70), st.integers(50, 3000), st.integers(50, 3000))
+def test_fewer_samples_alarm_later(terms: int, one: int, other: int) -> None:
+    """The table's threshold falls with samples as far as 2,000, and no further."""
+    fewer, more = sorted((one, other))
+    expected = table_threshold(terms, more)
+    assert expected <= table_threshold(terms, fewer)
+    assert table_threshold(terms, 2000) == table_threshold(terms, 3000)
+    assert table_threshold(terms, 2000) == 26 + 1.8 * terms
+
+
+@pytest.mark.parametrize("count", [200, 500])
+def test_a_small_baseline_is_quiet_too(count: int) -> None:
+    """No false alarm in 10 times 4,000 samples; with a table for 2,000 there are."""
+    highest = []
+    for seed in range(10):
+        found = frozen(mixed(seed, count))
+        path = mewma_path(mixed(100 + seed, 4000), found, COLUMNS)["all"]
+        assert float(path.max()) < found.thresholds["all"]
+        highest.append(float(path.max()))
+    assert count > 200 or max(highest) > 26 + 1.8 * 16
+
+
+def test_a_loop_longer_than_its_baseline_is_quiet() -> None:
+    """A recording of 600 that goes round, of which a baseline saw the first third."""
+    rows = mixed(3, 600, 15)
+    names = tuple(f"f{at}" for at in range(15))
+    columns = {"input": np.arange(13), "output": np.arange(13, 15)}
+    found = collected(rows[:200]).freeze(names, columns, {})
+    path = mewma_path(np.tile(rows, (5, 1)), found, columns)
+    for scope, statistics in path.items():
+        assert float(statistics.max()) < found.thresholds[scope]
 
 
 def test_a_profile_states_thresholds() -> None:

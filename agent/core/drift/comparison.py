@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from operator import mul as _multiply
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,25 +62,31 @@ class Comparison:
         self._ratios = [0.0] * len(self._scopes)
         self._bets = [0.0] * len(self._scopes)
         self._latches = [Latch(active=scope in latched) for scope in self._scopes]
+        self._latched = any(latch.active for latch in self._latches)
         self._answers = Latch("chi2", active=PREDICTION in latched)
 
     @property
     def active(self) -> bool:
         """Whether any alarm is active."""
-        return self._answers.active or any(latch.active for latch in self._latches)
+        return self._answers.active or self._latched
 
-    def update(self, values: NDArray[np.floating], *, armed: bool) -> bool:
-        """Take in one sample (d); return whether an alarm changed."""
+    def update(self, rows: NDArray[np.floating], *, armed: bool) -> bool:
+        """Take in 1 to ``STEP`` samples (n, d); return whether an alarm changed."""
         changed = False
-        ratios = self._ratios
-        statistics = self._mewma.update(values)
-        for at, inverse in enumerate(self._inverse):
-            ratio = statistics[at] * inverse
-            ratios[at] = ratio
-            latch = self._latches[at]
-            # Most samples end here: not above, and nothing to clear.
-            if (ratio > 1 and armed) or latch.active:
+        for statistics in self._mewma.update(rows):
+            self._ratios = ratios = list(map(_multiply, statistics, self._inverse))
+            # Most samples end here: none above, and nothing to clear.
+            if self._latched or (armed and ratios and max(ratios) > 1):
+                changed |= self._latch(ratios, armed=armed)
+        return changed
+
+    def _latch(self, ratios: Sequence[float], *, armed: bool) -> bool:
+        """Raise and clear alarms; return whether one changed."""
+        changed = False
+        for latch, ratio in zip(self._latches, ratios, strict=True):
+            if latch.active or (ratio > 1 and armed):
                 changed |= latch.update(ratio if armed else min(ratio, 1.0)) != ""
+        self._latched = any(latch.active for latch in self._latches)
         return changed
 
     def update_batch(
@@ -92,6 +99,7 @@ class Comparison:
         for latch, ratio in zip(self._latches, self._bets, strict=True):
             if ratio >= 1 and armed:
                 changed |= latch.confirm() != ""
+                self._latched = True
         self._window.update(bins)
         for index in answers:
             if self._classes.update(index) and armed:

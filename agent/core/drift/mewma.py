@@ -20,67 +20,85 @@ LAMBDA = 0.02  # remembers about 50 samples: the best of .01 to .1 on abrupt shi
 # Of the largest eigenvalue of a precision matrix: a direction below it is not known.
 UNKNOWN = 1e-9
 BLOCK = 64  # samples of a path at once: a triangular matrix of 64 x 64 stays in cache
+# Samples of an update: four cost little more than one, and an alarm is raised one and a
+# half samples later in the mean, of twenty and more that it takes.
+STEP = 4
+# Terms whose zeros are left out together, of a factor that is half zeros: fewer would
+# save memory and cost a call each.
+CHUNK = 40
+
+_HIGH, _LOW = np.array(CLIP), np.array(-CLIP)
+
+
+def _weights(count: int) -> Floats:
+    """(n, 1 + n) what the mean before and n samples add to the means after each."""
+    age = np.arange(count)
+    of_samples = np.tril(LAMBDA * (1 - LAMBDA) ** np.maximum(age[:, None] - age, 0))
+    of_mean = (1 - LAMBDA) ** (age + 1)[:, None]
+    return np.hstack([of_mean, of_samples])
+
+
+_WEIGHTS = _weights(STEP).astype(np.float32)
 
 
 class Mewma:
-    """The statistics of one anchor, sample by sample.
+    """The statistics of one anchor.
+
+    Samples come a few at a time: numpy's calls cost more than what they compute. None
+    is skipped; every sample has the statistic that it would have alone.
 
     Attributes:
-        scopes: Those it has columns for, in the order of ``update``'s answer.
-        z: (d) the last sample, standardised and clipped; overwritten by the next.
+        scopes: Those it has columns for, in the order of ``update``'s answers.
     """
 
     def __init__(self, reference: OpenReference, columns: Columns) -> None:
         self.scopes, factor, sums = _factor(reference, columns)
         width = len(reference.features)
         moving = reference.moving
-        # Nothing below allocates per sample; scalars are arrays of full width, which
-        # numpy takes without converting them each time.
-        self._mean = reference.mean.astype(np.float64)
+        self._mean = reference.mean
         self._scale = np.zeros(width)
         self._scale[moving] = 1 / reference.sd[moving]
-        self._high = np.full(width, CLIP)
-        self._low = -self._high
-        self._keep = np.full(2 * width, 1 - LAMBDA, np.float32)
-        self._take = np.full(2 * width, LAMBDA, np.float32)
-        # [z, |z|] is averaged as it is; its mean and scale are inside the factor.
+        # [1, z, |z|] is averaged as it is: its mean and scale are inside the factor,
+        # and the 1 is what the mean of it all is multiplied by.
         centre, spread = _unfolded(reference)
-        self._rest = centre.astype(np.float32)
-        self._factor = (factor / spread[:, None]).astype(np.float32)
-        self._offset = (centre @ (factor / spread[:, None])).astype(np.float32)
-        self._sums = sums.astype(np.float32)
-        self._wide = np.zeros(width)
-        self._level = np.zeros(2 * width, np.float32)
-        self.z = self._level[:width]
-        self._distance = self._level[width:]
-        self._white = np.zeros(factor.shape[1], np.float32)
-        self._statistics = np.zeros(len(self.scopes), np.float32)
-        self._average = self._rest.copy()
+        whole = factor / spread[:, None]
+        self._chunks = _chunked(np.vstack([-centre @ whole, whole]))
+        self._terms = factor.shape[1]
+        self._sums = np.ascontiguousarray(sums.T, np.float32)
+        self._rest = np.concatenate([[1.0], centre]).astype(np.float32)
+        self._levels = np.zeros((STEP + 1, 1 + 2 * width), np.float32)
+        # Row 0 is the mean so far, the samples follow it.
+        self._levels[:] = self._rest
 
-    def update(self, values: NDArray[np.floating]) -> list[float]:
-        """Take in one sample (d) and return the statistic of each scope."""
-        wide, level, white = self._wide, self._level, self._white
-        np.subtract(values, self._mean, wide)
-        np.multiply(wide, self._scale, wide)
-        np.minimum(wide, self._high, out=wide)
-        np.maximum(wide, self._low, out=self.z)
-        np.absolute(self.z, self._distance)
-        average = self._average
-        np.multiply(average, self._keep, average)
-        np.add(average, np.multiply(level, self._take), average)
-        np.dot(average, self._factor, white)
-        np.subtract(white, self._offset, white)
-        np.multiply(white, white, white)
-        statistics: list[float] = np.dot(white, self._sums, self._statistics).tolist()
+    def update(self, rows: NDArray[np.floating]) -> list[list[float]]:
+        """Take in 1 to ``STEP`` samples (n, d); return each scope's statistic of each.
+
+        Law: samples one by one give the same, but for rounding.
+        """
+        count, width = rows.shape
+        wide = rows - self._mean
+        wide *= self._scale
+        np.minimum(wide, _HIGH, out=wide)
+        levels = self._levels[: count + 1]
+        z = levels[1:, 1 : width + 1]
+        np.maximum(wide, _LOW, out=z)
+        np.absolute(z, out=levels[1:, width + 1 :])
+        path = np.dot(_WEIGHTS[:count, : count + 1], levels)
+        levels[0] = path[-1]
+        white = np.empty((self._terms, count), np.float32)
+        for start, end, chunk in self._chunks:
+            np.dot(chunk, path[:, : chunk.shape[1]].T, out=white[start:end])
+        white *= white
+        statistics: list[list[float]] = np.dot(self._sums, white).T.tolist()
         return statistics
 
     def shift(self) -> Floats:
         """(d) mean of late, in standard deviations of the reference."""
-        return self._average[: len(self.z)].astype(np.float64)
+        return self._levels[0, 1 : len(self._mean) + 1].astype(np.float64)
 
     def restart(self) -> None:
         """Forget what was averaged."""
-        self._average[:] = self._rest
+        self._levels[0] = self._rest
 
 
 class Whitener:
@@ -88,26 +106,50 @@ class Whitener:
 
     Memory that is in one direction only, a slow light over a fast scene, shows there
     when every single feature hides it; and noise of directions averages out.
+
+    Attributes:
+        kept: What samples that wait for it are kept as. In z of +-4 half precision is
+            a thousandth, of features without a reference nothing is known.
     """
 
     def __init__(self, reference: OpenReference | None) -> None:
-        self._factor: NDArray[np.float32] | None = None
+        self.kept: type[np.float16 | np.float32] = np.float32
+        self._factor: NDArray[np.float16] | None = None
         if reference is None:
             return
-        self._mean, self._sd = reference.mean, reference.sd
+        self.kept = np.float16
         moving = [int(c) for c in np.flatnonzero(reference.moving)]
+        self._mean = reference.mean
+        self._scale = np.zeros(len(reference.features))
+        self._scale[moving] = 1 / reference.sd[moving]
         both = _paired(moving, len(reference.features))
         covariance = _covariance(reference.whitening, both)
-        self._factor = np.zeros((len(reference.features), len(moving)), np.float32)
+        self._factor = np.zeros((len(reference.features), len(moving)), np.float16)
         self._factor[moving] = _root(covariance[: len(moving), : len(moving)])
+
+    def shrink(self, row: NDArray[np.floating], out: NDArray[np.floating]) -> None:
+        """Write a sample (d) as it is kept until there is a block of them."""
+        if self._factor is None:
+            out[:] = row
+            return
+        z = row - self._mean
+        z *= self._scale
+        np.minimum(z, _HIGH, out=z)
+        np.maximum(z, _LOW, out=out)
+
+    def directions(self, kept: NDArray[np.floating]) -> Floats:
+        """Return the directions (n, m) of samples (n, d) that ``shrink`` wrote."""
+        wide = kept.astype(np.float64)
+        if self._factor is None:
+            return wide
+        directions: Floats = wide @ self._factor.astype(np.float64)
+        return directions
 
     def __call__(self, rows: NDArray[np.floating]) -> Floats:
         """Return the directions (n, m) of features (n, d)."""
-        wide = rows.astype(np.float64)
-        if self._factor is None:
-            return wide
-        directions: Floats = standardise(wide, self._mean, self._sd) @ self._factor
-        return directions
+        kept = np.empty(rows.shape)
+        self.shrink(rows, kept)
+        return self.directions(kept)
 
 
 def mewma_path(
@@ -126,9 +168,7 @@ def mewma_path(
 
 def ewma_path(rows: Floats) -> Floats:
     """Return the exponentially weighted mean, from 0, after each of the rows (n, q)."""
-    age = np.arange(BLOCK)
-    weights = np.tril(LAMBDA * (1 - LAMBDA) ** np.maximum(age[:, None] - age, 0))
-    decay = (1 - LAMBDA) ** (age + 1)[:, None]
+    decay, weights = np.split(_weights(BLOCK), [1], axis=1)
     path = np.empty_like(rows)
     last = np.zeros(rows.shape[1])
     for start in range(0, len(rows), BLOCK):
@@ -189,6 +229,20 @@ def _factor(
     for at_scope, scope in enumerate(wanted):
         sums[slice(*ends[scope]), at_scope] = (2 - LAMBDA) / LAMBDA
     return tuple(wanted), factor, sums
+
+
+def _chunked(factor: Floats) -> list[tuple[int, int, NDArray[np.float32]]]:
+    """Columns of a factor from, to, and those transposed without the zeros at the end.
+
+    The factor is triangular, or nearly; of what is left out nothing is computed.
+    """
+    chunks = []
+    for start in range(0, factor.shape[1], CHUNK):
+        part = factor[:, start : start + CHUNK]
+        rows = 1 + max(np.flatnonzero(part.any(axis=1)), default=0)
+        kept = np.ascontiguousarray(part[:rows].T, np.float32)
+        chunks.append((start, start + part.shape[1], kept))
+    return chunks
 
 
 def _paired(order: list[int], width: int) -> list[int]:

@@ -17,7 +17,7 @@ from agent.core.drift.accuracy import Accuracy
 from agent.core.drift.answers import Answers
 from agent.core.drift.comparison import Comparison, describe
 from agent.core.drift.latch import Latch
-from agent.core.drift.mewma import Whitener
+from agent.core.drift.mewma import STEP, Whitener
 from agent.core.drift.opened import Columns, OpenReference
 from agent.core.drift.repeats import Repeats
 from agent.core.drift.site import Collection, parse_baseline, render_baseline
@@ -29,10 +29,12 @@ from agent.errors import BundleRefusedError
 
 # Detectors that need no answer at once (bets, histograms, classes) take so many samples
 # together: their cost is numpy's calls, nearly the same for sixteen as for one.
-BATCH_SAMPLES = 16
+BATCH_SAMPLES = 4 * STEP
 # Without a calibrated reference thresholds are a table's, for samples without memory.
 TARGET = 0.05
-LARGEST = 1e38  # float32, in which samples are kept, ends at 3.4e38
+# float32, in which samples are kept, ends at 3.4e38.
+_SMALL = np.array(1e-160)
+LARGEST_SQUARES = (1e38 * 1e-160) ** 2
 STUCK: Scope = "stuck"
 
 
@@ -117,10 +119,9 @@ class Monitor:
         self._answers.update(index, confidence)
         if values is None or not len(values):
             return changed
-        # Both comparisons are false for NaN, which maximum and minimum pass on.
-        if not np.maximum.reduce(values) < LARGEST:
-            return changed
-        if not np.minimum.reduce(values) > -LARGEST:
+        # False for NaN, too; so small that the squares of no number are too large.
+        small = values * _SMALL
+        if not small.dot(small) < LARGEST_SQUARES:
             return changed
         thinning = self._thinning
         counted = thinning.counts(seq)
@@ -136,7 +137,7 @@ class Monitor:
         scores = [Score("shipped", STUCK, "repeat", self._stuck_ratio)]
         alarms = [describe("shipped", STUCK, self._stuck)]
         features = []
-        for comparison in self._comparisons():
+        for comparison in self._comparisons:
             scores += comparison.scores(armed=self._thinning.trusted)
             alarms += comparison.alarms()
             features += comparison.features()
@@ -181,13 +182,16 @@ class Monitor:
         """Give a sample to the detectors; return whether an alarm changed."""
         armed = self._thinning.trusted
         changed = False
-        for comparison in self._comparisons():
-            changed |= comparison.update(values, armed=armed)
         answers = self._batch_answers
         self._batch[len(answers)] = values
         answers.append(index)
-        if len(answers) == BATCH_SAMPLES:
-            changed |= self._take_batch(armed=armed)
+        count = len(answers)
+        if count % STEP == 0:
+            rows = self._batch[count - STEP : count]
+            for comparison in self._comparisons:
+                changed |= comparison.update(rows, armed=armed)
+            if count == BATCH_SAMPLES:
+                changed |= self._take_batch(armed=armed)
         if self._collection is not None and armed:
             self._add(self._collection, values, index)
         return changed
@@ -195,7 +199,7 @@ class Monitor:
     def _take_batch(self, *, armed: bool) -> bool:
         """Give the samples that have come together to the slower detectors."""
         changed = False
-        for comparison in self._comparisons():
+        for comparison in self._comparisons:
             changed |= comparison.update_batch(
                 self._batch, self._batch_answers, armed=armed
             )
@@ -210,9 +214,10 @@ class Monitor:
     def _restart(self) -> None:
         """Samples are spaced otherwise now: what was averaged is of another stream."""
         self._batch_answers.clear()
-        for comparison in self._comparisons():
+        for comparison in self._comparisons:
             comparison.restart()
 
+    @property
     def _comparisons(self) -> list[Comparison]:
         """The anchors that there are."""
         return [c for c in (self._shipped, self._site) if c is not None]

@@ -12,6 +12,7 @@ The rules this module keeps:
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
@@ -45,7 +46,8 @@ from agent.core.watching import MAX_FEATURES, FeatureName
 from agent.errors import BundleRefusedError
 
 # 2.4 standard errors of a mean rank over two thousand samples, doubled since samples of
-# one place are never quite independent; a real shift is a tenth and more.
+# one place are never quite independent; a real shift is a tenth and more. Of fewer
+# samples as many standard errors.
 SITE_EPS = 0.03
 # Samples before an alarm that may already be what alarmed: twice the memory of the
 # exponentially weighted mean.
@@ -55,9 +57,35 @@ SUSPECT_SAMPLES = 100
 # 80, all within 5 % of this line, which lies above most of them.
 THRESHOLD_START = 26.0
 THRESHOLD_STEP = 1.8
+TABLE_SAMPLES = 2000
+# What the error of a baseline's own mean adds: one over its samples, to the variance
+# of the exponentially weighted mean, which is that of 99; a third more, since tails are
+# heavier than normal.
+MEAN_SAMPLES = 130
 # Halves of a baseline are compared for a tenth of those 10,000 samples only, with half
 # of a reference: the highest they reach is a fifth below what whole ones reach.
 CROSS_MARGIN = 1.2
+
+
+def table_threshold(terms: int, count: int) -> float:
+    """Return the threshold of a statistic of so many terms against so many samples.
+
+    Few samples know neither their mean nor their covariance well, and every stream
+    looks far from what they do not know: five false alarms in 10,000 samples against
+    200 with a threshold for 2,000. Simulated for 200 to 2,000, 4 to 70 terms.
+    """
+    found = THRESHOLD_START + THRESHOLD_STEP * terms
+    if count >= TABLE_SAMPLES:
+        return found
+    return found * _uncertainty(terms, count) / _uncertainty(terms, TABLE_SAMPLES)
+
+
+def _uncertainty(terms: int, count: int) -> float:
+    """How much larger a statistic is against so many samples than against all."""
+    # The mean of an inverse Wishart matrix; with fewer samples than terms the ridge
+    # bounds it.
+    free = max(count - terms - 2, count / 4)
+    return (1 + MEAN_SAMPLES / count) * count / free
 
 
 class Baseline(Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,13 +160,14 @@ class Collection:
         reached, moved = _cross(features, columns, self._rows)
         found: dict[str, float] = {
             scope: max(
-                thresholds.get(scope, THRESHOLD_START + THRESHOLD_STEP * terms),
+                thresholds.get(scope, table_threshold(terms, len(self._rows))),
                 CROSS_MARGIN * reached.get(scope, 0.0),
             )
             for scope, terms in dimensions(reference, columns).items()
         }
         self.wipe()
-        eps = np.maximum(moved, SITE_EPS)
+        least = SITE_EPS * math.sqrt(max(TABLE_SAMPLES / self.wanted, 1.0))
+        eps = np.maximum(moved, min(least, 0.5))
         return replace(reference, thresholds=found, eps=eps)
 
     def wipe(self) -> None:

@@ -14,7 +14,6 @@ The rules this module keeps:
 
 import math
 from collections import deque
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +23,7 @@ from agent.core.drift.correlation import (
     correlated,
     wanted_spacing,
 )
-from agent.core.drift.opened import Floats
-
-Whiten = Callable[[NDArray[np.floating]], Floats]
+from agent.core.drift.mewma import Whitener
 
 # Long enough to see the decay of a correlation of 0.95, short enough that a drift is
 # inside one block only.
@@ -75,13 +72,13 @@ class Thinning:
         trusted: Memory has been measured: alarms may be raised.
     """
 
-    def __init__(self, width: int, target: float, whiten: Whiten) -> None:
+    def __init__(self, width: int, target: float, whiten: Whitener) -> None:
         self.spacing = 1
         self.autocorrelation = 0.0
         self.trusted = False
         self._target = target
         self._whiten = whiten
-        self._rows = np.zeros((BURST_SAMPLES, width), np.float32)
+        self._rows = np.zeros((BURST_SAMPLES, width), whiten.kept)
         self._seqs = np.zeros(BURST_SAMPLES, np.int64)
         self._at = 0
         self._burst = True
@@ -110,7 +107,7 @@ class Thinning:
         if seq < self._idle_until or not (counted or self._burst):
             return False
         at = self._at
-        self._rows[at] = row
+        self._whiten.shrink(row, self._rows[at])
         self._seqs[at] = seq
         self._at = at + 1
         return self._at == self._full and self._close()
@@ -123,7 +120,7 @@ class Thinning:
         if not 1 / OTHER_GAP < gap / self._gap < OTHER_GAP:
             self._blocks.clear()
         self._gap = max(gap, 1.0)
-        measured = autocorrelation(self._whiten(rows))
+        measured = autocorrelation(self._whiten.directions(rows))
         self._blocks.append(measured.astype(np.float16))  # of 1, a thousandth
         return self._judge_burst(int(seqs[-1])) if self._burst else self._judge_spaced()
 

@@ -50,14 +50,14 @@ class Window:
 
     def __init__(self, counts: NDArray[np.int64]) -> None:
         self._reference = counts.astype(np.int32)
-        self._counts = np.zeros(counts.shape, np.int32)
+        # A window and a batch more fit 16 bits.
+        self._counts = np.zeros(counts.shape, np.uint16)
         self._samples = 0
-        self.psi = np.zeros(len(counts))
-        self.ks = np.zeros(len(counts))
+        self.psi = self.ks = np.zeros(len(counts))
 
     def update(self, bins: NDArray[np.intp]) -> bool:
         """Take in samples' bins (n, d); return whether that closed a window."""
-        np.add(self._counts, count_bins(bins), self._counts, casting="same_kind")
+        self._counts += count_bins(bins).astype(np.uint16)
         self._samples += len(bins)
         if self._samples < WINDOW_SAMPLES:
             return False
