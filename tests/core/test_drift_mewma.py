@@ -1,6 +1,7 @@
 """MEWMA: sample by sample as along a path, chi-squared at rest, and soon above it."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.stats import chi2
 from agent.core.drift.fitting import fit_reference
 from agent.core.drift.mewma import (
     LAMBDA,
+    STEP,
     Mewma,
     Whitener,
     dimensions,
@@ -37,6 +39,50 @@ def test_a_path_is_what_updates_give(seed: int, count: int, shift: float) -> Non
     path = mewma_path(rows, found, COLUMNS)
     expected = np.stack([path[scope] for scope in ("input", "output", "all")], axis=1)
     assert expected == pytest.approx(statistics(found, rows), rel=1e-2, abs=1e-2)
+
+
+@given(st.lists(st.integers(1, STEP), min_size=1, max_size=30))
+@settings(max_examples=25)
+def test_several_samples_are_as_good_as_one_by_one(sizes: list[int]) -> None:
+    """However samples come together, each has the statistics it would have alone."""
+    found = reference()
+    rows = mixed(sum(sizes), sum(sizes)) + found.sd
+    together = Mewma(found, COLUMNS)
+    ends = np.cumsum([0, *sizes])
+    got = [s for a, b in pairwise(ends) for s in together.update(rows[a:b])]
+    expected = statistics(found, rows)
+    assert expected == pytest.approx(np.array(got), rel=1e-3, abs=1e-3)
+
+
+@given(st.integers(1, 45), st.integers(0, 45))
+@settings(max_examples=25)
+def test_chunks_of_a_wide_factor_are_the_whole(width: int, inputs: int) -> None:
+    """Columns without their zeros at the end give what the dense matrix gives."""
+    found = reference(np.random.default_rng(1).normal(size=(300, width)))
+    columns: Columns = {
+        "input": np.arange(min(inputs, width)),
+        "output": np.arange(min(inputs, width), width),
+    }
+    rows = np.random.default_rng(2).normal(size=(4, width))
+    mewma = Mewma(found, columns)
+    got = np.array(mewma.update(rows))
+    path = mewma_path(rows, found, columns)
+    expected = np.stack([path[scope] for scope in mewma.scopes], axis=1)
+    assert expected == pytest.approx(got, rel=1e-2, abs=1e-2)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(-1e30, 1e30))
+@settings(max_examples=25)
+def test_samples_kept_in_half_precision_whiten_the_same(seed: int, wild: float) -> None:
+    """A block of them gives the directions that the samples themselves give."""
+    whiten = Whitener(reference())
+    rows = mixed(seed, 20)
+    rows[3, 3] = wild
+    kept = np.zeros(rows.shape, whiten.kept)
+    for row, out in zip(rows, kept, strict=True):
+        whiten.shrink(row, out)
+    assert kept.dtype == np.float16
+    assert whiten(rows) == pytest.approx(whiten.directions(kept), abs=0.02)
 
 
 @given(st.integers(1, 300), st.integers(0, 2**32 - 1))

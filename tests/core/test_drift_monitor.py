@@ -1,6 +1,7 @@
 """The monitor: what alarms, what does not, what it says and what it keeps."""
 
 import math
+from collections import deque
 from dataclasses import replace
 
 import msgspec
@@ -342,6 +343,46 @@ def test_without_a_profile_the_board_compares_with_itself() -> None:
     assert 2500 < changes[0].seq < 2550
     assert {anchor for anchor, _ in changes[0].active} == {"site"}
     assert found.say().anchors[0].reason == "unwatched"
+
+
+def bytes_of(thing: object, seen: set[int]) -> int:
+    """Bytes of all arrays that a monitor holds, wherever."""
+    if id(thing) in seen or isinstance(thing, type):
+        return 0
+    seen.add(id(thing))
+    if isinstance(thing, np.ndarray):
+        return thing.nbytes if thing.base is None else bytes_of(thing.base, seen)
+    if isinstance(thing, dict):
+        return sum(bytes_of(part, seen) for part in thing.values())
+    if isinstance(thing, list | tuple | deque):
+        return sum(bytes_of(part, seen) for part in thing)
+    kind = type(thing)
+    if not kind.__module__.startswith("agent.core.drift"):
+        return 0
+    slots = [name for part in kind.__mro__ for name in getattr(part, "__slots__", ())]
+    held = [getattr(thing, name) for name in slots if hasattr(thing, name)]
+    own = getattr(thing, "__dict__", {}).values()
+    return sum(bytes_of(part, seen) for part in (*own, *held))
+
+
+def test_a_wide_monitor_is_small() -> None:
+    """Thirty-five features: 64 kB with the shipped reference, 96 with both."""
+    names = tuple(f"f{at}" for at in range(35))
+    columns: Columns = {"input": np.arange(33), "output": np.arange(33, 35)}
+    rows = np.random.default_rng(1).normal(size=(2000, 35))
+    found = Collection(len(rows), 35, CLASSES)
+    for at, row in enumerate(rows):
+        found.add(row, at % CLASSES)
+    raw = render_baseline(found.freeze(names, columns, {}))
+    shipped = replace(reference(rows), thresholds={"all": 200.0})
+    watched = Setup(names, columns, CLASSES, shipped=shipped, site_samples=0)
+    sizes = []
+    for site in (b"", raw):
+        monitor = Monitor(replace(watched, site=site))
+        drive(monitor, rows)
+        sizes.append(bytes_of(monitor, set()))
+    assert 30_000 < sizes[0] <= 64_000
+    assert sizes[0] < sizes[1] <= 96_000
 
 
 @pytest.mark.parametrize("gap", [3, 50])

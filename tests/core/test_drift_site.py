@@ -87,7 +87,7 @@ def test_what_was_before_an_alarm_is_left_out() -> None:
 def test_thresholds_are_never_below_what_its_own_halves_show() -> None:
     """A place whose samples remember each other gets higher ones than a table's."""
     calm, restless = frozen(mixed(1, 2000)), frozen(slow(1, 2000, 0.9))
-    table = 26 + 1.8 * 16
+    table = 28 + 1.8 * 16
     assert table <= calm.thresholds["all"] < 1.2 * table
     assert restless.thresholds["all"] > 2 * table
     assert float(restless.eps.max()) > SITE_EPS
@@ -100,7 +100,7 @@ def test_fewer_samples_alarm_later(terms: int, one: int, other: int) -> None:
     expected = table_threshold(terms, more)
     assert expected <= table_threshold(terms, fewer)
     assert table_threshold(terms, 2000) == table_threshold(terms, 3000)
-    assert table_threshold(terms, 2000) == 26 + 1.8 * terms
+    assert table_threshold(terms, 2000) == 28 + 1.8 * terms
 
 
 @pytest.mark.parametrize("count", [200, 500])
@@ -112,7 +112,7 @@ def test_a_small_baseline_is_quiet_too(count: int) -> None:
         path = mewma_path(mixed(100 + seed, 4000), found, COLUMNS)["all"]
         assert float(path.max()) < found.thresholds["all"]
         highest.append(float(path.max()))
-    assert count > 200 or max(highest) > 26 + 1.8 * 16
+    assert count > 200 or max(highest) > 28 + 1.8 * 16
 
 
 def test_a_loop_longer_than_its_baseline_is_quiet() -> None:
@@ -130,7 +130,7 @@ def test_a_profile_states_thresholds() -> None:
     """Those that it has are used; a table's where it has none."""
     found = collected(mixed(1, 2000)).freeze(NAMES, COLUMNS, {"all": 99.0})
     assert found.thresholds["all"] == 99.0
-    assert found.thresholds["input"] >= 26 + 1.8 * 8
+    assert found.thresholds["input"] >= 28 + 1.8 * 8
 
 
 def test_no_false_alarm_against_its_own_place() -> None:

@@ -44,9 +44,16 @@ class Comparison:
     ) -> None:
         # What the detectors made their own of is not kept twice: a board's memory is
         # small, and the whitening alone is half of a reference.
-        none = np.zeros((0, 0))
-        counted = np.zeros((0, 0), np.int64)
-        self.reference = replace(reference, whitening=none, edges=none, counts=counted)
+        none, counted = np.zeros((0, 0)), np.zeros((0, 0), np.int64)
+        self.reference = replace(
+            reference,
+            mean=none,
+            abs_mean=none,
+            eps=none,
+            whitening=none,
+            edges=none,
+            counts=counted,
+        )
         self._anchor = anchor
         self._mewma = Mewma(reference, columns)
         self._etable = Etable(reference, columns)
@@ -98,7 +105,7 @@ class Comparison:
         changed = False
         for latch, ratio in zip(self._latches, self._bets, strict=True):
             if ratio >= 1 and armed:
-                changed |= latch.confirm() != ""
+                changed |= latch.confirm(ratio) != ""
                 self._latched = True
         self._window.update(bins)
         for index in answers:
@@ -159,4 +166,6 @@ def describe(anchor: Anchor, scope: Scope, latch: Latch) -> Alarm:
         confirmed=latch.confirmed,
         raised=latch.raised,
         detector=latch.detector,
+        score=min(latch.score, HIGHEST),
+        evidence=min(latch.evidence, HIGHEST),
     )

@@ -23,16 +23,26 @@ class Latch:
         active: Raised and not cleared.
         confirmed: The e-detector agrees; implies ``active``.
         raised: How often it was raised.
-        detector: What raised it last.
+        detector: What raised it last, at this ``score``.
+        evidence: Score of the e-detector as it confirmed it.
     """
 
-    __slots__ = ("_quiet", "active", "confirmed", "detector", "raised")
+    __slots__ = (
+        "_quiet",
+        "active",
+        "confirmed",
+        "detector",
+        "evidence",
+        "raised",
+        "score",
+    )
 
     def __init__(self, detector: Detector = "mewma", *, active: bool = False) -> None:
         self.active = active
         self.confirmed = False
         self.raised = 0
         self.detector = detector
+        self.score = self.evidence = 0.0
         self._quiet = 0
 
     def update(self, ratio: float, samples: int = 1) -> Change:
@@ -43,7 +53,8 @@ class Latch:
         """
         if ratio > 1:
             self._quiet = 0
-            return self.ring("mewma" if self.detector == "etable" else self.detector)
+            mine = "mewma" if self.detector == "etable" else self.detector
+            return self.ring(mine, ratio)
         if not self.active:
             return ""
         if ratio >= QUIET_RATIO:
@@ -56,20 +67,23 @@ class Latch:
         self._quiet = 0
         return "cleared"
 
-    def ring(self, detector: Detector) -> Change:
+    def ring(self, detector: Detector, score: float) -> Change:
         """Raise it, if it is not raised already."""
         if self.active:
             return ""
         self.active = True
         self.raised += 1
         self.detector = detector
+        # Kept as it was: a report comes later, when the statistic may have fallen.
+        self.score = score
         return "raised"
 
-    def confirm(self) -> Change:
+    def confirm(self, score: float) -> Change:
         """The e-detector reached its threshold: enough to raise it alone."""
         self._quiet = 0
-        change = self.ring("etable")
+        change = self.ring("etable", score)
         if self.confirmed:
             return change
         self.confirmed = True
+        self.evidence = score
         return change or "confirmed"

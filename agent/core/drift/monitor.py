@@ -266,7 +266,7 @@ class Monitor:
         self._fresh = render_baseline(reference)
         # From its bytes, as the next worker will: the same numbers, and its digest.
         opened = parse_baseline(self._fresh, self._setup.names)
-        self._site = Comparison("site", opened, self._setup.columns)
+        self._site = _compare_with("site", opened, replace(self._setup, latched=()))
 
     def _site_state(self) -> AnchorState:
         """How far the board's own baseline is."""
@@ -298,7 +298,8 @@ def _compare_with(
     if reference is None:
         return None
     latched = [scope for name, scope in setup.latched if name == anchor]
-    return Comparison(anchor, reference, setup.columns, latched)
+    shared = replace(reference, features=setup.names)  # equal; kept once
+    return Comparison(anchor, shared, setup.columns, latched)
 
 
 def _check_shipped(setup: Setup) -> tuple[OpenReference | None, AnchorState]:
