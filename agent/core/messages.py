@@ -109,6 +109,7 @@ class Watch(Message, frozen=True):
         cpu_share: What watching may cost; 0 for nothing, and then it is not watched.
         site_samples: Samples of a new baseline.
         privacy: Report counts of answers only when a window closes.
+        number: Of the collection that goes on, see ``Commission``.
     """
 
     generation: int
@@ -118,12 +119,19 @@ class Watch(Message, frozen=True):
     cpu_share: float = 0.02
     site_samples: int = 2000
     privacy: bool = False
+    number: int = 0
 
 
 class Commission(Message, frozen=True):
-    """Forget this board's baseline and collect another: an operator's order."""
+    """Forget this board's baseline and collect another: an operator's order.
+
+    Attributes:
+        number: Of the collection that begins: a baseline of an earlier one may be
+            under way to the daemon while the operator has it removed.
+    """
 
     generation: int
+    number: int = 0
 
 
 class NewSource(Message, frozen=True):
@@ -232,10 +240,12 @@ class Anchored(Message, frozen=True):
     Attributes:
         generation: That of the model's Load.
         site: For the ``Watch`` of the next worker.
+        number: Of the collection that it is of: as ordered last.
     """
 
     generation: Count
     site: Annotated[bytes, Meta(max_length=MAX_PROFILE_BYTES)]
+    number: Count = 0
 
 
 class Refused(Message, frozen=True):

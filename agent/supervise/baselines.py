@@ -3,7 +3,9 @@
 The rules this module keeps:
  * Losing one is not worth a sample: a disk that is full or broken is warned of, and
    the pipeline goes on with what is in memory.
- * A baseline that an operator had removed is gone from the disk before they are told.
+ * A baseline that an operator had removed is gone from the disk before they are told,
+   and does not come back: one that a worker sent before it heard of that has a number
+   below ``number``.
 """
 
 import asyncio
@@ -55,9 +57,14 @@ class KeptBaselines:
     Args:
         pipeline: Its name.
         store: Where they last.
+
+    Attributes:
+        number: Of the collection that goes on: how often an operator began anew in
+            this daemon's life, which no worker outlives.
     """
 
     def __init__(self, pipeline: str, store: BaselineStore) -> None:
+        self.number = 0
         self._pipeline = pipeline
         self._store = store
         self._known: dict[str, bytes] = {}
@@ -75,7 +82,7 @@ class KeptBaselines:
         return self._known.get(variant, b"")
 
     def put(self, variant: str, site: bytes) -> None:
-        """Keep a variant's baseline from now on."""
+        """Keep a variant's baseline from now on; who calls has compared ``number``."""
         self._known.pop(variant, None)  # the newest stands last
         self._known[variant] = site
         self._changed.set()
@@ -95,6 +102,8 @@ class KeptBaselines:
         async with self._disk:
             await asyncio.to_thread(self._store.save, self._pipeline, {})
             self._known, self._loaded = {}, True
+            # In one step with the removal: until here what comes is removed as well.
+            self.number += 1
 
     async def run(self) -> NoReturn:
         """Write what has changed, again and again, until cancelled."""

@@ -283,9 +283,11 @@ class Pipeline:
         """
         async with self._tenancy.lock:
             worker, answering = self._worker, self._placing.answering
-            await self._watching.begin_anew(answering or self._tenancy.committed)
+            number = await self._watching.begin_anew(
+                answering or self._tenancy.committed
+            )
             if worker is not None and answering is not None:
-                order = Commission(self._placing.generation)
+                order = Commission(self._placing.generation, number)
                 await worker.tell(order, self._rules.start_s)
 
     # --- listening in

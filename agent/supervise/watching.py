@@ -136,6 +136,7 @@ class Watching:
             self._settings.cpu_share,
             self._settings.site_samples,
             self._settings.privacy,
+            self._baselines.number,
         )
 
     def commit(self, placed: Placed | None) -> None:
@@ -145,8 +146,11 @@ class Watching:
             return
         self._baselines.retain({_variant(before), _variant(placed)})
 
-    async def begin_anew(self, placed: Placed | None) -> None:
+    async def begin_anew(self, placed: Placed | None) -> int:
         """Forget this board's baselines: those of other models are as old.
+
+        Returns:
+            The number of the collection that begins: for who collects now.
 
         Raises:
             RequestRefusedError: ``no_model``, ``unwatched``.
@@ -159,6 +163,7 @@ class Watching:
         await self._baselines.clear()
         self._writes = Allowance(WRITES, WRITES_S)
         self._lines.tell(logging.INFO, "monitor.commissioning", _whose(placed))
+        return self._baselines.number
 
     # --- what they say
 
@@ -168,7 +173,7 @@ class Watching:
         if placed is None:
             return
         if isinstance(message, Anchored):
-            self._keep(placed, message.site)
+            self._keep(placed, message)
         elif self._reports.take():
             self._note(placed, message)
 
@@ -213,8 +218,11 @@ class Watching:
             if not state.valid and state.reason == Reason.PROFILE:
                 self._tell_invalid(watch, whose, state)
 
-    def _keep(self, placed: Placed, site: bytes) -> None:
-        """Keep a baseline that is complete."""
+    def _keep(self, placed: Placed, message: Anchored) -> None:
+        """Keep a baseline that is complete, but none of what an operator ended."""
+        site = message.site
+        if message.number != self._baselines.number:
+            return
         if not site or not self._writes.take():
             return
         self._baselines.put(_variant(placed), site)

@@ -170,7 +170,7 @@ class Control:
             if candidate is None or candidate.model.generation != order.generation:
                 continue
             if candidate.watcher is not None:
-                candidate.watcher.commission()
+                candidate.watcher.commission(order.number)
 
     def _activate(self, order: Activate) -> Message:
         """Let the candidate answer, let the old model go, and report the pause."""

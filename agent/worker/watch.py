@@ -116,10 +116,12 @@ class Rules:
         generation: Of the model's load.
         privacy: Counts of answers, and features, are reported as they were when the
             last window closed: live ones tell who was there when.
+        number: Of the collection of a baseline that it begins with.
     """
 
     generation: int
     privacy: bool = False
+    number: int = 0
 
 
 class Watcher:
@@ -150,7 +152,7 @@ class Watcher:
         self._busy_ns = self._timed = 0
         self._samples = 0
         self._invalid: Counter[str] = Counter()
-        self._commissioned = False
+        self._number = self._ordered = rules.number
         self._shown = Monitored()  # privacy: as of the last closed window
         self._hurry = False
         self._news = False  # something that was not reported yet
@@ -197,8 +199,9 @@ class Watcher:
                 self.due[0] = pace.later()
                 return
             began_ns = spent()
-            if self._commissioned:
-                self._commissioned = False
+            if self._ordered != self._number:
+                # A baseline that completes until here is still one of the old number.
+                self._number = self._ordered
                 self._eye.commission()
             self._hurry |= self._eye.look(seq, inputs, outputs, index, score)
             self._samples += 1
@@ -225,9 +228,13 @@ class Watcher:
         """
         self._guard(self._rest)
 
-    def commission(self) -> None:
-        """Collect another baseline from the next look on; any thread may ask."""
-        self._commissioned = True
+    def commission(self, number: int) -> None:
+        """Collect another baseline from the next look on; any thread may ask.
+
+        Args:
+            number: Of that collection: another than the last one's.
+        """
+        self._ordered = number
 
     def finish(self) -> None:
         """Say the last word; no look may follow, nor run."""
@@ -269,7 +276,7 @@ class Watcher:
         self._hurry = self._news = False
         baseline = self._eye.baseline()
         if baseline is not None:
-            self._say(Anchored(self._rules.generation, baseline))
+            self._say(Anchored(self._rules.generation, baseline, self._number))
 
     def _compose(self, said: Monitored, now_ns: int) -> Watched:
         """Join what the eye says with what only the watcher knows."""

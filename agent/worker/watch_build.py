@@ -57,7 +57,7 @@ def watcher_builder(
             return None
         if model.manifest.monitor.keep == "nothing":
             return None
-        rules = Rules(model.generation, privacy=order.privacy)
+        rules = Rules(model.generation, order.privacy, order.number)
 
         def watcher(eye: Eye) -> Watcher:
             pace = Pace(order.cpu_share, used.now())

@@ -370,10 +370,10 @@ def test_an_operators_order_reaches_the_model_it_is_for(worker: Worker) -> None:
     worker.send(Watch(1, cpu_share=0.5))
     worker.load(1)
     worker.ask(Activate(1))
-    worker.send(Commission(9))
+    worker.send(Commission(9, 1))
     worker.send(Watch(2, cpu_share=0.5))
     worker.load(2)
-    worker.send(Commission(1))
+    worker.send(Commission(1, 1))
     assert isinstance(worker.load(3), Loaded)  # both orders were performed by then
     until_looked(worker, 1, 2)
     commissioned = {n: eye.commissioned for n, eye in worker.watching.eyes.items()}

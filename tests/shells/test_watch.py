@@ -165,10 +165,24 @@ def test_an_operators_order_is_performed_at_the_next_look() -> None:
     """Another thread asks; the loop's thread does it, once."""
     bench = Bench(eye=ScriptedEye(interval=10))
     bench.answer(15)
-    bench.watcher.commission()
+    bench.watcher.commission(1)
     assert bench.eye.commissioned == []
     bench.answer(100)
     assert bench.eye.commissioned == [11]
+
+
+def test_a_baseline_says_which_collection_it_is_of() -> None:
+    """What was complete before the order was performed has the number before it."""
+    bench = Bench(eye=ScriptedEye(interval=10))
+    bench.answer(15)
+    bench.eye.completed = b"old"
+    bench.watcher.commission(3)
+    bench.watcher.finish()
+    bench.answer(300)
+    bench.eye.completed = b"new"
+    bench.answer(300)
+    anchored = [it for it in bench.reporter.reports if isinstance(it, Anchored)]
+    assert anchored == [Anchored(7, b"old", 0), Anchored(7, b"new", 3)]
 
 
 @given(st.lists(st.sampled_from(["nan", "range", "shape", "output", "other"])))
@@ -260,7 +274,7 @@ def test_a_monitor_that_fails_ends_and_says_so(
     assert (bench.due, last.samples, last.repeated) == (NEVER, 30, 4)
     assert (last.anchors, last.alarms) == ((state,), alarms)
     bench.watcher.rest()
-    bench.watcher.commission()
+    bench.watcher.commission(1)
     bench.watcher.finish()
     assert bench.last() is last
 

@@ -89,9 +89,10 @@ async def test_a_locked_worker_watches_and_collects_a_baseline() -> None:
         assert states["site"].valid
         assert said.samples >= SITE_SAMPLES
         assert said.spent_ns > 0
-        await it.worker.tell(Commission(1), PATIENCE_S)
+        await it.worker.tell(Commission(1, 1), PATIENCE_S)
         await until(lambda: len(it.baselines()) == 2, "another baseline")
         assert it.baselines()[0] != it.baselines()[1]
+        assert [one.number for one in it.heard if isinstance(one, Anchored)] == [0, 1]
         # The next worker goes on with what this one found.
         await it.run(2, Watch(2, site=it.baselines()[0], cpu_share=0.5))
         await until(lambda: bool(it.monitored(2)), "a word of the next")

@@ -3,9 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.core.manifest import MonitorRules
@@ -99,9 +102,10 @@ class Bench:
         """Let the worker report."""
         self.watching.take(Watched(load or self.load, said))
 
-    def anchor(self, site: bytes = b"site") -> None:
-        """Let the worker say that its baseline is complete."""
-        self.watching.take(Anchored(self.load, site))
+    def anchor(self, site: bytes = b"site", number: int | None = None) -> None:
+        """Let the worker say that its baseline is complete: as ordered, or another."""
+        number = self.order.number if number is None else number
+        self.watching.take(Anchored(self.load, site, number))
 
     def shown(self, placed: Placed = OLD) -> ModelWatch:
         """Return what is shown of the model that answers."""
@@ -624,6 +628,42 @@ class TestBaselines:
         ]
 
     @in_loop
+    async def test_what_was_under_way_while_it_was_removed(self) -> None:
+        """It is of a collection that an operator ended: no later worker gets it."""
+        bench = Bench()
+        await bench.start(OLD)
+        number = await bench.watching.begin_anew(OLD)
+        bench.anchor(b"was in the socket")
+        await bench.start(OLD)
+        assert (bench.order.site, bench.order.number) == (b"", number)
+        bench.anchor(b"asked for")
+        await bench.start(OLD)
+        assert bench.order.site == b"asked for"
+
+    @given(st.lists(st.booleans(), max_size=8), st.data())
+    def test_only_the_last_collection_counts(
+        self, orders: list[bool], data: st.DataObject
+    ) -> None:
+        """Law: a baseline is kept if no order that was performed came after it."""
+        store = MemoryAnchors()
+        bench = Bench(store)
+        numbers = [0]
+
+        @in_loop
+        async def case() -> None:
+            await bench.start(OLD)
+            for works in orders:
+                store.broken = not works
+                with suppress(DeviceError):
+                    numbers.append(await bench.watching.begin_anew(OLD))
+            number = data.draw(st.sampled_from(numbers))
+            bench.anchor(b"this", number)
+            await bench.start(OLD)
+            assert (bench.order.site == b"this") == (number == numbers[-1])
+
+        case()
+
+    @in_loop
     async def test_the_newest_stands_last(self) -> None:
         """A baseline that was replaced is a new one: of too many the oldest go."""
         bench = Bench(MemoryAnchors(**{variant_of(OLD): b"1", variant_of(NEW): b"2"}))
@@ -654,5 +694,6 @@ class TestBaselines:
         for _ in range(WRITES + 1):
             bench.anchor(b"many")
         await bench.watching.begin_anew(OLD)
+        await bench.start()
         await self.kept(bench, b"asked for")
         assert bench.kept() == {variant_of(OLD): b"asked for"}
