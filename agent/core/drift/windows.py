@@ -49,7 +49,9 @@ class Window:
     """
 
     def __init__(self, counts: NDArray[np.int64]) -> None:
-        self._reference = counts.astype(np.int32)
+        # The narrowest that holds them: 16 bits for all but the largest references.
+        highest = int(counts.max(initial=0))
+        self._reference = counts.astype(np.min_scalar_type(highest))
         # A window and a batch more fit 16 bits.
         self._counts = np.zeros(counts.shape, np.uint16)
         self._samples = 0
