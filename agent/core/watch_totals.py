@@ -62,9 +62,9 @@ def rise(before: Monitored, now: Monitored) -> Monitored:
 
 def add(before: Monitored, after: Monitored) -> Monitored:
     """Return two workers' reports as one: counters of both, gauges of ``after``."""
-    raised = {key: alarm.raised for key, alarm in _by_scope(before.alarms).items()}
+    known = _by_scope(before.alarms)
     alarms = tuple(
-        replace(alarm, raised=_sum(alarm.raised, raised.get(key, 0)))
+        _go_on(known[key], alarm) if key in known else alarm
         for key, alarm in _by_scope(after.alarms).items()
     )
     return replace(
@@ -149,6 +149,16 @@ def with_anchor(monitored: Monitored, state: AnchorState) -> Monitored:
 def _by_scope(alarms: Iterable[Alarm]) -> dict[Scoped, Alarm]:
     """Index alarms by what they are about; of two about the same the last counts."""
     return {(alarm.anchor, alarm.scope): alarm for alarm in alarms}
+
+
+def _go_on(before: Alarm, after: Alarm) -> Alarm:
+    """Return an alarm over two workers: what raised it stays known in the next."""
+    return replace(
+        after,
+        raised=_sum(before.raised, after.raised),
+        score=after.score or before.score,
+        evidence=after.evidence or before.evidence,
+    )
 
 
 def _ended(before: Sequence[Alarm], now: Sequence[Alarm]) -> tuple[Alarm, ...]:

@@ -31,6 +31,10 @@ SEVERITIES: dict[Scope, Severity] = {
     "output": "critical",
     "stuck": "critical",
 }
+# Features of the output; what an inner tensor shows (``axis0``...) is neither, and only
+# part of all together. Said here, where no numpy is needed to know it.
+OUTPUT_FEATURES = frozenset({"confidence", "entropy", "score", "boxes"})
+INNER_PREFIX = "axis"
 CONFIDENCE_BUCKETS = 10  # of equal width, from 0 to 1
 MAX_FEATURES = 40  # 32 channels of a sensor vector and 8 more
 
@@ -82,7 +86,8 @@ class Alarm(Struct, frozen=True):
         active: Raised and not cleared.
         confirmed: The detector with the theoretical threshold agrees.
         raised: How often it was raised in this worker's life.
-        detector: What raised it last.
+        detector: What raised it last, at this ``score``.
+        evidence: Score of the detector that confirmed it, as it did so.
     """
 
     anchor: Anchor
@@ -91,6 +96,20 @@ class Alarm(Struct, frozen=True):
     confirmed: bool = False
     raised: Count = 0
     detector: Detector = "mewma"
+    score: Ratio = 0.0
+    evidence: Ratio = 0.0
+
+
+class KeptAlarm(Struct, frozen=True, forbid_unknown_fields=True):
+    """An active alarm as it is kept for a later daemon.
+
+    Attributes:
+        at: Unix seconds at which it was raised last, 0 for unknown.
+    """
+
+    anchor: Anchor
+    scope: Scope
+    at: Annotated[float, Meta(ge=0, lt=2**62)] = 0.0
 
 
 class FeatureDrift(Struct, frozen=True):
@@ -166,3 +185,19 @@ class ModelWatch(Struct, frozen=True):
     monitored: Monitored
     last_alarm: dict[tuple[str, str], float] = {}
     window_at: float = 0.0
+
+
+def is_compared(feature: str, scope: Scope) -> bool:
+    """Return whether a feature is part of what a scope compares.
+
+    >>> is_compared("entropy", "output"), is_compared("sd", "output")
+    (True, False)
+    >>> is_compared("axis0", "input"), is_compared("axis0", "all")
+    (False, True)
+    """
+    if scope == "output":
+        return feature in OUTPUT_FEATURES
+    if scope == "input":
+        inner = feature.startswith(INNER_PREFIX)
+        return not inner and feature not in OUTPUT_FEATURES
+    return scope == "all"

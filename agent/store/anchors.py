@@ -1,8 +1,9 @@
-"""This board's own baselines of its models' inputs: one small file per pipeline.
+"""This board's own baselines of its models' inputs, and alarms that are active.
 
 A baseline says what a model's input looked like on this board after it was installed
 there. Losing one costs some thousand samples, in which drift from this board's normal
-is not seen; keeping a wrong one costs false alarms for ever.
+is not seen; keeping a wrong one costs false alarms for ever. Alarms lie in a file of
+their own, a few bytes long: they change more often.
 
 The rules this module keeps:
  * A file is the old or the new one, whole, and private: it says something about what
@@ -21,6 +22,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.core.profile import MAX_PROFILE_BYTES
+from agent.core.watching import KeptAlarm
 from agent.errors import DeviceError
 from agent.store.atomic import Disk, device_errors, read_regular, replace_durably
 
@@ -30,6 +32,8 @@ FOLDER = "anchors"
 MAX_BASELINES = 4
 # In base64 a baseline takes 4/3 of its bytes; names and digests take the rest.
 MAX_FILE_BYTES = MAX_BASELINES * (MAX_PROFILE_BYTES * 4 // 3 + 1024)
+MAX_ALARMS = 16  # two anchors of five scopes each; as many as a monitor may say
+MAX_ALARMS_BYTES = 4096
 
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
 
@@ -49,8 +53,17 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     schema: Literal[1] = 1
 
 
+class _Alarms(Struct, frozen=True, forbid_unknown_fields=True):
+    """The alarms of one variant; ``sha256`` is that of their JSON."""
+
+    variant: Digest
+    sha256: Digest
+    alarms: Annotated[tuple[KeptAlarm, ...], Meta(max_length=MAX_ALARMS)]
+    schema: Literal[1] = 1
+
+
 class Anchors:
-    """The baselines below a state directory.
+    """The baselines and alarms below a state directory.
 
     Args:
         state_dir: Where the store lies; its lock is ours, too.
@@ -96,9 +109,49 @@ class Anchors:
         Raises:
             DeviceError: ``disk_full``, ``read_only``...: what was there is there still.
         """
-        path = self._path(pipeline)
+        self._replace(self._path(pipeline), _render(baselines) if baselines else b"")
+
+    def load_alarms(self, pipeline: str) -> tuple[str, tuple[KeptAlarm, ...]]:
+        """Return the SHA-256 of a variant, and its alarms that were active.
+
+        Never raises: what cannot be read is found again, if it is there still.
+        """
+        path = self._alarms_path(pipeline)
+        try:
+            with device_errors(path):
+                raw = read_regular(self._disk, path, MAX_ALARMS_BYTES)
+            if raw is None and not (path.is_symlink() or path.exists()):
+                return "", ()
+            kept = msgspec.json.decode(raw or b"", type=_Alarms)
+        except (DeviceError, ValueError, RecursionError) as err:
+            _damaged(pipeline, str(err))
+            return "", ()
+        if _digest(kept.alarms) != kept.sha256:
+            _damaged(pipeline, "the alarms are not what their digest says")
+            return "", ()
+        return kept.variant, kept.alarms
+
+    def save_alarms(
+        self, pipeline: str, variant: str, alarms: tuple[KeptAlarm, ...]
+    ) -> None:
+        """Keep these alarms of a variant durably, and no others; none: no file.
+
+        Raises:
+            DeviceError: ``disk_full``, ``read_only``...: what was there is there still.
+        """
+        alarms = alarms[:MAX_ALARMS]
+        kept = _Alarms(variant, _digest(alarms), alarms)
+        content = msgspec.json.encode(kept) if alarms else b""
+        self._replace(self._alarms_path(pipeline), content)
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        """Let a file have this content, or be no more if there is none.
+
+        Raises:
+            DeviceError: See ``agent.store.atomic``.
+        """
         with device_errors(path):
-            if not baselines:
+            if not content:
                 self._disk.remove(path)
                 if self._folder.is_dir():
                     self._disk.sync_directory(self._folder)
@@ -106,11 +159,15 @@ class Anchors:
             if not self._folder.is_dir():
                 self._folder.mkdir(mode=0o700, exist_ok=True)
                 self._disk.sync_directory(self._folder.parent)
-            replace_durably(self._disk, path, _render(baselines))
+            replace_durably(self._disk, path, content)
 
     def _path(self, pipeline: str) -> Path:
         """Return where a pipeline's baselines lie; settings let no name climb out."""
         return self._folder / f"{pipeline}.json"
+
+    def _alarms_path(self, pipeline: str) -> Path:
+        """Return where its alarms lie: no pipeline's name has a dot in it."""
+        return self._folder / f"{pipeline}.alarms"
 
 
 def _render(baselines: Mapping[str, bytes]) -> bytes:
@@ -120,6 +177,11 @@ def _render(baselines: Mapping[str, bytes]) -> bytes:
         for variant, site in baselines.items()
     ]
     return msgspec.json.encode(_File(tuple(kept[-MAX_BASELINES:])))
+
+
+def _digest(alarms: tuple[KeptAlarm, ...]) -> str:
+    """Return what alarms are known by: a bit that fell over is no alarm."""
+    return sha256(msgspec.json.encode(alarms)).hexdigest()
 
 
 def _damaged(pipeline: str, detail: str) -> dict[str, bytes]:

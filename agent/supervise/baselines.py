@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import NoReturn, Protocol
 
+from agent.core.watching import KeptAlarm
 from agent.errors import DeviceError
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,16 @@ class NoStore:
         return {}
 
     def save(self, pipeline: str, baselines: Mapping[str, bytes]) -> None:
+        """Forget them."""
+
+    def load_alarms(self, pipeline: str) -> tuple[str, tuple[KeptAlarm, ...]]:
+        """Return none."""
+        del pipeline
+        return "", ()
+
+    def save_alarms(
+        self, pipeline: str, variant: str, alarms: tuple[KeptAlarm, ...]
+    ) -> None:
         """Forget them."""
 
 

@@ -9,14 +9,12 @@ import logging
 from collections.abc import Mapping
 
 from agent.core.watch_totals import Transition
-from agent.core.watching import SEVERITIES, Anchor, Monitored
+from agent.core.watching import SEVERITIES, Alarm, Monitored, is_compared
 from agent.supervise.allowance import Allowance
 
 log = logging.getLogger(__name__)
 LINES, LINES_S = 30, 60.0  # ten alarms that are raised, confirmed and cleared at once
 LEVELS = {"warning": logging.WARNING, "critical": logging.ERROR}
-# Scopes in which features say what moved; a class or a checksum is none.
-FEATURED = ("input", "output", "all")
 
 
 class WatchLines:
@@ -59,17 +57,24 @@ class WatchLines:
 
 
 def _reading(change: Transition, now: Monitored) -> dict[str, object]:
-    """Return the score of an alarm, and the feature that moved most."""
+    """Return the score that made a transition, and the feature that moved most."""
     alarm = change.alarm
-    asked = (alarm.anchor, alarm.scope, alarm.detector)
-    ratios = {(it.anchor, it.scope, it.detector): it.ratio for it in now.scores}
-    facts: dict[str, object] = {"score": round(ratios.get(asked, 0.0), 3)}
-    return facts | (_moved(alarm.anchor, now) if alarm.scope in FEATURED else {})
+    facts: dict[str, object] = {"score": round(alarm.score, 3)}
+    if change.event == "drift.confirmed":
+        facts = {"detector": "etable", "score": round(alarm.evidence, 3)}
+    return facts | _moved(alarm, now)
 
 
-def _moved(anchor: Anchor, now: Monitored) -> dict[str, object]:
-    """Return the feature that is farthest from its reference, if any is."""
-    features = [it for it in now.features if it.anchor == anchor]
+def _moved(alarm: Alarm, now: Monitored) -> dict[str, object]:
+    """Return the feature of what is compared that is farthest from its reference.
+
+    None for what has no features: a class, a checksum.
+    """
+    features = [
+        it
+        for it in now.features
+        if it.anchor == alarm.anchor and is_compared(it.feature, alarm.scope)
+    ]
     if not features:
         return {}
     top = max(features, key=lambda it: abs(it.shift))

@@ -10,10 +10,13 @@ The rules this module keeps:
  * A profile that cannot be used never keeps a model from running.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, Protocol
+
+from msgspec.structs import replace
 
 from agent.core.installed import Installed
 from agent.core.manifest import Manifest
@@ -28,11 +31,19 @@ from agent.core.watch_totals import (
     transitions,
     with_anchor,
 )
-from agent.core.watching import ANCHORS, AnchorState, ModelWatch, Monitored
+from agent.core.watching import (
+    ANCHORS,
+    Alarm,
+    AnchorState,
+    KeptAlarm,
+    ModelWatch,
+    Monitored,
+)
 from agent.errors import RequestRefusedError
 from agent.settings import MonitorSettings
 from agent.supervise.allowance import Allowance
 from agent.supervise.baselines import BaselineStore, KeptBaselines, NoStore
+from agent.supervise.kept_alarms import AlarmStore, KeptAlarms
 from agent.supervise.placing import Placed
 from agent.supervise.watch_lines import WatchLines
 
@@ -50,18 +61,22 @@ def no_clock() -> float:
     return 0.0
 
 
+class WatchStore(BaselineStore, AlarmStore, Protocol):
+    """Where everything lasts that monitors know of a board."""
+
+
 @dataclass(frozen=True, slots=True)
 class Monitoring:
     """How models are watched.
 
     Attributes:
         settings: Table ``[monitor]``.
-        store: Where this board's baselines last.
+        store: Where this board's baselines and alarms last.
         clock: Unix seconds.
     """
 
     settings: MonitorSettings = field(default_factory=MonitorSettings)
-    store: BaselineStore = field(default_factory=NoStore)
+    store: WatchStore = field(default_factory=NoStore)
     clock: Callable[[], float] = no_clock
 
 
@@ -101,6 +116,7 @@ class Watching:
         self._settings = monitoring.settings
         self._clock = monitoring.clock
         self._baselines = KeptBaselines(pipeline, monitoring.store)
+        self._alarms = KeptAlarms(pipeline, monitoring.store)
         self._lines = WatchLines(pipeline)
         self._reports = Allowance(REPORTS, REPORTS_S)
         self._writes = Allowance(WRITES, WRITES_S)
@@ -123,6 +139,9 @@ class Watching:
             return Watch(generation, cpu_share=0.0)
         profile = self._usable_profile(placed, watch)
         site = await self._baselines.find(_variant(placed))
+        await self._alarms.load()
+        if self._is_committed(placed):
+            self._recall(placed, watch)
         latched = [
             (anchor, scope)
             for anchor, scope in active_alarms(watch.total)
@@ -142,6 +161,8 @@ class Watching:
     def commit(self, placed: Placed | None) -> None:
         """Note what is durable; of baselines, that and the one before are kept."""
         before, self._committed = self._committed, placed
+        if placed is not None and (watch := self._watches.get(_key(placed.installed))):
+            self._keep_alarms(placed, watch)
         if before is None or placed is None or _variant(before) == _variant(placed):
             return
         self._baselines.retain({_variant(before), _variant(placed)})
@@ -191,8 +212,10 @@ class Watching:
         )
 
     async def run(self) -> NoReturn:
-        """Write baselines to the disk as they come, until cancelled."""
-        await self._baselines.run()
+        """Write baselines and alarms to the disk as they come, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._alarms.run())
+            await self._baselines.run()
 
     def _note(self, placed: Placed, message: Watched) -> None:
         """Add a report to what was said before, and tell what has changed."""
@@ -211,6 +234,7 @@ class Watching:
                 about = (change.alarm.anchor, change.alarm.scope)
                 watch.last_alarm[about] = self._clock()
             self._lines.tell_transition(whose, change, watch.total)
+        self._keep_alarms(placed, watch)
         if watch.total.windows > known.windows:
             watch.window_at = self._clock()
         self._tell_budget(watch, whose)
@@ -228,6 +252,24 @@ class Watching:
         self._baselines.put(_variant(placed), site)
         facts = {**_whose(placed), "bytes": len(site)}
         self._lines.tell(logging.INFO, "monitor.anchored", facts)
+
+    def _recall(self, placed: Placed, watch: _Watch) -> None:
+        """Go on with the alarms of the daemon before: they are no news, and hold."""
+        for kept in self._alarms.take(_variant(placed)):
+            alarm = Alarm(kept.anchor, kept.scope, active=True)
+            before = watch.total.alarms
+            watch.total = replace(watch.total, alarms=(*before, alarm))
+            watch.last_alarm[kept.anchor, kept.scope] = kept.at
+
+    def _keep_alarms(self, placed: Placed, watch: _Watch) -> None:
+        """Let the disk know which alarms of the committed model are active."""
+        if not self._is_committed(placed):
+            return
+        kept = tuple(
+            KeptAlarm(anchor, scope, watch.last_alarm.get((anchor, scope), 0.0))
+            for anchor, scope in sorted(active_alarms(watch.total))
+        )
+        self._alarms.put(_variant(placed), kept)
 
     def _usable_profile(self, placed: Placed, watch: _Watch) -> bytes:
         """Return the profile to send; nothing where no record can hold it."""

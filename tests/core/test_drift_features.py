@@ -16,7 +16,7 @@ from agent.core.drift.features import RANGE_SDS, FeatureReader, build_reader
 from agent.core.drift.packing import pack_floats, pack_triangle
 from agent.core.manifest import Dtype, Postprocess, StateLink, TensorSpec
 from agent.core.profile import MAX_CHANNELS, Kind, Projection
-from agent.core.watching import MAX_FEATURES
+from agent.core.watching import MAX_FEATURES, is_compared
 from agent.errors import BundleRefusedError
 from tests.core.profiles import SOFTMAX, describe, floats, kinds, sealed
 
@@ -52,6 +52,14 @@ def read(reader: FeatureReader, x: Tensor) -> NDArray[np.float64] | None:
     return reader.read([x], [SCORES], *BEST)
 
 
+def scopes_by_their_names(reader: FeatureReader) -> None:
+    """Law: who knows only names finds the columns that a scope's detectors look at."""
+    for scope, columns in reader.columns.items():
+        found = [at for at, it in enumerate(reader.names) if is_compared(it, scope)]
+        assert columns.tolist() == found
+    assert not any(is_compared(it, "prediction") for it in reader.names)
+
+
 @settings(max_examples=300)
 @given(specs(), st.integers(0, 9))
 def test_every_input_has_a_reader(spec: TensorSpec, seed: int) -> None:
@@ -62,6 +70,7 @@ def test_every_input_has_a_reader(spec: TensorSpec, seed: int) -> None:
     assert len(reader.names) == len(values) == len(set(reader.names)) <= MAX_FEATURES
     assert np.isfinite(values).all()
     assert reader.invalid == {"nan": 0, "range": 0}
+    scopes_by_their_names(reader)
 
 
 @settings(max_examples=300)
@@ -120,6 +129,7 @@ def test_columns_say_which_features_are_of_what() -> None:
     reader = build_reader(*model, sealed(kind="vector", projection=inner))
     names = "x0 x1 x2 x3 confidence entropy axis0 axis1"
     assert names == " ".join(reader.names)
+    scopes_by_their_names(reader)
     assert reader.columns["input"].tolist() == [0, 1, 2, 3]
     assert reader.columns["output"].tolist() == [4, 5]
     assert list(range(8)) == reader.columns["all"].tolist()

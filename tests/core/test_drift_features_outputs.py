@@ -15,6 +15,7 @@ from agent.core.drift.features import FeatureReader, build_reader
 from agent.core.drift.packing import pack_floats, unpack_floats
 from agent.core.manifest import Dtype, Postprocess, StateLink, TensorSpec
 from agent.core.profile import Projection
+from agent.core.watching import is_compared
 from tests.core.profiles import describe, sealed
 
 Tensor = NDArray[Any]
@@ -203,6 +204,7 @@ def test_detectors_have_a_score_and_boxes(order: tuple[int, int, int, int]) -> N
     values = reader.read(INPUTS, outputs, 0, 230 / 256)
     assert values is not None
     assert reader.names == ("x0", "score", "boxes")
+    assert [is_compared(it, "output") for it in reader.names] == [False, True, True]
     assert values.tolist() == [0.0, 230 / 256, 3.0]
     assert reader.confidence == 230 / 256
     assert reader.classes == 3

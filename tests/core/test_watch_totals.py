@@ -190,6 +190,16 @@ def test_an_alarm_that_a_new_worker_was_handed_is_not_raised_again() -> None:
     assert transitions(before, after) == ()
 
 
+def test_what_raised_an_alarm_stays_known_in_the_next_worker() -> None:
+    """It was handed the alarm, not its score; an alarm of its own has its own."""
+    told = replace(alarm(), score=1.5, evidence=1.25)
+    before = Monitored(alarms=(told,))
+    assert add(before, loud(raised=0)).alarms == (told,)
+    again = Monitored(alarms=(replace(alarm(), score=3.0),))
+    (found,) = add(before, again).alarms
+    assert (found.score, found.evidence) == (3.0, 1.25)
+
+
 def test_gauges_are_those_of_the_last() -> None:
     """Interval, share, scores and features are never summed."""
     one = Monitored(interval=5, share=0.5, scores=(Score("site", "all", "mewma", 2.0),))

@@ -12,10 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.core.profile import MAX_PROFILE_BYTES
+from agent.core.watching import ANCHORS, SCOPES, KeptAlarm
 from agent.errors import DeviceError
-from agent.store.anchors import MAX_BASELINES, MAX_FILE_BYTES, Anchors
+from agent.store.anchors import (
+    MAX_ALARMS_BYTES,
+    MAX_BASELINES,
+    MAX_FILE_BYTES,
+    Anchors,
+)
 from agent.store.atomic import Disk
-from agent.supervise.baselines import BaselineStore
+from agent.supervise.watching import WatchStore
 
 ONE, TWO = "1" * 64, "2" * 64
 BOTH = {ONE: b"first", TWO: b"second \x00\xff"}
@@ -67,7 +73,7 @@ def spoil(state_dir: Path, content: bytes) -> Anchors:
 
 def test_they_are_what_supervision_needs(tmp_path: Path) -> None:
     """Anchors fit the Protocol; mypy checks the same."""
-    store: BaselineStore = Anchors(tmp_path)
+    store: WatchStore = Anchors(tmp_path)
     assert store.load("door") == {}
 
 
@@ -218,3 +224,64 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(DeviceError):
         Anchors(tmp_path).save("door", BOTH)
     assert Anchors(tmp_path).load("door") == {}
+
+
+ALARMS = (KeptAlarm("shipped", "input", 1.5), KeptAlarm("site", "stuck"))
+alarms = st.builds(
+    KeptAlarm, st.sampled_from(ANCHORS), st.sampled_from(SCOPES), st.floats(0, 1e12)
+)
+
+
+@given(st.lists(alarms, max_size=10).map(tuple))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_alarms_that_were_saved_are_loaded(
+    tmp_path: Path, kept: tuple[KeptAlarm, ...]
+) -> None:
+    """Law: as they were, with the variant; none leave no file, and no variant."""
+    Anchors(tmp_path).save_alarms("door", ONE, kept)
+    assert Anchors(tmp_path).load_alarms("door") == (ONE if kept else "", kept)
+    assert (tmp_path / "anchors" / "door.alarms").exists() == bool(kept)
+
+
+def test_alarms_and_baselines_do_not_touch_each_other(tmp_path: Path) -> None:
+    """Removing one leaves the other; each pipeline has its own."""
+    anchors = Anchors(tmp_path)
+    anchors.save("door", BOTH)
+    anchors.save_alarms("door", ONE, ALARMS)
+    anchors.save("door", {})
+    assert anchors.load_alarms("door") == (ONE, ALARMS)
+    assert anchors.load_alarms("gate") == ("", ())
+    anchors.save("door", BOTH)
+    anchors.save_alarms("door", ONE, ())
+    assert anchors.load("door") == BOTH
+
+
+def test_the_most_alarms_fit(tmp_path: Path) -> None:
+    """Every scope of both anchors, at the longest of moments."""
+    every = tuple(KeptAlarm(a, s, 1795000000.123456) for a in ANCHORS for s in SCOPES)
+    Anchors(tmp_path).save_alarms("door", ONE, every)
+    path = tmp_path / "anchors" / "door.alarms"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.stat().st_size < MAX_ALARMS_BYTES
+    assert Anchors(tmp_path).load_alarms("door") == (ONE, every)
+
+
+@given(st.binary(max_size=500) | st.just(b" " * (MAX_ALARMS_BYTES + 1)))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_alarms_are_none(tmp_path: Path, content: bytes) -> None:
+    """Law: no content is an error."""
+    (tmp_path / "anchors").mkdir(exist_ok=True)
+    (tmp_path / "anchors" / "door.alarms").write_bytes(content)
+    assert Anchors(tmp_path).load_alarms("door") == ("", ())
+
+
+def test_a_flipped_bit_raises_no_alarm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is not what its digest says is left out, with a warning."""
+    Anchors(tmp_path).save_alarms("door", ONE, ALARMS)
+    path = tmp_path / "anchors" / "door.alarms"
+    path.write_bytes(path.read_bytes().replace(b"input", b"stuck"))
+    with caplog.at_level(logging.WARNING):
+        assert Anchors(tmp_path).load_alarms("door") == ("", ())
+    assert caplog.messages == ["monitor.anchor_damaged"]

@@ -20,6 +20,7 @@ from agent.core.watching import (
     AnchorState,
     Detector,
     FeatureDrift,
+    KeptAlarm,
     ModelWatch,
     Monitored,
     Scope,
@@ -28,7 +29,8 @@ from agent.core.watching import (
 from agent.errors import DeviceError, RequestRefusedError
 from agent.settings import MonitorSettings
 from agent.store.anchors import Anchors
-from agent.supervise.baselines import BaselineStore, NoStore
+from agent.supervise.baselines import NoStore
+from agent.supervise.kept_alarms import WRITES as ALARM_WRITES
 from agent.supervise.placing import Placed
 from agent.supervise.watch_lines import LINES
 from agent.supervise.watching import (
@@ -38,6 +40,7 @@ from agent.supervise.watching import (
     WRITES,
     Monitoring,
     Watching,
+    WatchStore,
 )
 from tests.fakes.digits import in_loop, until
 from tests.fakes.placed import PROFILE, place_bytes, variant_of
@@ -72,6 +75,34 @@ class MemoryAnchors(NoStore):
         self.saves += 1
 
 
+class AlarmsInMemory(MemoryAnchors):
+    """The same for alarms.
+
+    Attributes:
+        writes: How often they were saved.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alarms: tuple[str, tuple[KeptAlarm, ...]] = ("", ())
+        self.writes = 0
+
+    def load_alarms(self, pipeline: str) -> tuple[str, tuple[KeptAlarm, ...]]:
+        """Return what was saved."""
+        del pipeline
+        return self.alarms
+
+    def save_alarms(
+        self, pipeline: str, variant: str, alarms: tuple[KeptAlarm, ...]
+    ) -> None:
+        """Keep it."""
+        del pipeline
+        if self.broken:
+            raise FULL
+        self.alarms = (variant, alarms)
+        self.writes += 1
+
+
 class Bench:
     """The watching of ``door``, whose worker is a script.
 
@@ -80,7 +111,7 @@ class Bench:
         load: Number of the last load.
     """
 
-    def __init__(self, store: BaselineStore | None = None, **table: object) -> None:
+    def __init__(self, store: WatchStore | None = None, **table: object) -> None:
         self.now = NOW
         self.load = 0
         self.store = store or MemoryAnchors()
@@ -128,18 +159,21 @@ class Bench:
 def raised(
     scope: Scope = "input", detector: Detector = "mewma", **more: object
 ) -> Monitored:
-    """Return a report with an alarm and all that explains it."""
+    """Return a report with an alarm, after which the statistic has fallen again."""
     alarm = Alarm("shipped", scope, active=True, raised=1, detector=detector)
+    alarm = replace(alarm, score=1.2345, evidence=1.5)
     return Monitored(
         samples=500,
         alarms=(replace(alarm, **more),),
         scores=(
             Score("shipped", scope, "etable", 0.5),
-            Score("shipped", scope, detector, 1.2345),
+            Score("shipped", scope, detector, 0.9),
         ),
         features=(
             FeatureDrift("shipped", "sharpness", 0.5),
             FeatureDrift("shipped", "brightness", -2.125),
+            FeatureDrift("shipped", "entropy", 0.25),
+            FeatureDrift("shipped", "axis0", -5.5),
             FeatureDrift("site", "mean", 9.0),
         ),
     )
@@ -427,7 +461,7 @@ class TestLines:
 
         with caplog.at_level(logging.INFO):
             case()
-        alarm = vars(caplog.records[0])
+        alarm, confirmed, _ = map(vars, caplog.records)
         assert lines(caplog) == [
             "warning drift.alarm",
             "warning drift.confirmed",
@@ -445,14 +479,17 @@ class TestLines:
             "shift": -2.12,
         }
         assert {key: alarm.get(key) for key in facts} == facts
+        facts |= {"detector": "etable", "score": 1.5}
+        assert {key: confirmed.get(key) for key in facts} == facts
 
     @pytest.mark.parametrize(
-        ("scope", "detector", "level", "featured"),
+        ("scope", "detector", "level", "moved"),
         [
-            ("output", "mewma", "error", True),
-            ("stuck", "repeat", "error", False),
-            ("prediction", "chi2", "warning", False),
-            ("all", "mewma", "warning", True),
+            ("input", "mewma", "warning", "brightness"),
+            ("output", "mewma", "error", "entropy"),
+            ("stuck", "repeat", "error", ""),
+            ("prediction", "chi2", "warning", ""),
+            ("all", "mewma", "warning", "axis0"),
         ],
     )
     def test_grave_ones_are_errors(
@@ -461,10 +498,10 @@ class TestLines:
         scope: Scope,
         detector: Detector,
         level: str,
-        *,
-        featured: bool,
+        moved: str,
     ) -> None:
-        """What costs answers now is an error; a class or a checksum has no feature."""
+        """What costs answers now is an error. The feature that moved most is one of
+        those that were compared; a class or a checksum has none."""
 
         @in_loop
         async def case() -> None:
@@ -473,7 +510,7 @@ class TestLines:
             bench.say(raised(scope, detector))
 
         case()
-        assert hasattr(caplog.records[0], "feature") is featured
+        assert getattr(caplog.records[0], "feature", "") == moved
         assert lines(caplog) == [f"{level} drift.alarm"]
 
     def test_a_restart_is_no_news(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -697,3 +734,117 @@ class TestBaselines:
         await bench.start()
         await self.kept(bench, b"asked for")
         assert bench.kept() == {variant_of(OLD): b"asked for"}
+
+
+class TestAlarms:
+    """What is kept of alarms that are active."""
+
+    async def kept(self, bench: Bench, *expected: tuple[str, str]) -> None:
+        """Let alarms be written, until these are there."""
+        task = asyncio.create_task(bench.watching.run())  # noqa: TID251 - of a test
+        await until(lambda: self.on_disk(bench) == set(expected), "the alarms")
+        task.cancel()
+
+    def on_disk(self, bench: Bench) -> set[tuple[str, str]]:
+        """Return (anchor, scope) of what a later daemon would find."""
+        _, alarms = bench.store.load_alarms("door")
+        return {(it.anchor, it.scope) for it in alarms}
+
+    def test_they_outlive_the_daemon(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The first worker gets them; they are shown at once, and are no news; gone
+        with the line that says so."""
+
+        @in_loop
+        async def case() -> None:
+            bench = Bench(Anchors(tmp_path))
+            await bench.start()
+            bench.say(raised())
+            await self.kept(bench, ("shipped", "input"))
+            again = Bench(Anchors(tmp_path))
+            again.now += 3600
+            await again.start()
+            assert again.latched() == (("shipped", "input"),)
+            assert again.shown().last_alarm == {("shipped", "input"): NOW}
+            assert [it.active for it in again.shown().monitored.alarms] == [True]
+            again.say(raised(raised=0))
+            again.say(raised(raised=0, active=False))
+            await self.kept(again)
+            assert list((tmp_path / "anchors").iterdir()) == []
+
+        with caplog.at_level(logging.INFO):
+            case()
+        assert lines(caplog) == ["warning drift.alarm", "info drift.cleared"]
+
+    @in_loop
+    async def test_another_variant_is_innocent(self) -> None:
+        """Of what was kept for one model nothing is held against the next."""
+        store = AlarmsInMemory()
+        bench = Bench(store)
+        await bench.start(OLD)
+        bench.say(raised())
+        await self.kept(bench, ("shipped", "input"))
+        again = Bench(store)
+        await again.start(NEW)
+        assert again.latched() == ()
+        assert again.shown(NEW).monitored.alarms == ()
+
+    @in_loop
+    async def test_a_candidates_are_not_kept_before_it_is_committed(self) -> None:
+        """Nor are those of the model before it afterwards."""
+        bench = Bench(AlarmsInMemory())
+        await bench.start(OLD)
+        await bench.try_out(NEW)
+        bench.say(raised("output"))
+        bench.say(raised("output", raised=2))
+        assert self.on_disk(bench) == set()
+        bench.watching.commit(NEW)
+        await self.kept(bench, ("shipped", "output"))
+        assert bench.store.load_alarms("door")[0] == variant_of(NEW)
+
+    @in_loop
+    async def test_a_first_model_that_came_as_a_candidate(self) -> None:
+        """A board that began with nothing keeps alarms of what it was sent."""
+        bench = Bench(AlarmsInMemory())
+        bench.watching.commit(None)
+        await bench.try_out(OLD)
+        bench.watching.commit(OLD)
+        bench.say(raised())
+        await self.kept(bench, ("shipped", "input"))
+
+    @in_loop
+    async def test_reports_write_nothing_and_changes_only_so_often(self) -> None:
+        """A worker whose alarms come and go with each report wears out no flash."""
+        store = AlarmsInMemory()
+        bench = Bench(store)
+        await bench.start()
+        task = asyncio.create_task(bench.watching.run())  # noqa: TID251 - of a test
+        for number in range(REPORTS - 1):
+            written = store.writes
+            bench.say(raised(raised=number // 2, active=number % 2 == 0))
+            bench.say(raised(raised=number // 2, active=number % 2 == 0))
+            if written < ALARM_WRITES and number < REPORTS // 2 - 1:
+                await until(lambda w=written: store.writes > w, "a write")  # type: ignore[misc] # of this round
+        task.cancel()
+        assert store.writes == ALARM_WRITES
+
+    def test_a_disk_that_is_full(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A warning, and the next change is written when there is room."""
+
+        @in_loop
+        async def case() -> None:
+            store = AlarmsInMemory()
+            store.broken = True
+            bench = Bench(store)
+            await bench.start()
+            task = asyncio.create_task(bench.watching.run())  # noqa: TID251 - of a test
+            bench.say(raised())
+            await until(lambda: "monitor.not_kept" in caplog.messages, "a warning")
+            store.broken = False
+            bench.say(raised("output"))
+            await until(lambda: store.writes > 0, "a write")
+            task.cancel()
+            assert self.on_disk(bench) == {("shipped", "output")}
+
+        case()
