@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chi2, ks_2samp
+from scipy.stats import binom, chi2, ks_2samp
 
 from agent.core.drift import classes, windows
 from agent.core.drift.accuracy import Accuracy
@@ -78,7 +78,7 @@ def test_the_quantile_is_scipys(freedom: int, level: float) -> None:
 def test_classes_are_chi_squared_at_rest() -> None:
     """Windows of the same shares, a finite reference: the mean is the freedom."""
     chance = np.random.default_rng(1)
-    shares = np.array([0.5, 0.3, 0.15, 0.05])
+    shares = np.array([0.4, 0.3, 0.2, 0.1])
     statistics = []
     for _ in range(400):
         found = Classes(chance.multinomial(1000, shares).tolist())
@@ -105,9 +105,55 @@ def test_another_mixture_of_classes_alarms() -> None:
 
 
 def test_rare_classes_share_a_group() -> None:
-    """Ten labels that hardly ever come do not alarm when one of them comes."""
+    """Ten labels that hardly ever come do not alarm when two of them come."""
     found = Classes([1000, 1000, *[2] * 10])
     assert max(show(found, [0, 1] * 124 + [7, 9])) < 1
+
+
+@pytest.mark.parametrize("rare", [0.0005, 0.001, 0.004, 0.02, 0.08, 0.1, 0.3])
+@pytest.mark.parametrize("known", [200, 2000, 100_000])
+def test_two_labels_alarm_no_oftener_than_they_may(rare: float, known: int) -> None:
+    """By the exact binomial: the worst share of a window's answers is 3 times nominal.
+
+    Two groups at 5 expected answers are 9 times, at .3 expected 87 times.
+    """
+    seen = round(known * rare)
+    found = Classes([known - seen, seen])
+    alarms = 0.0
+    for count in range(250 + 1 if found.compared else 0):
+        show(found, [1] * count + [0] * (250 - count))
+        alarms += float(binom.pmf(count, 250, rare)) * (found.ratio > 1)
+    assert alarms < 3 * classes.LEVEL
+
+
+@pytest.mark.parametrize("labels", [4, 10, 65])
+@pytest.mark.parametrize("falling", [0, 1])
+def test_windows_alarm_as_often_as_they_may(labels: int, falling: int) -> None:
+    """Equal shares and Zipf's, references of 2,000: 2.5e-3 in 20,000 windows.
+
+    The level is a hundred times that in use, so that so few windows show it.
+    """
+    chance = np.random.default_rng(labels + falling)
+    shares = 1.0 / np.arange(1, labels + 1) ** falling
+    shares /= shares.sum()
+    over = 0
+    for _ in range(20):
+        found = Classes(chance.multinomial(2000, shares).tolist())
+        limit = chi2.isf(100 * classes.LEVEL, len(found._expected) - 1)
+        for seen in chance.multinomial(250, shares, 1000):
+            found._window, found._samples = seen.tolist(), 250
+            over += found.statistic() > limit
+    assert over / 20_000 < 2.5 * 100 * classes.LEVEL
+
+
+@given(st.lists(st.integers(0, 2000), min_size=2, max_size=65).filter(any))
+def test_every_group_of_labels_is_expected_often_enough(counts: list[int]) -> None:
+    """Twenty of a window at least, whatever the reference saw; shares add up to 1."""
+    found = Classes(counts)
+    assert float(found._expected.sum()) == pytest.approx(1)
+    assert found.compared == (len(found._expected) > 1)
+    if found.compared:
+        assert float(found._expected.min()) * 250 >= classes.EXPECTED_LEAST - 1e-9
 
 
 @pytest.mark.parametrize("reference_counts", [[], [500], [0, 0, 0]])
@@ -213,8 +259,9 @@ def test_a_latch_says_what_changed_once() -> None:
     latch = Latch()
     assert latch.update(1.5) == "raised"
     assert latch.update(2.0) == ""
-    assert latch.confirm() == "confirmed"
-    assert latch.confirm() == ""
+    assert latch.confirm(1.25) == "confirmed"
+    assert latch.confirm(3.0) == ""
+    assert (latch.score, latch.evidence) == (1.5, 1.25)
     said = [latch.update(0.1) for _ in range(QUIET_SAMPLES)]
     assert said == [""] * (QUIET_SAMPLES - 1) + ["cleared"]
     assert (latch.active, latch.confirmed, latch.raised) == (False, False, 1)
@@ -223,8 +270,9 @@ def test_a_latch_says_what_changed_once() -> None:
 def test_bets_alone_raise_an_alarm() -> None:
     """The detector with the theoretical threshold needs no second opinion."""
     latch = Latch()
-    assert latch.confirm() == "raised"
+    assert latch.confirm(1.25) == "raised"
     assert (latch.detector, latch.confirmed, latch.raised) == ("etable", True, 1)
+    assert (latch.score, latch.evidence) == (1.25, 1.25)
 
 
 def test_what_was_latched_stays_so() -> None:

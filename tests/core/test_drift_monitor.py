@@ -88,6 +88,18 @@ def test_a_shift_alarms_and_is_confirmed() -> None:
     assert (alarm.active, alarm.confirmed, alarm.raised) == (True, True, 1)
 
 
+def test_the_score_of_an_alarm_is_that_which_raised_it() -> None:
+    """Above its threshold still when the statistic has fallen, both detectors'."""
+    found = Monitor(WATCHED)
+    rows = mixed(1, 1400)
+    rows[1000:1200] += SHIPPED.sd
+    drive(found, rows)
+    alarm = next(a for a in found.say().alarms if a.scope == "all")
+    now = {it.detector: it.ratio for it in found.say().scores if it.scope == "all"}
+    assert now["mewma"] < 1 < alarm.score
+    assert now["etable"] < 1 <= alarm.evidence
+
+
 @pytest.mark.parametrize("size", [0.7, 1.0, 5.0])
 def test_a_drift_from_the_first_sample_on_is_found(size: float) -> None:
     """As soon as the stream's memory is known: the detectors collected meanwhile."""
@@ -398,3 +410,23 @@ def test_gaps_wider_than_asked_break_nothing(gap: int) -> None:
     moved = [seq for seq in alarms if ("shipped", "all") in active(found)]
     assert moved
     assert min(seq for seq in alarms if seq >= 1500 * gap) < (1500 + 60) * gap
+
+
+def test_many_labels_are_compared_as_they_are_counted() -> None:
+    """Of a hundred labels 64 have a counter: all others are one, here as there."""
+    watched = Setup(NAMES, COLUMNS, 100, site_samples=1000)
+    found = Monitor(watched)
+    chance = np.random.default_rng(5).integers(100, size=6000).tolist()
+    assert drive(found, mixed(1, 6000), answers=lambda seq: chance[seq]) == []
+    scores = {score.detector: score.ratio for score in found.say().scores}
+    assert 0 < scores["chi2"] < 1
+
+
+def test_predictions_of_one_label_are_not_compared_and_that_is_said() -> None:
+    """With one answer in a thousand of another label there is nothing to count."""
+    shipped = replace(SHIPPED, classes=(1999, 1, 0, 0))
+    watched = replace(WATCHED, shipped=shipped, latched=(("shipped", "prediction"),))
+    said = Monitor(watched).say()
+    assert "prediction" not in {score.scope for score in said.scores}
+    assert "prediction" not in {alarm.scope for alarm in said.alarms}
+    assert "predictions not compared" in said.anchors[0].detail

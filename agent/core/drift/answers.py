@@ -33,7 +33,10 @@ class Answers:
         self.closed: tuple[int, ...] = (0,) * self.labels
 
     def fold(self, index: int) -> int:
-        """Return the counter of a label, -1 for none."""
+        """Return the counter of a label, -1 for none.
+
+        References count as these do: what is compared with one is folded first.
+        """
         return min(index, MAX_LABELS) if index >= 0 else -1
 
     def update(self, index: int, confidence: float) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from agent.core.drift.answers import MAX_LABELS
 from agent.core.drift.calibrate_plan import HeldOut, Plan
 from agent.core.drift.calibrate_streams import (
     Rows,
@@ -36,6 +37,9 @@ class Trials:
         self._held_out = held_out
         self._plan = plan
         self._random = random
+        # As a board counts them: the same pool of all labels beyond the last counter.
+        self._answers = np.minimum(held_out.index, MAX_LABELS)
+        self._labels = min(held_out.classes, MAX_LABELS + 1)
 
     def try_halves(self) -> tuple[dict[str, float], Floats]:
         """Compare one half of the sources with the other.
@@ -60,9 +64,9 @@ class Trials:
         """Fit a reference to these rows, answers included."""
         held_out = self._held_out
         reference = fit_reference(held_out.features, held_out.values[rows])
-        index, classes = held_out.index[rows], held_out.classes
-        named = index[(index >= 0) & (index < classes)]
-        answers = np.bincount(named, minlength=classes) if classes else ()
+        index, labels = self._answers[rows], self._labels
+        named = index[(index >= 0) & (index < labels)]
+        answers = np.bincount(named, minlength=labels) if labels else ()
         return replace(reference, classes=tuple(int(n) for n in answers))
 
     def _largest(self, reference: OpenReference, rows: Rows) -> dict[str, float]:
@@ -73,8 +77,8 @@ class Trials:
             paths = mewma_path(held_out.values[drawn], reference, held_out.columns)
             for scope, path in paths.items():
                 largest[scope] = max(largest.get(scope, 0.0), float(path.max()))
-            if held_out.classes > 1:
-                ratio = _worst_window(reference, held_out.index[drawn])
+            if self._labels > 1:
+                ratio = _worst_window(reference, self._answers[drawn])
                 largest["prediction"] = max(largest.get("prediction", 0.0), ratio)
         return largest
 

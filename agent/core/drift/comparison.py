@@ -70,12 +70,21 @@ class Comparison:
         self._bets = [0.0] * len(self._scopes)
         self._latches = [Latch(active=scope in latched) for scope in self._scopes]
         self._latched = any(latch.active for latch in self._latches)
-        self._answers = Latch("chi2", active=PREDICTION in latched)
+        # Where nothing is compared, nothing could clear what was latched.
+        held = PREDICTION in latched and self._classes.compared
+        self._answers = Latch("chi2", active=held)
 
     @property
     def active(self) -> bool:
         """Whether any alarm is active."""
         return self._answers.active or self._latched
+
+    @property
+    def note(self) -> str:
+        """What is not compared though there are labels; empty if everything is."""
+        if self._classes.compared or len(self.reference.classes) < 2:
+            return ""
+        return "predictions not compared: nearly all answers are one label"
 
     def update(self, rows: NDArray[np.floating], *, armed: bool) -> bool:
         """Take in 1 to ``STEP`` samples (n, d); return whether an alarm changed."""
@@ -130,7 +139,7 @@ class Comparison:
         for at, scope in enumerate(self._scopes):
             said.append((scope, "mewma", self._ratios[at]))
             said.append((scope, "etable", self._bets[at]))
-        if len(self.reference.classes) > 1:
+        if self._classes.compared:
             said.append((PREDICTION, "chi2", self._classes.ratio))
         return [
             Score(self._anchor, scope, detector, min(ratio, highest))
@@ -140,7 +149,7 @@ class Comparison:
     def alarms(self) -> list[Alarm]:
         """Every alarm, active or not."""
         latches = list(zip(self._scopes, self._latches, strict=True))
-        if len(self.reference.classes) > 1:
+        if self._classes.compared:
             latches.append((PREDICTION, self._answers))
         return [describe(self._anchor, scope, latch) for scope, latch in latches]
 

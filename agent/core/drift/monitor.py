@@ -11,6 +11,7 @@ The rules this module keeps:
 from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from agent.core.drift.accuracy import Accuracy
@@ -148,7 +149,7 @@ class Monitor:
             autocorrelation=self._thinning.autocorrelation,
             windows=self._windows,
             window_samples=WINDOW_SAMPLES,
-            anchors=(self._shipped_state, self._site_state()),
+            anchors=(self._noted(self._shipped_state), self._site_state()),
             scores=tuple(scores),
             alarms=tuple(alarms),
             features=tuple(features),
@@ -184,7 +185,7 @@ class Monitor:
         changed = False
         answers = self._batch_answers
         self._batch[len(answers)] = values
-        answers.append(index)
+        answers.append(self._answers.fold(index))
         count = len(answers)
         if count % STEP == 0:
             rows = self._batch[count - STEP : count]
@@ -268,6 +269,12 @@ class Monitor:
         opened = parse_baseline(self._fresh, self._setup.names)
         self._site = _compare_with("site", opened, replace(self._setup, latched=()))
 
+    def _noted(self, state: AnchorState) -> AnchorState:
+        """Say of the shipped reference what it cannot tell, too."""
+        note = self._shipped.note if self._shipped else ""
+        said = "; ".join(part for part in (state.detail, note) if part)
+        return structs.replace(state, detail=said[:500]) if note else state
+
     def _site_state(self) -> AnchorState:
         """How far the board's own baseline is."""
         if self._site is not None:
@@ -275,6 +282,7 @@ class Monitor:
             return AnchorState(
                 "site",
                 valid=bool(found.moving.any()),
+                detail=self._site.note,
                 digest=found.digest,
                 calibration=found.calibration,
                 collected=found.count,
