@@ -7,8 +7,12 @@ The rules this module keeps:
  * A failure rate is compared with that of the model before it on the same input, and
    durations with the clock the board had (``agent.core.shadow_verdict``).
  * A candidate whose output does not look as its shipped profile says fails, unless the
-   model before it was off its own profile, too: then it is the input that moved. Drift
-   of the input alone fails nobody: the world is no candidate's fault.
+   world explains it: the model before it was off its own profile, too, or the input
+   moved since. Of the latter only the candidate's own monitor can tell, for the model
+   before it sees nothing any more: its input must be near its profile. Where the input
+   was off already while the model before it answered as it should, that excuses nobody;
+   nor can it be told then whether it moved further.
+ * Drift of the input alone fails nobody: the world is no candidate's fault.
 
 Law: with more time and no more failures, a pass stays a pass.
 """
@@ -31,12 +35,17 @@ from agent.core.shadow_verdict import (
     judge_durations,
 )
 from agent.core.statistics_block import OK, OUTCOMES, Section
-from agent.core.watching import ModelWatch, Score
+from agent.core.watching import ModelWatch, Monitored
 
 NS_PER_MS = 1e6
 TAIL = 0.95
 FEWEST_BEFORE = 100  # samples of the model before, for its failure rate to mean much
 OUTPUT = ("shipped", "output")  # the alarm that fails a candidate
+INPUT = ("shipped", "input")  # the one that excuses it
+# Above this share of its threshold an input may be on its way to an alarm that comes
+# only some samples after the output's; without drift it rarely gets there, and a bad
+# candidate is failed by the next look below it.
+CALM = 0.5
 _FAILED = tuple(at for at, (outcome, _) in enumerate(OUTCOMES) if outcome == "failed")
 
 
@@ -49,12 +58,20 @@ class OutputDrift:
         alarmed: It says that they look otherwise than they should; ``ratio`` is the
             score of that, above 1 (less while a latched alarm calms down).
         before: The model before was so, too, when the candidate was let in.
+        moved: The input was off at some time since, or may be about to be, and was
+            calm before.
     """
 
     watched: int = 0
     alarmed: bool = False
     ratio: float = 0.0
     before: bool = False
+    moved: bool = False
+
+    @property
+    def blamed(self) -> bool:
+        """Whether nothing but the candidate explains what its monitor says."""
+        return self.alarmed and not (self.before or self.moved)
 
 
 NO_DRIFT = OutputDrift()
@@ -171,11 +188,14 @@ def output_drift(
     if now is None:
         return NO_DRIFT
     said = now.monitored
+    known = since.monitored if since else Monitored()
+    was_calm = before is None or _is_calm(before.monitored)
     return OutputDrift(
-        watched=said.samples - (since.monitored.samples if since else 0),
-        alarmed=_is_off(now),
-        ratio=max(map(_output_ratio, said.scores), default=0.0),
-        before=before is not None and _is_off(before),
+        watched=said.samples - known.samples,
+        alarmed=_is_off(said, OUTPUT),
+        ratio=_highest(said, OUTPUT),
+        before=before is not None and _is_off(before.monitored, OUTPUT),
+        moved=was_calm and _has_moved(said, known),
     )
 
 
@@ -212,21 +232,40 @@ def _judge_samples(
         return failed(Reason.FAILURES, f"{what}, {allowed:.1%} allowed")
     drift = evidence.drift
     # A report of an earlier load says nothing about this one: it must have seen some.
-    if drift.alarmed and not drift.before and drift.watched >= FEWEST_SAMPLES:
+    if drift.blamed and drift.watched >= FEWEST_SAMPLES:
         what = f"{drift.ratio:.2f} times the threshold after {drift.watched} samples"
         return failed(Reason.DRIFT, f"its output is not that of its profile: {what}")
     return judge_durations(evidence.durations, rules, budgets)
 
 
-def _is_off(watch: ModelWatch) -> bool:
-    """Whether a model's output does not look as its shipped profile says."""
-    alarms = watch.monitored.alarms
-    return any(it.active and (it.anchor, it.scope) == OUTPUT for it in alarms)
+def _has_moved(said: Monitored, since: Monitored) -> bool:
+    """Whether the input was off at some time since then, or is not calm now.
+
+    Both alarms calm down after it, and the output's may be the later one: so what was
+    raised once counts for the rest of the probation.
+    """
+    return _raised(said, INPUT) > _raised(since, INPUT) or not _is_calm(said)
 
 
-def _output_ratio(score: Score) -> float:
-    """Return a score of the output against the shipped profile; 0 of anything else."""
-    return score.ratio if (score.anchor, score.scope) == OUTPUT else 0.0
+def _is_calm(said: Monitored) -> bool:
+    """Whether the input looks as the shipped profile says, and is not about to leave."""
+    return not _is_off(said, INPUT) and _highest(said, INPUT) <= CALM
+
+
+def _is_off(said: Monitored, what: tuple[str, str]) -> bool:
+    """Whether something does not look as the shipped profile says."""
+    return any(it.active and (it.anchor, it.scope) == what for it in said.alarms)
+
+
+def _raised(said: Monitored, what: tuple[str, str]) -> int:
+    """Return how often an alarm was raised."""
+    return sum(it.raised for it in said.alarms if (it.anchor, it.scope) == what)
+
+
+def _highest(said: Monitored, what: tuple[str, str]) -> float:
+    """Return the highest score about something, 0 without one."""
+    found = (it.ratio for it in said.scores if (it.anchor, it.scope) == what)
+    return max(found, default=0.0)
 
 
 def _tail(section: Section) -> tuple[int, float]:

@@ -11,6 +11,7 @@ from agent.core.counts import EMPTY, add_sections
 from agent.core.histogram import BUCKETS, bucket_index
 from agent.core.manifest import Budgets, TrialRules
 from agent.core.probation import (
+    CALM,
     FEWEST_BEFORE,
     Evidence,
     OutputDrift,
@@ -198,11 +199,12 @@ OFF = Alarm("shipped", "output", active=True, raised=1)
         (OutputDrift(watched=9, alarmed=True), "undecided", ""),
         (OutputDrift(watched=10, alarmed=True), "failed", "drift"),
         (OutputDrift(watched=10, alarmed=True, before=True), "undecided", ""),
+        (OutputDrift(watched=10, alarmed=True, moved=True), "undecided", ""),
         (OutputDrift(watched=10**6, ratio=0.99), "undecided", ""),
     ],
 )
 def test_drift_of_the_output(drift: OutputDrift, state: str, reason: str) -> None:
-    """It fails early, after a few samples, unless the model before was off as well."""
+    """It fails early, after a few samples, unless something else explains it."""
     known = Evidence(1.0, 100, 0, FAST, drift=drift)
     verdict = judge_probation(known, RULES, BUDGETS)
     assert (verdict.state, str(verdict.reason)) == (state, reason)
@@ -244,6 +246,65 @@ def test_what_is_known_of_a_drift() -> None:
     assert output_drift(now, said(400), said(9)) == OutputDrift(100, True, 1.5)
     assert output_drift(now, None, said(9, OFF)) == OutputDrift(500, True, 1.5, True)
     assert output_drift(None, None, said(9, OFF)) == OutputDrift()
+
+
+def moving(
+    *, active: bool = False, raised: int = 0, ratio: float = 0.0, output: bool = True
+) -> ModelWatch:
+    """Return what a monitor says whose input is, was or may soon be off."""
+    alarm = Alarm("shipped", "input", active=active, raised=raised)
+    scores = (
+        Score("shipped", "input", "mewma", ratio),
+        Score("shipped", "output", "mewma", 1.5),
+    )
+    return said(500, *((OFF, alarm) if output else (alarm,)), scores=scores)
+
+
+@pytest.mark.parametrize(
+    ("now", "since", "before", "blamed"),
+    [
+        (moving(), None, None, True),
+        (moving(ratio=CALM), None, said(9), True),
+        # A door was opened during the probation: off, off before, or soon to be off.
+        (moving(active=True, raised=1), None, said(9), False),
+        (moving(raised=1), None, said(9), False),
+        (moving(ratio=CALM + 0.01), None, said(9), False),
+        # An alarm of an earlier trial is none of this one.
+        (moving(raised=1), moving(raised=1), said(9), True),
+        (moving(raised=2), moving(raised=1), said(9), False),
+        # The model before it answered as it should on an input as foreign to it.
+        (moving(raised=1), None, moving(active=True, output=False), True),
+        (moving(ratio=0.7), None, moving(ratio=0.6, output=False), True),
+        (moving(raised=1), None, moving(raised=1, output=False), False),
+        (moving(raised=1), None, moving(active=True), False),
+    ],
+)
+def test_an_input_that_moves_blames_nobody(
+    now: ModelWatch,
+    since: ModelWatch | None,
+    before: ModelWatch | None,
+    *,
+    blamed: bool,
+) -> None:
+    """Only where its input is calm, or was foreign before, it is the candidate."""
+    assert output_drift(now, since, before).blamed is blamed
+
+
+@given(
+    raised=st.integers(0, 5),
+    more=st.integers(0, 5),
+    ratio=st.floats(0, 9),
+    further=st.floats(0, 9),
+    active=st.booleans(),
+)
+def test_more_drift_of_the_input_excuses_more(
+    *, raised: int, more: int, ratio: float, further: float, active: bool
+) -> None:
+    """Law: who is excused stays so when the input moves further."""
+    now = moving(raised=raised, ratio=ratio)
+    later = moving(active=active, raised=raised + more, ratio=ratio + further)
+    if output_drift(later, None, said(9)).blamed:
+        assert output_drift(now, None, said(9)).blamed
 
 
 @given(
