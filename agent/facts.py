@@ -101,10 +101,18 @@ class AgentFacts:
     async def run(self) -> None:
         """Keep the board's readings, the trends and the events at hand."""
         from agent.board.readings import BoardReader, BoardWatch
+        from agent.telemetry.estimate import expect
         from agent.telemetry.exposition import Exposition
 
         watch = BoardWatch(BoardReader(self._state_dir), READ_BOARD_S)
         exposition = Exposition(self._monitor)
+        exposition.foresee(
+            [
+                expect(name, placed.bundle, placed.installed.variant)
+                for name, pipeline in self._pipelines.items()
+                if (placed := pipeline.committed) is not None
+            ]
+        )
         self._readings = lambda: watch.readings
 
         def look() -> tuple[AgentSnapshot, BoardReadings]:

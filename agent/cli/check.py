@@ -45,6 +45,7 @@ def command(file: Path) -> None:
     tree = tomllib.loads(read_raw(file).decode())
     click.echo(RELATIVE)
     click.echo(render_effective(settings, tree, resolve(settings)), nl=False)
+    click.echo(describe_series(settings))
     for key, what, reason in find_absences(settings, folder):
         click.echo(f"warning: {key}: {what} [{reason}]", err=True)
 
@@ -57,6 +58,24 @@ def resolve(settings: Settings) -> dict[str, str]:
     if not settings.local.socket:
         resolved["local.socket"] = str(control_socket(settings))
     return resolved
+
+
+def describe_series(settings: Settings) -> str:
+    """Return a line about how many series there will be; which models is not known."""
+    from agent.telemetry.estimate import USUAL_FEATURES, USUAL_LABELS
+
+    return (
+        f"\n# /metrics: about {_count_series(settings)} series of "
+        f"{settings.monitor.max_series}, with models of {USUAL_LABELS} labels "
+        f"and {USUAL_FEATURES} features"
+    )
+
+
+def _count_series(settings: Settings) -> int:
+    """Return about how many series these settings make."""
+    from agent.telemetry.estimate import estimate_series, usual_models
+
+    return estimate_series(usual_models(settings), settings.monitor)
 
 
 def repository_folder(file: Path, repository: str) -> str:
@@ -98,10 +117,7 @@ def find_absences(settings: Settings, folder: str) -> Iterator[tuple[str, str, R
         # Without a root the settings can name neither a repository nor a factory.
         what = "there is none, nor a repository: no model will ever come"
         yield "update.root", what, Reason.NO_MODEL
-    least = least_series(len(settings.pipeline))
-    if least > settings.monitor.max_series:
-        what = f"what alerts need are {least} series: /metrics will show them all"
-        yield "monitor.max_series", what, Reason.SETTINGS
+    yield from _no_room(settings)
     named = (
         ("update.repository", folder, Reason.UNREACHABLE),
         ("update.root", update.root, Reason.METADATA),
@@ -118,6 +134,20 @@ def find_absences(settings: Settings, folder: str) -> Iterator[tuple[str, str, R
     )
     for key, path, reason in named:
         yield from _absent(key, path, reason)
+
+
+def _no_room(settings: Settings) -> Iterator[tuple[str, str, Reason]]:
+    """Warn about a series budget that is too small for what there will be."""
+    least = least_series(len(settings.pipeline))
+    if least > settings.monitor.max_series:
+        what = f"what alerts need are {least} series: /metrics will show them all"
+        yield "monitor.max_series", what, Reason.SETTINGS
+    elif (found := _count_series(settings)) > settings.monitor.max_series:
+        what = (
+            f"there will be about {found} series: labels, then features of some "
+            "pipelines will be left out"
+        )
+        yield "monitor.max_series", what, Reason.SETTINGS
 
 
 def _pipeline_absences(

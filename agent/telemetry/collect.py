@@ -11,7 +11,7 @@ The rules this module keeps:
 
 import platform
 
-from agent.core.histogram import bucket_index, exported_buckets
+from agent.core.histogram import count_above, exported_buckets
 from agent.core.labels import label_counts
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
@@ -23,8 +23,9 @@ from agent.core.snapshot import (
 )
 from agent.core.statistics_block import OK, OUTCOMES, STAGES
 from agent.core.update_machine import Phase
+from agent.core.watch_totals import active_alarms
 from agent.telemetry.collect_watch import collect_watch
-from agent.telemetry.families import Families
+from agent.telemetry.families import OWN, Families, Part
 from agent.telemetry.ranks import Rank, rank_models
 
 RESTART_REASONS = (Reason.CRASH, Reason.HANG, Reason.OOM, Reason.REQUESTED)
@@ -99,6 +100,13 @@ def _collect_pipeline(families: Families, pipeline: PipelineSnapshot) -> None:
 def _collect_models(families: Families, pipeline: PipelineSnapshot) -> None:
     """What the newest models answered, and what their monitors say."""
     ranks = rank_models(pipeline)
+    answers = pipeline.active is not None
+    for (model, version), rank in ranks.items():
+        now = answers and rank == Rank.ESSENTIAL
+        families.models.add((pipeline.name, model, version, now))
+    watch_now = pipeline.active_watch()
+    if watch_now and active_alarms(watch_now.monitored):
+        families.alarmed.add(pipeline.name)
     for counts in pipeline.counts:
         age = ranks.get((counts.model, counts.version))
         if age is not None:
@@ -108,7 +116,7 @@ def _collect_models(families: Families, pipeline: PipelineSnapshot) -> None:
         age = ranks.get((watch.model, watch.version))
         if age is not None:
             collect_watch(families, pipeline.name, watch, age)
-    families.rank = Rank.ESSENTIAL
+    families.part = OWN
 
 
 def _collect_answers(
@@ -117,14 +125,14 @@ def _collect_answers(
     """What one model version answered in one pipeline, and how fast."""
     who = (pipeline, counts.model, str(counts.version))
     section = counts.section
-    families.rank = age
+    families.part = Part(pipeline, age)
     for index, ((outcome, reason), count) in enumerate(
         zip(OUTCOMES, section.outcomes, strict=True)
     ):
         if count or index == OK:
             families.add("tinyward_samples_total", count, *who, outcome, str(reason))
     for stage, durations in zip(STAGES, section.stages, strict=True):
-        families.rank = age if stage == "total" else Rank.STAGES
+        families.part = Part(pipeline, age if stage == "total" else Rank.STAGES)
         families.add_histogram(
             "tinyward_inference_duration_seconds",
             exported_buckets(durations.buckets),
@@ -132,7 +140,7 @@ def _collect_answers(
             *who,
             stage,
         )
-    families.rank = Rank.LABELS
+    families.part = Part(pipeline, Rank.LABELS)
     for label, count in label_counts(counts.labels, section.labels).items():
         families.add("tinyward_predictions_total", count, *who, label)
 
@@ -150,10 +158,9 @@ def _collect_deadlines(
         return
     who = (pipeline.name, counts.model, str(counts.version))
     durations = counts.section.stages[-1].buckets
-    first_late = bucket_index(int(budget_ms * 1e6)) + 1
-    families.rank = age
+    families.part = Part(pipeline.name, age)
     families.add("tinyward_inference_budget_seconds", budget_ms / 1e3, *who)
-    late = sum(durations[first_late:])
+    late = count_above(durations, budget_ms * 1e6)
     families.add("tinyward_deadline_missed_total", late, *who)
 
 

@@ -5,6 +5,7 @@ The rules this module keeps:
    a digest, or a feature's name of bounded form.
  * Gauges are shown of the model that answers; of others the last alarm would never
    clear. Counters are shown of all, and start at 0.
+ * Where nothing is compared or watched yet a gauge is absent: 0 would be good news.
 """
 
 import re
@@ -12,8 +13,14 @@ from collections.abc import Container
 from itertools import accumulate
 
 from agent.core.reasons import Reason
-from agent.core.watching import CONFIDENCE_BUCKETS, AnchorState, ModelWatch, Monitored
-from agent.telemetry.families import Families
+from agent.core.watching import (
+    CONFIDENCE_BUCKETS,
+    AnchorState,
+    ModelWatch,
+    Monitored,
+    Score,
+)
+from agent.telemetry.families import Families, Part
 from agent.telemetry.ranks import Rank
 
 INVALID = ("nan", "range", "shape")
@@ -37,12 +44,12 @@ def collect_watch(
         age: Its rank; 0 is the model that answers.
     """
     who = (pipeline, watch.model, str(watch.version))
-    families.rank = age
+    families.part = Part(pipeline, age)
     _add_counters(families, who, watch.monitored)
     if age == Rank.ESSENTIAL:
         _add_state(families, who, watch)
         _add_scores(families, who, watch)
-    families.rank = Rank.FEATURES
+    families.part = Part(pipeline, Rank.FEATURES)
     _add_confidence(families, who, watch.monitored)
     if age == Rank.ESSENTIAL:
         _add_features(families, who, watch.monitored)
@@ -66,9 +73,10 @@ def _add_counters(families: Families, who: Who, monitored: Monitored) -> None:
 def _add_state(families: Families, who: Who, watch: ModelWatch) -> None:
     """How the monitor works now, and what it compares with."""
     now = watch.monitored
-    families.add("tinyward_drift_sampling_interval", now.interval, *who)
-    families.add("tinyward_drift_autocorrelation_ratio", now.autocorrelation, *who)
-    families.add("tinyward_monitor_cpu_share_ratio", now.share, *who)
+    if now.samples:
+        families.add("tinyward_drift_sampling_interval", now.interval, *who)
+        families.add("tinyward_drift_autocorrelation_ratio", now.autocorrelation, *who)
+        families.add("tinyward_monitor_cpu_share_ratio", now.share, *who)
     if now.accuracy >= 0:
         families.add("tinyward_estimated_accuracy_ratio", now.accuracy, *who, "atc")
     if watch.window_at:
@@ -102,10 +110,16 @@ def _add_anchor(families: Families, who: Who, state: AnchorState) -> None:
 
 def _add_scores(families: Families, who: Who, watch: ModelWatch) -> None:
     """Scores over their thresholds, and the alarms they raised."""
-    for score in watch.monitored.scores:
+    now = watch.monitored
+    compared = _compared(now)
+    for score in compared:
         labels = (*who, score.anchor, score.scope, score.detector)
         families.add("tinyward_drift_score_ratio", score.ratio, *labels)
-    for alarm in watch.monitored.alarms:
+    scopes = {(score.anchor, score.scope) for score in compared}
+    for alarm in now.alarms:
+        # One that is active was compared: it is told whatever became of its reference.
+        if not alarm.active and (alarm.anchor, alarm.scope) not in scopes:
+            continue
         where = (*who, alarm.anchor, alarm.scope)
         families.add("tinyward_drift_active", float(alarm.active), *where)
         families.add("tinyward_drift_confirmed", float(alarm.confirmed), *where)
@@ -114,9 +128,28 @@ def _add_scores(families: Families, who: Who, watch: ModelWatch) -> None:
         families.add(name, raised_at, *who, *scope)
 
 
+def _compared(monitored: Monitored) -> tuple[Score, ...]:
+    """Return the scores that something was compared for.
+
+    Whether the input moves at all is compared with the sample before: that needs no
+    reference, only a sample.
+    """
+    if not monitored.samples:
+        return ()
+    valid = {state.anchor for state in monitored.anchors if state.valid}
+    return tuple(
+        score
+        for score in monitored.scores
+        if score.scope == "stuck" or score.anchor in valid
+    )
+
+
 def _add_features(families: Families, who: Who, monitored: Monitored) -> None:
     """What explains a drift."""
+    valid = {state.anchor for state in monitored.anchors if state.valid}
     for one in monitored.features:
+        if one.anchor not in valid:
+            continue
         labels = (*who, one.anchor, one.feature)
         families.add("tinyward_drift_feature_psi", one.psi, *labels)
         families.add("tinyward_drift_feature_ks", one.ks, *labels)

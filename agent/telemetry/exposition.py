@@ -9,17 +9,19 @@ The rules this module keeps:
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from agent.core.discretion import Discretion
 from agent.core.readings import BoardReadings
 from agent.core.snapshot import AgentSnapshot
 from agent.settings import MonitorSettings
+from agent.telemetry.budget import OWN_SERIES, SeriesBudget
 from agent.telemetry.collect import collect
-from agent.telemetry.families import Families
+from agent.telemetry.estimate import Expected, expected_families
+from agent.telemetry.families import Families, Part
 from agent.telemetry.feature_names import FeatureNames
-from agent.telemetry.ranks import OWN_SERIES, describe_rank, trim
+from agent.telemetry.ranks import describe_rank
 from agent.telemetry.text import CONTENT_TYPES, Format, Renderer, choose_format
 
 log = logging.getLogger(__name__)
@@ -51,8 +53,20 @@ class Exposition:
         self._feature_names = FeatureNames()
         self._discretion = Discretion() if self._monitor.privacy else None
         self._took_s = 0.0
-        self._left_out: tuple[int, ...] = ()
+        self._budget = SeriesBudget(self._monitor.max_series)
+        self._left_out: tuple[Part, ...] = ()
         self._kept: dict[Format, tuple[float, bytes]] = {}
+
+    def foresee(self, models: Sequence[Expected]) -> None:
+        """Say at start what will have no room, not when it is missed.
+
+        Scrapes begin with what is decided here, and keep to it.
+
+        Args:
+            models: What answers in each pipeline, or soon will.
+        """
+        families = expected_families(models, self._monitor)
+        self._say_left_out(self._budget.fit(families))
 
     def scrape(self, look: Look, accept: str) -> tuple[str, bytes]:
         """Return the content type and the body for one scrape.
@@ -94,23 +108,28 @@ class Exposition:
         families = collect(replace(snapshot, pipelines=shown), board)
         families.add("tinyward_monitor_cpu_budget_ratio", self._monitor.cpu_share)
         families.add("tinyward_scrape_duration_seconds", self._took_s)
-        left_out = trim(families, self._monitor.max_series)
+        left_out = self._budget.fit(families)
         self._say_left_out(left_out)
         tally = families.tally()
-        missing = sum(tally[rank] for rank in left_out)
+        missing = sum(tally[part] for part in left_out)
         series = sum(tally.values()) - missing + OWN_SERIES
         families.add("tinyward_series", series)
         families.add("tinyward_series_left_out", missing)
         return families
 
-    def _say_left_out(self, ranks: tuple[int, ...]) -> None:
+    def _say_left_out(self, parts: tuple[Part, ...]) -> None:
         """Say once what has no room, and once that all has."""
-        if ranks == self._left_out:
+        if set(parts) == set(self._left_out):
             return
-        self._left_out = ranks
-        what = ",".join(dict.fromkeys(map(describe_rank, ranks)))
-        extra = {"what": what, "max_series": self._monitor.max_series}
-        if ranks:
+        self._left_out = parts
+        what = ",".join(dict.fromkeys(describe_rank(it.rank) for it in parts))
+        whose = ",".join(sorted({it.pipeline for it in parts}))
+        extra = {
+            "what": what,
+            "pipelines": whose,
+            "max_series": self._monitor.max_series,
+        }
+        if parts:
             log.warning("metrics.left_out", extra=extra)
         else:
             log.info("metrics.complete", extra=extra)

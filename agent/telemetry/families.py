@@ -2,12 +2,12 @@
 
 The rules this module keeps:
  * A family holds plain numbers and label values; ``agent.telemetry.text`` spells them.
- * Every series has a rank: how early it is left out where there is no room for all.
+ * Every series belongs to a part, which is shown as a whole or left out as a whole.
  * No series is there twice, whatever a worker says twice: the last one holds.
    Prometheus would drop one of them by chance.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from math import isnan
 from typing import NamedTuple
 
@@ -19,17 +19,32 @@ ESSENTIAL = 0  # what alerts and people need first: never left out
 Buckets = Sequence[tuple[float, int]]
 
 
+class Part(NamedTuple):
+    """Series that stand or go together.
+
+    Attributes:
+        pipeline: Whose they are; empty for the agent's own.
+        rank: How early they are left out; ``ESSENTIAL`` is never.
+    """
+
+    pipeline: str
+    rank: int
+
+
+OWN = Part("", ESSENTIAL)
+
+
 class Entry(NamedTuple):
     """One counter, gauge, identity or histogram with its labels' values.
 
     Attributes:
-        rank: How early it is left out; ``ESSENTIAL`` is never.
+        part: What it is shown or left out with.
         labels: Values in the order of the table's row.
         value: Of a counter or gauge, 1 of an identity, the sum of a histogram.
         buckets: Of a histogram: (upper bound, cumulative count).
     """
 
-    rank: int
+    part: Part
     labels: tuple[str, ...]
     value: float
     buckets: Buckets = ()
@@ -44,13 +59,17 @@ class Families:
     """Metric families that fill up while one snapshot is read.
 
     Attributes:
-        rank: What entries that are added now are worth; see ``Entry``.
-        lowest: Entries of this rank and above are left out.
+        part: What entries that are added now belong to.
+        left_out: Parts that are not shown.
+        models: (pipeline, model, version, answers) of all models that have series.
+        alarmed: Pipelines in whose answering model an alarm is active.
     """
 
     def __init__(self) -> None:
-        self.rank = ESSENTIAL
-        self.lowest = 1_000_000  # above all ranks
+        self.part = OWN
+        self.left_out: Collection[Part] = frozenset()
+        self.models: set[tuple[str, str, int, bool]] = set()
+        self.alarmed: set[str] = set()
         self._entries: dict[str, dict[tuple[str, ...], Entry]] = {
             name: {} for name in METRICS
         }
@@ -58,29 +77,29 @@ class Families:
     def add(self, name: str, value: float, *labels: str) -> None:
         """Add one value of a counter or gauge; NaN, a missing sensor, is left out."""
         if not isnan(value):
-            self._entries[name][labels] = Entry(self.rank, labels, value)
+            self._entries[name][labels] = Entry(self.part, labels, value)
 
     def add_info(self, name: str, *labels: str) -> None:
         """Add one identity: a value for each label of the table's row."""
-        self._entries[name][labels] = Entry(self.rank, labels, 1.0)
+        self._entries[name][labels] = Entry(self.part, labels, 1.0)
 
     def add_histogram(
         self, name: str, buckets: Buckets, total: float, *labels: str
     ) -> None:
         """Add one histogram from (upper bound, cumulative count) rows and its sum."""
-        self._entries[name][labels] = Entry(self.rank, labels, total, buckets)
+        self._entries[name][labels] = Entry(self.part, labels, total, buckets)
 
-    def tally(self) -> dict[int, int]:
-        """Return rank -> series that were added with it."""
-        tally: dict[int, int] = {}
+    def tally(self) -> dict[Part, int]:
+        """Return part -> its series, parts in the order in which they began."""
+        tally: dict[Part, int] = {}
         for entries in self._entries.values():
             for entry in entries.values():
-                tally[entry.rank] = tally.get(entry.rank, 0) + entry.series
+                tally[entry.part] = tally.get(entry.part, 0) + entry.series
         return tally
 
     def shown(self) -> Iterator[tuple[MetricRow, list[Entry]]]:
         """Yield families that have entries to show, in the order of the table."""
         for name, entries in self._entries.items():
-            kept = [it for it in entries.values() if it.rank < self.lowest]
+            kept = [it for it in entries.values() if it.part not in self.left_out]
             if kept:
                 yield METRICS[name], kept

@@ -72,7 +72,8 @@ _ROWS = (
         "tinyward_predictions_total",
         "counter",
         (*MODEL, "label"),
-        "Top-1 answers by label; at most 64 labels, then other.",
+        "Top-1 answers by label; at most 64 labels, then other. In privacy mode those "
+        "of watched samples only, all as other.",
     ),
     *WATCH_ROWS,
     MetricRow(

@@ -1,13 +1,11 @@
-"""What is shown where there is no room for all: ranks, and the series budget.
+"""What may be left out where there is no room for all, and in which order.
 
 The order is fixed, and known ahead: first answers by label, then what explains a drift
 (features, confidence), then the durations of single stages, then the models that answer
 no more, the oldest first. The rest is what alerts and people need, and is shown even
-where it alone has no room.
+where it alone has no room. ``agent.telemetry.budget`` leaves out.
 
 The rules this module keeps:
- * What is left out is left out as a whole: half of a pipeline's labels would look like
-   all of them, and come and go.
  * Only the newest models are shown: a daemon may live through hundreds of updates.
 """
 
@@ -16,10 +14,8 @@ from enum import IntEnum
 from agent.core.installed import Installed
 from agent.core.snapshot import ModelCounts, PipelineSnapshot
 from agent.core.watching import ModelWatch
-from agent.telemetry.families import Families
 
 KEPT_MODELS = 4  # one that answers, its predecessor, and two to compare with
-OWN_SERIES = 2  # those that say what a scrape holds
 # What alerts need at least, as tests count it: of an agent with a board's sensors,
 # and of one pipeline with a model that is watched.
 AGENT_SERIES = 60
@@ -60,20 +56,6 @@ def rank_models(pipeline: PipelineSnapshot) -> dict[tuple[str, int], int]:
     seen = dict.fromkeys((one.model, one.version) for one in newest_first)
     kept = list(seen)[:KEPT_MODELS]
     return {model: age for age, model in enumerate(kept)}
-
-
-def trim(families: Families, max_series: int) -> tuple[int, ...]:
-    """Leave out what has no room; return the ranks that are, the first to go first."""
-    tally = families.tally()
-    room = sum(tally.values()) + OWN_SERIES
-    left_out: list[int] = []
-    for rank in sorted(tally, reverse=True):
-        if room <= max_series or rank == Rank.ESSENTIAL:
-            break
-        room -= tally[rank]
-        families.lowest = rank
-        left_out.append(rank)
-    return tuple(left_out)
 
 
 def least_series(pipelines: int) -> int:

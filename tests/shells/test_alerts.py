@@ -120,11 +120,14 @@ def test_every_label_of_a_rule_exists(repository: Path, file: Path) -> None:
             assert label in METRICS[family(metric)].labels
 
 
-def test_drift_is_as_severe_as_the_monitor_says(repository: Path) -> None:
+@pytest.mark.parametrize(
+    "metric", ["tinyward_drift_active", "tinyward_drift_confirmed"]
+)
+def test_drift_is_as_severe_as_the_monitor_says(repository: Path, metric: str) -> None:
     """Alerts, page and log agree on which scope is critical."""
     text = (repository / RULES).read_text()
     rule = re.compile(
-        r'tinyward_drift_active\{scope=~?"([^"]+)"\} == 1\s+labels:\s+severity: (\w+)'
+        metric + r'\{scope=~?"([^"]+)"\} == 1\s+labels:\s+severity: (\w+)'
     )
     found = {
         scope: severity

@@ -43,6 +43,7 @@ def valid(reason: str) -> str:
 
 
 CONFIRMED = f'tinyward_drift_confirmed{{{SHIPPED},scope="all"}}'
+CONFIRMED_OUTPUT = f'tinyward_drift_confirmed{{{SHIPPED},scope="output"}}'
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,16 @@ CASES = [
         {active("output"): "0x60 1x60"},
         {active("all"): "1x120"},
     ),
-    Case("TinywardDriftConfirmed", {CONFIRMED: "0x60 1x60"}, {active("all"): "1x120"}),
+    Case(
+        "TinywardDriftConfirmed",
+        {CONFIRMED: "0x60 1x60"},
+        {active("all"): "1x120", CONFIRMED_OUTPUT: "1x120"},
+    ),
+    Case(
+        "TinywardDriftConfirmedCritical",
+        {CONFIRMED_OUTPUT: "0x60 1x60"},
+        {active("output"): "1x120", CONFIRMED: "1x120"},
+    ),
     Case(
         "TinywardInputStuck", {active("stuck"): "0x60 1x60"}, {active("all"): "1x120"}
     ),

@@ -1,5 +1,6 @@
 """``tinyward check``: mistakes end with exit code 2, absences are only warnings."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -222,5 +223,21 @@ def test_a_budget_of_series_that_cannot_hold_is_told_ahead(tmp_path: Path) -> No
     assert (
         "monitor.max_series: what alerts need" in check(tmp_path, eight + tight).stderr
     )
-    assert "max_series" not in check(tmp_path, eight).stderr
-    assert "max_series" not in check(tmp_path, PIPELINE + tight).stderr
+    beyond = check(tmp_path, eight).stderr
+    assert "monitor.max_series: there will be about 2" in beyond
+    assert "max_series" not in check(tmp_path, PIPELINE).stderr
+    close = check(tmp_path, PIPELINE + tight).stderr
+    assert ("what alerts need" in close, "max_series" in close) == (False, True)
+
+
+def test_the_number_of_series_is_told(tmp_path: Path) -> None:
+    """Always, with what was assumed; more pipelines have more of them."""
+    one = check(tmp_path, PIPELINE).stdout.splitlines()[-1]
+    said = re.fullmatch(
+        r"# /metrics: about (\d+) series of 1000, "
+        r"with models of 12 labels and 15 features",
+        one,
+    )
+    assert said is not None
+    two = check(tmp_path, PIPELINE + PIPELINE.replace("door", "gate")).stdout
+    assert f"about {said[1]} series" not in two

@@ -8,13 +8,15 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_struct
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from agent.core.readings import BoardReadings
-from agent.core.snapshot import AgentSnapshot
+from agent.core.snapshot import AgentSnapshot, PipelineSnapshot
 from agent.settings import MonitorSettings
 from agent.telemetry.exposition import KEPT_FOR, KEPT_S, Exposition
-from agent.telemetry.ranks import KEPT_MODELS, least_series, rank_models
+from agent.telemetry.families import Part
+from agent.telemetry.ranks import KEPT_MODELS, Rank, least_series, rank_models
 from tests.fakes.monitored import crowded, watched
 from tests.fakes.snapshots import BOARD, agent
 from tests.shells.test_exposition import OPENMETRICS, Series, series_of, value
@@ -32,6 +34,9 @@ ALERTS_NEED = {
     "tinyward_source_lag_seconds",
     "tinyward_updates_total",
 }
+
+
+rooms = st.integers(100, 1_500)
 
 
 def scraped(snapshot: AgentSnapshot, max_series: int) -> Series:
@@ -64,9 +69,28 @@ def test_what_there_is_is_counted() -> None:
     assert value(series, "tinyward_series_left_out") == 0
 
 
+def quiet(pipeline: PipelineSnapshot) -> PipelineSnapshot:
+    """Return a pipeline in which nothing alarms."""
+    watch = tuple(
+        replace_struct(it, monitored=replace_struct(it.monitored, alarms=()))
+        for it in pipeline.watch
+    )
+    return replace(pipeline, watch=watch)
+
+
+def featured(body: bytes) -> set[str]:
+    """Return the pipelines whose features are shown."""
+    series = series_of(parse_text(body.decode()))
+    return {
+        dict(labels)["pipeline"]
+        for name, labels in series
+        if name == "tinyward_drift_feature_psi"
+    }
+
+
 def test_what_is_left_out_goes_in_a_fixed_order() -> None:
-    """Labels, features, stages, then older versions; the rest stays."""
-    snapshot = agent(crowded("door", 4, 64))
+    """Labels, features, stages, then older versions; what is small may stay longer."""
+    snapshot = agent(quiet(crowded("door", 4, 64)))
     everything = len(scraped(snapshot, 100_000))
     seen: list[set[str]] = []
     for room in range(everything, 99, -7):
@@ -74,20 +98,20 @@ def test_what_is_left_out_goes_in_a_fixed_order() -> None:
         if not seen or seen[-1] != found:
             seen.append(found)
     versions = {"version 1", "version 2", "version 3", "version 4"}
-    assert seen == [
+    assert seen[:3] == [
         {"labels", "features", "stages"} | versions,
         {"features", "stages"} | versions,
         {"stages"} | versions,
-        versions,
+    ]
+    # Stages are the largest part: without them features fit once more, then do not.
+    assert seen[-3:] == [
         versions - {"version 1"},
         versions - {"version 1", "version 2"},
         {"version 4"},
     ]
 
 
-@given(
-    room=st.integers(100, 1_500), models=st.integers(1, 6), labels=st.integers(0, 64)
-)
+@given(room=rooms, models=st.integers(1, 6), labels=st.integers(0, 64))
 def test_law_the_budget_holds_or_only_the_essential_is_there(
     room: int, models: int, labels: int
 ) -> None:
@@ -102,6 +126,77 @@ def test_law_the_budget_holds_or_only_the_essential_is_there(
     assert set(series) <= set(everything)
 
 
+@given(sizes=st.lists(st.integers(0, 64), min_size=1, max_size=6), room=rooms)
+def test_law_no_room_is_wasted(sizes: list[int], room: int) -> None:
+    """Whatever is left out does not fit into what is left."""
+    shown = [quiet(crowded(f"p{k}", 1, labels)) for k, labels in enumerate(sizes)]
+    families = Exposition(MonitorSettings(max_series=room)).families(
+        agent(*shown), BOARD
+    )
+    tally = families.tally()
+    used = sum(size for part, size in tally.items() if part not in families.left_out)
+    assert {part for part in families.left_out if tally[part] <= room - used} == set()
+
+
+def test_pipelines_are_filled_one_by_one() -> None:
+    """Eight pipelines: some lose their labels, not all lose everything."""
+    shown = [quiet(crowded(f"p{k}", 1, 12)) for k in range(8)]
+    series = scraped(agent(*shown), 1_000)
+    assert 950 < len(series) <= 1_000
+    assert scraped(agent(*shown), 1_000).keys() == series.keys()
+
+
+def test_whoever_alarms_keeps_its_features() -> None:
+    """An alarm asks for them, and they stay when it is over: no graph with holes."""
+    calm = [quiet(crowded(f"p{k}", 1, 12)) for k in range(8)]
+    loud = [*calm[:7], crowded("p7", 1, 12)]
+    exposition = Exposition(MonitorSettings(max_series=900))
+    found = [
+        featured(exposition.render(agent(*shown), BOARD, "")[1])
+        for shown in (calm, loud, calm, loud)
+    ]
+    assert ["p7" in one for one in found] == [False, True, True, True]
+    assert found[1] == found[2] == found[3]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 64), st.integers(0, 64), st.sampled_from((0, 1))),
+        min_size=2,
+        max_size=8,
+    ),
+    rooms,
+)
+def test_law_what_is_left_out_comes_back_by_an_alarm_only(
+    scrapes: list[tuple[int, int, int]], room: int
+) -> None:
+    """Labels come and go; series do not flap."""
+    exposition = Exposition(MonitorSettings(max_series=room))
+    out: set[Part] = set()
+    for left, right, alarmed in scrapes:
+        door, gate = crowded("door", 2, left), quiet(crowded("gate", 2, right))
+        shown = agent(door if alarmed else quiet(door), gate)
+        now = set(exposition.families(shown, BOARD).left_out)
+        tally = exposition.families(shown, BOARD).tally()
+        back = {part for part in out - now if part in tally}
+        assert back <= ({Part("door", Rank.FEATURES)} if alarmed else set())
+        out = (out - back) | now
+
+
+def test_a_new_model_is_a_new_beginning() -> None:
+    """What was left out for a model that is gone may be shown again."""
+    exposition = Exposition(MonitorSettings(max_series=250))
+    crowd = quiet(crowded("door", 1, 64))
+    exposition.render(agent(crowd), BOARD, "")
+    few = quiet(crowded("door", 1, 3))
+    before = exposition.families(agent(few), BOARD)
+    assert Part("door", Rank.LABELS) in before.left_out
+    assert few.active is not None
+    other = replace(few, active=replace_struct(few.active, version=9))
+    after = exposition.families(agent(other), BOARD)
+    assert Part("door", Rank.LABELS) not in after.left_out
+
+
 def test_leaving_out_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """A warning when it begins, nothing while it lasts, a line when it ends."""
     caplog.set_level(logging.INFO)
@@ -111,7 +206,8 @@ def test_leaving_out_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
         exposition.render(snapshot, BOARD, "")
     said = [(line.levelname, line.getMessage()) for line in caplog.records]
     assert said == [("WARNING", "metrics.left_out"), ("INFO", "metrics.complete")]
-    assert caplog.records[0].__dict__["what"] == "labels,features,stages,older versions"
+    assert caplog.records[0].__dict__["what"] == "labels,stages,older versions"
+    assert caplog.records[0].__dict__["pipelines"] == "door"
     assert caplog.records[0].__dict__["max_series"] == 200
 
 

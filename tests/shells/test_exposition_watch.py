@@ -14,10 +14,12 @@ from agent.core.watching import (
     Alarm,
     AnchorState,
     FeatureDrift,
+    ModelWatch,
     Monitored,
     Score,
 )
 from agent.telemetry.exposition import Exposition
+from agent.telemetry.families import METRICS
 from agent.telemetry.feature_names import MAX_MODELS, FeatureNames
 from tests.fakes.monitored import DIGEST, MONITORED, watch, watched
 from tests.fakes.snapshots import BOARD, LITERT, NOW, agent
@@ -275,3 +277,51 @@ def test_an_unwatched_pipeline_has_no_such_series() -> None:
     bare: PipelineSnapshot = replace(watched(), watch=())
     names = {name for name, _ in scrape(agent(bare))}
     assert [name for name in names if "_drift_" in name] == []
+
+
+def gauges(series: Series) -> set[str]:
+    """Return which gauges of a monitor there are, but of its references."""
+    counters = ("_total", "_bucket", "_count", "_sum")
+    told = ("tinyward_drift_", "tinyward_monitor_cpu_share")
+    return {
+        name
+        for name, _ in series
+        if name.startswith(told)
+        and not name.endswith(counters)
+        and not name.startswith("tinyward_drift_reference")
+    }
+
+
+def test_what_watched_nothing_yet_has_no_gauges() -> None:
+    """No score of 0, no step of 1: nobody looked."""
+    waiting = AnchorState("site", valid=False, reason="commissioning")
+    scores = (Score("shipped", "stuck", "repeat", 0.0),)
+    alarms = (Alarm("shipped", "stuck", active=False),)
+    fresh = Monitored(anchors=(waiting,), scores=scores, alarms=alarms)
+    counted = ModelWatch("kws", 2, fresh)
+    assert gauges(scrape(agent(watched("door", counted)))) == set()
+
+
+def test_what_is_not_compared_has_no_score() -> None:
+    """Without a valid reference only repeats are compared: with the input before."""
+    nothing = AnchorState("shipped", valid=False, reason="profile")
+    scores = (Score("shipped", "stuck", "repeat", 0.25), *MONITORED.scores)
+    quiet = tuple(replace_struct(it, active=False) for it in MONITORED.alarms)
+    said = replace_struct(MONITORED, anchors=(nothing,), scores=scores, alarms=quiet)
+    series = shown(said)
+    (score,) = named(series, "tinyward_drift_score_ratio")
+    assert dict(score)["scope"] == "stuck"
+    assert named(series, "tinyward_drift_active") == {}
+    assert named(series, "tinyward_drift_feature_psi") == {}
+
+
+def test_an_active_alarm_is_told_without_its_reference() -> None:
+    """It was latched before: what it is about does not end with the worker."""
+    nothing = AnchorState("shipped", valid=False, reason="profile")
+    series = shown(replace_struct(MONITORED, samples=0, anchors=(nothing,)))
+    assert value(series, "tinyward_drift_active", **ALL) == 1
+
+
+def test_help_says_what_privacy_mode_counts() -> None:
+    """All answers are in ``tinyward_samples_total``; by label only watched ones."""
+    assert "privacy mode" in METRICS["tinyward_predictions_total"].text
