@@ -111,9 +111,15 @@ def _point(
 
 
 def highest_score(watch: ModelWatch | None) -> float | None:
-    """Return the largest score over its threshold; None where nothing is compared."""
-    scores = watch.monitored.scores if watch else ()
-    return max((score.ratio for score in scores), default=None)
+    """Return the largest score over its threshold; None where nothing is compared.
+
+    Repeated inputs are counted with no anchor at all: that none repeats is no score.
+    """
+    if watch is None:
+        return None
+    said = watch.monitored
+    highest = max((score.ratio for score in said.scores), default=None)
+    return highest if highest or any(it.valid for it in said.anchors) else None
 
 
 def _rise(total: Section, before: Section, outcomes: tuple[int, ...]) -> int:

@@ -21,6 +21,7 @@ from aiohttp import web
 
 from agent.core.events import Event
 from agent.endpoint.bodies import parse_number
+from agent.endpoint.event_words import describe_event
 from agent.endpoint.live_state import Stories, describe_live, describe_points
 from agent.endpoint.needs import Facts
 from agent.endpoint.services import Services
@@ -204,7 +205,8 @@ class Live:
             viewer.told_at = now
             await viewer.send("state", self._current(now, fresh=bool(events)))
         if events:
-            await viewer.send("events", msgspec.json.encode(events))
+            told = [describe_event(event) for event in events]
+            await viewer.send("events", msgspec.json.encode(told))
 
     def _new_events(self, viewer: Viewer) -> list[Event]:
         """Return the events a viewer has not seen."""

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from agent.core.histogram import bucket_index, quantile
+from agent.core.histogram import count_above, quantile
 from agent.core.installed import Installed
 from agent.core.labels import OTHER, label_counts
 from agent.core.readings import BoardReadings
+from agent.core.reasons import Reason
 from agent.core.snapshot import (
     AgentSnapshot,
     ModelCounts,
@@ -26,21 +27,23 @@ from agent.core.snapshot import (
 from agent.core.statistics_block import OUTCOMES, STAGES, Section, StageCounts
 from agent.core.trend import TrendPoint, highest_score
 from agent.core.updates import Report, SetAside
-from agent.core.watching import ModelWatch
+from agent.core.watching import Anchor, ModelWatch, Monitored
+from agent.endpoint.live_notices import find_notices, judge_health
 from agent.endpoint.live_words import (
+    ANCHORS,
     alarm_level,
+    as_sentence,
     explain,
-    notices,
     progress_share,
     say_alarm,
     say_anchor,
     say_decision,
     say_phase,
-    say_result,
+    say_report,
 )
 from agent.endpoint.state import QUANTILES, Json, is_ready
 
-SHOWN = 8  # features: what an eye takes in
+SHOWN = 6  # features beside each anchor: what an eye takes in
 SHOWN_LABELS = 10  # ten digits, and no eleventh row for the last of them
 NEWEST = 4  # points of 2 s: a page that missed more asks for all of them
 REPORTS = 8
@@ -69,16 +72,19 @@ def describe_live(
         trends: The last minutes of each pipeline.
         stories: What the store remembers of updates.
     """
-    found = notices(agent, readings.throttled)
+    found = find_notices(agent, readings.throttled, trends, stories.reports)
     return {
         "now": agent.now,
         "version": agent.version,
         "board": agent.board,
         "ready": is_ready(agent),
-        "notices": [{"level": level, "text": text} for level, text in found],
+        "notices": [
+            {"level": it.level, "text": it.text, "since": it.since} for it in found
+        ],
         "pipelines": [
             {
                 **_describe_pipeline(it),
+                "health": judge_health(it, trends.get(it.name, ())),
                 "wish": _wish(agent.update, it.name),
                 "points": describe_points(trends.get(it.name, ())[-NEWEST:]),
             }
@@ -198,8 +204,7 @@ def _describe_stage(stage: StageCounts) -> Json:
 
 def _late(section: Section, budget_ms: float) -> int:
     """Count answers slower than the model's budget, off by one fine bucket at most."""
-    bound = bucket_index(int(budget_ms * 1e6))
-    return sum(section.stages[-1].buckets[bound + 1 :])
+    return count_above(section.stages[-1].buckets, budget_ms * 1e6)
 
 
 def _top_labels(counts: ModelCounts | None) -> list[Json]:
@@ -221,7 +226,7 @@ def _describe_watch(watch: ModelWatch | None) -> Json | None:
     if watch is None:
         return None
     said = watch.monitored
-    moved = sorted(said.features, key=lambda row: -abs(row.shift))[:SHOWN]
+    alarms = [it for it in said.alarms if it.active]
     return {
         "score": short(highest_score(watch)),
         "samples": said.samples,
@@ -230,8 +235,14 @@ def _describe_watch(watch: ModelWatch | None) -> Json | None:
         "accuracy": short(said.accuracy) if said.accuracy >= 0 else None,
         "repeated": said.repeated,
         "invalid": sum(said.invalid.values()),
+        "unwatched": _say_unwatched(said),
+        "compares": any(it.valid for it in said.anchors),
         "anchors": [
-            {"anchor": it.anchor, "valid": it.valid, "text": say_anchor(it)}
+            {
+                "anchor": it.anchor,
+                "valid": it.valid,
+                "text": say_anchor(it, waits=bool(alarms)),
+            }
             for it in said.anchors
         ],
         "alarms": [
@@ -240,18 +251,31 @@ def _describe_watch(watch: ModelWatch | None) -> Json | None:
                 "level": alarm_level(it),
                 "at": watch.last_alarm.get((it.anchor, it.scope), 0.0),
             }
-            for it in said.alarms
-            if it.active
+            for it in alarms
         ],
-        "features": [
-            {
-                "feature": it.feature,
-                "anchor": it.anchor,
-                **{key: short(getattr(it, key)) for key in ("shift", "psi", "ks")},
-            }
-            for it in moved
+        "moved": [
+            {"beside": ANCHORS[anchor], "features": _most_moved(anchor, said)}
+            for anchor in dict.fromkeys(it.anchor for it in said.features)
         ],
     }
+
+
+def _say_unwatched(said: Monitored) -> str:
+    """Return why a model is not watched at all, empty where it is."""
+    if not said.anchors or any(it.reason != Reason.UNWATCHED for it in said.anchors):
+        return ""
+    why = said.anchors[0].detail or explain(Reason.UNWATCHED)
+    return as_sentence(f"Not watched: {why}")
+
+
+def _most_moved(anchor: Anchor, said: Monitored) -> list[Json]:
+    """Return the features that are farthest from one anchor."""
+    rows = [it for it in said.features if it.anchor == anchor]
+    rows.sort(key=lambda row: -abs(row.shift))
+    return [
+        {"feature": it.feature, "shift": short(it.shift), "psi": short(it.psi)}
+        for it in rows[:SHOWN]
+    ]
 
 
 def _wish(update: UpdateSnapshot, pipeline: str) -> str:
@@ -283,13 +307,11 @@ def _describe_update(update: UpdateSnapshot, stories: Stories) -> Json:
 
 def _describe_report(report: Report) -> Json:
     """How one update ended, and why."""
-    why = report.detail or explain(report.reason)
-    said = say_result(report.result, report.model, report.version)
     return {
         "at": report.ended_at or report.began_at,
         "pipeline": report.pipeline,
         "result": report.result,
-        "text": f"{said}{f': {why}' if why else ''}",
+        "text": say_report(report),
         "reason": report.reason,
     }
 

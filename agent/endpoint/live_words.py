@@ -10,12 +10,12 @@ The rules this module keeps:
 'Refused digits 9'
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from agent.core.explanations import EXPLANATIONS
 from agent.core.reasons import Reason
-from agent.core.snapshot import AgentSnapshot, PipelineSnapshot, UpdateSnapshot
-from agent.core.updates import Decision, Progress
+from agent.core.snapshot import UpdateSnapshot
+from agent.core.updates import Decision, Progress, Report
 from agent.core.watching import Alarm, AnchorState, Scope
 
 PHASES = {
@@ -44,16 +44,19 @@ _ALARMS: Mapping[Scope, str] = {
     "prediction": "The mix of answers has changed: it is not that of {anchor}",
     "stuck": "The input is stuck: the same bytes come again and again",
 }
-_ANCHORS = {
+ANCHORS = {
     "shipped": "the data that the model shipped with",
     "site": "what this board saw when it was commissioned",
 }
-_THROTTLES = {
-    "under_voltage": "The supply voltage is too low.",
-    "throttled": "The processor is throttled.",
-    "frequency_capped": "The processor's frequency is capped.",
-    "soft_temperature_limit": "The processor is slowed down to stay cool.",
-}
+
+
+def as_sentence(text: str) -> str:
+    """Return text with a full stop, unless it ends a sentence already.
+
+    >>> as_sentence("too old"), as_sentence("Wait.")
+    ('too old.', 'Wait.')
+    """
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def explain(reason: str) -> str:
@@ -67,21 +70,27 @@ def explain(reason: str) -> str:
 
 def say_alarm(alarm: Alarm) -> str:
     """Return what an alarm means."""
-    text = _ALARMS[alarm.scope].format(anchor=_ANCHORS[alarm.anchor])
+    text = _ALARMS[alarm.scope].format(anchor=ANCHORS[alarm.anchor])
     return f"{text}{' (confirmed)' if alarm.confirmed else ''}."
 
 
-def say_anchor(state: AnchorState) -> str:
-    """Return what the present is compared with, or why it is not."""
-    name = _ANCHORS[state.anchor]
+def say_anchor(state: AnchorState, *, waits: bool = False) -> str:
+    """Return what the present is compared with, or why it is not.
+
+    Args:
+        state: Of one anchor.
+        waits: An alarm is active: nothing is learnt from what may not be normal.
+    """
+    name = ANCHORS[state.anchor]
     if state.valid:
         how = f" ({state.calibration} thresholds)" if state.calibration else ""
         return f"Compared with {name}{how}."
     if state.reason == Reason.COMMISSIONING:
-        so_far = f"{state.collected} of {state.wanted} samples"
-        return f"Learning what is normal here: {so_far}."
+        text = f"{state.collected:,} of {state.wanted:,} samples"
+        wait = "; it waits while an alarm is active" if waits else ""
+        return f"Learning what is normal here: {text}{wait}."
     why = state.detail or explain(state.reason)
-    return f"Not compared with {name}{f': {why}' if why else '.'}"
+    return as_sentence(f"Not compared with {name}{f': {why}' if why else ''}")
 
 
 def say_phase(update: UpdateSnapshot) -> str:
@@ -99,35 +108,27 @@ def say_result(result: str, model: str, version: int) -> str:
     return f"{_RESULTS.get(result, result)} {model} {version}"
 
 
+def say_report(report: Report) -> str:
+    """Return how an update ended, of which pipeline, and why."""
+    said = say_result(report.result, report.model, report.version)
+    why = report.detail or explain(report.reason)
+    ended = f"{said} for the pipeline {report.pipeline}"
+    return as_sentence(f"{ended}: {why}" if why else ended)
+
+
 def say_decision(decision: Decision) -> str:
     """Return what is wanted of a pipeline, and why it does not run yet."""
     wanted = decision.desired
     if wanted is None:
-        return decision.detail or "Nobody says what should run."
+        return as_sentence(decision.detail or "Nobody says what should run")
     what = f"{wanted.model} {wanted.version}"
     if decision.state == "runs":
         return f"Runs what is wanted: {what}."
     why = decision.detail or explain(decision.reason)
     if why.startswith(decision.state):
-        return f"Wanted: {what}; it {why}."
-    return f"Wanted: {what}, {decision.state}{f': {why}' if why else '.'}"
-
-
-def notices(
-    agent: AgentSnapshot, throttled: tuple[tuple[str, bool], ...]
-) -> Iterator[tuple[str, str]]:
-    """Yield (level, sentence) of everything that somebody should know at once."""
-    for pipeline in agent.pipelines:
-        yield from _of_pipeline(pipeline)
-    for kind, holds in throttled:
-        if holds:
-            words = _THROTTLES.get(kind, kind.replace("_", " ").capitalize() + ".")
-            yield "warning", words
-    if agent.update.clock_floor_lag_s > 0:
-        yield "warning", "The board's clock is behind: it was later than this before."
-    if agent.update.trouble is not None:
-        reason, message = agent.update.trouble
-        yield "warning", f"The last look for updates failed: {message} [{reason}]"
+        return as_sentence(f"Wanted: {what}; it {why}")
+    text = f"Wanted: {what}, {decision.state}"
+    return as_sentence(f"{text}: {why}" if why else text)
 
 
 def progress_share(progress: Progress | None) -> float | None:
@@ -135,20 +136,6 @@ def progress_share(progress: Progress | None) -> float | None:
     if progress is None or progress.total_bytes <= 0:
         return None
     return min(1.0, progress.done_bytes / progress.total_bytes)
-
-
-def _of_pipeline(pipeline: PipelineSnapshot) -> Iterator[tuple[str, str]]:
-    """What is wrong with one pipeline: it does not answer, or what it sees is odd."""
-    name = pipeline.name
-    if not pipeline.ready:
-        why = explain(pipeline.reason) or "It is not ready."
-        # Beginning is no fault, and passes within a moment.
-        level = "info" if pipeline.reason == Reason.STARTING else "error"
-        yield level, f"{name} does not answer: {why} [{pipeline.reason or 'unknown'}]"
-    watch = pipeline.active_watch()
-    for alarm in watch.monitored.alarms if watch else ():
-        if alarm.active:
-            yield alarm_level(alarm), f"{name}: {say_alarm(alarm)}"
 
 
 def alarm_level(alarm: Alarm) -> str:

@@ -19,6 +19,7 @@ import pytest
 from msgspec.structs import replace as renew
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.keys import Keys
 
 from agent.core.events import Event
 from agent.core.readings import BoardReadings
@@ -36,6 +37,7 @@ from tests.fakes.fleet import Fleet
 from tests.fakes.operations import MemoryDesk
 from tests.fakes.shown import (
     ASIDE,
+    points_of,
     reports_of,
     shown_agent,
     shown_facts,
@@ -47,6 +49,8 @@ PATIENCE_S = 60.0
 LOOK_S = 0.05
 DESK, PHONE = (1280, 900), (390, 844)
 AA, AA_LARGE = 4.5, 3.0
+LINE_PX = 28  # of a row of the overview: a chip and its padding
+SHORT_PX = 3_500  # of a page with eight pipelines, of which one needs somebody
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>alert(1)</script>"
 Json = dict[str, Any]
 
@@ -244,8 +248,9 @@ def test_everything_the_board_knows_is_on_the_page(
             *("1.46", "brightness", "+3.10", "\u22121.40"),
             *("whole sample", "six", "4,866 answers"),
             "The input has changed: it no longer looks like the data that the model",
-            *("Refused digits 9: signature threshold 1 of 2", "Installed digits 8"),
-            *("No update is under way.", "1500 MHz", "58.4 °C", "drift.alarm"),
+            "Refused digits 9 for the pipeline digits: signature threshold 1 of 2.",
+            "Installed digits 8 for the pipeline digits.",
+            *("No update is under way.", "1500 MHz", "58.4 °C", "Refused digits 9: "),
             *(
                 "12 missed the budget",
                 "source lag",
@@ -274,10 +279,10 @@ def test_levels_are_told_by_words_and_can_be_filtered(
     """Newest first; debug lines are there for who asks."""
     with served(shown_facts(), tmp_path / "s") as url:
         browser.open(url)
-        browser.until_seen("drift.alarm", "#events")
-        names = [line for line in browser.text("#events").splitlines() if "." in line]
-        assert names[0] == "drift.alarm"
-        assert "control.handshake" not in names
+        browser.until_seen("Drift alarm", "#events")
+        lines = [line for line in browser.text("#events").splitlines() if "." in line]
+        assert lines[0] == "digits: Drift alarm."
+        assert "Somebody knocked" not in browser.text("#events")
         for level, count in (("debug", 7), ("info", 6), ("warning", 3), ("error", 1)):
             browser.run(
                 "const it = document.getElementById('events-level');"
@@ -314,7 +319,7 @@ def test_every_text_can_be_read(browser: Browser, tmp_path: Path, scheme: str) -
     """WCAG 2.2 AA: 4.5 to 1, or 3 to 1 where letters are large; in both schemes."""
     with served(shown_facts(2), tmp_path / "s") as url:
         browser.open(url, scheme=scheme)
-        browser.until_seen("drift.alarm", "#events")
+        browser.until_seen("Drift alarm", "#events")
         rows = browser.run(CONTRASTS)
         faint = [row for row in rows if row[1] < (AA_LARGE if row[2] else AA)]
         assert faint == []
@@ -327,7 +332,7 @@ def test_everything_has_a_role_and_a_name(browser: Browser, tmp_path: Path) -> N
     """Landmarks, headings in order, and a name for every control and chart."""
     with served(shown_facts(2), tmp_path / "s") as url:
         browser.open(url)
-        browser.until_seen("drift.alarm", "#events")
+        browser.until_seen("Drift alarm", "#events")
         nodes = browser.nodes()
         roles = {role for role, _ in nodes}
         assert {"banner", "main", "contentinfo", "heading", "table"} <= roles
@@ -347,6 +352,87 @@ def test_everything_has_a_role_and_a_name(browser: Browser, tmp_path: Path) -> N
             "return [...document.querySelectorAll('[id]')].map((it) => it.id)"
         )
         assert len(ids) == len(set(ids))
+
+
+def test_names_are_whole_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    """No name in the overview is broken into pieces; each row is one line."""
+    with served(shown_facts(8), tmp_path / "s") as url:
+        browser.open(url, PHONE)
+        browser.until_seen("door 8", "#overview")
+        heights = browser.run(
+            "return [...document.querySelectorAll('#overview-rows tr')]"
+            ".map((it) => it.getBoundingClientRect().height)"
+        )
+        assert max(heights) < 2 * LINE_PX
+        assert overflow(browser) == 0
+
+
+def test_with_many_pipelines_only_those_in_need_are_open(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """The overview is first, three notices follow, a calm card opens by its key."""
+    with served(shown_facts(8), tmp_path / "s") as url:
+        browser.open(url)
+        browser.until_seen("door 8", "#overview")
+        opened = (
+            "return [...document.querySelectorAll('.pipeline details')]"
+            ".map((it) => it.open)"
+        )
+        assert browser.run(opened) == [True, *[False] * 7]
+        assert browser.text("#notices").count("warning") == 3
+        assert browser.text("#notices-more") == "and 6 more"
+        bottom = "getBoundingClientRect().bottom"
+        assert browser.run(
+            f"return document.getElementById('overview').{bottom}"
+            f" < document.getElementById('notices').{bottom}"
+        )
+        assert browser.run("return document.body.scrollHeight") < SHORT_PX
+        link = browser.driver.find_element("link text", "door 3")
+        link.send_keys(Keys.ENTER)
+        browser.until(lambda: browser.run(opened)[2], "the card of door 3")
+        summaries = browser.driver.find_elements("css selector", ".pipeline summary")
+        assert summaries[3].accessible_name == "Details of door 4"
+        summaries[3].send_keys(Keys.ENTER)
+        browser.until(lambda: browser.run(opened)[3], "the card of door 4")
+        canvases = "return document.querySelectorAll('canvas').length"
+        browser.until(lambda: browser.run(canvases) == 9, "charts of three cards")
+        assert browser.complaints() == []
+
+
+def test_one_truth_about_a_pipeline(browser: Browser, tmp_path: Path) -> None:
+    """Overview, card and notices agree on drift and on failing samples."""
+    facts = shown_facts(2)
+    facts.points["door 2"] = [
+        renew(it, failed=it.rate) for it in points_of(drifts=False)
+    ]
+    with served(facts, tmp_path / "s") as url:
+        browser.open(url)
+        browser.until_seen("door 2: 50 % of the last minute's samples", "#notices")
+        cards = "return [...document.querySelectorAll('.pipeline h3 .chip')]"
+        rows = "return [...document.querySelectorAll('#overview-rows .chip')]"
+        for chips in (cards, rows):
+            said = browser.run(f"{chips}.map((it) => it.innerText)")
+            assert [text.lstrip("▲✕ ") for text in said] == ["drifts", "fails 50 %"]
+        level = "return document.getElementById('overall').dataset.level"
+        assert browser.run(level) == "error"
+
+
+def test_phases_of_an_update_are_one_line(browser: Browser, tmp_path: Path) -> None:
+    """The newest of them; name and fields stand behind the sentence."""
+    facts = shown_facts()
+    whose = {"pipeline": "digits", "model": "digits", "version": "9"}
+    facts.logged += [
+        Event(at, 10.0 + at, "info", "update.phase", {**whose, "phase": phase})
+        for at, phase in enumerate(("FETCHING", "VERIFYING", "STAGING"), start=8)
+    ]
+    with served(facts, tmp_path / "s") as url:
+        browser.open(url)
+        browser.until_seen("digits 9 is written to the disk.", "#events")
+        assert "is fetched" not in browser.text("#events")
+        assert "phase=STAGING" not in browser.text("#events")
+        browser.driver.find_element("css selector", "#events summary").click()
+        browser.until_seen("phase=STAGING", "#events")
+        browser.until_seen("update.phase", "#events")
 
 
 def test_what_bundles_and_logs_say_is_text(browser: Browser) -> None:

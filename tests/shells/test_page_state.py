@@ -18,6 +18,7 @@ from agent.core.targets import Wanted
 from agent.core.update_machine import Phase
 from agent.core.updates import Decision, Progress, Report
 from agent.core.watching import (
+    ANCHORS,
     SCOPES,
     SEVERITIES,
     Alarm,
@@ -27,6 +28,7 @@ from agent.core.watching import (
     Monitored,
     Score,
 )
+from agent.endpoint.live_notices import find_failing, find_notices, judge_health
 from agent.endpoint.live_state import (
     NEWEST,
     SHOWN_LABELS,
@@ -35,11 +37,11 @@ from agent.endpoint.live_state import (
     describe_points,
     short,
 )
+from agent.endpoint.live_words import ANCHORS as LIVE_ANCHORS
 from agent.endpoint.live_words import (
     PHASES,
     alarm_level,
     explain,
-    notices,
     say_alarm,
     say_anchor,
     say_decision,
@@ -114,7 +116,7 @@ def test_alarms_are_those_of_the_model_that_answers(began: tuple[int, int]) -> N
     said = {7: Monitored(samples=1), 8: Monitored(samples=1, alarms=(alarm,))}
     watches = tuple(ModelWatch("digits", it, said[it]) for it in began)
     shown = shown_agent(replace(shown_pipeline(), watch=watches))
-    assert say_alarm(alarm) in "".join(text for _, text in notices(shown, ()))
+    assert say_alarm(alarm) in "".join(it.text for it in find_notices(shown))
 
 
 def test_privacy_shows_no_answers() -> None:
@@ -180,8 +182,8 @@ def test_the_story_of_a_refusal_is_told_in_words() -> None:
     assert isinstance(update, dict)
     texts = [row["text"] for row in update["reports"]]
     assert texts == [
-        "Refused digits 9: signature threshold 1 of 2",
-        "Installed digits 8",
+        "Refused digits 9 for the pipeline digits: signature threshold 1 of 2.",
+        "Installed digits 8 for the pipeline digits.",
     ]
     assert update["refusal"] == "digits 9: signature threshold 1 of 2 [threshold]"
     assert update["aside"][0]["reason"] == "golden"
@@ -217,8 +219,10 @@ def test_anchors_say_why_they_are_not_compared() -> None:
     young = AnchorState(
         "site", valid=False, reason="commissioning", collected=3, wanted=9
     )
-    assert say_anchor(bad).endswith("shipped with: of kws 2")
+    assert say_anchor(bad).endswith("shipped with: of kws 2.")
     assert say_anchor(young) == "Learning what is normal here: 3 of 9 samples."
+    waits = "Learning what is normal here: 3 of 9 samples; it waits while an alarm"
+    assert say_anchor(young, waits=True).startswith(waits)
 
 
 def test_notices_name_what_somebody_should_know() -> None:
@@ -229,14 +233,127 @@ def test_notices_name_what_somebody_should_know() -> None:
     update = replace(
         shown.update, clock_floor_lag_s=9.0, trouble=("expired", "too old")
     )
-    found = list(
-        notices(replace(shown, update=update), (("throttled", True), ("x_y", True)))
+    found = find_notices(
+        replace(shown, update=update), (("throttled", True), ("x_y", True))
     )
-    levels = [level for level, _ in found]
-    assert levels == ["warning", "error", "info", *["warning"] * 4]
-    assert found[1][1].startswith("door does not answer: ")
-    assert found[3][1] == "The processor is throttled."
-    assert found[4][1] == "X y."
+    levels = [it.level for it in found]
+    # Of three pipelines each was refused what is wanted of it.
+    assert levels == ["error", *["warning"] * 8, "info"]
+    texts = [it.text for it in found]
+    assert texts[0].startswith("door does not answer: ")
+    assert "The processor is throttled." in texts
+    assert "X y." in texts
+    assert "The last look for updates failed: too old. [expired]" in texts
+    alarm = next(it for it in found if it.text.startswith("digits: The input"))
+    assert alarm.since == NOW - 95.0
+
+
+@pytest.mark.parametrize(
+    ("failed", "level"), [(0.5, "good"), (2.0, "warning"), (100.0, "error")]
+)
+def test_samples_that_fail_are_told_and_are_no_green_answers(
+    failed: float, level: str
+) -> None:
+    """One word for a pipeline, everywhere: what still answers hides no storm."""
+    calm = shown_pipeline(drifts=False)
+    points = [
+        renew(it, rate=100.0, failed=failed * (at > 400))
+        for at, it in enumerate(points_of())
+    ]
+    found = find_notices(agent(calm), (), {"digits": points})
+    storms = [it for it in found if "samples failed" in it.text]
+    assert judge_health(calm, points)[1] == level
+    assert [it.level for it in storms] == ([level] if level != "good" else [])
+    for storm in storms:
+        assert storm.since == points[401].at
+        share = failed / (100 + failed)
+        assert f"digits: {share * 100:.0f} % of the last minute's" in storm.text
+    state = describe_live(agent(calm), BoardReadings(), {"digits": points}, Stories())
+    assert json.loads(msgspec.json.encode(only(state)["health"]))[1] == level
+
+
+def test_a_storm_that_has_ended_is_told_no_longer() -> None:
+    """A minute without a failure ends it; without points nothing is known."""
+    points = [renew(it, failed=9.0 * (at < 400)) for at, it in enumerate(points_of())]
+    assert find_failing(points[:400]) is not None
+    assert find_failing(points) is None
+    assert find_failing(()) is None
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=80))
+def test_a_failing_share_is_a_share(failed: list[float]) -> None:
+    """Whatever a trend holds: a share of 1 % to 100 %, since a moment of the trend."""
+    points = points_of(count=len(failed))
+    rows = [renew(it, failed=new) for it, new in zip(points, failed, strict=True)]
+    found = find_failing(rows)
+    if found is not None:
+        assert 0.01 <= found.share <= 1
+        assert found.since in {0.0, *(it.at for it in rows[1:])}
+
+
+def test_stuck_and_impossible_inputs_are_notices() -> None:
+    """What is wrong and how much of it there was."""
+    made = shown_pipeline(drifts=False)
+    stuck = Alarm("shipped", "stuck", active=True)
+    said = renew(
+        made.watch[0].monitored, alarms=(stuck,), repeated=5_000, invalid={"nan": 900}
+    )
+    odd = replace(made, watch=(renew(made.watch[0], monitored=said),))
+    texts = [it.text for it in find_notices(agent(odd))]
+    assert texts == [
+        f"digits: {say_alarm(stuck)} 5,000 repeated so far.",
+        "digits: inputs so far that cannot be right: 900 with NaN or infinity.",
+    ]
+    assert judge_health(odd, ()) == ("stuck", "error")
+
+
+def test_an_update_that_ended_badly_is_a_notice_until_one_succeeds() -> None:
+    """The newest of each pipeline counts."""
+    shown = agent(shown_pipeline(drifts=False))
+    refused, installed = reports_of()
+    bad = find_notices(shown, reports=[refused, installed])
+    expected = (
+        "The last update ended badly. Refused digits 9 for the pipeline digits: "
+        "signature threshold 1 of 2."
+    )
+    assert [it.text for it in bad] == [expected]
+    assert bad[0].since == refused.ended_at
+    assert find_notices(shown, reports=[installed, refused]) == []
+
+
+def test_a_model_that_is_not_watched_says_so() -> None:
+    """No time for monitors: no figure that looks like watching."""
+    why = "the settings give monitors no time (monitor.cpu_share)"
+    anchors = tuple(
+        AnchorState(it, valid=False, reason="unwatched", detail=why) for it in ANCHORS
+    )
+    watch = ModelWatch("digits", 8, Monitored(anchors=anchors))
+    shown = only(told(shown_agent(replace(shown_pipeline(), watch=(watch,)))))["watch"]
+    assert shown["unwatched"] == f"Not watched: {why}."  # type: ignore[index] # JSON
+
+
+def test_without_an_anchor_there_is_no_score() -> None:
+    """No repetition is no likeness: 0.00 would look like a measurement."""
+    idle = Score("shipped", "stuck", "repeat", 0.0)
+    watch = ModelWatch("digits", 8, Monitored(scores=(idle,)))
+    shown = only(told(shown_agent(replace(shown_pipeline(), watch=(watch,)))))["watch"]
+    assert shown["score"] is None  # type: ignore[index] # JSON
+    assert shown["compares"] is False  # type: ignore[index] # JSON
+
+
+def test_features_say_what_they_are_beside() -> None:
+    """The same feature beside two anchors stands in two lists."""
+    made = shown_pipeline()
+    monitored = made.watch[0].monitored
+    site = tuple(renew(it, anchor="site") for it in monitored.features)
+    both = renew(monitored, features=monitored.features + site)
+    watch = renew(made.watch[0], monitored=both)
+    shown = only(told(shown_agent(replace(made, watch=(watch,)))))["watch"]
+    moved = shown["moved"]  # type: ignore[index] # JSON
+    assert [row["beside"] for row in moved] == list(LIVE_ANCHORS.values())
+    for row in moved:
+        names = [it["feature"] for it in row["features"]]
+        assert len(names) == len(set(names)) > 0
 
 
 def test_wishes_are_said_with_their_reasons() -> None:
@@ -272,7 +389,8 @@ def test_a_report_without_detail_explains_its_reason() -> None:
     state = describe_live(EMPTY, BoardReadings(), {}, Stories([old]))
     update = state["update"]
     assert isinstance(update, dict)
-    assert update["reports"][0]["text"] == f"Refused kws 2: {explain('digest')}"
+    expected = f"Refused kws 2 for the pipeline door: {explain('digest')}"
+    assert update["reports"][0]["text"] == expected
     assert update["reports"][0]["at"] == NOW
 
 

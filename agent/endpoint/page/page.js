@@ -11,6 +11,8 @@ const AGAIN_MS = [250, 1000, 2000, 5000];
 const HIDDEN_MS = 30000; // nobody looks: let the board alone
 const KEPT_POINTS = 450;
 const KEPT_EVENTS = 500;
+const NOTICES = 3; // shown; the others are folded
+const ALL_OPEN = 3; // with more pipelines, cards that need nobody are folded
 const LEVELS = { debug: 0, info: 1, warning: 2, error: 3 };
 const SIGNS = { debug: "·", info: "i", warning: "▲", error: "✕" };
 const STEPS = ["FETCHING", "VERIFYING", "STAGING", "PREFLIGHT", "SHADOWING", "PROBATION", "COMMITTING"];
@@ -116,6 +118,9 @@ class Card {
     for (const holder of this.root.querySelectorAll("[data-chart]")) this.charts[holder.dataset.chart] = new Chart(holder, holder.dataset.chart);
     this.name = name;
     this.drawn = -1;
+    this.calm = null;
+    this.f.more.addEventListener("toggle", () => this.redraw());
+    this.f.summary.setAttribute("aria-label", `Details of ${name}`);
     if (operator) this.addActions();
   }
 
@@ -127,8 +132,9 @@ class Card {
     );
   }
 
-  show(it, readings) {
+  show(it, readings, few) {
     this.readings = readings;
+    this.fold(it.health[1] === "good", few);
     const points = trends.get(it.name) ?? [];
     const newest = points.at(-1);
     this.showHead(it);
@@ -136,17 +142,34 @@ class Card {
     this.showStages(it);
     this.showWatch(it.watch);
     this.showLabels(it);
-    if (newest && newest[0] !== this.drawn && !document.hidden) {
-      this.drawn = newest[0];
-      this.charts.rate.draw(points);
-      this.charts.latency.draw(points, it.budget_ms);
-      this.charts.drift.draw(points);
-    }
+    this.budget = it.budget_ms;
+    this.compares = it.watch !== null && (it.watch.compares || it.watch.score !== null);
+    if (newest && newest[0] !== this.drawn) this.redraw();
+  }
+
+  // What begins to need somebody opens, once: what a person folds stays folded.
+  fold(calm, few) {
+    this.root.classList.toggle("few", few);
+    if (few) this.f.more.open = true;
+    else if (this.calm === null || (this.calm && !calm) || this.few) this.f.more.open = !calm;
+    this.calm = calm;
+    this.few = few;
+  }
+
+  redraw() {
+    const points = trends.get(this.name) ?? [];
+    if (document.hidden || !this.f.more.open || !points.length) return;
+    this.drawn = points.at(-1)[0];
+    this.charts.rate.draw(points);
+    this.charts.latency.draw(points, this.budget);
+    this.charts.drift.draw(points);
+    const none = this.compares ? "no sample yet" : "nothing to compare with yet";
+    const plot = this.charts.drift.plot;
+    if (plot.dataset.none !== none) plot.dataset.none = none;
   }
 
   showHead(it) {
-    const trial = it.state === "candidate";
-    write(this.f.state, stateWords(it), !it.ready ? "error" : trial ? "warning" : "good");
+    write(this.f.state, ...it.health);
     const active = it.active;
     write(this.f.model, active ? `${active.model} ${active.version}` : `${it.model}: no model yet`);
     write(this.f.how, active ? ` · ${active.variant} on ${active.executor}` : "");
@@ -163,6 +186,7 @@ class Card {
     write(this.f.late, it.late === null ? "–" : it.late.toLocaleString());
     const score = it.watch ? it.watch.score : null;
     write(this.f.drift, figure(score));
+    write(this.f.compares, score === null ? it.watch && !it.watch.unwatched ? "nothing to compare with yet" : "not watched" : "alarms above 1");
     this.f.drift.parentElement.dataset.level = score !== null && score > 1 ? "warning" : "";
   }
 
@@ -197,21 +221,12 @@ class Card {
       row.append(head, make("span", alarm.text));
       return row;
     });
-    const features = watch ? watch.features : [];
-    const largest = Math.max(3, ...features.map((row) => Math.abs(row.shift ?? 0)));
-    this.f["features-table"].hidden = !features.length;
-    fill(this.f.features, features, (feature) => {
-      const row = make("tr");
-      const head = make("th", feature.feature);
-      head.scope = "row";
-      head.title = feature.anchor === "site" ? "beside this board's own baseline" : "beside the profile in the bundle";
-      const share = (feature.shift ?? 0) / largest;
-      const shift = feature.shift === null ? "–" : `${feature.shift > 0 ? "+" : feature.shift < 0 ? "−" : ""}${Math.abs(feature.shift).toFixed(2)}`;
-      const cell = make("td");
-      cell.append(bar(share < 0 ? 50 + share * 50 : 50, Math.abs(share) * 50, "bar middle"));
-      row.append(head, make("td", shift, "num"), cell, make("td", figure(feature.psi), "num"));
-      return row;
-    });
+    const moved = watch ? watch.moved : [];
+    const largest = Math.max(3, ...moved.flatMap((it) => it.features.map((row) => Math.abs(row.shift ?? 0))));
+    this.f["features-table"].hidden = !moved.length;
+    // A feature stands in both lists where there are two: each says what it is beside.
+    const rows = moved.flatMap((it) => [it.beside, ...it.features.map((row) => ({ ...row, largest }))]);
+    fill(this.f.features, rows, (row) => (typeof row === "string" ? besideRow(row) : featureRow(row)));
     write(this.f.watch, watchWords(watch));
   }
 
@@ -234,9 +249,25 @@ class Card {
   }
 }
 
-function stateWords(it) {
-  if (it.ready) return it.state === "candidate" ? "answers, on trial" : "answers";
-  return it.reason ? it.reason.replaceAll("_", " ") : "not ready";
+function besideRow(beside) {
+  const row = make("tr", null, "beside");
+  const head = make("th", `beside ${beside}`);
+  head.scope = "rowgroup";
+  head.colSpan = 4;
+  row.append(head);
+  return row;
+}
+
+function featureRow(feature) {
+  const row = make("tr");
+  const head = make("th", feature.feature);
+  head.scope = "row";
+  const share = (feature.shift ?? 0) / feature.largest;
+  const shift = feature.shift === null ? "–" : `${feature.shift > 0 ? "+" : feature.shift < 0 ? "−" : ""}${Math.abs(feature.shift).toFixed(2)}`;
+  const cell = make("td");
+  cell.append(bar(share < 0 ? 50 + share * 50 : 50, Math.abs(share) * 50, "bar middle"));
+  row.append(head, make("td", shift, "num"), cell, make("td", figure(feature.psi), "num"));
+  return row;
 }
 
 // Beside the latency: a processor that is slowed down makes every model slow.
@@ -248,10 +279,13 @@ function pace(readings) {
 
 function watchWords(watch) {
   if (!watch) return "The input of this model is not watched.";
+  if (watch.unwatched) return watch.unwatched;
   const parts = watch.anchors.map((anchor) => anchor.text);
   if (!watch.alarms.length && watch.anchors.some((anchor) => anchor.valid)) parts.unshift("No alarm.");
   const every = watch.interval > 1 ? `one sample in ${watch.interval}` : "every sample";
-  parts.push(`Watches ${every}, at ${percent(watch.share)} of the time; ${watch.samples.toLocaleString()} so far.`);
+  const cost = watch.share > 0 && watch.share < 0.001 ? "under 0.1 %" : percent(watch.share);
+  if (!watch.samples) parts.push("No sample was watched yet.");
+  else parts.push(`Watches ${every}, at ${cost} of the time; ${watch.samples.toLocaleString()} so far.`);
   if (watch.accuracy !== null) parts.push(`Estimated share of right answers: ${percent(watch.accuracy)}.`);
   if (watch.repeated) parts.push(`${watch.repeated.toLocaleString()} inputs were the same as the one before.`);
   if (watch.invalid) parts.push(`${watch.invalid.toLocaleString()} inputs were not numbers that a sensor gives.`);
@@ -279,15 +313,27 @@ function showState(state) {
   boardAhead = state.now - Date.now() / 1000;
   for (const it of state.pipelines) addPoints(it.name, it.points);
   showTop(state);
-  fill(byId("notices"), state.notices, (notice) => {
-    const line = make("p", null, "notice");
-    line.dataset.level = notice.level;
-    line.append(make("b", `${SIGNS[notice.level]} ${notice.level}`), notice.text);
-    return line;
-  });
+  showNotices(state.notices);
   showPipelines(state.pipelines, state.readings);
   showUpdate(state.update);
   showReadings(state.readings);
+}
+
+function showNotices(notices) {
+  const rest = notices.slice(NOTICES);
+  byId("notices-box").hidden = !notices.length;
+  byId("notices-more").hidden = !rest.length;
+  write(byId("notices-more").firstElementChild, `and ${rest.length} more`);
+  fill(byId("notices"), notices.slice(0, NOTICES), noticeLine);
+  fill(byId("notices-rest"), rest, noticeLine);
+}
+
+function noticeLine(notice) {
+  const line = make("p", null, "notice");
+  line.dataset.level = notice.level;
+  line.append(make("b", `${SIGNS[notice.level]} ${notice.level}`), notice.text);
+  if (notice.since) line.append(" Since ", moment(notice.since), ".");
+  return line;
 }
 
 function showTop(state) {
@@ -297,10 +343,11 @@ function showTop(state) {
   const troubled = warnings > 0;
   const all = count > 1 ? `all ${count} answer` : "answers";
   const words = !count ? "no pipeline" : ready < count ? `${ready} of ${count} answer` : troubled ? `${all}, ${warnings} to look at` : all;
-  write(byId("overall"), words, !count ? "wait" : ready < count ? "error" : troubled ? "warning" : "good");
+  const grave = ready < count || state.notices.some((notice) => notice.level === "error");
+  write(byId("overall"), words, !count ? "wait" : grave ? "error" : troubled ? "warning" : "good");
   write(byId("board"), state.board);
   write(byId("version"), `agent ${state.version}`);
-  const title = `${ready < count ? "✕ " : troubled ? "▲ " : ""}${state.board || "Tinyward"} · ${words}`;
+  const title = `${grave ? "✕ " : troubled ? "▲ " : ""}${state.board || "Tinyward"} · ${words}`;
   if (document.title !== title) document.title = title;
 }
 
@@ -318,7 +365,7 @@ function showPipelines(pipelines, readings) {
       cards.set(it.name, new Card(it.name));
       byId("pipelines").append(cards.get(it.name).root);
     }
-    cards.get(it.name).show(it, readings);
+    cards.get(it.name).show(it, readings, names.length <= ALL_OPEN);
   }
   byId("overview").hidden = names.length < 2;
   if (names.length > 1) showOverview(pipelines);
@@ -328,9 +375,8 @@ function showOverview(pipelines) {
   const rows = pipelines.map((it) => {
     const newest = (trends.get(it.name) ?? []).at(-1) ?? [];
     const model = it.active ? `${it.active.model} ${it.active.version}` : it.model;
-    const level = !it.ready ? "error" : it.watch && it.watch.alarms.length ? "warning" : "good";
-    const state = it.ready && level === "warning" ? "drifts" : stateWords(it);
-    return [it.name, model, state, level, figure(newest[POINT.rate]), figure(newest[POINT.p95]), it.late === null ? "–" : it.late.toLocaleString(), figure(it.watch ? it.watch.score : null)];
+    const drift = figure(it.watch ? it.watch.score : null);
+    return [it.name, ...it.health, drift, model, figure(newest[POINT.rate]), figure(newest[POINT.p95]), it.late === null ? "–" : it.late.toLocaleString()];
   });
   fill(byId("overview-rows"), rows, (cells) => {
     const row = make("tr");
@@ -338,10 +384,13 @@ function showOverview(pipelines) {
     head.scope = "row";
     const link = make("a", cells[0]);
     link.href = `#${cards.get(cells[0]).root.id}`;
+    link.addEventListener("click", () => {
+      cards.get(cells[0]).f.more.open = true;
+    });
     head.append(link);
     const state = make("td");
-    state.append(chip(cells[2], cells[3]));
-    row.append(head, make("td", cells[1]), state, ...cells.slice(4).map((text) => make("td", text, "num")));
+    state.append(chip(cells[1], cells[2]));
+    row.append(head, state, make("td", cells[3], "num"), make("td", cells[4]), ...cells.slice(5).map((text) => make("td", text, "num wide")));
     return row;
   });
 }
@@ -428,7 +477,14 @@ function addEvents(events) {
     time.title = new Date(event.at * 1000).toLocaleString();
     const fields = Object.entries(event.fields).filter((row) => row[1] !== "").map(([key, value]) => `${key}=${value}`).join("  ");
     row.dataset.level = event.level;
-    row.append(time, level, make("span", event.name, "name"), make("span", fields, "fields"));
+    row.dataset.story = event.story;
+    const line = make("details");
+    const summary = make("summary", event.text);
+    line.append(summary, make("code", event.name), make("span", ` ${fields}`, "fields"));
+    row.append(time, level, line);
+    // The phases of an update are one line, the newest: they push no alarm away.
+    const before = event.story && list.querySelector(`li[data-story="${CSS.escape(event.story)}"]`);
+    if (before) before.remove();
     list.prepend(row);
   }
   while (list.children.length > KEPT_EVENTS) list.lastElementChild.remove();
