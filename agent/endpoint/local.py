@@ -7,7 +7,8 @@ The rules this module keeps:
    nothing of the request. On the socket its user is the operator ``local``.
  * ``/healthz`` says that the daemon's loop turns; ``/readyz`` that every pipeline has
    answered with a verified model and its worker lives.
- * The page and its stream answer only to names that no stranger can own.
+ * The page and its stream answer only to names that no stranger can own; the others to
+   any name, but to a browser as the page does.
  * The socket is 0600 before it listens.
 """
 
@@ -24,7 +25,7 @@ from agent.core.reasons import Reason
 from agent.endpoint.guard import Gate, Guard
 from agent.endpoint.live import Live
 from agent.endpoint.needs import Facts
-from agent.endpoint.origins import check_host, check_reader, own_names
+from agent.endpoint.origins import check_host, check_reader, check_scrape, own_names
 from agent.endpoint.pages import answer_page
 from agent.endpoint.peers import LOCAL, Peer
 from agent.endpoint.problems import status_of
@@ -151,12 +152,13 @@ class LocalEndpoint:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         """Answer a scrape in the format it asks for."""
+        check_scrape(request, self._names)
         content_type, body = self._facts.metrics(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _healthz(self, request: web.Request) -> web.Response:
         """The loop turns, or nobody would read this."""
-        del request
+        check_scrape(request, self._names)
         return web.Response(text="ok\n")
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
@@ -175,7 +177,7 @@ class LocalEndpoint:
 
     async def _readyz(self, request: web.Request) -> web.Response:
         """Say what is not ready, and why."""
-        del request
+        check_scrape(request, self._names)
         agent = self._facts.snapshot()
         return _json(describe_readiness(agent), 200 if is_ready(agent) else 503)
 

@@ -8,6 +8,10 @@ The rules this module keeps:
  * Over plain HTTP the page answers only where it was asked for by a name that no
    stranger can own: an address, ``localhost``, the board's own name. Else a site could
    let its own name point at the board and read it as its own (DNS rebinding).
+ * What programs ask for, ``/metrics`` above all, answers to any name, for a fleet has a
+   DNS of its own; but a request that looks like a browser's is held to the rule of the
+   page. ``Sec-Fetch-*`` alone does not tell: browsers send it over TLS and to the local
+   host only (W3C Fetch Metadata, section 2), so not to a name that was rebound.
 
 >>> is_own_name("127.0.0.1:9797", ()), is_own_name("evil.example:9797", ())
 (True, False)
@@ -25,6 +29,18 @@ from agent.endpoint.problems import ForeignError, MisdirectedError
 
 # "none": the person behind it typed an address or opened a bookmark.
 OWN_SITES = ("same-origin", "none")
+# What browsers send and no scraper or probe does. ``Accept-Language`` is with each of
+# their requests, and a page's script can change but not remove it (WHATWG Fetch,
+# section "Fetching"); the others are for browsers that do otherwise.
+BROWSER_HEADERS = (
+    "Accept-Language",
+    "Origin",
+    "Referer",
+    "Sec-Fetch-Dest",
+    "Sec-Fetch-Mode",
+    "Sec-Fetch-Site",
+)
+BROWSER_AGENT = "Mozilla/"  # all of them, since 1994
 
 
 def own_names(hostname: str) -> frozenset[str]:
@@ -64,6 +80,26 @@ def check_reader(request: web.Request) -> None:
     """
     if request.headers.get("Sec-Fetch-Site", "none") not in OWN_SITES:
         raise ForeignError
+    origin = request.headers.get("Origin")
+    host = request.headers.get("Host", "")
+    if origin is not None and _place_of(origin) != host.lower():
+        raise ForeignError
+
+
+def check_scrape(request: web.Request, names: Collection[str]) -> None:
+    """Check that what any program may read is not read by another site's page.
+
+    Args:
+        request: A program's, by any name, or a browser's.
+        names: The names a browser may have reached us by.
+
+    Raises:
+        ForeignError: It was sent from another site's page.
+        MisdirectedError: A browser came by a name that is not ours.
+    """
+    check_reader(request)
+    if _is_browsers(request):
+        check_host(request, names)
 
 
 def check_order(request: web.Request, names: Collection[str] | None) -> None:
@@ -78,13 +114,15 @@ def check_order(request: web.Request, names: Collection[str] | None) -> None:
         MisdirectedError: It comes by a name that is not ours.
     """
     check_reader(request)
-    origin = request.headers.get("Origin")
-    if origin is None:
-        return
-    if names is not None:
+    if names is not None and "Origin" in request.headers:
         check_host(request, names)
-    if _place_of(origin) != request.headers.get("Host", "").lower():
-        raise ForeignError
+
+
+def _is_browsers(request: web.Request) -> bool:
+    """Tell whether a request may be a browser's; a program may pretend to be one."""
+    if any(name in request.headers for name in BROWSER_HEADERS):
+        return True
+    return request.headers.get("User-Agent", "").startswith(BROWSER_AGENT)
 
 
 def _name_of(host: str) -> str:

@@ -71,6 +71,13 @@ class Listener:
         """Connect over the unix socket."""
         return Peer(*await asyncio.open_unix_connection(str(self.path)))
 
+    async def ask(self, path: str, *headers: str) -> Reply:
+        """Send one GET over TCP with these headers."""
+        peer = await self.tcp()
+        lines = "".join(f"{line}\r\n" for line in headers)
+        await peer.send(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
+        return await peer.reply()
+
     async def get(self, path: str, accept: str = "*/*", *, unix: bool = False) -> Reply:
         """Send one GET."""
         peer = await (self.unix() if unix else self.tcp())
@@ -132,6 +139,54 @@ def test_metrics_are_served_in_the_format_asked_for(tmp_path: Path) -> None:
         assert modern.headers["Content-Type"].startswith("application/openmetrics-text")
         assert b"tinyward_build_info" in text.body
         assert modern.body.endswith(b"# EOF\n")
+
+    run(story)
+
+
+OPEN_PATHS = ("/metrics", "/healthz", "/readyz")
+LANGUAGE = "Accept-Language: en"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        # Prometheus 3, a load balancer, curl: by whatever name.
+        (200, ("Host: board7.fleet.example:9797", "User-Agent: Prometheus/3.5.0")),
+        (200, ("Host: board7.fleet.example", "X-Prometheus-Scrape-Timeout-Seconds: 5")),
+        (200, ("Host: x", "User-Agent: kube-probe/1.33", "Accept-Encoding: gzip")),
+        # A person who looks at it.
+        (200, ("Host: 127.0.0.1:9797", LANGUAGE, "User-Agent: Mozilla/5.0 (X11)")),
+        (200, ("Host: localhost", LANGUAGE, "Sec-Fetch-Site: none")),
+        (200, ("Host: localhost:1", LANGUAGE, "Origin: http://localhost:1")),
+        # A page whose own name was made to point here: same-origin to the browser,
+        # which says so over TLS and to localhost only.
+        (421, ("Host: evil.example:9797", LANGUAGE)),
+        (421, ("Host: evil.example:9797", "Accept-Language:")),
+        (421, ("Host: evil.example", "User-Agent: Mozilla/5.0 (X11; Linux x86_64)")),
+        (421, ("Host: evil.example", "Referer: http://evil.example/")),
+        (421, ("Host: evil.example", "Sec-Fetch-Site: same-origin")),
+        (421, ("Host: evil.example", "Sec-Fetch-Mode: cors")),
+        (421, ("Host: evil.example", "Sec-Fetch-Dest: empty")),
+        (421, ("Host: evil.example:1", "Origin: http://evil.example:1")),
+        # Another site's page.
+        (403, ("Host: 127.0.0.1:9797", "Sec-Fetch-Site: cross-site")),
+        (403, ("Host: localhost", "Sec-Fetch-Site: same-site")),
+        (403, ("Host: 127.0.0.1:9797", "Origin: http://evil.example")),
+        (403, ("Host: localhost:9797", "Origin: null")),
+    ],
+)
+def test_browsers_read_it_by_its_own_name_only(
+    tmp_path: Path, status: int, headers: tuple[str, ...]
+) -> None:
+    """Programs by any; what is refused shows nothing of the board."""
+
+    async def story() -> None:
+        async with listening(tmp_path) as listener:
+            for path in OPEN_PATHS:
+                reply = await listener.ask(path, *headers)
+                assert (path, reply.status) == (path, status)
+                assert (b"error" in reply.body) == (status != 200)
+                assert len(reply.body) < 100 or status == 200
 
     run(story)
 

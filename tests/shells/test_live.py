@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -350,12 +351,13 @@ def test_a_name_that_strangers_can_own_is_misdirected(tmp_path: Path) -> None:
 
 def test_another_site_opens_no_stream(tmp_path: Path) -> None:
     """It could not read one, but would hold its place."""
-    site = "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n"
+    sites = ("Sec-Fetch-Site: cross-site", "Origin: http://evil.example")
 
     async def story() -> None:
         async with listening(tmp_path, shown_facts()) as board:
-            for unix in (False, True):
-                stream = await board.view(headers=site, unix=unix)
+            for site, unix in product(sites, (False, True)):
+                headers = f"Host: localhost\r\n{site}\r\n"
+                stream = await board.view(headers=headers, unix=unix)
                 assert (await stream.head())[0] == 403
 
     run(story)
