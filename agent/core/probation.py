@@ -248,7 +248,7 @@ def _has_moved(said: Monitored, since: Monitored) -> bool:
 
 
 def _is_calm(said: Monitored) -> bool:
-    """Whether the input looks as the shipped profile says, and is not about to leave."""
+    """Whether the input is near its shipped profile, and not about to leave it."""
     return not _is_off(said, INPUT) and _highest(said, INPUT) <= CALM
 
 
