@@ -149,7 +149,7 @@ class Watcher:
         self._clocks = clocks
         self.due = [NEVER if isinstance(eye, Blind) else 0]
         self._visited = 0  # number of the last sample that was due
-        self._busy_ns = self._timed = 0
+        self._busy_ns = 0  # of all samples up to that
         self._samples = 0
         self._invalid: Counter[str] = Counter()
         self._number = self._ordered = rules.number
@@ -191,11 +191,8 @@ class Watcher:
         try:
             pace, spent = self._pace, self._clocks.spent
             now_ns = self._clocks.now()
-            # On average, not of this one: others may have had the core in between.
-            took_ns = (busy_ns - self._busy_ns) / max(1, seq - self._timed)
-            self._busy_ns, self._timed = busy_ns, seq
-            self._visited = seq
-            if not pace.may_look(seq, now_ns):
+            self._busy_ns, self._visited = busy_ns, seq
+            if not pace.may_look(seq, now_ns, busy_ns):
                 self.due[0] = pace.later()
                 return
             began_ns = spent()
@@ -207,7 +204,7 @@ class Watcher:
             self._samples += 1
             self._news = True
             pace.pay(spent() - began_ns)
-            self.due[0] = pace.next_due(self._eye.interval, took_ns)
+            self.due[0] = pace.next_due(self._eye.interval)
             self._report_if_due(now_ns)
         except Exception as err:  # noqa: BLE001 - watching is worth no sample: it ends, logged
             self._end(err)
@@ -242,19 +239,21 @@ class Watcher:
             self._guard(self._report)
 
     def _rest(self) -> None:
-        """Bring the next look forward, and report what was not yet."""
-        if self.due[0] != NEVER:
+        """Bring a look forward that is overdue, and report what was not yet."""
+        now_ns = self._clocks.now()
+        # Not in every pause: gaps would be what pauses make them.
+        if self.due[0] != NEVER and self._pace.overdue(now_ns):
             soon = self._visited + self._eye.interval
             self.due[0] = min(self.due[0], soon)
         # Once more after the last news: else a busy second's share is shown for hours.
         if self._news or not self._rested:
-            self._report_if_due(self._clocks.now())
+            self._report_if_due(now_ns)
 
     def _visit(self, seq: int) -> None:
         """Come by without looking: choose the next sample, and report."""
         now_ns = self._clocks.now()
         self._visited = seq
-        self._pace.may_look(seq, now_ns)
+        self._pace.may_look(seq, now_ns, self._busy_ns)
         self.due[0] = self._pace.next_due(self._eye.interval)
         self._report_if_due(now_ns)
 
@@ -286,7 +285,7 @@ class Watcher:
         whole = replace(
             said,
             samples=self._samples,
-            interval=self._pace.interval,
+            interval=self._pace.spacing,
             spent_ns=spent_ns,
             share=(spent_ns - self._reported_spent) / passed_ns,
             invalid=dict(invalid),
