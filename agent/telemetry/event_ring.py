@@ -1,8 +1,8 @@
 """The last events of the agent, kept in memory for the page and the command line.
 
 The rules this module keeps:
- * The ring is bounded in number and in length: an event with a page of text in a field
-   keeps the beginning of it.
+ * The ring is bounded in number and in length, each field's and all fields' together:
+   an event with a page of text in a field keeps the beginning of it.
  * It sees what the log sees, so the level of ``[log]`` decides for both; libraries are
    not heard, they are the journal's matter.
  * Numbers rise by one and never begin anew within a daemon's life: who asks for what
@@ -18,7 +18,10 @@ from agent.core.events import KEPT, Event, Level
 from agent.telemetry.logs import OWN
 
 AGENT = "agent"  # the parent of all loggers of ours
-MAX_FIELD_CHARS = 300  # a refusal's message takes 120; 500 events stay below 1 MB
+MAX_FIELD_CHARS = 300  # a refusal's message takes 120
+# Of an event's name and fields together: three long ones and some numbers. 500 events
+# with as many and as long fields as may be take 1.5 MB, 3.1 MB if they are all emoji.
+MAX_EVENT_CHARS = 1200
 MAX_FIELDS = 16  # the most talkative event has nine
 LEVELS: dict[str, Level] = {
     "DEBUG": "debug",
@@ -53,7 +56,8 @@ class EventRing(logging.Handler):
         """Keep one event; one that cannot be spelled is no caller's trouble."""
         level = LEVELS.get(record.levelname, "info")
         try:
-            name, fields = _cut(record.getMessage()), _of(record)
+            name = _cut(record.getMessage())
+            fields = _of(record, MAX_EVENT_CHARS - len(name))
         except Exception:  # noqa: BLE001 - as all handlers of logging do: said on stderr
             self.handleError(record)
             return
@@ -70,19 +74,30 @@ class EventRing(logging.Handler):
         return list(kept)[bisect_right(kept, after, key=lambda event: event.id) :]
 
 
-def _of(record: logging.LogRecord) -> dict[str, str]:
-    """Return an event's fields as text; a trace as the error that it ends with."""
+def _of(record: logging.LogRecord, room: int) -> dict[str, str]:
+    """Return an event's fields as text; a trace as the error that it ends with.
+
+    Args:
+        record: The event.
+        room: Characters that all of them may have together.
+    """
     own = [(key, value) for key, value in record.__dict__.items() if key not in OWN]
-    fields = {key: _cut(str(value)) for key, value in own[:MAX_FIELDS]}
+    said: dict[str, str] = {}
     if record.exc_info:
         error = record.exc_info[1]
         # The lines of the trace are for the journal; who looks at a page needs the end.
-        fields["error"] = _cut(f"{type(error).__name__}: {error}")
-    return fields
+        said["error"] = _cut(f"{type(error).__name__}: {error}")
+        room -= len(said["error"])
+    fields: dict[str, str] = {}
+    for key, value in own[:MAX_FIELDS]:
+        fields[key] = _cut(str(value), room)
+        room -= len(fields[key])
+    return fields | said
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, room: int = MAX_FIELD_CHARS) -> str:
     """Return the beginning of a long text."""
-    if len(text) <= MAX_FIELD_CHARS:
+    most = min(room, MAX_FIELD_CHARS)
+    if len(text) <= most:
         return text
-    return text[: MAX_FIELD_CHARS - 1] + "\u2026"
+    return text[: most - 1] + "\u2026" if most > 0 else ""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,11 +20,17 @@ from agent.core.reasons import Reason
 from agent.endpoint.local import LocalEndpoint
 from agent.endpoint.services import Services
 from agent.errors import DeviceError, RequestRefusedError
-from agent.telemetry.event_ring import MAX_FIELD_CHARS, MAX_FIELDS, EventRing
+from agent.telemetry.event_ring import (
+    MAX_EVENT_CHARS,
+    MAX_FIELD_CHARS,
+    MAX_FIELDS,
+    EventRing,
+)
 from tests.fakes.control_bench import bench, listening
 from tests.fakes.shown import events_of, shown_facts
 
 log = logging.getLogger("agent.tests.events")
+WORST_BYTES = 3_500_000  # of a full ring
 INT_ERROR = "invalid literal for int() with base 10: 'of a kind'"
 
 
@@ -89,6 +96,49 @@ def test_long_fields_and_many_fields_are_cut(ring: EventRing) -> None:
     long, many = ring.events()
     assert len(long.fields["detail"]) == MAX_FIELD_CHARS
     assert len(many.fields) == MAX_FIELDS
+
+
+@given(
+    name=st.text(max_size=400),
+    fields=st.dictionaries(
+        st.integers(0, 30), st.integers(0, 400) | st.text(), max_size=20
+    ),
+    fails=st.booleans(),
+)
+def test_an_event_is_bounded_as_a_whole(
+    *, name: str, fields: dict[int, int | str], fails: bool
+) -> None:
+    """Law: so many characters in all; an error keeps its place, short fields theirs."""
+    error = (ValueError, ValueError("e" * 400), None) if fails else None
+    made = EventRing()
+    record = logging.LogRecord("agent", logging.INFO, "", 0, "%s", (name,), error)
+    values = {
+        f"f{i}": "x" * it if isinstance(it, int) else it for i, it in fields.items()
+    }
+    record.__dict__.update(values)
+    made.emit(record)
+    (event,) = made.events()
+    texts = [event.name, *event.fields.values()]
+    assert sum(map(len, texts)) <= MAX_EVENT_CHARS
+    assert max(map(len, texts)) <= MAX_FIELD_CHARS
+    assert (len(event.fields.get("error", "")) == MAX_FIELD_CHARS) is fails
+    if sum(map(len, values.values())) <= MAX_FIELD_CHARS and len(values) <= MAX_FIELDS:
+        assert {key: event.fields[key] for key in values} == values
+
+
+def test_a_full_ring_of_long_events_takes_what_its_comment_says() -> None:
+    """3.1 MB where every character takes four bytes."""
+    made = EventRing()
+    long = dict.fromkeys((f"f{i}" for i in range(MAX_FIELDS)), "\U0001f6aa" * 1000)
+    tracemalloc.start()
+    for _ in range(KEPT):
+        record = logging.LogRecord("agent", logging.INFO, "", 0, "x", (), None)
+        record.__dict__.update(long)
+        made.emit(record)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(made.events()) == KEPT
+    assert taken < WORST_BYTES
 
 
 def test_a_full_ring_forgets_the_oldest(ring: EventRing) -> None:
