@@ -7,6 +7,7 @@ The rules this module keeps:
 """
 
 import itertools
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.reasons import Reason
-from agent.errors import SettingsError
+from agent.errors import DeviceError, SettingsError
 from agent.worker.sources.reading import find_files
+from agent.worker.sources.stored_arrays import ALL_ARRAYS
 
 FOLDERS = "folders"  # each folder below --data is a group
 FILES = "files"  # each file is one: a recording of one session
 MAX_TEXT_BYTES = 64 * 1024 * 1024  # 200,000 lines of 300 characters
+# What numpy and the disk raise for a file that is not what its name says.
+UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
 Codes = NDArray[np.int64]
 
 
@@ -83,10 +87,11 @@ def find_held_out(data: Path, array: str, groups: str, labels: str) -> HeldOut:
     if groups == FOLDERS:
         parts = _folders(data)
     elif groups == FILES:
-        parts = tuple(Part(path, path.name) for path in find_files(data))
+        parts = tuple(Part(path, path.name) for path in _find(data))
     else:
-        find_files(data)
+        _find(data)
         parts = (Part(data),)
+    _check_array(data, array)
     columns = groups and groups not in (FOLDERS, FILES)
     return HeldOut(
         parts=parts,
@@ -136,12 +141,12 @@ def read_column(data: Path, wanted: str, option: str) -> tuple[str, ...]:
         there = _arrays(data) if data.suffix.lower() == ".npz" else ()
         if wanted in there:
             with np.load(data, allow_pickle=False) as archive:
-                return _column(archive[wanted], option)
+                return _column(archive[wanted])
         if path.suffix.lower() == ".npy":
-            return _column(np.load(path, allow_pickle=False), option)
+            return _column(np.load(path, allow_pickle=False))
         if path.is_file():
-            return _lines(path, option)
-    except (OSError, ValueError, EOFError) as err:
+            return _lines(path)
+    except UNREADABLE as err:
         raise wrong(f"{option} {wanted}: {err}") from err
     choice = f"; {data.name} holds {', '.join(there)}" if there else ""
     raise wrong(f"{option}: no file or array is called {wanted!r}{choice}")
@@ -168,8 +173,40 @@ def _folders(data: Path) -> tuple[Part, ...]:
             "Put the samples of each device or session into a folder of its own.",
         )
     for folder in inner:
-        find_files(folder)  # an empty one is a mistake better told now
+        _find(folder)  # an empty one is a mistake better told now
     return tuple(Part(folder, folder.name) for folder in inner)
+
+
+def _find(path: Path) -> tuple[Path, ...]:
+    """Return the files of samples; errors speak of --data, not of a board's source.
+
+    Raises:
+        DeviceError: There is none, or none that can be read.
+    """
+    try:
+        return find_files(path)
+    except DeviceError as err:
+        todo = (
+            err.todo or "Name held-out samples with --data: `tinyward profile --help`"
+        )
+        raise DeviceError(f"--data {err}", reason=err.reason, todo=todo) from err
+
+
+def _check_array(data: Path, array: str) -> None:
+    """Whether an .npz holds the array that is asked for.
+
+    Raises:
+        SettingsError: ``settings``: it does not.
+    """
+    if not array or array == ALL_ARRAYS or data.suffix.lower() != ".npz":
+        return
+    try:
+        there = _arrays(data)
+    except UNREADABLE:  # the worker's own reader says what is wrong with the file
+        return
+    if array not in there:
+        names = ", ".join(there)
+        raise wrong(f"--array: {data.name} has no array {array!r}; it holds {names}")
 
 
 def _arrays(data: Path) -> tuple[str, ...]:
@@ -178,19 +215,26 @@ def _arrays(data: Path) -> tuple[str, ...]:
         return tuple(archive.files)
 
 
-def _column(values: NDArray[np.generic], option: str) -> tuple[str, ...]:
-    """Return an array of integers or words as words."""
+def _column(values: NDArray[np.generic]) -> tuple[str, ...]:
+    """Return an array of integers or words as words.
+
+    Raises:
+        ValueError: It is none.
+    """
     if values.ndim != 1 or values.dtype.kind not in "iubSU":
-        raise ValueError(f"{option} takes one integer or word for each sample")
+        raise ValueError(
+            "one integer or word for each sample is needed, not an array of "
+            f"{values.dtype} with {values.ndim} axes"
+        )
     if values.dtype.kind == "S":
         return tuple(value.decode("utf-8", "replace") for value in values.tolist())
     return tuple(str(value) for value in values.tolist())
 
 
-def _lines(path: Path, option: str) -> tuple[str, ...]:
+def _lines(path: Path) -> tuple[str, ...]:
     """Return a text file's lines."""
     if path.stat().st_size > MAX_TEXT_BYTES:
-        raise ValueError(f"{option}: larger than {MAX_TEXT_BYTES >> 20} MB")
+        raise ValueError(f"larger than {MAX_TEXT_BYTES >> 20} MB")
     text = path.read_text(encoding="utf-8-sig")
     return tuple(line.strip() for line in text.rstrip().splitlines())
 

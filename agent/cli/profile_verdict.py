@@ -47,7 +47,8 @@ def check_rows(rows: Rows, variant: str) -> None:
             f"{variant}: {said.failed} of {said.samples} samples do not become the "
             f"model's input; the first: {said.failure}",
             Reason.INPUT,
-            "Name data as the board's source gives them: before preprocess.",
+            "Name data as the board's source gives them: before preprocess, without "
+            "NaN and infinity.",
         )
     if said.invalid > BAD_SHARE * good:
         raise _unfit(

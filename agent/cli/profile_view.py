@@ -19,6 +19,7 @@ from agent.cli.plain_text import plain
 if TYPE_CHECKING:
     from agent.cli.profile_making import Made, MadeVariant
 
+UNKNOWN = -1.0  # as Reference says it
 BAR_WIDTH = 30  # description, bar, count and time fit 80 columns
 
 
@@ -127,8 +128,9 @@ def _tree(one: "MadeVariant") -> dict[str, object]:
         "groups": reference.groups,
         "calibration": reference.calibration,
         "interval": one.calibrated.interval,
-        "autocorrelation": reference.autocorrelation,
-        "accuracy": reference.accuracy,
+        # -1 means in a profile that nobody knows; scripts expect null for that.
+        "autocorrelation": _known(reference.autocorrelation),
+        "accuracy": _known(reference.accuracy),
         "thresholds": reference.thresholds,
         "site_thresholds": reference.site_thresholds,
         "delays": [
@@ -146,3 +148,8 @@ def _tree(one: "MadeVariant") -> dict[str, object]:
         ],
         "warnings": one.warnings,
     }
+
+
+def _known(value: float) -> float | None:
+    """Return a number, None where a profile says that it is unknown."""
+    return None if value == UNKNOWN else value

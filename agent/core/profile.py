@@ -171,6 +171,9 @@ def parse_profile(raw: bytes) -> Profile:
         # Lone surrogates pass json, and would end whoever prints a note.
         json.dumps(tree, ensure_ascii=False).encode()
         profile = msgspec.convert(tree, Profile)
+    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+        # A parser's line and column help nobody: it is one line, and made by a machine.
+        raise refused("it is cut off or damaged") from err
     except (ValueError, RecursionError, msgspec.ValidationError) as err:
         raise refused(str(err) or type(err).__name__) from err
     check_profile(profile)

@@ -369,3 +369,11 @@ def test_the_digest_covers_all_that_stands_before_the_model() -> None:
     assert len(digests) == len(set(digests))
     newer = replace(MANIFEST, version=8, labels=("a", "b"))
     assert preprocessing_digest(MANIFEST) == preprocessing_digest(newer)
+
+
+@pytest.mark.parametrize("raw", [b'{"schema": 1, "model": "dig', b"\xff\xfe", b""])
+def test_a_damaged_file_is_called_damaged(raw: bytes) -> None:
+    """The words of a JSON parser, its columns and bytes, stay out of a page."""
+    with pytest.raises(BundleRefusedError) as caught:
+        parse_profile(raw)
+    assert str(caught.value) == "profile.json: it is cut off or damaged"

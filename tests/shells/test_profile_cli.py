@@ -88,6 +88,8 @@ def test_json_says_what_was_made(model: Path, tmp_path: Path) -> None:
     assert (tree["model"], variant["variant"]) == ("digits", "float")
     assert variant["samples"] == {"read": 600, "failed": 0, "invalid": 0, "used": 600}
     assert variant["calibration"] == "iid"
+    assert (variant["accuracy"], variant["autocorrelation"]) == (None, None)
+    assert "no groups found, 8 needed" in result.stderr
     assert set(variant["thresholds"]) >= {"input", "output", "all"}
     assert any(said.startswith("iid-calibrated") for said in variant["warnings"])
     assert "warning: iid-calibrated" in result.stderr
@@ -112,13 +114,22 @@ def test_a_description_is_packed_first(repository: Path, tmp_path: Path) -> None
     assert packed.profile == output.read_bytes()
 
 
+def test_data_that_are_not_there_are_no_source(model: Path, tmp_path: Path) -> None:
+    """What to do is said of --data, not of a board's settings."""
+    result = tinyward("profile", model, "--data", tmp_path / "gone.npy")
+    assert result.exit_code == 1
+    assert "gone.npy: no such file" in result.stderr
+    assert "Name held-out samples with --data" in result.stderr
+    assert "`source`" not in result.stderr
+
+
 WRONG = {
     "variant": (("--variant", "small"), 2, "settings", "no variant is called 'small'"),
     "tensor": (("--tensor", "inner"), 2, "settings", "no output 'inner'; it has"),
     "groups": (("--groups", "devices"), 2, "settings", "images, labels, writers"),
     "labels": (("--labels", "images"), 2, "settings", "one integer or word"),
     "folders": (("--groups", "folders"), 2, "settings", "is no folder"),
-    "array": (("--array", "pictures"), 1, "input", "no array 'pictures'"),
+    "array": (("--array", "pictures"), 2, "settings", "no array 'pictures'; it holds"),
     "kind": (("--kind", "vector"), 1, "profile", "vector of 64 values"),
 }
 
@@ -137,6 +148,7 @@ def test_options_that_do_not_fit_are_named(
         assert "int8, float" in result.stderr
     assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
     assert f"[{reason}]" in result.stderr
+    assert result.stderr.count(options[0]) <= 1  # no option's name twice
     assert list(tmp_path.iterdir()) == []
 
 

@@ -115,11 +115,11 @@ def _grouping_note(groups: int, *, ordered: bool) -> str:
     """Say that too little is known of how sources differ."""
     if ordered:
         return (
-            f"{groups} groups of {MIN_GROUPS} needed: parts of the recording stand in"
-            " for sources, and other boards may differ more than these do"
+            f"{groups} groups found, {MIN_GROUPS} needed: parts of the recording stand"
+            " in for sources, and other boards may differ more than these do"
         )
-    known = f"{groups} groups" if groups else "no groups"
     return (
-        f"iid-calibrated, {known} of {MIN_GROUPS} needed: thresholds assume that boards"
-        " differ from these data no more than these samples from each other"
+        f"iid-calibrated, {groups or 'no'} groups found, {MIN_GROUPS} needed:"
+        " thresholds assume that boards differ from these data no more than these"
+        " samples from each other"
     )
