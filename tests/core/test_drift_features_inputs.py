@@ -22,7 +22,7 @@ from agent.core.drift.features_kinds import (
 )
 from agent.core.drift.features_limits import find_limits
 from agent.core.drift.packing import pack_floats, pack_triangle, unpack_triangle
-from agent.core.manifest import Dtype, TensorSpec
+from agent.core.manifest import Dtype, Task, TensorSpec
 from agent.core.profile import Kind
 from agent.core.steps import (
     Cast,
@@ -254,6 +254,26 @@ def test_kinds_are_inferred(
 ) -> None:
     """From audio and picture steps first, then from shape and type."""
     assert expected == infer_kind(TensorSpec("x", shape, dtype), steps)
+
+
+@pytest.mark.parametrize(
+    ("shape", "steps", "task", "expected"),
+    [
+        ((1, 8, 8, 1), (), "classification", "image"),
+        ((1, 8, 16), (), "classification", "image"),
+        ((1, 8, 17), (), "classification", "spectrogram"),
+        ((1, 7, 7), (), "classification", "spectrogram"),
+        ((1, 8, 8, 1), (), "anomaly", "spectrogram"),
+        ((1, 49, 10, 1), (), "classification", "spectrogram"),
+        ((1, 12, 9), (Window(length=12),), "classification", "spectrogram"),
+        ((1, 10, 10), (LogMel(), Mfcc(count=10)), "classification", "spectrogram"),
+    ],
+)
+def test_small_pictures_that_are_classified_are_pictures(
+    shape: tuple[int, ...], steps: tuple[Step, ...], task: Task, expected: Kind
+) -> None:
+    """Digits of 8 x 8 have no frequency bands; sounds and windows of sensors do."""
+    assert expected == infer_kind(TensorSpec("x", shape, "float32"), steps, task)
 
 
 @settings(max_examples=300)

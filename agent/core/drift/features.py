@@ -180,7 +180,7 @@ def build_reader(
         BundleRefusedError: ``profile``: the reference does not suit these tensors.
     """
     spec = watched_input(manifest, variant)
-    inferred = infer_kind(spec, watched_steps(manifest, spec))
+    inferred = infer_kind(spec, watched_steps(manifest, spec), manifest.task)
     kind = reference.kind if reference else inferred
     parts = input_parts(kind, spec, watched_steps(manifest, spec), reference)
     add_output(parts, manifest, variant, reference)

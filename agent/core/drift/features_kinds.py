@@ -8,7 +8,9 @@ kind           inferred where
 spectrogram    a ``log_mel`` or ``mfcc`` step makes it; or a table of more than
                32 values: rows are times, as in a window of sensor readings
 image          a ``resize``, ``crop`` or ``colour`` step makes it; three or four
-               channels, last or first; a square, or bytes, of one channel
+               channels, last or first; a square, or bytes, of one channel;
+               of a classification also a small table about as high as wide, unless a
+               ``window`` step makes it
 vector         at most 32 values
 other          the rest: audio as samples, tokens, more than three axes
 =============  ==============================================================
@@ -21,12 +23,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.core.manifest import Manifest, TensorSpec, Variant
+from agent.core.manifest import Manifest, Task, TensorSpec, Variant
 from agent.core.profile import MAX_CHANNELS, Kind
-from agent.core.steps import Colour, Crop, LogMel, Mfcc, Resize, Step
+from agent.core.steps import Colour, Crop, LogMel, Mfcc, Resize, Step, Window
 
 COLOURS = (3, 4)  # channels that only pictures have
 MIN_SIDE = 16  # of a picture: smaller squares are tables
+# ...unless they are classified: a handwritten digit of 8 x 8, no readings of 8 sensors.
+MIN_CLASSIFIED, MAX_STRETCH = 8, 2
 # Of a large input about so many values are looked at, as 24 of the 96 rows of a small
 # picture: a mean moves by a hundredth of a spread, and it costs a quarter.
 LOOKED_AT = 8192
@@ -84,7 +88,7 @@ def squeeze(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(length for length in shape if length != 1)
 
 
-def infer_kind(spec: TensorSpec, steps: Sequence[Step]) -> Kind:
+def infer_kind(spec: TensorSpec, steps: Sequence[Step], task: Task = "raw") -> Kind:
     """Return how an input is looked at where no profile states it."""
     axes = squeeze(spec.shape)
     if find_table(spec, steps) and any(isinstance(s, LogMel | Mfcc) for s in steps):
@@ -98,9 +102,25 @@ def infer_kind(spec: TensorSpec, steps: Sequence[Step]) -> Kind:
     if math.prod(axes) <= MAX_CHANNELS:
         return "vector"
     if len(axes) == 2:
-        is_picture = axes[0] == axes[1] or spec.dtype == "uint8"
-        return "image" if is_picture and min(axes) >= MIN_SIDE else "spectrogram"
+        pictured = _is_picture(axes, spec.dtype) or (
+            task == "classification" and _is_small_picture(axes, steps)
+        )
+        return "image" if pictured else "spectrogram"
     return "other"
+
+
+def _is_picture(axes: tuple[int, ...], dtype: str) -> bool:
+    """Whether a table is a square, or bytes, and not small."""
+    return min(axes) >= MIN_SIDE and (axes[0] == axes[1] or dtype == "uint8")
+
+
+def _is_small_picture(axes: tuple[int, ...], steps: Sequence[Step]) -> bool:
+    """Whether a table is about as high as wide, and no window of readings."""
+    return (
+        min(axes) >= MIN_CLASSIFIED
+        and max(axes) <= MAX_STRETCH * min(axes)
+        and not any(isinstance(step, LogMel | Mfcc | Window) for step in steps)
+    )
 
 
 def find_table(spec: TensorSpec, steps: Sequence[Step]) -> Table | None:
