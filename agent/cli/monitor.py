@@ -104,12 +104,15 @@ def commission(
     What the input looks like from now on is what later input is compared with, so
     make sure that it is as it should be.
     """
+    link = _link(board, where)
+    # Before anybody is asked to agree to what cannot be done.
+    _known(pipeline, link.state().pipelines)
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("nobody is there to ask: say --yes")
         asked = f"Forget what the input of {pipeline} looked like here?"
         click.confirm(asked, abort=True)
-    name = _link(board, where).commission(pipeline)
+    name = link.commission(pipeline)
     click.echo(f"{name}: collecting a new baseline")
 
 

@@ -182,7 +182,16 @@ def _accepts(info: inspect.Type) -> str:
 
 def _range(info: inspect.IntType | inspect.FloatType) -> str:
     """Say which numbers are allowed."""
-    low = f"{info.ge:,} to " if info.ge is not None else ""
+    low = f"{_number(info.ge)} to " if info.ge is not None else ""
     if info.gt is not None:
-        low = f"above {info.gt:,}, to "
-    return f" {low}{info.le:,.0f}" if info.le is not None else ""
+        low = f"above {_number(info.gt)}, to "
+    return f" {low}{_number(info.le)}" if info.le is not None else ""
+
+
+def _number(value: float) -> str:
+    """Spell a bound: nothing is rounded, and whole ones have no fraction.
+
+    >>> _number(0.5), _number(65536.0)
+    ('0.5', '65,536')
+    """
+    return f"{value:,.0f}" if value == int(value) else f"{value:,}"

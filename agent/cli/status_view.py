@@ -17,6 +17,7 @@ from rich.text import Text
 
 from agent.cli.ages import Clock, date_text
 from agent.cli.board_answers import Refusal, State, Updates
+from agent.cli.monitor_view import alarm_lines
 from agent.cli.outcome import Outcome, describe_pipelines, describe_strangers
 from agent.cli.plain_text import plain, span_text
 from agent.core.explanations import EXPLANATIONS
@@ -69,6 +70,9 @@ def render_status(
         Text(),
         pipelines_table([*describe_pipelines(state), *describe_strangers(state)]),
     ]
+    # Who looks here looks for trouble: a model that answers may answer nonsense.
+    if alarms := alarm_lines(state.pipelines, clock):
+        parts += [Text(), *alarms]
     if extent.facts != "none":
         facts = _rows(state, updates, clock)
         wanted = [it for it in facts if extent.facts == "all" or it[0] in URGENT]

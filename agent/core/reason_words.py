@@ -152,6 +152,10 @@ AUTHOR: Words = {
         "There is no reference profile in this bundle: only a site baseline is used.",
         "Make one with `tinyward profile` and pack it.",
     ),
+    Reason.WATCHING_OFF: (
+        "Watching is off, by the settings or by the model's manifest.",
+        "Raise `monitor.cpu_share` above 0; let `monitor.keep` of the model allow it.",
+    ),
 }
 # A bug.
 US: Words = {

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     PROFILE = "profile"
     COMMISSIONING = "commissioning"
     UNWATCHED = "unwatched"
+    WATCHING_OFF = "watching_off"
     # The plan, and what operators ask for
     WINDOW = "window"
     PAUSED = "paused"

@@ -23,6 +23,7 @@ STATUS = {
     Reason.REVOKED: 409,
     Reason.NO_MODEL: 409,
     Reason.UNWATCHED: 409,
+    Reason.WATCHING_OFF: 409,
     Reason.UNKNOWN_PIPELINE: 404,
     Reason.ROLE: 403,
     Reason.CERTIFICATE: 403,

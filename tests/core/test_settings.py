@@ -148,3 +148,16 @@ def test_every_key_is_described() -> None:
     }
     assert {"pipeline[].name", "pipeline[].model", "delegate[].sha256"} <= needed
     assert "pipeline[].threads" not in needed
+
+
+@pytest.mark.parametrize(
+    ("key", "accepts"),
+    [
+        ("monitor.cpu_share", "number 0 to 0.5"),
+        ("monitor.site_samples", "whole number 200 to 100,000"),
+        ("pipeline[].deadline_ms", "number above 0, to 3,600,000"),
+    ],
+)
+def test_bounds_are_not_rounded(key: str, accepts: str) -> None:
+    """A share of at most a half is none of at most 0."""
+    assert [row.accepts for row in describe_keys() if row.key == key] == [accepts]

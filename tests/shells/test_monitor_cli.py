@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_struct
 
 from agent.cli import cli
 from agent.cli.board_answers import State
@@ -48,7 +49,12 @@ SAID = Monitored(
     anchors=(
         AnchorState("shipped", valid=True, calibration="grouped"),
         AnchorState(
-            "site", valid=False, reason="commissioning", collected=500, wanted=2000
+            "site",
+            valid=False,
+            reason="commissioning",
+            detail="waits until the shipped anchor is quiet",
+            collected=500,
+            wanted=2000,
         ),
     ),
     scores=(
@@ -72,10 +78,11 @@ SAID = Monitored(
 WATCH = ModelWatch("kws", 2, SAID, {("shipped", "input"): NOW - 60})
 SHOWN = """\
 door: kws 2
-  5000 samples watched, 1 in 20, autocorrelation 0.28, 0.40 % of its time
-  3 repeated, 2 invalid (nan), accuracy about 0.93
+  5000 samples watched, 1 in 20, at 0.40 % of its worker's time
+  autocorrelation 0.28, 3 repeated, 2 invalid (nan), accuracy about 0.93
   shipped  compared (grouped)
-  site     collecting: 500 of 2000 samples [commissioning]
+  site     collecting: 500 of 2000 samples, waits until the shipped anchor is
+           quiet [commissioning]
 
   ANCHOR   SCOPE   DETECTOR  SCORE  OF ITS THRESHOLD
   shipped  input   mewma     1.75   ==========|========
@@ -172,9 +179,48 @@ def test_why_nothing_is_compared(board: FakeBoard, socket: Path) -> None:
     lines = run(socket).stdout.splitlines()
     assert lines == [
         "door: kws 2",
-        "  0 samples watched, 1 in 1, autocorrelation 0.00, 0.00 % of its time",
+        "  0 samples watched, 1 in 1, at 0.00 % of its worker's time",
+        "  autocorrelation 0.00",
         "  shipped  of another [profile]",
+        "  nothing to compare with yet",
     ]
+
+
+def test_what_is_compared_with_nothing_has_no_score(
+    board: FakeBoard, socket: Path
+) -> None:
+    """The 0 of a model that has no reference is no good news; a stuck input is told
+    all the same."""
+    none = tuple(AnchorState(it, valid=False, reason="unwatched") for it in ANCHORS)
+    for ratio, shown in ((0.0, False), (1.5, True)):
+        scores = (Score("shipped", "stuck", "repeat", ratio),)
+        said = Monitored(samples=9, anchors=none, scores=scores)
+        board.state = state_with(ModelWatch("kws", 2, said))
+        text = run(socket).stdout
+        assert "nothing to compare with yet" in text
+        assert ("SCORE" in text) is shown
+
+
+@pytest.mark.parametrize("why", ["monitor.cpu_share is 0", "monitor.keep is nothing"])
+def test_watching_that_is_off(board: FakeBoard, socket: Path, why: str) -> None:
+    """One line says so, and why; nothing looks as if it were about to begin."""
+    off = tuple(
+        AnchorState(it, valid=False, reason="unwatched", detail=why) for it in ANCHORS
+    )
+    board.state = state_with(ModelWatch("kws", 2, Monitored(anchors=off)))
+    assert run(socket).stdout == f"door: kws 2\n  not watched: {why}\n"
+
+
+def test_a_long_line_stays_indented(board: FakeBoard, socket: Path) -> None:
+    """Numbers of months, folded at a space."""
+    invalid = {"nan": 10**9, "range": 10**9, "shape": 10**9}
+    said = replace_struct(SAID, invalid=invalid)
+    board.state = state_with(ModelWatch("kws", 2, said))
+    lines = run(socket).stdout.splitlines()
+    assert lines[2].startswith("  autocorrelation 0.28, 3 repeated, ")
+    assert lines[3].startswith("  ")
+    assert lines[3].endswith("accuracy about 0.93")
+    assert max(map(len, lines[:4])) <= 80
 
 
 def test_what_boards_say_is_shown_as_text(board: FakeBoard, socket: Path) -> None:
@@ -223,14 +269,25 @@ class TestCommission:
         result = run(socket, "commission", "door", "--yes")
         assert result.exit_code == 0
         assert result.stdout == "door: collecting a new baseline\n"
-        assert board.asked == ["POST /v1/commission"]
+        assert board.asked == ["GET /v1/state", "POST /v1/commission"]
 
     def test_nobody_is_there_to_ask(self, board: FakeBoard, socket: Path) -> None:
         """In a pipe --yes has to be said."""
         result = run(socket, "commission", "door")
         assert result.exit_code == 2
         assert "say --yes" in result.stderr
-        assert board.asked == []
+        assert "POST /v1/commission" not in board.asked
+
+    @pytest.mark.parametrize("words", [(), ("--yes",)])
+    def test_a_pipeline_that_is_not_there(
+        self, board: FakeBoard, socket: Path, words: tuple[str, ...]
+    ) -> None:
+        """It is refused before anybody is asked to agree to it."""
+        result = run(socket, "commission", "gate", *words)
+        assert result.exit_code == 1
+        assert "there is no pipeline 'gate' there, but: door" in result.stderr
+        assert "say --yes" not in result.stderr
+        assert "POST /v1/commission" not in board.asked
 
     @pytest.mark.parametrize(("typed", "asks"), [(b"y\n", True), (b"n\n", False)])
     def test_it_asks_on_a_terminal(
@@ -255,11 +312,12 @@ class TestCommission:
 
     def test_a_board_that_refuses(self, board: FakeBoard, socket: Path) -> None:
         """In the board's own words."""
-        refusal = problem(409, "unwatched", "the settings give monitors no time")
+        refusal = problem(409, "watching_off", "monitor.cpu_share is 0")
         board.told["POST", "/v1/commission"] = [refusal]
         result = run(socket, "commission", "door", "--yes")
         assert result.exit_code != 0
-        assert "no time [unwatched]" in result.stderr
+        assert "monitor.cpu_share is 0 [watching_off]" in result.stderr
+        assert "tinyward profile" not in result.stderr
 
 
 def test_help_comes_without_asking(socket: Path) -> None:

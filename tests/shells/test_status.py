@@ -187,6 +187,42 @@ def test_all_is_well(socket: Path) -> None:
     assert facts == ["orders", "phase", "looks", "metadata", "clock", "certificate"]
 
 
+def test_alarms_of_monitors_are_told(board: FakeBoard, socket: Path) -> None:
+    """A line for each that is active, critical ones first; a model that answers is no
+    failure, so the exit code stays."""
+    quiet: Json = {
+        "anchor": "shipped",
+        "scope": "all",
+        "severity": "warning",
+        "raised": 3,
+    }
+    warning = quiet | {"scope": "input", "active": True, "at": NOW - 60}
+    critical: Json = {"anchor": "site", "scope": "output", "severity": "critical"}
+    critical |= {"active": True, "confirmed": True, "at": 0.0}
+    gone = {"model": "kws", "version": 6, "alarms": [critical]}
+    board.state["pipelines"] = {
+        "door": running(7)
+        | {"watch": [gone, {"model": "kws", "version": 7, "alarms": [quiet, warning]}]},
+        "gate": running(7)
+        | {"watch": [{"model": "kws", "version": 7, "alarms": [warning, critical]}]},
+    }
+    result = run("--socket", socket)
+    assert result.exit_code == 0
+    told = [line for line in result.stdout.splitlines() if "ALARM" in line]
+    assert told == [
+        "ALARM  gate: site output (critical), confirmed",
+        "ALARM  door: shipped input (warning), last raised 1 min ago",
+        "ALARM  gate: shipped input (warning), last raised 1 min ago",
+    ]
+    state = msgspec.convert(board.state, State)
+    updates = msgspec.convert(board.updates, Updates)
+    # In few lines, too: they are what matters most.
+    small = Console(width=80, height=6, force_terminal=True)
+    with small.capture() as captured:
+        small.print(fit_status(small, state, updates, NOW))
+    assert captured.get().count("ALARM") == 3
+
+
 def test_what_ended_the_same_way_is_one_row(board: FakeBoard, socket: Path) -> None:
     """A refusal that is tried again every hour leaves room for what was before it."""
     refused = [
