@@ -11,13 +11,11 @@ The rules this module keeps:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 from agent.core.histogram import count_above, quantile
 from agent.core.installed import Installed
 from agent.core.labels import OTHER, label_counts
 from agent.core.readings import BoardReadings
-from agent.core.reasons import Reason
 from agent.core.snapshot import (
     AgentSnapshot,
     ModelCounts,
@@ -25,25 +23,19 @@ from agent.core.snapshot import (
     UpdateSnapshot,
 )
 from agent.core.statistics_block import OUTCOMES, STAGES, Section, StageCounts
-from agent.core.trend import TrendPoint, highest_score
+from agent.core.trend import TrendPoint
 from agent.core.updates import Report, SetAside
-from agent.core.watching import Anchor, ModelWatch, Monitored
 from agent.endpoint.live_notices import find_notices, judge_health
+from agent.endpoint.live_watch import describe_shown_watch, short
 from agent.endpoint.live_words import (
-    ANCHORS,
-    alarm_level,
-    as_sentence,
     explain,
     progress_share,
-    say_alarm,
-    say_anchor,
     say_decision,
     say_phase,
     say_report,
 )
 from agent.endpoint.state import QUANTILES, Json, is_ready
 
-SHOWN = 6  # features beside each anchor: what an eye takes in
 SHOWN_LABELS = 10  # ten digits, and no eleventh row for the last of them
 NEWEST = 4  # points of 2 s: a page that missed more asks for all of them
 REPORTS = 8
@@ -108,18 +100,6 @@ def describe_points(points: Sequence[TrendPoint]) -> list[list[float | None]]:
     ]
 
 
-def short(value: float | None) -> float | None:
-    """Return a number in four digits; None for what was never measured.
-
-    >>> short(12.34567), short(float("nan")), short(None)
-    (12.35, None, None)
-    """
-    if value is None:
-        return None
-    shown = float(f"{value:.4g}")
-    return shown if isfinite(shown) else None  # the largest floats round to infinity
-
-
 def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
     """One pipeline: what answers, how well, and what was in the way."""
     counts = _answering(pipeline)
@@ -144,7 +124,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "sink_dropped": sum(pipeline.sink_dropped.values()),
         "worker": {"pid": pipeline.worker_pid, "rss_bytes": pipeline.worker_rss_bytes},
         "labels": _top_labels(counts),
-        "watch": _describe_watch(pipeline.active_watch()),
+        "watch": describe_shown_watch(pipeline.active_watch()),
     }
 
 
@@ -219,63 +199,6 @@ def _top_labels(counts: ModelCounts | None) -> list[Json]:
         {"label": label, "count": count} for label, count in ranked[:SHOWN_LABELS]
     ]
     return [*rows, {"label": None, "count": rest}] if rest else rows
-
-
-def _describe_watch(watch: ModelWatch | None) -> Json | None:
-    """What a monitor says; None where nothing is watched."""
-    if watch is None:
-        return None
-    said = watch.monitored
-    alarms = [it for it in said.alarms if it.active]
-    return {
-        "score": short(highest_score(watch)),
-        "samples": said.samples,
-        "interval": said.interval,
-        "share": short(said.share),
-        "accuracy": short(said.accuracy) if said.accuracy >= 0 else None,
-        "repeated": said.repeated,
-        "invalid": sum(said.invalid.values()),
-        "unwatched": _say_unwatched(said),
-        "compares": any(it.valid for it in said.anchors),
-        "anchors": [
-            {
-                "anchor": it.anchor,
-                "valid": it.valid,
-                "text": say_anchor(it, waits=bool(alarms)),
-            }
-            for it in said.anchors
-        ],
-        "alarms": [
-            {
-                "text": say_alarm(it),
-                "level": alarm_level(it),
-                "at": watch.last_alarm.get((it.anchor, it.scope), 0.0),
-            }
-            for it in alarms
-        ],
-        "moved": [
-            {"beside": ANCHORS[anchor], "features": _most_moved(anchor, said)}
-            for anchor in dict.fromkeys(it.anchor for it in said.features)
-        ],
-    }
-
-
-def _say_unwatched(said: Monitored) -> str:
-    """Return why a model is not watched at all, empty where it is."""
-    if not said.anchors or any(it.reason != Reason.UNWATCHED for it in said.anchors):
-        return ""
-    why = said.anchors[0].detail or explain(Reason.UNWATCHED)
-    return as_sentence(f"Not watched: {why}")
-
-
-def _most_moved(anchor: Anchor, said: Monitored) -> list[Json]:
-    """Return the features that are farthest from one anchor."""
-    rows = [it for it in said.features if it.anchor == anchor]
-    rows.sort(key=lambda row: -abs(row.shift))
-    return [
-        {"feature": it.feature, "shift": short(it.shift), "psi": short(it.psi)}
-        for it in rows[:SHOWN]
-    ]
 
 
 def _wish(update: UpdateSnapshot, pipeline: str) -> str:

@@ -35,8 +35,8 @@ from agent.endpoint.live_state import (
     Stories,
     describe_live,
     describe_points,
-    short,
 )
+from agent.endpoint.live_watch import short
 from agent.endpoint.live_words import ANCHORS as LIVE_ANCHORS
 from agent.endpoint.live_words import (
     PHASES,
