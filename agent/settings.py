@@ -173,13 +173,14 @@ class MonitorSettings(Table, frozen=True):
     Attributes:
         cpu_share: What watching may cost of a worker's time; 0 turns it off.
         privacy: Show windows instead of live counts, no labels, and no small counts.
-        site_samples: Watched samples that make this board's own baseline.
+        site_samples: Watched samples that make this board's own baseline; of more than
+            2,000 so many are kept, evenly spread.
         max_series: What ``/metrics`` may show at most; the least telling are left out.
     """
 
     cpu_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.02
     privacy: bool = False
-    site_samples: Annotated[int, Meta(ge=200, le=100_000)] = 2000
+    site_samples: Annotated[int, Meta(ge=200, le=20_000)] = 2000
     max_series: Annotated[int, Meta(ge=100, le=100_000)] = 1000
 
 

@@ -74,7 +74,7 @@ class Wishes(TypedDict):
 )
 @click.option(
     "--site-samples",
-    type=click.IntRange(50, 100_000),
+    type=click.IntRange(200, 20_000),
     default=2000,
     show_default=True,
     help="As `site_samples` of [monitor].",

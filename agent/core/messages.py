@@ -110,6 +110,7 @@ class Watch(Message, frozen=True):
         site_samples: Samples of a new baseline.
         privacy: Report counts of answers only when a window closes.
         number: Of the collection that goes on, see ``Commission``.
+        confirmed: Those of ``latched`` that a second detector had confirmed.
     """
 
     generation: int
@@ -120,6 +121,7 @@ class Watch(Message, frozen=True):
     site_samples: int = 2000
     privacy: bool = False
     number: int = 0
+    confirmed: tuple[tuple[Anchor, Scope], ...] = ()
 
 
 class Commission(Message, frozen=True):

@@ -67,5 +67,6 @@ def open_eyes(order: Watch, model: LoadedModel) -> Eyes:
         site=order.site,
         site_samples=order.site_samples,
         latched=order.latched,
+        confirmed=order.confirmed,
     )
     return Eyes(reader, Monitor(setup))

@@ -103,7 +103,7 @@ def opened(features: tuple[str, ...], rng: np.random.Generator) -> OpenReference
     d = len(features)
     values = rng.normal(size=(COUNT, d)) * rng.uniform(0.1, 9, d)
     edges = np.quantile(values, np.arange(1, BINS) / BINS, axis=0).T
-    root = rng.normal(size=(2 * d, 2 * d))
+    root = 3 * np.eye(2 * d) + 0.3 * rng.normal(size=(2 * d, 2 * d))
     return OpenReference(
         features=features,
         count=COUNT,

@@ -121,13 +121,22 @@ def test_a_tolerated_shift_is_never_confirmed() -> None:
     assert max(ratios(Etable(found, COLUMNS), rows)) < 1
 
 
-def test_an_alarm_begins_again_from_nothing() -> None:
-    """The batch after an alarm says far less; the sums do not run away."""
+def test_an_alarm_holds_while_bets_win_and_no_longer() -> None:
+    """It stays at its threshold, and falls once nothing is to be won; started anew: 0.
+
+    Started again by itself, the drift would alarm again and again.
+    """
     found = reference()
     etable = Etable(found, COLUMNS)
     said = ratios(etable, mixed(1, 960) + 2 * found.sd)
     first = next(at for at, ratio in enumerate(said) if ratio >= 1)
-    assert said[first + 1] < 1 or said[first + 2] < 1
+    assert min(said[first + 1 :]) > 0.99
+    assert max(said[first + 1 :]) < 1.85
+    assert ratios(etable, mixed(3, 960))[-1] < 0.5
+    ratios(etable, mixed(1, 960) + 2 * found.sd)
+    etable.restart(0)
+    again = etable.update(find_bins(mixed(2, 16), found.edges))
+    assert again[0] < 0.5 < again[2]
     etable.restart()
     assert max(ratios(etable, mixed(2, 16))) < 0.5
 

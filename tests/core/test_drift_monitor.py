@@ -25,6 +25,7 @@ from tests.fakes.drift_streams import (
     drive,
     mixed,
     reference,
+    scattered,
     scenes,
     setup,
     slow,
@@ -174,6 +175,16 @@ def test_a_stuck_input_is_critical_from_the_start() -> None:
     assert found.say().repeated == 39
 
 
+def test_no_baseline_of_a_stuck_input() -> None:
+    """It is no place: what it waits for is said."""
+    found = Monitor(SITED)
+    for seq in range(40):
+        found.observe(mixed(1, 1)[0], 0, 0.9, 7, seq)
+    state = found.say().anchors[1]
+    assert state.reason == "commissioning"
+    assert state.detail == "waits until the input is no longer stuck"
+
+
 def test_another_mixture_of_answers_alarms() -> None:
     """Features as ever, but one label for all of them: prediction, and nothing else."""
     found = Monitor(WATCHED)
@@ -306,6 +317,7 @@ def test_no_baseline_while_an_alarm_is_active() -> None:
     drive(found, shifted(1, 3000, 0, 1.0))
     state = found.say().anchors[1]
     assert (state.valid, state.collected) == (False, 0)
+    assert state.detail == "waits until the shipped anchor is quiet"
     assert found.baseline() is None
 
 
@@ -313,7 +325,9 @@ def test_an_operator_may_call_it_normal() -> None:
     """Commissioned by order, the drifted place becomes the baseline, alarms or not."""
     found = Monitor(SITED)
     drive(found, shifted(1, 1000, 0, 1.0))
+    assert found.say().anchors[1].detail != ""
     found.commission()
+    assert found.say().anchors[1].detail == ""
     drive(found, shifted(2, 1000, 0, 1.0), first=1000)
     assert found.baseline() is not None
     assert ("site", "all") not in active(found)
@@ -430,3 +444,50 @@ def test_predictions_of_one_label_are_not_compared_and_that_is_said() -> None:
     assert "prediction" not in {score.scope for score in said.scores}
     assert "prediction" not in {alarm.scope for alarm in said.alarms}
     assert "predictions not compared" in said.anchors[0].detail
+
+
+def test_alarms_are_counted_on_over_a_commissioning() -> None:
+    """Who adds them up takes the highest: from 0 the next ones would be lost."""
+    found = Monitor(replace(SITED, site=baseline(mixed(1, 500))))
+    rows = mixed(2, 3000)
+    rows[1000:1100] += 3 * SHIPPED.sd
+    drive(found, rows)
+    before = {it.scope: it.raised for it in found.say().alarms if it.anchor == "site"}
+    assert before["all"] == 1
+    found.commission()
+    found.commission()
+    drive(found, mixed(3, 1500), first=3000)
+    after = {it.scope: it.raised for it in found.say().alarms if it.anchor == "site"}
+    assert after == before
+
+
+def test_a_stuck_stretch_costs_a_baseline_a_hundred_samples() -> None:
+    """Not a hundred for each sample that it lasts."""
+    found = Monitor(replace(WATCHED, site_samples=2000))
+    rows = mixed(1, 1500)
+    drive(found, rows)
+    known = found.say().anchors[1].collected
+    for seq in range(1500, 1560):
+        found.observe(rows[seq - 1500], scattered(seq), 0.9, 7, seq)
+    assert known - 100 <= found.say().anchors[1].collected <= known
+
+
+def test_what_bets_alone_found_is_one_alarm() -> None:
+    """A shift far below the other's threshold: raised once for as long as it lasts."""
+    deaf = replace(SHIPPED, thresholds=dict.fromkeys(ODD, 1e6))
+    found = Monitor(setup(deaf))
+    rows = mixed(1, 10_000)
+    rows[1000:7000] += 0.35 * SHIPPED.sd
+    drive(found, rows[:7000])
+    alarm = next(it for it in found.say().alarms if it.scope == "all")
+    assert (alarm.active, alarm.raised, alarm.detector) == (True, 1, "etable")
+    drive(found, rows[7000:], first=7000)
+    assert active(found) == frozenset()
+
+
+def test_what_was_confirmed_stays_so_over_a_worker() -> None:
+    """It is not confirmed anew; one that is not active is not confirmed either."""
+    every = (("shipped", "all"), ("shipped", "input"))
+    found = Monitor(replace(WATCHED, latched=every[:1], confirmed=every))
+    confirmed = {it.scope for it in found.say().alarms if it.confirmed}
+    assert confirmed == {"all"}

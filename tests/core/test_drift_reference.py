@@ -114,6 +114,14 @@ def test_any_whitening_has_a_triangle(side: int) -> None:
             r"other features",
         ),
         (
+            lambda p: with_reference(p, whitening=b"\0" * 220),
+            "whitening is none of any samples",
+        ),
+        (
+            lambda p: with_reference(p, whitening=floats(*[5e29] * 55)),
+            "whitening is none of any samples",
+        ),
+        (
             lambda p: with_reference(p, thresholds={"all": 1.0, "input": 1.0}),
             "no threshold for output",
         ),

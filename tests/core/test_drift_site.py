@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent.core.drift.mewma import mewma_path
 from agent.core.drift.opened import Floats, OpenReference
 from agent.core.drift.site import (
+    MOST_ROWS,
     SITE_EPS,
     SUSPECT_SAMPLES,
     Collection,
@@ -78,10 +79,25 @@ def test_what_was_before_an_alarm_is_left_out() -> None:
     found = Collection(500, 8, CLASSES)
     for row in mixed(1, 150):
         found.add(row, 0)
-    found.distrust()
-    assert found.collected == 150 - SUSPECT_SAMPLES
+    for _ in range(40):
+        found.distrust()
+        assert found.collected == 150 - SUSPECT_SAMPLES
+    found.add(mixed(1, 1)[0], 0)
     found.distrust()
     assert found.collected == 0
+
+
+def test_of_a_long_collection_an_even_choice_is_fitted() -> None:
+    """The loop waits for no more than 2,000 rows; they are of the whole time."""
+    found = Collection(5000, 8, CLASSES)
+    for at, row in enumerate(mixed(1, 5000)):
+        row[0] = at
+        assert found.add(row, scattered(at)) == (at == 4999)
+    kept = found._rows[:, 0].copy()
+    assert (len(kept), found.collected) == (MOST_ROWS, 5000)
+    assert set(np.diff(kept).tolist()) == {2, 3}
+    opened = found.freeze(NAMES, COLUMNS, {})
+    assert (opened.count, sum(opened.classes)) == (MOST_ROWS, 5000)
 
 
 def test_thresholds_are_never_below_what_its_own_halves_show() -> None:
@@ -212,6 +228,15 @@ def test_impossible_numbers_are_refused(field: str, value: float | None) -> None
         array[0] = value
     broken = replace(found, **{field: array})
     with pytest.raises(BundleRefusedError):
+        parse_baseline(render_baseline(broken), NAMES)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, 5e29])
+def test_a_whitening_of_no_samples_is_refused(factor: float) -> None:
+    """Finite numbers by which nothing would ever alarm, or everything be infinite."""
+    found = parse_baseline(GOOD, NAMES)
+    broken = replace(found, whitening=factor * found.whitening)
+    with pytest.raises(BundleRefusedError, match="whitening"):
         parse_baseline(render_baseline(broken), NAMES)
 
 

@@ -22,6 +22,7 @@ from agent.core.drift.calibrate_plan import HeldOut, make_plan
 from agent.core.drift.calibrate_streams import Rows
 from agent.core.drift.calibrate_trials import Trials
 from agent.core.drift.opened import Floats, OpenReference
+from agent.core.drift.site import MOST_ROWS
 
 SPLITS = 100  # halves, and as many streams: ten of them lie above the quantile
 QUANTILE = 0.9
@@ -65,7 +66,8 @@ def calibrate(
     Args:
         held_out: At least ``MIN_SAMPLES`` samples.
         random: Where halves and streams come from.
-        site_count: Samples of the baselines that boards collect.
+        site_count: Samples of the baselines that boards collect; they are fitted to
+            ``MOST_ROWS`` at most.
         splits: Random halves; fewer are faster and rougher.
         progress: Told after each split: (done, of all).
 
@@ -76,6 +78,7 @@ def calibrate(
         raise ValueError(
             f"{len(held_out.values)} samples are too few, {MIN_SAMPLES} are needed"
         )
+    site_count = min(site_count, MOST_ROWS)
     plan = make_plan(held_out)
     trials = Trials(held_out, plan, random)
     halves, sites, apart = [], [], []

@@ -1,6 +1,6 @@
 """The present compared with one anchor: all its detectors and their latched alarms."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from operator import mul as _multiply
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from agent.core.drift.classes import Classes
 from agent.core.drift.etable import Etable
 from agent.core.drift.fitting import find_bins
-from agent.core.drift.latch import Latch
+from agent.core.drift.latch import QUIET_RATIO, Latch
 from agent.core.drift.mewma import Mewma
 from agent.core.drift.opened import Columns, OpenReference
 from agent.core.drift.windows import WINDOW_SAMPLES, Window
@@ -79,6 +79,17 @@ class Comparison:
         """Whether any alarm is active."""
         return self._answers.active or self._latched
 
+    def resume(self, confirmed: Collection[Scope], raised: Mapping[Scope, int]) -> None:
+        """Go on from what was known of alarms before.
+
+        Args:
+            confirmed: Scopes whose alarm was confirmed; counts where it is latched.
+            raised: Scope -> how often its alarm was raised before.
+        """
+        for scope, latch in self._every():
+            latch.confirmed = latch.active and scope in confirmed
+            latch.raised += raised.get(scope, 0)
+
     @property
     def note(self) -> str:
         """What is not compared though there are labels; empty if everything is."""
@@ -99,9 +110,16 @@ class Comparison:
     def _latch(self, ratios: Sequence[float], *, armed: bool) -> bool:
         """Raise and clear alarms; return whether one changed."""
         changed = False
-        for latch, ratio in zip(self._latches, ratios, strict=True):
-            if latch.active or (ratio > 1 and armed):
-                changed |= latch.update(ratio if armed else min(ratio, 1.0)) != ""
+        for at, (latch, ratio) in enumerate(zip(self._latches, ratios, strict=True)):
+            if not latch.active and not (ratio > 1 and armed):
+                continue
+            # What the bets alone raised is not quiet while they still hold.
+            held = latch.confirmed and self._bets[at] >= QUIET_RATIO
+            least = max(ratio, QUIET_RATIO) if held else ratio
+            change = latch.update(least if armed else min(least, 1.0))
+            if change == "cleared":
+                self._etable.restart(at)
+            changed |= change != ""
         self._latched = any(latch.active for latch in self._latches)
         return changed
 
@@ -148,10 +166,14 @@ class Comparison:
 
     def alarms(self) -> list[Alarm]:
         """Every alarm, active or not."""
+        return [describe(self._anchor, scope, latch) for scope, latch in self._every()]
+
+    def _every(self) -> list[tuple[Scope, Latch]]:
+        """Every scope that is compared, and its alarm."""
         latches = list(zip(self._scopes, self._latches, strict=True))
         if self._classes.compared:
             latches.append((PREDICTION, self._answers))
-        return [describe(self._anchor, scope, latch) for scope, latch in latches]
+        return latches
 
     def features(self) -> list[FeatureDrift]:
         """Each feature that is watched, beside its reference."""

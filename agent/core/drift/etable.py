@@ -10,7 +10,9 @@ does an average of such sums (Shin, Ramdas, Rinaldo, "E-detectors", 2022).
 The rules this module keeps:
  * Samples come in batches: M is looked at after the last of each, which stops no
    sooner than looking always, so the promise holds.
- * A sum that alarmed starts again from 0.
+ * A sum that alarmed stays at the threshold, at most, as long as samples go on to win:
+   started again it would fall silent in between, and the same drift alarm anew. Whoever
+   clears the alarm starts it again, from 0.
 """
 
 import math
@@ -108,10 +110,7 @@ class Etable:
         self._sums = np.zeros((BETS, len(self._lanes)), np.float32)
 
     def update(self, bins: NDArray[np.intp]) -> list[float]:
-        """Take in samples' bins (n, d); return ``log(M)/log(THRESHOLD)`` by scope.
-
-        A scope that reached 1 starts again.
-        """
+        """Take in samples' bins (n, d); return ``log(M)/log(THRESHOLD)`` by scope."""
         rows = bins[::-1] + self._first_rows
         scores = self._scores.take(rows, axis=1).astype(np.float32)
         pays = np.multiply(scores.swapaxes(0, 1)[:, None], _STAKED)
@@ -138,10 +137,10 @@ class Etable:
         for part, mean in zip(self._slices, means, strict=True):
             # Below 1 there is nothing to say, and its logarithm may be none.
             ratios.append(math.log(max(mean, 1.0)) / _LOG_THRESHOLD)
-            if mean >= THRESHOLD:
-                sums[:, part] = 0.0
+            if mean > THRESHOLD:
+                sums[:, part] *= THRESHOLD / mean
         return ratios
 
-    def restart(self) -> None:
-        """Forget all winnings."""
-        self._sums[:] = 0.0
+    def restart(self, scope: int | None = None) -> None:
+        """Forget all winnings, or those of one scope by its place in ``scopes``."""
+        self._sums[:, slice(None) if scope is None else self._slices[scope]] = 0.0

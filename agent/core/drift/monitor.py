@@ -8,6 +8,7 @@ The rules this module keeps:
  * Nothing here reads a clock: samples are counted.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +53,8 @@ class Setup:
         shipped_detail: The same for people.
         site: Bytes of this board's own baseline, empty before it has one.
         site_samples: Samples of a new one.
-        latched: Alarms that were active when the last worker ended.
+        latched: Alarms that were active when the last worker ended; ``confirmed``
+            those of them that the e-detector had confirmed.
     """
 
     names: tuple[str, ...]
@@ -64,6 +66,7 @@ class Setup:
     site: bytes = b""
     site_samples: int = 2000
     latched: tuple[tuple[Anchor, Scope], ...] = ()
+    confirmed: tuple[tuple[Anchor, Scope], ...] = ()
 
 
 class Monitor:
@@ -84,6 +87,7 @@ class Monitor:
         self._windows = self._in_window = 0
         self._shipped = _compare_with("shipped", shipped, setup)
         self._site: Comparison | None = None
+        self._site_raised: dict[Scope, int] = {}
         self._site_detail = ""
         self._collection: Collection | None = None
         self._ordered = False
@@ -171,6 +175,9 @@ class Monitor:
         An operator who asks for it has seen what alarms and says that it is well: the
         shipped reference need not be quiet.
         """
+        if self._site is not None:
+            # Counters go on: who adds them up would miss as many alarms of the next.
+            self._site_raised = {it.scope: it.raised for it in self._site.alarms()}
         self._site = None
         self._site_detail = ""
         self._ordered = True
@@ -246,18 +253,25 @@ class Monitor:
         self, collection: Collection, values: NDArray[np.floating], index: int
     ) -> None:
         """Give a sample to the baseline, if nothing is wrong with it."""
-        shipped = self._shipped
-        alarmed = shipped is not None and shipped.active and not self._ordered
-        if alarmed or self._stuck.active:
+        if self._obstacle():
             collection.distrust()
         elif collection.add(values, self._answers.fold(index)):
             self._freeze(collection)
+
+    def _obstacle(self) -> str:
+        """Why no baseline is collected now, empty if one may be."""
+        if self._stuck.active:
+            return "waits until the input is no longer stuck"
+        shipped = self._shipped
+        if shipped is not None and shipped.active and not self._ordered:
+            return "waits until the shipped anchor is quiet"
+        return ""
 
     def _freeze(self, collection: Collection) -> None:
         """Compare with the baseline that is now complete."""
         shipped = self._shipped.reference if self._shipped else None
         # A profile's thresholds hold for a baseline of the size it was calibrated with.
-        fits = shipped is not None and collection.wanted >= shipped.site_count
+        fits = shipped is not None and collection.rows >= shipped.site_count
         thresholds = shipped.site_thresholds if shipped is not None and fits else {}
         reference = collection.freeze(
             self._setup.names, self._setup.columns, thresholds
@@ -267,7 +281,8 @@ class Monitor:
         self._fresh = render_baseline(reference)
         # From its bytes, as the next worker will: the same numbers, and its digest.
         opened = parse_baseline(self._fresh, self._setup.names)
-        self._site = _compare_with("site", opened, replace(self._setup, latched=()))
+        innocent = replace(self._setup, latched=(), confirmed=())
+        self._site = _compare_with("site", opened, innocent, self._site_raised)
 
     def _noted(self, state: AnchorState) -> AnchorState:
         """Say of the shipped reference what it cannot tell, too."""
@@ -289,25 +304,32 @@ class Monitor:
                 wanted=found.count,
             )
         collection = self._collection
+        obstacle = self._obstacle() if collection else ""
         return AnchorState(
             "site",
             valid=False,
             reason=Reason.COMMISSIONING if collection else Reason.UNWATCHED,
-            detail=self._site_detail,
+            detail=obstacle or self._site_detail,
             collected=collection.collected if collection else 0,
             wanted=collection.wanted if collection else 0,
         )
 
 
 def _compare_with(
-    anchor: Anchor, reference: OpenReference | None, setup: Setup
+    anchor: Anchor,
+    reference: OpenReference | None,
+    setup: Setup,
+    raised: Mapping[Scope, int] | None = None,
 ) -> Comparison | None:
-    """Begin to compare with a reference."""
+    """Begin to compare with a reference; alarms count on from those raised before."""
     if reference is None:
         return None
     latched = [scope for name, scope in setup.latched if name == anchor]
     shared = replace(reference, features=setup.names)  # equal; kept once
-    return Comparison(anchor, shared, setup.columns, latched)
+    found = Comparison(anchor, shared, setup.columns, latched)
+    confirmed = [scope for name, scope in setup.confirmed if name == anchor]
+    found.resume(confirmed, raised or {})
+    return found
 
 
 def _check_shipped(setup: Setup) -> tuple[OpenReference | None, AnchorState]:

@@ -16,6 +16,10 @@ from agent.core.watching import Scope
 Floats = NDArray[np.float64]
 Columns = Mapping[Scope, NDArray[np.intp]]  # "input" and "output"; "all" is every one
 
+# What a feature weighs in a distance: at least 1 / 1.05, of unit variance and the ridge
+# of ``agent.core.drift.fitting``. At most 20 over the variance that clipping leaves: of
+# a feature that jumped once in a million samples a millionth. Both with room.
+LEAST_WEIGHT, MOST_WEIGHT = 0.1, 1e9
 CLIP = 4.0  # of z: one wild pixel must not carry an average of fifty samples with it
 
 
@@ -70,3 +74,20 @@ class OpenReference:
         """(d) which features moved in the reference; the others are not watched."""
         moves: NDArray[np.bool_] = (self.sd > 0) & (self.abs_sd > 0)
         return moves
+
+
+def whitening_fault(reference: OpenReference) -> str:
+    """Return what is wrong with a reference's whitening; empty if it can be used.
+
+    It may be finite and of no use: with zeros nothing ever alarms, and with 1e30 a
+    distance is no number any more. That of samples has a triangle without zeros on its
+    diagonal, whichever of its halves is filled.
+    """
+    both = np.concatenate([reference.moving, reference.moving])
+    weights = np.square(reference.whitening).sum(axis=1)[both]
+    own = np.square(np.diagonal(reference.whitening))[both]
+    if not len(weights):
+        return ""
+    if not LEAST_WEIGHT <= float(own.min()) <= float(weights.max()) <= MOST_WEIGHT:
+        return "its whitening is none of any samples"
+    return ""

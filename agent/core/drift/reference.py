@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.drift.features import FeatureReader, build_reader
-from agent.core.drift.opened import Floats, OpenReference
+from agent.core.drift.opened import Floats, OpenReference, whitening_fault
 from agent.core.drift.packing import (
     lower_factor,
     pack_counts,
@@ -100,7 +100,10 @@ def open_reference(
     for scope in SCORED:
         if reader.columns[scope].size and scope not in found.thresholds:
             raise refused(f"there is no threshold for {scope}")
-    return _open(found)
+    opened = _open(found)
+    if fault := whitening_fault(opened):
+        raise refused(fault)
+    return opened
 
 
 def _difference(found: Reference, reader: FeatureReader) -> str:

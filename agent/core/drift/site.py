@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from agent.core.drift.etable import rank_scores
 from agent.core.drift.fitting import find_bins, fit_reference
 from agent.core.drift.mewma import dimensions, mewma_path
-from agent.core.drift.opened import Columns, Floats, OpenReference
+from agent.core.drift.opened import Columns, Floats, OpenReference, whitening_fault
 from agent.core.drift.packing import (
     lower_factor,
     pack_counts,
@@ -52,6 +52,9 @@ SITE_EPS = 0.03
 # Samples before an alarm that may already be what alarmed: twice the memory of the
 # exponentially weighted mean.
 SUSPECT_SAMPLES = 100
+# Rows that a baseline is fitted to, while no sample is answered: 2,000 of 40 features
+# take 0.1 s on a PC, and more lower no threshold (see ``table_threshold``).
+MOST_ROWS = 2000
 # Threshold of a statistic with p terms, against 2,000 samples. Simulated with normal
 # and with heavy-tailed (t5) features, p of 2 to 80: from 26 on each scope alarms a
 # tenth of a time in 10,000 samples at most; two more, and all three together do.
@@ -114,28 +117,40 @@ class Baseline(Struct, frozen=True, forbid_unknown_fields=True):
 class Collection:
     """Samples of a baseline to be.
 
+    Of more than ``MOST_ROWS`` so many are kept, evenly spread: a longer collection sees
+    more of a place, and is not slower to fit.
+
     Attributes:
         collected: So many of ``wanted``.
+        rows: Samples that are kept of those wanted.
     """
 
     def __init__(self, wanted: int, width: int, classes: int) -> None:
         self.wanted = wanted
+        self.rows = min(wanted, MOST_ROWS)
         self.collected = 0
-        self._rows = np.zeros((wanted, width), np.float32)
+        self._rows = np.zeros((self.rows, width), np.float32)
         self._answers = np.full(wanted, -1, np.int16)
         self._classes = classes
+        self._distrusted = False
 
     def add(self, values: NDArray[np.floating], index: int) -> bool:
         """Take in a sample's features and answer; return whether that was the last."""
         at = self.collected
-        self._rows[at] = values
+        self._rows[at * self.rows // self.wanted] = values  # the last of a few stays
         self._answers[at] = index
         self.collected = at + 1
+        self._distrusted = False
         return self.collected == self.wanted
 
     def distrust(self) -> None:
-        """Leave out the last samples: something was wrong with them."""
-        self.collected = max(0, self.collected - SUSPECT_SAMPLES)
+        """Leave out the last samples: something was wrong with them.
+
+        Said of each sample until the next good one, they are left out once.
+        """
+        if not self._distrusted:
+            self.collected = max(0, self.collected - SUSPECT_SAMPLES)
+        self._distrusted = True
 
     def freeze(
         self,
@@ -166,7 +181,7 @@ class Collection:
             for scope, terms in dimensions(reference, columns).items()
         }
         self.wipe()
-        least = SITE_EPS * math.sqrt(max(TABLE_SAMPLES / self.wanted, 1.0))
+        least = SITE_EPS * math.sqrt(max(TABLE_SAMPLES / self.rows, 1.0))
         eps = np.maximum(moved, min(least, 0.5))
         return replace(reference, thresholds=found, eps=eps)
 
@@ -175,6 +190,7 @@ class Collection:
         self._rows[:] = 0
         self._answers[:] = -1
         self.collected = 0
+        self._distrusted = False
 
 
 def render_baseline(reference: OpenReference) -> bytes:
@@ -267,6 +283,8 @@ def _check(opened: OpenReference) -> None:
         raise _refused("its spreads are impossible")
     if bool((np.diff(opened.edges, axis=1) < 0).any()):
         raise _refused("its quantiles do not rise")
+    if fault := whitening_fault(opened):
+        raise _refused(fault)
 
 
 def _cross(
