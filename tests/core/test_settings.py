@@ -154,7 +154,7 @@ def test_every_key_is_described() -> None:
     ("key", "accepts"),
     [
         ("monitor.cpu_share", "number 0 to 0.5"),
-        ("monitor.site_samples", "whole number 200 to 100,000"),
+        ("pipeline[].source.width", "whole number 0 to 16,384"),
         ("pipeline[].deadline_ms", "number above 0, to 3,600,000"),
     ],
 )
