@@ -280,6 +280,15 @@ def test_a_storm_that_has_ended_is_told_no_longer() -> None:
     assert find_failing(()) is None
 
 
+def test_a_storm_begins_after_a_minute_of_quiet() -> None:
+    """An earlier storm is another one; a short pause is part of the same."""
+    bad = {*range(100, 150), *range(400, 410), *range(425, 450)}
+    points = [renew(it, failed=9.0 * (at in bad)) for at, it in enumerate(points_of())]
+    found = find_failing(points)
+    assert found is not None
+    assert found.since == points[400].at
+
+
 @given(st.lists(st.floats(0, 1e6), max_size=80))
 def test_a_failing_share_is_a_share(failed: list[float]) -> None:
     """Whatever a trend holds: a share of 1 % to 100 %, since a moment of the trend."""
