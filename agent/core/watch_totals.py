@@ -139,6 +139,12 @@ def active_alarms(monitored: Monitored) -> tuple[tuple[Anchor, Scope], ...]:
     return tuple((it.anchor, it.scope) for it in alarms if it.active)
 
 
+def confirmed_alarms(monitored: Monitored) -> tuple[tuple[Anchor, Scope], ...]:
+    """Return (anchor, scope) of those that are active and confirmed, each once."""
+    alarms = _by_scope(monitored.alarms).values()
+    return tuple((it.anchor, it.scope) for it in alarms if it.active and it.confirmed)
+
+
 def with_anchor(monitored: Monitored, state: AnchorState) -> Monitored:
     """Return what a monitor says with one anchor's state replaced."""
     others = [it for it in monitored.anchors if it.anchor != state.anchor]

@@ -26,6 +26,7 @@ from agent.core.reasons import Reason
 from agent.core.watch_totals import (
     active_alarms,
     add,
+    confirmed_alarms,
     rest,
     rise,
     transitions,
@@ -142,20 +143,22 @@ class Watching:
         await self._alarms.load()
         if self._is_committed(placed):
             self._recall(placed, watch)
-        latched = [
+        latched = tuple(
             (anchor, scope)
             for anchor, scope in active_alarms(watch.total)
             if anchor != "site" or site  # what it was about is gone
-        ]
+            if self._is_committed(placed)
+        )
         return Watch(
             generation,
             profile,
             site,
-            tuple(latched) if self._is_committed(placed) else (),
+            latched,
             self._settings.cpu_share,
             self._settings.site_samples,
             self._settings.privacy,
             self._baselines.number,
+            tuple(it for it in confirmed_alarms(watch.total) if it in latched),
         )
 
     def commit(self, placed: Placed | None) -> None:
