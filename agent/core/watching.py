@@ -105,11 +105,13 @@ class KeptAlarm(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         at: Unix seconds at which it was raised last, 0 for unknown.
+        confirmed: As in ``Alarm``.
     """
 
     anchor: Anchor
     scope: Scope
     at: Annotated[float, Meta(ge=0, lt=2**62)] = 0.0
+    confirmed: bool = False
 
 
 class FeatureDrift(Struct, frozen=True):

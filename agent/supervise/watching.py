@@ -52,6 +52,7 @@ NOTHING = Monitored()
 REPORTS, REPORTS_S = 50, 5.0  # one a second, and one for each change of an alarm
 # Written to flash: once after commissioning, and once for a worker that began anew.
 WRITES, WRITES_S = 4, 3600.0
+KEPT_VERSIONS = 8  # that no load is of: twice what metrics show
 KEPT_GENERATIONS = 4  # a candidate, and those before a death or a swap
 OVER = 1.5  # times its share a monitor may take before that is worth a line...
 OVER_REPORTS = 5  # ...so often in a row: it widens its steps by itself
@@ -132,6 +133,7 @@ class Watching:
         watch = self._watches.setdefault(_key(placed.installed), _Watch())
         self._loads[generation] = placed
         self._forget_loads()
+        self._forget_watches()
         if why := self._unwatched(placed.bundle.manifest):
             watch.states = tuple(
                 AnchorState(anchor, valid=False, reason=Reason.UNWATCHED, detail=why)
@@ -177,13 +179,13 @@ class Watching:
             The number of the collection that begins: for who collects now.
 
         Raises:
-            RequestRefusedError: ``no_model``, ``unwatched``.
+            RequestRefusedError: ``no_model``, ``watching_off``.
             DeviceError: They cannot be removed.
         """
         if placed is None:
             raise RequestRefusedError("no model answers", reason=Reason.NO_MODEL)
         if why := self._unwatched(placed.bundle.manifest):
-            raise RequestRefusedError(why, reason=Reason.UNWATCHED)
+            raise RequestRefusedError(why, reason=Reason.WATCHING_OFF)
         await self._baselines.clear()
         self._writes = Allowance(WRITES, WRITES_S)
         self._lines.tell(logging.INFO, "monitor.commissioning", _whose(placed))
@@ -259,7 +261,8 @@ class Watching:
     def _recall(self, placed: Placed, watch: _Watch) -> None:
         """Go on with the alarms of the daemon before: they are no news, and hold."""
         for kept in self._alarms.take(_variant(placed)):
-            alarm = Alarm(kept.anchor, kept.scope, active=True)
+            sure = kept.confirmed
+            alarm = Alarm(kept.anchor, kept.scope, active=True, confirmed=sure)
             before = watch.total.alarms
             watch.total = replace(watch.total, alarms=(*before, alarm))
             watch.last_alarm[kept.anchor, kept.scope] = kept.at
@@ -269,8 +272,14 @@ class Watching:
         if not self._is_committed(placed):
             return
         kept = tuple(
-            KeptAlarm(anchor, scope, watch.last_alarm.get((anchor, scope), 0.0))
-            for anchor, scope in sorted(active_alarms(watch.total))
+            KeptAlarm(
+                it.anchor,
+                it.scope,
+                watch.last_alarm.get((it.anchor, it.scope), 0.0),
+                it.confirmed,
+            )
+            for it in watch.total.alarms
+            if it.active
         )
         self._alarms.put(_variant(placed), kept)
 
@@ -314,12 +323,21 @@ class Watching:
         for old in set(newest[:-KEPT_GENERATIONS]) - set(mine[-1:]):
             del self._loads[old]
 
+    def _forget_watches(self) -> None:
+        """Forget what was said of old versions; no load is theirs any more."""
+        loaded = {_key(placed.installed) for placed in self._loads.values()}
+        if self._committed is not None:
+            loaded.add(_key(self._committed.installed))
+        old = [key for key in self._watches if key not in loaded]
+        for key in old[:-KEPT_VERSIONS]:
+            del self._watches[key]
+
     def _unwatched(self, manifest: Manifest) -> str:
         """Return why a model is not watched, or nothing."""
         if not self._settings.cpu_share:
-            return "the settings give monitors no time (monitor.cpu_share)"
+            return "monitor.cpu_share is 0"
         if manifest.monitor.keep == "nothing":
-            return "its manifest lets nothing be kept (monitor.keep)"
+            return "monitor.keep of its manifest is nothing"
         return ""
 
     def _is_committed(self, placed: Placed) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from agent.core.explanations import EXPLANATIONS
 from agent.core.manifest import MonitorRules
 from agent.core.messages import MAX_MESSAGE_BYTES, Anchored, Watched, render_message
 from agent.core.profile import MAX_PROFILE_BYTES
@@ -35,6 +36,7 @@ from agent.supervise.placing import Placed
 from agent.supervise.watch_lines import LINES
 from agent.supervise.watching import (
     KEPT_GENERATIONS,
+    KEPT_VERSIONS,
     OVER_REPORTS,
     REPORTS,
     WRITES,
@@ -271,7 +273,9 @@ class TestOrders:
             ]
             with pytest.raises(RequestRefusedError) as caught:
                 await bench.watching.begin_anew(placed)
-            assert caught.value.reason == "unwatched"
+            assert caught.value.reason == "watching_off"
+            # Whoever turned it off is not sent to make a profile.
+            assert "profile" not in EXPLANATIONS[Reason.WATCHING_OFF].todo
 
         case()
 
@@ -410,6 +414,20 @@ class TestLies:
             await bench.try_out(place_bytes(version))
         bench.say(Monitored(samples=70), load=1)
         assert bench.shown(OLD).monitored.samples == 70
+
+    @in_loop
+    async def test_versions_of_years(self) -> None:
+        """What old versions said is forgotten, but never of what is committed."""
+        bench = Bench()
+        await bench.start(OLD)
+        bench.say(Monitored(samples=5))
+        for version in range(8, 60):
+            await bench.try_out(place_bytes(version))
+        kept = {version for _, version in bench.watching._watches}
+        assert OLD.installed.version in kept
+        assert len(kept) <= KEPT_VERSIONS + KEPT_GENERATIONS + 1
+        assert bench.shown(OLD).monitored.samples == 5
+        assert 59 in kept
 
     @in_loop
     async def test_a_flood(self) -> None:
@@ -764,22 +782,27 @@ class TestAlarms:
         async def case() -> None:
             bench = Bench(Anchors(tmp_path))
             await bench.start()
-            bench.say(raised())
+            bench.say(raised(confirmed=True))
             await self.kept(bench, ("shipped", "input"))
             again = Bench(Anchors(tmp_path))
             again.now += 3600
             await again.start()
             assert again.latched() == (("shipped", "input"),)
             assert again.shown().last_alarm == {("shipped", "input"): NOW}
-            assert [it.active for it in again.shown().monitored.alarms] == [True]
-            again.say(raised(raised=0))
+            (alarm,) = again.shown().monitored.alarms
+            assert (alarm.active, alarm.confirmed) == (True, True)
+            again.say(raised(raised=0, confirmed=True))
             again.say(raised(raised=0, active=False))
             await self.kept(again)
             assert list((tmp_path / "anchors").iterdir()) == []
 
         with caplog.at_level(logging.INFO):
             case()
-        assert lines(caplog) == ["warning drift.alarm", "info drift.cleared"]
+        assert lines(caplog) == [
+            "warning drift.alarm",
+            "warning drift.confirmed",
+            "info drift.cleared",
+        ]
 
     @in_loop
     async def test_another_variant_is_innocent(self) -> None:
