@@ -30,7 +30,8 @@ class PipelineSnapshot:
         state: ``active``, ``candidate`` (on trial) or ``none``.
         ready: It has answered with a verified model and its worker lives;
             ``reason`` says why not.
-        counts: By model version, the newest last.
+        counts: By model version, what answered last at the end; version 0 sums up
+            those before the newest 8.
         restarts: Deaths of workers by reason.
         swaps: (result, reason) -> number.
         gap_s: Longest pause of the loop around the last swap.

@@ -4,10 +4,12 @@ The rules this module keeps:
  * A section is folded into the totals exactly once, when it is final: after a swap,
    or when its worker is dead. Until then it is added when someone looks.
  * Counters never fall, and a sample in flight in a dead worker counts as failed.
+ * What is kept does not grow with updates: versions that answered long ago are summed
+   up in one row, so that all rows together still say what the pipeline answered.
 """
 
 import mmap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.core.counts import EMPTY, add_sections, close_section, final_block
 from agent.core.reasons import Reason
@@ -21,6 +23,9 @@ from agent.core.statistics_block import (
     parse_block,
 )
 
+# Twice what metrics show, and more than a store can roll back to.
+KEPT_VERSIONS = 8
+OLDER = 0  # stands for all versions before those; a manifest's are from 1 on
 TRIES = 20  # a copy is torn once in some hundred reads of a 26 us loop
 
 
@@ -66,7 +71,7 @@ class BlockReader:
 
 @dataclass(slots=True)
 class Totals:
-    """Sums by model version.
+    """Sums by model version, what answered last at the end.
 
     Attributes:
         names: Whose answers a generation counts, of those that are not folded.
@@ -84,8 +89,27 @@ class Totals:
         if identity is None:
             return
         key = (identity.model, identity.version)
-        self._sums[key] = add_sections(self._sums.get(key, EMPTY), section)
+        self._sums[key] = add_sections(self._sums.pop(key, EMPTY), section)
         self._labels[key] = identity.labels
+        self._join_older()
+
+    def _join_older(self) -> None:
+        """Sum up what answered before the newest versions; labels are as one.
+
+        What still counts is none of it: its row would begin anew.
+        """
+        counting = {(it.model, it.version) for it in self.names.values()}
+        known = [it for it in self._sums if it not in counting and it[1] != OLDER]
+        for key in known[:-KEPT_VERSIONS]:
+            older = (key[0], OLDER)
+            section = self._sums.pop(key)
+            del self._labels[key]
+            words = (*(0,) * (len(section.labels) - 1), sum(section.labels))
+            joined = add_sections(
+                self._sums.pop(older, EMPTY), replace(section, labels=words)
+            )
+            self._sums = {older: joined, **self._sums}
+            self._labels[older] = ()
 
     def fold_retired(self, block: Block) -> None:
         """After a swap: the section that no longer counts is final."""

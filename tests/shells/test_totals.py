@@ -22,7 +22,13 @@ from agent.core.statistics_block import (
     section_start,
 )
 from agent.supervise.memfd import shared_memory
-from agent.supervise.totals import BlockReader, Identity, Totals
+from agent.supervise.totals import (
+    KEPT_VERSIONS,
+    OLDER,
+    BlockReader,
+    Identity,
+    Totals,
+)
 from agent.worker.statistics import StatisticsWriter
 from tests.fakes.worker_parts import Board
 
@@ -37,7 +43,8 @@ actions = st.lists(
 class Life:
     """Workers that count, swap and die, and the daemon's sums of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, versions: int = 2) -> None:
+        self.versions = versions
         self.totals = Totals()
         self.generation = 0
         self.counted = 0
@@ -57,7 +64,7 @@ class Life:
         if not self.folded:
             self.totals.fold_retired(self.board.block())
         self.generation += 1
-        version = 1 + self.generation % 2
+        version = 1 + self.generation % self.versions
         self.totals.names[self.generation] = Identity("digits", version, ())
         self.section = 1 - self.section
         self.board.writer.enter(self.section, self.generation)
@@ -107,6 +114,40 @@ def test_sums_are_exact_whatever_happens(script: list[str]) -> None:
     for action in script:
         life.perform(action)
         life.check()
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.sampled_from(["count", "swap", "fold", "die_busy"]), max_size=80),
+    st.integers(1, 40),
+)
+def test_law_old_versions_are_one_row_and_nothing_is_lost(
+    script: list[str], versions: int
+) -> None:
+    """A daemon may live through hundreds of updates: sums are exact, rows are few."""
+    life = Life(versions)
+    for action in script:
+        life.perform(action)
+        life.check()
+        rows = life.totals.counts(life.board.block())
+        keys = [(row.model, row.version) for row in rows]
+        assert len(keys) == len(set(keys)) <= KEPT_VERSIONS + 3  # older, two that count
+        assert OLDER not in {row.version for row in rows[1:]}
+
+
+def test_hundreds_of_versions_are_few_rows() -> None:
+    """The newest stand by themselves, those before them as one without labels."""
+    life = Life(1_000)
+    for _ in range(100):
+        life.perform("count")
+        life.perform("fold")
+        life.perform("swap")
+    life.perform("fold")
+    life.check()
+    rows = life.totals.counts(None)
+    assert [row.version for row in rows] == [OLDER, *range(94, 102)]
+    assert rows[0].section.received == 92
+    assert len(life.totals._sums) == len(life.totals._labels) == KEPT_VERSIONS + 1
 
 
 def test_nothing_grows_with_swaps_refusals_and_deaths() -> None:
