@@ -18,6 +18,7 @@ from agent.cli.profile_verdict import check_lengths, check_rows, warn_about
 from agent.cli.profile_words import Question
 from agent.core.drift import calibrate_plan
 from agent.core.drift.calibrate import SPLITS, Calibrated, calibrate
+from agent.core.drift.distance import cross_distances
 from agent.core.drift.mewma import mewma_path
 from agent.core.drift.opened import Columns
 from agent.core.drift.packing import unpack_floats, unpack_triangle
@@ -213,7 +214,7 @@ def _held_out(
     held_out = calibrate_plan.HeldOut(
         features=rows.said.names,
         columns=columns_of(rows),
-        values=rows.values,
+        values=_unseen(rows, codes),
         index=rows.index.astype(np.intp),
         groups=codes,
         classes=rows.said.classes,
@@ -222,6 +223,18 @@ def _held_out(
         right=right,
     )
     return held_out, codes
+
+
+def _unseen(rows: Rows, codes: Codes | None) -> NDArray[np.float64]:
+    """Return the features with distances from what other sources teach."""
+    names = rows.said.names
+    if not rows.said.centre or "distance" not in names:
+        return rows.values
+    values = rows.values.copy()
+    at = names.index("distance")
+    channels = [column for column in rows.said.inputs if column != at]
+    values[:, at] = cross_distances(values[:, channels], codes)
+    return values
 
 
 def _codes(held_out: HeldOut, rows: Rows) -> Codes | None:
