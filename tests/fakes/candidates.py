@@ -15,13 +15,13 @@ from tests.fakes.digits import AlteredBundle, digits, place
 AGREES = TrialRules(shadow_samples=300, min_agreement=1.0)
 
 
-def altered(manifest: Manifest, version: int = 1, *, profiled: bool = False) -> Placed:
+def altered(manifest: Manifest, version: int = 1, profile: bytes = b"") -> Placed:
     """Return one of the demo's models under a manifest of its own.
 
     Args:
         manifest: Its own.
         version: Of the demo's models.
-        profiled: With the profile of that version, else without any.
+        profile: What travels beside it.
     """
     bundle = digits(version)
     stated = replace(manifest, schema=2)
@@ -33,7 +33,7 @@ def altered(manifest: Manifest, version: int = 1, *, profiled: bool = False) -> 
             bundle.size,
             bundle.golden,
             bytes(bundle.variant_bytes("int8")),
-            bundle.profile if profiled else b"",
+            profile,
         )
     )
 

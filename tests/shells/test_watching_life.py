@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from agent.core.flow import FilesSource
 from agent.core.manifest import TrialRules
+from agent.core.profile import parse_profile, render_profile
 from agent.core.reasons import Reason
 from agent.core.watching import AnchorState, Monitored
 from agent.errors import RequestRefusedError, TrialFailedError
@@ -151,15 +152,28 @@ def scrambled(folder: Path) -> FilesSource:
     return replace(ENDLESS, path=str(folder / "mixed.npz"))
 
 
-@pytest.mark.parametrize("upset", [True, False])
-def test_a_candidate_whose_output_drifts(tmp_path: Path, *, upset: bool) -> None:
-    """Beside its real profile, with a real monitor: on pictures that are none it ends
-    with `drift`; on those that it was made for it passes."""
-    source = scrambled(tmp_path) if upset else ENDLESS
+def of_surer_answers(raw: bytes) -> bytes:
+    """Return a profile of answers that were five deviations surer than they are."""
+    profile = parse_profile(raw)
+    references = []
+    for it in profile.references:
+        mean = np.frombuffer(it.mean, "<f4").copy()
+        sd = np.frombuffer(it.sd, "<f4")
+        mean[it.features.index("confidence")] += 5 * sd[it.features.index("confidence")]
+        references.append(replace(it, mean=mean.tobytes()))
+    return render_profile(replace(profile, references=tuple(references)))
+
+
+@pytest.mark.parametrize("what", ["answers", "pictures", "nothing"])
+def test_a_candidate_is_blamed_for_its_answers_alone(tmp_path: Path, what: str) -> None:
+    """With a real monitor: one whose answers are not what its profile says ends with
+    `drift`; pictures that are none, or as they should be, fail nobody."""
+    source = scrambled(tmp_path) if what == "pictures" else ENDLESS
+    upset, profile = what == "answers", digits(3).profile
     # Long enough for any machine: an alarm ends it as soon as it comes.
     rules = TrialRules(probation_s=600.0 if upset else 3.0, probation_samples=3000)
     manifest = replace(digits(3).manifest, trial=rules)
-    it = altered(manifest, 3, profiled=True)
+    it = altered(manifest, 3, of_surer_answers(profile) if upset else profile)
     # The model before has no profile, so that it cannot say that the input moved.
     first = altered(replace(digits(1).manifest, trial=TrialRules()))
 
