@@ -12,9 +12,10 @@ The rules this module keeps:
 
 import asyncio
 import logging
+from collections.abc import Iterable, Mapping
 from typing import NoReturn, Protocol
 
-from agent.core.watching import KeptAlarm
+from agent.core.watching import Alarm, KeptAlarm
 from agent.errors import DeviceError
 from agent.supervise.allowance import Allowance
 
@@ -42,6 +43,22 @@ class AlarmStore(Protocol):
             DeviceError: What was there is there still.
         """
         ...
+
+
+def active(
+    alarms: Iterable[Alarm], raised_at: Mapping[tuple[str, str], float]
+) -> tuple[KeptAlarm, ...]:
+    """Return what is to be kept of alarms: those that are active, and since when."""
+    return tuple(
+        KeptAlarm(
+            it.anchor,
+            it.scope,
+            raised_at.get((it.anchor, it.scope), 0.0),
+            it.confirmed,
+        )
+        for it in alarms
+        if it.active
+    )
 
 
 class KeptAlarms:

@@ -36,7 +36,6 @@ from agent.core.watching import (
     ANCHORS,
     Alarm,
     AnchorState,
-    KeptAlarm,
     ModelWatch,
     Monitored,
 )
@@ -44,7 +43,7 @@ from agent.errors import RequestRefusedError
 from agent.settings import MonitorSettings
 from agent.supervise.allowance import Allowance
 from agent.supervise.baselines import BaselineStore, KeptBaselines, NoStore
-from agent.supervise.kept_alarms import AlarmStore, KeptAlarms
+from agent.supervise.kept_alarms import AlarmStore, KeptAlarms, active
 from agent.supervise.placing import Placed
 from agent.supervise.watch_lines import WatchLines
 
@@ -271,16 +270,7 @@ class Watching:
         """Let the disk know which alarms of the committed model are active."""
         if not self._is_committed(placed):
             return
-        kept = tuple(
-            KeptAlarm(
-                it.anchor,
-                it.scope,
-                watch.last_alarm.get((it.anchor, it.scope), 0.0),
-                it.confirmed,
-            )
-            for it in watch.total.alarms
-            if it.active
-        )
+        kept = active(watch.total.alarms, watch.last_alarm)
         self._alarms.put(_variant(placed), kept)
 
     def _usable_profile(self, placed: Placed, watch: _Watch) -> bytes:

@@ -219,7 +219,7 @@ class TestOrders:
         bench.say(raised())
         await bench.start()
         assert bench.latched() == (("shipped", "input"),)
-        assert bench.order.confirmed == ()
+        assert not bench.order.confirmed
         bench.say(raised(confirmed=True))
         await bench.start()
         assert bench.order.confirmed == (("shipped", "input"),)
