@@ -53,7 +53,10 @@ scrape_configs:
   - job_name: tinyward
     static_configs: [{{targets: ["{target}"]}}]
 """
-DRIFT = {"TinywardDrift", "TinywardDriftCritical", "TinywardDriftConfirmed"}
+DRIFT = {
+    *("TinywardDrift", "TinywardDriftCritical"),
+    *("TinywardDriftConfirmed", "TinywardDriftConfirmedCritical"),
+}
 WATCH = DRIFT | {"TinywardInputStuck", "TinywardMonitorInvalid"}
 
 
