@@ -16,7 +16,7 @@ from agent.core.drift.monitor import Monitor, Setup
 from agent.core.drift.opened import Columns, Floats
 from agent.core.drift.repeats import STUCK_SAMPLES
 from agent.core.drift.site import Collection, render_baseline
-from agent.core.watching import Monitored, Scope
+from agent.core.watching import Anchor, Monitored, Scope
 from tests.fakes.drift_streams import (
     CLASSES,
     COLUMNS,
@@ -487,7 +487,7 @@ def test_what_bets_alone_found_is_one_alarm() -> None:
 
 def test_what_was_confirmed_stays_so_over_a_worker() -> None:
     """It is not confirmed anew; one that is not active is not confirmed either."""
-    every = (("shipped", "all"), ("shipped", "input"))
+    every: tuple[tuple[Anchor, Scope], ...] = (("shipped", "all"), ("shipped", "input"))
     found = Monitor(replace(WATCHED, latched=every[:1], confirmed=every))
     confirmed = {it.scope for it in found.say().alarms if it.confirmed}
     assert confirmed == {"all"}

@@ -8,8 +8,7 @@ The rules this module keeps:
  * Nothing here reads a clock: samples are counted.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from msgspec import structs
@@ -20,13 +19,13 @@ from agent.core.drift.answers import Answers
 from agent.core.drift.comparison import Comparison, describe
 from agent.core.drift.latch import Latch
 from agent.core.drift.mewma import STEP, Whitener
-from agent.core.drift.opened import Columns, OpenReference
 from agent.core.drift.repeats import Repeats
+from agent.core.drift.setup import Setup, check_shipped, compare_with
 from agent.core.drift.site import Collection, parse_baseline, render_baseline
 from agent.core.drift.thinning import Thinning
 from agent.core.drift.windows import WINDOW_SAMPLES
 from agent.core.reasons import Reason
-from agent.core.watching import Anchor, AnchorState, Monitored, Scope, Score
+from agent.core.watching import AnchorState, Monitored, Scope, Score
 from agent.errors import BundleRefusedError
 
 # Detectors that need no answer at once (bets, histograms, classes) take so many samples
@@ -38,35 +37,7 @@ TARGET = 0.05
 _SMALL = np.array(1e-160)
 LARGEST_SQUARES = (1e38 * 1e-160) ** 2
 STUCK: Scope = "stuck"
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a monitor is told when its model is loaded.
-
-    Attributes:
-        names: Of the features, in the order of their columns.
-        columns: Columns of the scopes ``input`` and ``output`` (empty arrays allowed).
-        classes: Labels of the model, 0 without.
-        shipped: The bundle's reference, None without a good one.
-        shipped_reason: Why there is none: a ``Reason`` word, and ``shipped_detail``.
-        shipped_detail: The same for people.
-        site: Bytes of this board's own baseline, empty before it has one.
-        site_samples: Samples of a new one.
-        latched: Alarms that were active when the last worker ended; ``confirmed``
-            those of them that the e-detector had confirmed.
-    """
-
-    names: tuple[str, ...]
-    columns: Columns
-    classes: int
-    shipped: OpenReference | None = None
-    shipped_reason: str = ""
-    shipped_detail: str = ""
-    site: bytes = b""
-    site_samples: int = 2000
-    latched: tuple[tuple[Anchor, Scope], ...] = ()
-    confirmed: tuple[tuple[Anchor, Scope], ...] = ()
+__all__ = ["Monitor", "Setup"]
 
 
 class Monitor:
@@ -74,7 +45,7 @@ class Monitor:
 
     def __init__(self, setup: Setup) -> None:
         width = len(setup.names)
-        shipped, self._shipped_state = _check_shipped(setup)
+        shipped, self._shipped_state = check_shipped(setup)
         target = TARGET if shipped is None else shipped.target
         self._thinning = Thinning(width, target, Whitener(shipped))
         self._answers = Answers(setup.classes)
@@ -85,7 +56,7 @@ class Monitor:
         self._batch = np.zeros((BATCH_SAMPLES, width), np.float32)
         self._batch_answers: list[int] = []
         self._windows = self._in_window = 0
-        self._shipped = _compare_with("shipped", shipped, setup)
+        self._shipped = compare_with("shipped", shipped, setup)
         self._site: Comparison | None = None
         self._site_raised: dict[Scope, int] = {}
         self._site_detail = ""
@@ -241,7 +212,7 @@ class Monitor:
             self._site_detail = str(err)[:500]
             self._collect(setup)
             return
-        self._site = _compare_with("site", reference, setup)
+        self._site = compare_with("site", reference, setup)
 
     def _collect(self, setup: Setup) -> None:
         """Begin a baseline."""
@@ -282,7 +253,7 @@ class Monitor:
         # From its bytes, as the next worker will: the same numbers, and its digest.
         opened = parse_baseline(self._fresh, self._setup.names)
         innocent = replace(self._setup, latched=(), confirmed=())
-        self._site = _compare_with("site", opened, innocent, self._site_raised)
+        self._site = compare_with("site", opened, innocent, self._site_raised)
 
     def _noted(self, state: AnchorState) -> AnchorState:
         """Say of the shipped reference what it cannot tell, too."""
@@ -313,51 +284,3 @@ class Monitor:
             collected=collection.collected if collection else 0,
             wanted=collection.wanted if collection else 0,
         )
-
-
-def _compare_with(
-    anchor: Anchor,
-    reference: OpenReference | None,
-    setup: Setup,
-    raised: Mapping[Scope, int] | None = None,
-) -> Comparison | None:
-    """Begin to compare with a reference; alarms count on from those raised before."""
-    if reference is None:
-        return None
-    latched = [scope for name, scope in setup.latched if name == anchor]
-    shared = replace(reference, features=setup.names)  # equal; kept once
-    found = Comparison(anchor, shared, setup.columns, latched)
-    confirmed = [scope for name, scope in setup.confirmed if name == anchor]
-    found.resume(confirmed, raised or {})
-    return found
-
-
-def _check_shipped(setup: Setup) -> tuple[OpenReference | None, AnchorState]:
-    """The shipped reference, if there is something to compare with; what to say."""
-    shipped = setup.shipped
-    reason, detail = setup.shipped_reason, setup.shipped_detail
-    if shipped is not None and shipped.features != setup.names:
-        shipped, reason = None, Reason.PROFILE
-        detail = "its features are not those of this model"
-    if shipped is not None and not shipped.moving.any():
-        shipped, reason = None, Reason.PROFILE
-        detail = "no feature ever moved in its samples"
-    if shipped is None:
-        state = AnchorState(
-            "shipped", valid=False, reason=reason or Reason.UNWATCHED, detail=detail
-        )
-        return None, state
-    still = [
-        name
-        for name, moves in zip(shipped.features, shipped.moving, strict=True)
-        if not moves
-    ]
-    left_out = f"never moved, and left out: {', '.join(still)}"[:500] if still else ""
-    state = AnchorState(
-        "shipped",
-        valid=True,
-        detail=left_out,
-        digest=shipped.digest,
-        calibration=shipped.calibration,
-    )
-    return shipped, state
