@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from agent.core.drift.mewma import mewma_path
 from agent.core.drift.opened import Floats, OpenReference
@@ -20,6 +21,7 @@ from agent.core.drift.site import (
     table_threshold,
 )
 from agent.core.profile import MAX_PROFILE_BYTES
+from agent.core.watching import Scope
 from agent.errors import BundleRefusedError
 from tests.fakes.drift_streams import CLASSES, COLUMNS, NAMES, mixed, scattered, slow
 
@@ -135,7 +137,10 @@ def test_a_loop_longer_than_its_baseline_is_quiet() -> None:
     """A recording of 600 that goes round, of which a baseline saw the first third."""
     rows = mixed(3, 600, 15)
     names = tuple(f"f{at}" for at in range(15))
-    columns = {"input": np.arange(13), "output": np.arange(13, 15)}
+    columns: dict[Scope, NDArray[np.intp]] = {
+        "input": np.arange(13),
+        "output": np.arange(13, 15),
+    }
     found = collected(rows[:200]).freeze(names, columns, {})
     path = mewma_path(np.tile(rows, (5, 1)), found, columns)
     for scope, statistics in path.items():

@@ -253,15 +253,15 @@ def test_what_cannot_be_written_is_said(model: Path, tmp_path: Path) -> None:
 def test_recordings_in_folders_are_groups_in_order(tmp_path: Path) -> None:
     """Ordered recordings tell how alike neighbours are, and thin what is watched."""
     random = np.random.default_rng(5)
-    for device in range(8):
-        place = tmp_path / "data" / f"device-{device}"
+    places = [tmp_path / "data" / f"device-{device}" for device in range(8)]
+    for place in places:
         place.mkdir(parents=True)
         level = np.zeros((150, 4))
         for at in range(1, len(level)):
             level[at] = 0.9 * level[at - 1] + random.normal(0, 12, 4)
         np.save(place / "session.npy", level.clip(-100, 100).astype(np.int8))
     bundle = tmp_path / "tiny.bundle"
-    bundle.write_bytes(tiny_bundle("quantised", np.load(place / "session.npy")))
+    bundle.write_bytes(tiny_bundle("quantised", np.load(places[-1] / "session.npy")))
     result = tinyward(
         *("profile", bundle, "--data", tmp_path / "data", "--groups", "folders"),
         *("--ordered", "-o", tmp_path / "p.json", "--json"),
