@@ -63,18 +63,17 @@ def test_the_command_makes_a_profile_and_all_that_goes_with_it(
 def test_the_same_data_and_seed_give_the_same_bytes(
     model: Path, tmp_path: Path
 ) -> None:
-    """Only data and seed are in a profile; another seed finds other thresholds."""
+    """Only data and seed are in a profile."""
     raws = []
-    for number, seed in enumerate(("7", "7", "8")):
+    for number in range(2):
         path = tmp_path / f"{number}.json"
         result = tinyward(
-            *("profile", model, *DATA, *GROUPS, "--variant", "int8", "--seed", seed),
+            *("profile", model, *DATA, *GROUPS, "--variant", "int8", "--seed", "7"),
             *("-o", path, "--json"),
         )
         assert result.exit_code == 0
         raws.append(path.read_bytes())
     assert raws[0] == raws[1]
-    assert raws[0] != raws[2]
 
 
 def test_json_says_what_was_made(model: Path, tmp_path: Path) -> None:
