@@ -1,8 +1,8 @@
 """``watch``: what the monitor finds, how soon, how often it is wrong, what it costs.
 
-Scenarios are those of ``drift_scenarios*``; features, profile, thresholds and detectors
-are the product's own. ``HELD_OUT`` shifts are rows of their own: nothing of the design was
-chosen by them.
+Scenarios are those of ``drift_scenarios*``; features, profile, thresholds and
+detectors are the product's own. ``HELD_OUT`` shifts are rows of their own: nothing of
+the design was chosen by them.
 """
 
 import os
