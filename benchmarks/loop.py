@@ -11,7 +11,6 @@ import gc
 import itertools
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -25,12 +24,12 @@ from agent.worker.engines.build import InterpreterEngine
 from agent.worker.model import LoadedModel, load_model
 from agent.worker.run import SWITCH_INTERVAL_S
 from agent.worker.sources import Source
-from agent.worker.watch import Watcher
+from agent.worker.watch import Clocks
 from agent.worker.watch_pace import CLOSE_LOOKS
 from benchmarks.rows import Row, median, percentile
 from benchmarks.subjects import Subject, first_executor, subject
 from benchmarks.watched import profile_of, watch
-from benchmarks.worker_loop import source_of, worker
+from benchmarks.worker_loop import RunningClock, Workplace, source_of
 
 # Model, kernels, target, and how much longer a side has to run to be a fair sample.
 CASES: tuple[tuple[str, Kernels, float, float], ...] = (
@@ -39,6 +38,7 @@ CASES: tuple[tuple[str, Kernels, float, float], ...] = (
     ("resnet", "reference", 0.99, 6.0),
 )
 ADDED_P50_US, ADDED_P99_US = 7.0, 40.0
+BUSY_S = 15.0  # a loop is known to be busy after 4 s, and N follows within 10
 CLOSE_RUNS = 30  # of a second, for a new monitor's first looks at a share of 2 %
 
 
@@ -57,13 +57,16 @@ def _case(
     what = f"{it.name}, {kernels}" + ("" if it.public else " (demo model)")
     with settled():
         model = load(it, kernels)
-        watching = watch(model, profile_of(it, model))
+        clock = RunningClock()
+        watching = watch(model, profile_of(it, model), clocks=Clocks(now=clock.now))
+        watched = Workplace(model, watching.watcher, clock)
         # Its first looks are close together, until it knows the stream's memory.
         for _ in range(CLOSE_RUNS):
             if watching.heard.monitored.samples <= CLOSE_LOOKS:
-                _ours(model, it, 1.0, watching.watcher)
+                _ours(it, 1.0, watched)
+        _ours(it, BUSY_S, watched)  # and until it knows that its loop has no spare time
         bare_us: list[float] = []
-        ratios: dict[Watcher | None, list[float]] = {None: [], watching.watcher: []}
+        ratios: dict[Workplace, list[float]] = {Workplace(model): [], watched: []}
         for round_ in range(rounds):
             times = _round(model, it, seconds, list(ratios), round_)
             bare_us.append(times[0])
@@ -71,7 +74,7 @@ def _case(
                 ratios[each].append(times[0] / ours)
         rows = [Row("loop", f"{what}: bare inference", median(bare_us)[0], "us")]
         for each, found in ratios.items():
-            name = f"{what}, watched" if each else what
+            name = f"{what}, watched" if each is watched else what
             ratio, spread = median(found)
             title = f"{name}: throughput ratio"
             rows.append(Row("loop", title, ratio, "", target, "above", spread))
@@ -85,13 +88,13 @@ def _round(
     model: LoadedModel,
     it: Subject,
     seconds: float,
-    watchers: list[Watcher | None],
+    places: list[Workplace],
     turn: int,
 ) -> list[float]:
-    """Return us per sample: bare, then with each watcher; who begins alternates."""
+    """Return us per sample: bare, then in each place; who begins alternates."""
     sides: list[Callable[[], float]] = [
         lambda: _bare(model, it, seconds),
-        *(lambda each=each: _ours(model, it, seconds, each) for each in watchers),
+        *(lambda each=each: _ours(it, seconds, each) for each in places),
     ]
     order = list(range(len(sides)))
     if turn % 2:
@@ -104,12 +107,12 @@ def _added_rows(
     model: LoadedModel,
     it: Subject,
     seconds: float,
-    watcher: Watcher | None,
+    place: Workplace,
     named: tuple[str, int],
 ) -> list[Row]:
     """Return what a turn takes beyond a bare inference, median of some rounds."""
     name, rounds = named
-    added = [_added(model, it, seconds, watcher) for _ in range(rounds)]
+    added = [_added(model, it, seconds, place) for _ in range(rounds)]
     p50, p99 = (median([row[at] for row in added])[0] for at in (0, 1))
     return [
         Row("loop", f"{name}: added p50", p50, "us", ADDED_P50_US),
@@ -175,17 +178,14 @@ def _bare_step(model: LoadedModel) -> Callable[[np.ndarray], np.ndarray]:
     return step
 
 
-def _ours(
-    model: LoadedModel, it: Subject, seconds: float, watcher: Watcher | None = None
-) -> float:
+def _ours(it: Subject, seconds: float, place: Workplace) -> float:
     """Return us per sample of the worker's loop."""
-    loop, slot, statistics = worker(model, source_of(it), watcher)
-    before = statistics.words[NEXT_SEQ]
-    threading.Timer(seconds, slot.stop).start()
+    words = place.statistics.words
+    before = words[NEXT_SEQ]
     began = time.perf_counter()
-    loop.run()
+    place.run(source_of(it), seconds)
     elapsed = time.perf_counter() - began
-    return elapsed / (statistics.words[NEXT_SEQ] - before) * 1e6
+    return elapsed / (words[NEXT_SEQ] - before) * 1e6
 
 
 class StampedSource:
@@ -207,7 +207,7 @@ class StampedSource:
 
 
 def _added(
-    model: LoadedModel, it: Subject, seconds: float, watcher: Watcher | None
+    model: LoadedModel, it: Subject, seconds: float, place: Workplace
 ) -> tuple[float, float]:
     """Return (p50, p99) of a whole turn of ours beyond the bare loop's, in us."""
     step, inputs, count = _bare_step(model), it.inputs, len(it.inputs)
@@ -220,9 +220,7 @@ def _added(
             step(inputs[done % count])
             done += 1
     source = StampedSource(source_of(it))
-    loop, slot, _ = worker(model, source, watcher)  # type: ignore[arg-type]  # a test's source
-    threading.Timer(seconds, slot.stop).start()
-    loop.run()
+    place.run(source, seconds)  # type: ignore[arg-type]  # a benchmark's source
     bare_us = [(b - a) / 1e3 for a, b in itertools.pairwise(bare)]
     stamps = source.stamps
     ours_us = [(b - a) / 1e3 for a, b in itertools.pairwise(stamps)]

@@ -26,7 +26,7 @@ from agent.core.profile import (
 from agent.core.statistics_block import NEXT_SEQ
 from agent.core.watching import Monitored
 from agent.worker.model import LoadedModel
-from agent.worker.watch import Watcher
+from agent.worker.watch import Clocks, Watcher
 from agent.worker.watch_build import watcher_builder
 from agent.worker.watch_report import Reporter
 from benchmarks.rows import Row
@@ -71,13 +71,17 @@ class Watching:
 
 
 def watch(
-    model: LoadedModel, profile: bytes, *, cpu_share: float = CPU_SHARE
+    model: LoadedModel,
+    profile: bytes,
+    *,
+    cpu_share: float = CPU_SHARE,
+    clocks: Clocks | None = None,
 ) -> Watching:
     """Watch a loaded model as a worker does."""
     heard = Heard()
     reporter = Reporter(heard.send)
     order = Watch(model.generation, profile=profile, cpu_share=cpu_share)
-    watcher = watcher_builder(reporter)(order, model)
+    watcher = watcher_builder(reporter, clocks)(order, model)
     if watcher is None:
         raise ValueError("the model is not to be watched")
     return Watching(watcher, heard, reporter)
