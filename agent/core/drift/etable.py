@@ -35,6 +35,9 @@ BETS = 4 * len(STAKES)
 # of eight are added: still below what float32 holds.
 CAP = 1e30
 
+# Scores are kept in half precision, which moves a number of at most 1 no further.
+ROUNDED = 2.0**-12
+
 _CAP = np.array(CAP, np.float32)
 _LOG_THRESHOLD = math.log(THRESHOLD)
 _SIGNED = np.array([sign * stake for stake in STAKES for sign in (1.0, -1.0)])
@@ -55,7 +58,10 @@ def rank_scores(counts: NDArray[np.int64]) -> Floats:
     # a feature of few values. Clipped it would not have mean 0 any more.
     widest = np.abs(spread).max(axis=1, keepdims=True)
     scale = np.minimum(2.0, 0.5 / np.maximum(widest, 0.25))
-    return np.stack([rank, scale * spread], axis=2)
+    scores = np.stack([rank, scale * spread], axis=2)
+    # Sums of shares end a last bit beyond the edge.
+    bounded: Floats = np.clip(scores, -0.5, 0.5)
+    return bounded
 
 
 def bet_table(counts: NDArray[np.int64], eps: Floats) -> Floats:
@@ -63,20 +69,24 @@ def bet_table(counts: NDArray[np.int64], eps: Floats) -> Floats:
 
     Law: with samples of a mean score within eps, no bet pays more than 1 in the mean.
     """
-    scaled, kept = _scaled(counts, eps)
+    rounded, kept = _scaled(counts, eps)
+    scaled = rounded.astype(np.float64)
     pays = np.stack([kept[at] + bet * scaled for at, bet in enumerate(_SIGNED)])
     return pays.transpose(2, 3, 0, 1).reshape(*counts.shape, BETS)
 
 
-def _scaled(counts: NDArray[np.int64], eps: Floats) -> tuple[Floats, Floats]:
+def _scaled(
+    counts: NDArray[np.int64], eps: Floats
+) -> tuple[NDArray[np.float16], Floats]:
     """(2, d, 16) scores over the most they can be, and (4, 1, d, 1) what to add.
 
-    What a bet pays is the latter and its stake times the former.
+    What a bet pays is the latter and its stake times the former. What rounding may add
+    to a mean score is tolerated like eps: the bets that run are the fair ones.
     """
     bound = 0.5 + eps
     scores = rank_scores(counts).transpose(2, 0, 1) / bound[:, None]
-    kept = 1 - np.abs(_SIGNED)[:, None] * (eps / bound)
-    return scores, kept[:, None, :, None]
+    kept = 1 - np.abs(_SIGNED)[:, None] * (eps / bound + ROUNDED)
+    return scores.astype(np.float16), kept[:, None, :, None]
 
 
 class Etable:
@@ -103,8 +113,7 @@ class Etable:
         # while the others go on.
         self._lanes = np.concatenate([*lanes, np.zeros(0, np.intp)]).astype(np.intp)
         scores, kept = _scaled(reference.counts, reference.eps)
-        # Half precision rounds a score by 0.0003 at most, a hundredth of any eps.
-        self._scores = scores.reshape(2, -1).astype(np.float16)
+        self._scores = scores.reshape(2, -1)
         self._kept = kept[..., 0].astype(np.float32)
         self._first_rows = every * BINS
         self._sums = np.zeros((BETS, len(self._lanes)), np.float32)
