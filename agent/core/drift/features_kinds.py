@@ -165,12 +165,23 @@ def _spread(size: int, row: int, apart: int) -> Runs | None:
     if length <= apart:
         return None
     runs = size // length
-    step = max(1, -(-size // LOOKED_AT))
-    # A step that shares a factor with the runs of a row would see one column only.
-    while step > 1 and math.gcd(step, row // length) > 1:
-        step += 1
-    step = min(step, runs)
+    step = min(_find_step(size, row // length), runs)
     return Runs(size, length, step, -(-runs // step), apart)
+
+
+def _find_step(size: int, columns: int) -> int:
+    """Return one in how many runs is seen: half of ``LOOKED_AT`` values to twice them.
+
+    A step that shares a factor with the runs of a row would see some columns only. The
+    nearest that does not was tried for all pictures up to 700 x 700: none sees less.
+    """
+    wanted = max(1, -(-size // LOOKED_AT))
+    steps = [
+        step
+        for step in range(-(-size // (2 * LOOKED_AT)), 2 * wanted + columns + 1)
+        if math.gcd(step, columns) == 1
+    ]
+    return min(steps, key=lambda step: abs(step - wanted))
 
 
 def _run_length(row: int, apart: int) -> int:
