@@ -235,8 +235,8 @@ def parse_manifest(raw: bytes) -> Manifest:
     try:
         tree = json.loads(
             raw.decode("utf-8"),
-            object_pairs_hook=_unique_keys,
-            parse_constant=_no_constants,
+            object_pairs_hook=unique_keys,
+            parse_constant=no_constants,
         )
         # JSON can spell half a character (\ud800), which no file and no page can hold:
         # UnicodeEncodeError is a ValueError.
@@ -314,7 +314,7 @@ def _by_name(specs: tuple[TensorSpec, ...], where: str) -> dict[str, TensorSpec]
     return named
 
 
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Refuse the same key twice: two readers would believe two different things."""
     tree = dict(pairs)
     if len(tree) != len(pairs):
@@ -322,6 +322,6 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return tree
 
 
-def _no_constants(name: str) -> object:
+def no_constants(name: str) -> object:
     """Refuse NaN and Infinity, which JSON does not have."""
     raise ValueError(f"{name} is not JSON")

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from agent.core.manifest import Manifest
+from agent.core.manifest import Manifest, no_constants, unique_keys
 from agent.core.profile_numbers import (
     LARGEST,
     check_rising,
@@ -164,8 +164,8 @@ def parse_profile(raw: bytes) -> Profile:
     try:
         tree = json.loads(
             raw.decode("utf-8"),
-            object_pairs_hook=_unique_keys,
-            parse_constant=_no_constants,
+            object_pairs_hook=unique_keys,
+            parse_constant=no_constants,
         )
         _check_schema(tree)
         # Lone surrogates pass json, and would end whoever prints a note.
@@ -299,16 +299,3 @@ def _check_schema(tree: object) -> None:
     schema = tree.get("schema") if isinstance(tree, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
         raise refused(f"schema {schema} is newer than {SCHEMA}, the newest read here")
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Refuse the same key twice: two readers would believe two different things."""
-    tree = dict(pairs)
-    if len(tree) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return tree
-
-
-def _no_constants(name: str) -> object:
-    """Refuse NaN and Infinity, which JSON does not have."""
-    raise ValueError(f"{name} is not JSON")

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.core.histogram import count_above, quantile
-from agent.core.installed import Installed
 from agent.core.labels import OTHER, label_counts
 from agent.core.readings import BoardReadings
 from agent.core.snapshot import (
@@ -34,7 +33,7 @@ from agent.endpoint.live_words import (
     say_phase,
     say_report,
 )
-from agent.endpoint.state import QUANTILES, Json, is_ready
+from agent.endpoint.state import QUANTILES, Json, describe_installed, is_ready
 
 SHOWN_LABELS = 10  # ten digits, and no eleventh row for the last of them
 NEWEST = 4  # points of 2 s: a page that missed more asks for all of them
@@ -112,7 +111,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "ready": pipeline.ready,
         "reason": pipeline.reason,
         "why": explain(pipeline.reason),
-        "active": _describe_installed(pipeline.active),
+        "active": describe_installed(pipeline.active),
         "samples": _describe_samples(pipeline.counts),
         "stages": _describe_stages(section) if section else [],
         "budget_ms": budget_ms,
@@ -135,20 +134,6 @@ def _answering(pipeline: PipelineSnapshot) -> ModelCounts | None:
         if active and (counts.model, counts.version) == (active.model, active.version):
             return counts
     return None
-
-
-def _describe_installed(installed: Installed | None) -> Json | None:
-    """The model that answers, and when its bytes were verified."""
-    if installed is None:
-        return None
-    return {
-        "model": installed.model,
-        "version": installed.version,
-        "variant": installed.variant,
-        "executor": installed.executor.describe(),
-        "sha256": installed.sha256,
-        "verified_at": installed.verified_at,
-    }
 
 
 def _describe_samples(counts: Sequence[ModelCounts]) -> Json:

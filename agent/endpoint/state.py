@@ -69,7 +69,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "state": pipeline.state,
         "ready": pipeline.ready,
         "reason": pipeline.reason,
-        "active": _describe_installed(pipeline.active),
+        "active": describe_installed(pipeline.active),
         "in_flight": pipeline.in_flight,
         "next_seq": pipeline.seq,
         "source_lag_ms": _milli(pipeline.lag_s),
@@ -103,7 +103,7 @@ def _join(left: StageCounts, right: StageCounts) -> StageCounts:
     return StageCounts(left.sum_ns + right.sum_ns, buckets)
 
 
-def _describe_installed(installed: Installed | None) -> Json | None:
+def describe_installed(installed: Installed | None) -> Json | None:
     """The model that answers."""
     if installed is None:
         return None
