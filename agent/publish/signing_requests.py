@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 
 from agent.core.certificates import board_of, board_uri
 from agent.core.reasons import Reason
@@ -126,6 +127,7 @@ def only_refusals() -> Iterator[None]:
         x509.DuplicateExtension,
         x509.ExtensionNotFound,
         x509.UnsupportedGeneralNameType,
+        CryptographyDeprecationWarning,  # raised where warnings are errors
     ) as err:
         raise refused(f"it cannot be read: {err}") from err
 

@@ -9,6 +9,7 @@ The rules this module keeps:
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -63,11 +64,16 @@ class CertificateFacts(Struct, frozen=True):
 def only_value_errors() -> Iterator[None]:
     """Report everything that parsers of certificates raise as ``ValueError``.
 
+    What ``cryptography`` only warns of, such as a serial number below one (RFC 5280,
+    4.1.2.2), counts too: its later versions refuse it, and a board would lose its
+    certificate by an upgrade.
+
     Raises:
         ValueError: The bytes are not what they should be.
     """
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.utils import CryptographyDeprecationWarning
 
     unreadable = (
         TypeError,
@@ -77,9 +83,12 @@ def only_value_errors() -> Iterator[None]:
         x509.InvalidVersion,
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,
+        CryptographyDeprecationWarning,
     )
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            yield
     except unreadable as err:
         raise ValueError(str(err)) from err
 

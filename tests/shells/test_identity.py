@@ -382,6 +382,17 @@ def test_mutated_certificates_only_raise_our_error(
     assert before == identity.certificate.read_bytes()
 
 
+def test_a_serial_below_zero_is_refused(papers_once: tuple[Identity, bytes]) -> None:
+    """What the library only warns of today, and refuses tomorrow, is refused."""
+    identity, pem = papers_once
+    whole = x509.load_pem_x509_certificate(pem)
+    der = bytearray(whole.public_bytes(Encoding.DER))
+    size = (whole.serial_number.bit_length() + 8) // 8
+    der[der.index(bytes([2, size])) + 2] |= 0x80
+    with pytest.raises(RequestRefusedError, match="serial number"):
+        identity.install(_pem(bytes(der)))
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused(papers_once: tuple[Identity, bytes], raw: bytes) -> None:
     """Fuzz: bytes that are no PEM, or PEM around no certificate."""
