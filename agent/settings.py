@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from agent.core.degradation import DegradeSteps
 from agent.core.executors import DelegateFile
 from agent.core.flow import (
     CommandSource,
@@ -30,6 +31,7 @@ from agent.errors import SettingsError
 
 MAX_SETTINGS_BYTES = 1024 * 1024  # nobody writes a megabyte of TOML by hand
 Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$(?!\n)")]
+Celsius = Annotated[float, Meta(ge=0, le=150)]
 Seconds = Annotated[float, Meta(gt=0, le=1e7)]
 
 
@@ -49,6 +51,8 @@ class PipelineSettings(Table, frozen=True):
         deadline_ms: A sample that takes longer is a hang; its worker is replaced.
         threads: Threads of the interpreter; small models are fastest with one.
         kernels: ``auto`` lets preflight choose the fastest that agrees.
+        degrade: What it does less at each level of degradation; without it the
+            manifest says.
     """
 
     name: Word
@@ -61,6 +65,7 @@ class PipelineSettings(Table, frozen=True):
     deadline_ms: Annotated[float, Meta(gt=0, le=3_600_000)] = 5000.0
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     kernels: Literal["auto", "xnnpack", "plain", "reference", "delegate"] = "auto"
+    degrade: DegradeSteps | None = None
 
 
 class UpdateSettings(Table, frozen=True):
@@ -184,6 +189,36 @@ class MonitorSettings(Table, frozen=True):
     max_series: Annotated[int, Meta(ge=100, le=100_000)] = 1000
 
 
+class DegradeSettings(Table, frozen=True):
+    """[degrade]: when a board does less instead of dying.
+
+    Attributes:
+        hot_c: Hottest sensor from which a pipeline is ``suspect``.
+        very_hot_c: The same for ``degraded``.
+        low_memory_mb: Available memory below which a pipeline is ``suspect``; below
+            half of it ``degraded``.
+        stalled_percent: Share of time spent waiting for memory (PSI) that is
+            ``suspect``; five times as much ``degraded``.
+        missed_share: Share of answers later than the model's p95 budget that is
+            ``suspect``; twice as much ``degraded``.
+        crashes: Deaths of a worker within ten minutes that are ``suspect``; one more is
+            ``degraded``.
+        drift: The highest level that drift of the input or output leads to.
+        patience_s: How long ``degraded`` may fail to help before it is ``safe``.
+        calm_s: How long everything has to be well before the next lower level.
+    """
+
+    hot_c: Celsius = 80.0  # a Pi 4 throttles at 80, softly
+    very_hot_c: Celsius = 85.0  # and hard at 85
+    low_memory_mb: Annotated[float, Meta(ge=0, le=1e6)] = 48.0  # a worker's start
+    stalled_percent: Annotated[float, Meta(gt=0, le=100)] = 10.0
+    missed_share: Annotated[float, Meta(gt=0, le=1)] = 0.2  # p95 promises 0.05
+    crashes: Annotated[int, Meta(ge=1, le=1000)] = 2
+    drift: Literal["normal", "suspect", "degraded", "safe"] = "suspect"
+    patience_s: Seconds = 120.0
+    calm_s: Seconds = 60.0
+
+
 class Settings(Table, frozen=True):
     """Everything in agent.toml.
 
@@ -192,8 +227,8 @@ class Settings(Table, frozen=True):
         state_dir: Where state.db and models live; empty means ``$STATE_DIRECTORY``,
             else ``~/.local/state/tinyward``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
-        update: Table ``[update]``; ``local``, ``control``, ``board``, ``supervise``
-            and ``monitor`` likewise.
+        update: Table ``[update]``; ``local``, ``control``, ``board``, ``supervise``,
+            ``monitor`` and ``degrade`` likewise.
         delegate: Tables ``[[delegate]]``, one for each library that is allowed.
     """
 
@@ -206,6 +241,7 @@ class Settings(Table, frozen=True):
     board: BoardSettings = BoardSettings()
     supervise: SuperviseSettings = SuperviseSettings()
     monitor: MonitorSettings = MonitorSettings()
+    degrade: DegradeSettings = DegradeSettings()
     delegate: Annotated[tuple[DelegateFile, ...], Meta(max_length=16)] = field(
         default=()
     )

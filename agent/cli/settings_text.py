@@ -21,6 +21,7 @@ UNITS = {
     "_ms": "milliseconds",
     "_s": "seconds",
     "_mb": "megabytes",
+    "_c": "degrees Celsius",
     "rate": "per second",
     "width": "pixels",
     "height": "pixels",
@@ -84,6 +85,8 @@ def _table(
             given_rows = given if isinstance(given, list) else [None] * len(part)
             for row, given_row in zip(part, given_rows, strict=True):
                 below.append((f"[[{where}]]", where, row, given_row))
+        elif part is None:
+            yield f"# {name}: not given"
         else:
             yield f"{name} = {_toml(part)}{_remark(name, where, raw, resolved)}"
     for header, where, part, given in below:
@@ -166,8 +169,9 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 def _accepts(info: inspect.Type) -> str:
     """Say what a key takes."""
-    if isinstance(info, inspect.LiteralType):
-        return ", ".join(_toml(value) for value in info.values)
+    if isinstance(info, inspect.LiteralType | inspect.EnumType):
+        words = info.cls if isinstance(info, inspect.EnumType) else info.values
+        return ", ".join(_toml(value) for value in words)
     if isinstance(info, inspect.VarTupleType):
         return f"list of {_accepts(info.item_type)}"
     if isinstance(info, inspect.IntType | inspect.FloatType):

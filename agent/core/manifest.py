@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from agent.core.degradation import DegradeSteps
 from agent.core.reasons import Reason
 from agent.core.steps import Step, Window
 from agent.errors import BundleRefusedError
@@ -66,6 +67,9 @@ class Variant(Frozen, frozen=True):
         runtimes: Engines that may run it; empty means any.
         delegates: Names of ``[[delegate]]`` tables it may use.
         ram_bytes: What the interpreter needs beyond the file, measured by the packer.
+        accuracy: Share of right answers on the author's own test data, 0 to 1; None
+            where it is not said. The most accurate variant that a board can afford is
+            the one that runs.
     """
 
     name: Name
@@ -78,6 +82,8 @@ class Variant(Frozen, frozen=True):
     runtimes: tuple[Literal["litert", "tflite"], ...] = ()
     delegates: Annotated[tuple[Name, ...], Meta(max_length=8)] = ()
     ram_bytes: ByteCount = 0
+    # Since schema 3
+    accuracy: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 class StateLink(Frozen, frozen=True):
@@ -175,6 +181,7 @@ class Manifest(Frozen, frozen=True):
             input and dequantises outputs from the tensor contract.
         labels: Class names, in the model's order; empty means numbers.
         preprocess: Steps from a raw sample to the model's first input.
+        degrade: What a pipeline does less at each level, unless its settings say.
     """
 
     schema: Annotated[int, Meta(ge=1)]
@@ -192,6 +199,7 @@ class Manifest(Frozen, frozen=True):
     budgets: Budgets = Budgets()
     trial: TrialRules = TrialRules()
     monitor: MonitorRules = MonitorRules()
+    degrade: DegradeSteps = DegradeSteps()  # since schema 3
 
     @property
     def remembers(self) -> bool:

@@ -11,11 +11,12 @@ What a child sends is bounded: a number that no board can reach, or a text longe
 one record needs, is no message.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from agent.core.degradation import SafeOutput
 from agent.core.executors import Executor
 from agent.core.flow import SinkSettings, SourceSettings
 from agent.core.profile import MAX_PROFILE_BYTES
@@ -134,6 +135,20 @@ class Commission(Message, frozen=True):
 
     generation: int
     number: int = 0
+
+
+class Shed(Message, frozen=True):
+    """Do less than answer every sample, from the next one on; it outlives swaps.
+
+    Attributes:
+        every: One in so many samples is answered; the others end as dropped.
+        answer: Who answers it: the ``model``, nobody (``abstain``), or ``safe_output``.
+        safe_output: What the last of those says.
+    """
+
+    every: Annotated[int, Meta(ge=1, le=1000)] = 1
+    answer: Literal["model", "abstain", "safe_output"] = "model"
+    safe_output: SafeOutput = SafeOutput()
 
 
 class NewSource(Message, frozen=True):
@@ -334,6 +349,7 @@ ToChild = (
     | Untap
     | Watch
     | Commission
+    | Shed
     | NewSource
     | Stop
     | Examine

@@ -20,8 +20,22 @@ class BoardReadings:
         received_bytes_per_s: Network traffic since the reading before, all
             interfaces but loopback; ``sent_bytes_per_s`` likewise.
         temperatures: (sensor, degrees Celsius), by the names the kernel gives.
-        throttled: (kind, whether it holds now) of what slows a Raspberry Pi down;
-            empty on other boards.
+        throttled: (kind, whether it holds now) of what slows the board down, such as
+            ``under_voltage``; empty where nothing tells.
+        memory_available_bytes: What can be had without swapping.
+        memory_stalled_percent: Share of the last 10 s in which something waited for
+            memory (PSI, ``some avg10``).
+        pressure_seconds: (``cpu``, ``memory`` or ``io``; ``waiting`` or ``stalled``;
+            seconds since boot), as the kernel's PSI counts them.
+        cpu_frequency_max_hertz: What the processor may reach, the mean over all cores.
+        governor: Who chooses the frequency.
+        disk_free_bytes: Of the state directory's file system; ``disk_size_bytes`` all.
+        disk_wear: (device, used share of its life, 0 to 1) of eMMC and NVMe.
+        disk_written_bytes: (device, bytes since boot) of real block devices.
+        cooling: (cooling device, share of its states that is in use).
+        device_hertz: (device, frequency) of what devfreq scales: GPU, memory.
+        power_mode: Name of the power budget, on a Jetson; else empty.
+        clock_synchronised: Somebody keeps the clock; None where nobody can tell.
     """
 
     cpu_percent: float = nan
@@ -33,6 +47,19 @@ class BoardReadings:
     sent_bytes_per_s: float = nan
     temperatures: tuple[tuple[str, float], ...] = ()
     throttled: tuple[tuple[str, bool], ...] = ()
+    memory_available_bytes: float = nan
+    memory_stalled_percent: float = nan
+    pressure_seconds: tuple[tuple[str, str, float], ...] = ()
+    cpu_frequency_max_hertz: float = nan
+    governor: str = ""
+    disk_free_bytes: float = nan
+    disk_size_bytes: float = nan
+    disk_wear: tuple[tuple[str, float], ...] = ()
+    disk_written_bytes: tuple[tuple[str, float], ...] = ()
+    cooling: tuple[tuple[str, float], ...] = ()
+    device_hertz: tuple[tuple[str, float], ...] = ()
+    power_mode: str = ""
+    clock_synchronised: bool | None = None
 
     @property
     def temperature_celsius(self) -> float:

@@ -32,6 +32,38 @@ OPERATOR: Words = {
         "A source ended in the middle of a sample.",
         "Read the program's own messages.",
     ),
+    Reason.HEAT: (
+        "The board is hotter than [degrade] allows.",
+        "Give it air, a heat sink or a fan, or less to do.",
+    ),
+    Reason.THROTTLED: (
+        "The board's firmware or kernel holds its clock down.",
+        "Cool it; `tinyward doctor` shows which limit holds.",
+    ),
+    Reason.UNDER_VOLTAGE: (
+        "The board's power supply is too weak.",
+        "Use the supply that the board's maker names, and a shorter cable.",
+    ),
+    Reason.MEMORY_PRESSURE: (
+        "The board has too little memory left.",
+        "Stop other programs, or run fewer or smaller models.",
+    ),
+    Reason.DEADLINE: (
+        "Too many answers come later than the model's budget.",
+        "Use a smaller variant, fewer samples, or a faster board.",
+    ),
+    Reason.CRASHES: (
+        "A pipeline's worker died more than once within ten minutes.",
+        "Read its last words in the log.",
+    ),
+    Reason.NOT_INSTALLED: (
+        "Tinyward is not installed as a service here, or not from one of its slots.",
+        "Install it as the README's section Install says.",
+    ),
+    Reason.UPGRADE: (
+        "The new version of Tinyward did not get ready; the old one runs again.",
+        "Read its last words: `journalctl -u tinyward`.",
+    ),
     Reason.SETTINGS: (
         "The settings or the command line are wrong.",
         "Correct the key or the option that the message names.",
@@ -147,6 +179,18 @@ OPERATOR: Words = {
 }
 # It passes by itself.
 NOBODY: Words = {
+    Reason.SHED: (
+        "The board does less for a while: this sample was left out on purpose.",
+        "Nothing: `tinyward status` says what holds it back.",
+    ),
+    Reason.ABSTAINED: (
+        "The board gives no answers for a while, as its settings or the model say.",
+        "Nothing: `tinyward status` says what holds it back.",
+    ),
+    Reason.CALM: (
+        "What held a pipeline back is over.",
+        "Nothing: it goes down the ladder by itself.",
+    ),
     Reason.OVERRUN: (
         "A live source was faster than the model; the newest sample won.",
         "Lower the source's rate if every sample matters.",

@@ -84,6 +84,16 @@ class Reason(StrEnum):
     PARTIAL = "partial"
     WARMING = "warming"
     STOPPING = "stopping"
+    SHED = "shed"
+    ABSTAINED = "abstained"
+    # What makes a board do less
+    HEAT = "heat"
+    THROTTLED = "throttled"
+    UNDER_VOLTAGE = "under_voltage"
+    MEMORY_PRESSURE = "memory_pressure"
+    DEADLINE = "deadline"
+    CRASHES = "crashes"
+    CALM = "calm"
     # The board and its operator
     SETTINGS = "settings"
     DISK_FULL = "disk_full"
@@ -102,4 +112,6 @@ class Reason(StrEnum):
     OOM = "oom"
     ADDRESS = "address"
     NOT_ORCHESTRATOR = "not_orchestrator"
+    NOT_INSTALLED = "not_installed"
+    UPGRADE = "upgrade"
     INTERNAL = "internal"

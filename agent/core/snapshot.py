@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from agent.core.degradation import LadderState
 from agent.core.installed import Installed
 from agent.core.statistics_block import Section
 from agent.core.updates import Decision, Progress
@@ -45,6 +46,9 @@ class PipelineSnapshot:
             began; after a rollback that of the model that answers is not the last.
         busy_s: How long the sample in flight has taken so far; 0 without one.
         budgets_ms: Version -> the p95 budget of its manifest.
+        ladder: How much it is held back, and why.
+        runs: Variant and executor that answer now where the ladder chose others than
+            ``active`` says: ``small on litert 2.3.0 / xnnpack / 1``; else empty.
     """
 
     name: str
@@ -67,6 +71,8 @@ class PipelineSnapshot:
     watch: tuple[ModelWatch, ...] = ()
     busy_s: float = 0.0
     budgets_ms: dict[int, float] = field(default_factory=dict)
+    ladder: LadderState = field(default_factory=LadderState)
+    runs: str = ""
 
     def active_watch(self) -> ModelWatch | None:
         """Return what the monitor of the model that answers says, if it has one."""

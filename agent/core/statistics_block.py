@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from agent.core.histogram import BUCKETS
 from agent.core.reasons import Reason
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 WORD = 8
 LIMIT = 2**62  # 146 years in ns; sums of a few such still fit a word
 
@@ -42,6 +42,8 @@ OUTCOMES: tuple[tuple[str, Reason], ...] = (
     ("dropped", Reason.PARTIAL),
     ("dropped", Reason.WARMING),
     ("dropped", Reason.STOPPING),
+    ("dropped", Reason.SHED),
+    ("dropped", Reason.ABSTAINED),
 )
 OK = 0
 OUTCOME_INDEX = {reason: index for index, (_, reason) in enumerate(OUTCOMES)}
