@@ -5,6 +5,8 @@ The rules this module keeps:
    longest, and boot needs nothing but the store.
  * A committed model starts from its verified bytes alone; the repository is looked at
    afterwards, and its absence stops updates only.
+ * The daemon is ready once settings, store and listeners are up, whatever its pipelines
+   lack: an unplugged camera must not keep a board from its updates.
  * SIGTERM and SIGINT drain the workers, then end everything with one exception.
 """
 
@@ -13,16 +15,19 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from agent.board.notify import Notifier
 from agent.committed import CommittedModels
 from agent.core.installed import Board
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
+from agent.core.status_lines import describe_agent
 from agent.facts import AgentFacts
+from agent.lifeline import Lifeline, Notify
 from agent.repositories import Repositories
 from agent.settings import PipelineSettings, Settings
 from agent.store import Anchors, Inbox, Store
@@ -41,6 +46,8 @@ log = logging.getLogger(__name__)
 # unplugged camera must not keep a board from its updates.
 FIRST_LOOK_S = 3.0
 READY_POLL_S = 0.05
+# What a slow card may need for one step of the start: 512 MB are hashed in 20 s.
+STEP_S = 60.0
 MEGABYTE = 1_000_000
 
 
@@ -57,9 +64,10 @@ class Daemon:
         root: Bytes of the provisioned root.json; empty without a repository.
         socket: Path of the unix socket.
         announce: Called once with what listens: a line for people.
+        notify: Who starts, watches and stops this daemon; nobody unless told.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it runs, on what, and who is told
         self,
         settings: Settings,
         store: Store,
@@ -68,6 +76,7 @@ class Daemon:
         root: bytes,
         socket: Path,
         announce: Callable[[str], None],
+        notify: Notify | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -98,6 +107,7 @@ class Daemon:
             self._pipelines, self._update, settings.monitor, state_dir, self._board_id
         )
         self._poller = self._updates()
+        self._lifeline = Lifeline(notify or Notifier(), self._describe)
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; the workers end their samples first.
@@ -114,10 +124,13 @@ class Daemon:
                 for pipeline in self._pipelines.values():
                     group.create_task(pipeline.run())
                 await asyncio.sleep(0)  # the workers are being spawned
+                self._lifeline.starts("tidying up after the last life", STEP_S)
                 await self._poller.recover()
+                self._lifeline.starts("reading the committed models", STEP_S)
                 self._models.boot()
                 group.create_task(self._facts.run())
                 group.create_task(self._serve(group))
+                group.create_task(self._lifeline.run())
                 following = group.create_task(self._follow_updates())
                 group.create_task(self._models.read_again())
                 group.create_task(self._stop(following))
@@ -128,6 +141,7 @@ class Daemon:
 
     def ask_to_stop(self) -> None:
         """Do what SIGTERM does."""
+        self._lifeline.stopping()
         self._stop_asked.set()
 
     def poke(self) -> None:
@@ -139,6 +153,10 @@ class Daemon:
     def snapshot(self) -> AgentSnapshot:
         """Return the agent as of now; cheap, no waiting."""
         return self._facts.snapshot()
+
+    def _describe(self) -> str:
+        """Return the line of ``systemctl status``."""
+        return describe_agent(self._facts.snapshot(), self._facts.trends())
 
     # --- parts
 
@@ -183,10 +201,13 @@ class Daemon:
         self._announce(f"http://{bound[0]}:{bound[1]}" if bound else str(self._socket))
         group.create_task(endpoint.run())
         if self._settings.control.listen:
-            await self._serve_operators(services)
+            group.create_task(await self._open_to_operators(services))
+        self._lifeline.ready()
 
-    async def _serve_operators(self, services: "Services") -> None:
-        """Listen for operators and fleet servers."""
+    async def _open_to_operators(
+        self, services: "Services"
+    ) -> Coroutine[Any, Any, NoReturn]:
+        """Listen for operators and fleet servers; return what answers them."""
         from agent.endpoint.control import ControlEndpoint
 
         control = self._settings.control
@@ -197,7 +218,8 @@ class Daemon:
             self._certificate_time,
             earliest=lambda: self._poller.sources.clock_floor,
         )
-        await endpoint.run(
+        await endpoint.open()
+        return endpoint.run(
             lambda host, port: self._announce(f"https://{host}:{port} for operators")
         )
 

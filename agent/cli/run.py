@@ -1,6 +1,7 @@
 """``tinyward run``: the daemon with the pipelines of a settings file."""
 
 import asyncio
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,9 @@ from agent.cli.places import control_socket, read_settings, state_directory
 from agent.core.reasons import Reason
 from agent.errors import AgentError, SettingsError
 from agent.settings import Settings
+
+# A table is rewritten, row by row, on a card that stalls for seconds now and then.
+MIGRATION_S = 120.0
 
 
 @click.command(short_help="Run the daemon with the pipelines of a settings file.")
@@ -44,14 +48,22 @@ def command(config: Path) -> None:
 
 async def _run(settings: Settings, root: bytes) -> None:
     """Open the state directory and run the daemon on it."""
+    from agent.board.notify import Notifier
     from agent.daemon import Daemon
     from agent.store import Store
+
+    notify = Notifier.take(os.environ, os.getpid())
+
+    def migrating() -> None:
+        notify.extend(MIGRATION_S)
+        notify.status("bringing the state of an older agent to this one's schema")
 
     state_dir = state_directory(settings)
     store = Store.open(
         state_dir,
         quota_bytes=int(settings.update.quota_mb * 1_000_000),
         clock=time.time,  # noqa: TID251 - the daemon's clock, on its way to the store
+        migrating=migrating,
     )
     try:
         await Daemon(
@@ -61,6 +73,7 @@ async def _run(settings: Settings, root: bytes) -> None:
             root=root,
             socket=control_socket(settings),
             announce=_announce,
+            notify=notify,
         ).run()
     finally:
         store.close()
@@ -87,8 +100,6 @@ def read_root(settings: Settings) -> bytes:
 
 def _start_logs(level: str) -> None:
     """Send events to standard error, for journald where it listens."""
-    import os
-
     from agent.telemetry.logs import is_journal, start_logging
 
     start_logging(level, sys.stderr, journal=is_journal(sys.stderr, os.environ))

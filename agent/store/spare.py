@@ -12,6 +12,7 @@ The rules this module keeps:
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from agent.store.atomic import (
     replace_durably,
 )
 from agent.store.schema import SCHEMA, Kept, digest_of, parse_kept, put_seal, sealed
-from agent.store.state import DamagedError, StateDatabase, Transaction
+from agent.store.state import DamagedError, StateDatabase, Transaction, unnoticed
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +98,15 @@ class Spare:
 
 
 def open_database(
-    state_dir: Path, disk: Disk, *, may_be_new: bool
+    state_dir: Path,
+    disk: Disk,
+    *,
+    may_be_new: bool,
+    migrating: Callable[[], None] = unnoticed,
 ) -> tuple[StateDatabase, Spare]:
     """Open state.db, rebuilt from its copy where it is damaged, and the copy.
+
+    ``migrating`` is called before an older state.db is changed.
 
     Raises:
         DeviceError: ``state``: it is damaged and so is the copy, or it is of a newer
@@ -109,13 +116,13 @@ def open_database(
     spare = Spare(copy, disk)
     may_be_new = may_be_new and spare.kept is None and not copy.is_file()
     try:
-        database = StateDatabase.open(path, may_be_new=may_be_new)
+        database = StateDatabase.open(path, may_be_new=may_be_new, migrating=migrating)
     except DamagedError as err:
         if spare.kept is None:
             raise
         log.warning("state.rebuilt", extra={"reason": err.reason, "detail": str(err)})
         _rebuild(path, spare.kept, disk)
-        database = StateDatabase.open(path, may_be_new=False)
+        database = StateDatabase.open(path, may_be_new=False, migrating=migrating)
     spare.kept = None
     try:
         settle(database, spare)

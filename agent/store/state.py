@@ -23,7 +23,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -56,6 +56,10 @@ PRAGMAS = (
     "trusted_schema=OFF",
     "cell_size_check=ON",
 )
+
+
+def unnoticed() -> None:
+    """Tell nobody that a file is being migrated."""
 
 
 class DamagedError(DeviceError):
@@ -111,13 +115,20 @@ class StateDatabase:
             raise
 
     @classmethod
-    def open(cls, path: Path, *, may_be_new: bool = True) -> Self:
+    def open(
+        cls,
+        path: Path,
+        *,
+        may_be_new: bool = True,
+        migrating: Callable[[], None] = unnoticed,
+    ) -> Self:
         """Open or create the file, check it and bring it to this agent's schema.
 
         Args:
             path: The file.
             may_be_new: Where there are models already, an empty or missing file was
                 lost, and with it the version floors.
+            migrating: Called before an older file is changed, which may take long.
 
         Raises:
             DamagedError: It is damaged, lost or someone else's (``state``).
@@ -126,7 +137,10 @@ class StateDatabase:
         database = cls(path)
         try:
             database._check_pages()
-            database._migrate(database._check_version(may_be_new=may_be_new), SCHEMA)
+            version = database._check_version(may_be_new=may_be_new)
+            if 0 < version < SCHEMA:
+                migrating()
+            database._migrate(version, SCHEMA)
         except BaseException:
             database.close()
             raise

@@ -35,7 +35,7 @@ from agent.store.room import taken
 from agent.store.schema import IDS_BELOW, digest_of
 from agent.store.spare import Spare, open_database, settle, write_ahead
 from agent.store.staging import Staging
-from agent.store.state import StateDatabase, Transaction, first
+from agent.store.state import StateDatabase, Transaction, first, unnoticed
 
 BOARD_ID = "store.board_id"
 BOARD_ID_BYTES = 16  # as long as a UUID, without its look
@@ -76,6 +76,7 @@ class Store:
         *,
         quota_bytes: int = QUOTA_BYTES,
         clock: Callable[[], float] = no_clock,
+        migrating: Callable[[], None] = unnoticed,
     ) -> Self:
         """Lock a state directory, create what is missing and tidy what was left.
 
@@ -84,6 +85,8 @@ class Store:
             disk: Performs the steps on files; tests pass one that interrupts them.
             quota_bytes: What objects, parts and the inbox may take together.
             clock: Unix seconds.
+            migrating: Called before the state of an older agent is changed, which
+                may take long on a slow card.
 
         Raises:
             DeviceError: ``locked`` (the message names the process), ``permission``
@@ -95,7 +98,10 @@ class Store:
             disk = disk or Disk()
             store._objects = Objects(state_dir, disk, clock)
             store._database, store._spare = open_database(
-                state_dir, disk, may_be_new=not store._objects.any()
+                state_dir,
+                disk,
+                may_be_new=not store._objects.any(),
+                migrating=migrating,
             )
         except BaseException:
             os.close(store._lock)
