@@ -32,6 +32,8 @@ class Installed(Struct, frozen=True):
         variant: Which variant runs; ``executor`` what computes it.
         verified_at: Unix seconds (UTC) of the last full verification.
         why: Why this variant on this executor, for people.
+        p50_ms: Median of a whole inference here, 0 where it was not measured;
+            ``ram_bytes`` the memory it took.
         passed_over: What preflight tried beside it, the most telling first.
     """
 
@@ -44,6 +46,8 @@ class Installed(Struct, frozen=True):
     verified_at: float = 0.0
     why: str = ""
     passed_over: tuple[PassedOver, ...] = ()
+    p50_ms: float = 0.0
+    ram_bytes: int = 0
 
 
 class Slots(Struct, frozen=True):

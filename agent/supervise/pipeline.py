@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from agent.core.degradation import Measure, SafeOutput
 from agent.core.executors import DelegateFile
 from agent.core.messages import Commission, Configure
 from agent.core.reasons import Reason
@@ -145,7 +146,8 @@ class Pipeline:
             log.warning("worker.failed", extra={"detail": str(err)})
         finally:
             self._up.clear()
-            self._worker = self._placing.answering = None
+            self._worker = None
+            self._placing.vacate()
             code = await worker.close()
             death = self._deaths.judge(
                 code,
@@ -193,6 +195,7 @@ class Pipeline:
         said = {"pipeline": name, "reason": reason, "pause_s": pause_s}
         log.warning("worker.died", extra=said)
         self._plumbing.worker_died()
+        self._tenancy.blame_stand_in(reason)
         if too_many:
             self._tenancy.commit(
                 await self._crash_loop(name, reason), Reason.CRASH_LOOP
@@ -258,7 +261,7 @@ class Pipeline:
                 )  # what was never committed stops answering
             else:
                 try:
-                    await self._placing.place(worker, committed)
+                    await self._tenancy.place_committed(worker, committed)
                 except AgentError as err:
                     log.warning("swap.back_failed", extra={"reason": err.reason})
                     self._tenancy.replace(worker)
@@ -290,6 +293,26 @@ class Pipeline:
                 order = Commission(self._placing.generation, number)
                 await worker.tell(order, self._rules.start_s)
 
+    async def shed(
+        self, measures: Sequence[Measure], safe_output: SafeOutput
+    ) -> tuple[Measure, ...]:
+        """Do less from now on: these measures, and no others.
+
+        They hold for every worker and every model that follows. Another variant or
+        executor answers for what is committed, for as long as it is asked for; that is
+        not durable. While a candidate answers, or a shadow compares, it waits.
+
+        Returns:
+            Those that hold now; see ``holding`` for later. The others cannot be had
+            here, or not yet.
+        """
+        return await self._tenancy.restrain(measures, safe_output)
+
+    @property
+    def holding(self) -> tuple[Measure, ...]:
+        """The measures that hold at this moment."""
+        return tuple(self._tenancy.holding())
+
     # --- listening in
 
     async def tap(
@@ -310,12 +333,15 @@ class Pipeline:
             TrialFailedError: The worker did not take the order.
         """
         async with self._tenancy.lock:
-            return await self._listening.tap(self._worker, ring, every, before)
+            tapped = await self._listening.tap(self._worker, ring, every, before)
+            self._tenancy.compare(begins=tapped is not None)
+            return tapped
 
     async def untap(self, tapped: Tapped) -> None:
         """Have nothing copied any more; a swap or a death has done so already."""
         async with self._tenancy.lock:
             await self._listening.untap(tapped)
+            self._tenancy.compare(begins=False)
 
     async def _new_source(self, descriptor: int) -> bool:
         """Tell the worker of a program's new pipe; False if it is not up yet."""

@@ -26,10 +26,16 @@ FOLD_TRIES = 100  # looks at a block, 1 ms apart, until it shows the swap
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A verified bundle and what of it runs."""
+    """A verified bundle and what of it runs.
+
+    Attributes:
+        stands_in: It runs instead of what was committed of the same bundle, and is
+            never committed itself.
+    """
 
     bundle: OpenedBundle
     installed: Installed
+    stands_in: bool = False
 
 
 OrderWatch = Callable[[int, Placed], Awaitable[Watch]]
@@ -46,6 +52,7 @@ class Placing:
 
     Attributes:
         answering: What answers now, by the load number ``generation``.
+        runs: The same, or what stands in for it.
         tried: What was placed last: what a worker that dies now died of.
         gap_s: The longest pause of the loop around the last swap.
         swaps: (result, reason) -> swaps that were asked for.
@@ -66,13 +73,21 @@ class Placing:
         self._generation = 0
         self.generation = 0
         self.answering: Placed | None = None
+        self.runs: Placed | None = None
         self.tried: Placed | None = None
         self.gap_s = 0.0
         self.swaps: dict[tuple[str, str], int] = {}
         self.budgets_ms: dict[int, float] = {}
 
-    async def place(self, worker: WorkerProcess, placed: Placed) -> None:
+    async def place(
+        self, worker: WorkerProcess, placed: Placed, instead: Placed | None = None
+    ) -> None:
         """Let a model answer in a worker.
+
+        Args:
+            worker: Where.
+            placed: Who answers.
+            instead: What stands in for it: it is the one that runs.
 
         Raises:
             TrialFailedError: It was refused and the worker goes on as before; or the
@@ -81,10 +96,11 @@ class Placing:
         """
         if worker.gone:
             raise DeviceError("the worker has just ended", reason=Reason.STARTING)
-        before, self.tried = self.answering, placed
-        _limit_memory(worker, placed, before)
+        runs = instead or placed
+        before, self.tried = self.runs, runs
+        _limit_memory(worker, runs, before)
         try:
-            swapped = await self._exchange(worker, placed)
+            swapped = await self._exchange(worker, runs)
         except TrialFailedError as err:
             if err.reason == Reason.HANG:
                 worker.kill()
@@ -93,9 +109,9 @@ class Placing:
                 _limit_memory(worker, before)
             raise
         self.answering, self.generation = placed, swapped.generation
-        self.gap_s = swapped.gap_ns / 1e9
-        _limit_memory(worker, placed)
-        installed = placed.installed
+        self.runs, self.gap_s = runs, swapped.gap_ns / 1e9
+        _limit_memory(worker, runs)
+        installed = runs.installed
         self.budgets_ms[installed.version] = placed.bundle.manifest.budgets.p95_ms
         log.info(
             "model.answers",
@@ -103,10 +119,15 @@ class Placing:
                 "pipeline": self._pipeline,
                 "model": installed.model,
                 "version": installed.version,
+                "variant": installed.variant,
                 "executor": installed.executor.describe(),
                 "gap_ms": round(swapped.gap_ns / 1e6, 3),
             },
         )
+
+    def vacate(self) -> None:
+        """The worker is gone: nothing answers."""
+        self.answering = self.runs = None
 
     def next_generation(self) -> int:
         """Return a number for an order that no order had before."""

@@ -8,7 +8,7 @@ from agent.core.snapshot import PipelineSnapshot
 from agent.core.statistics_block import Block
 from agent.settings import PipelineSettings
 from agent.supervise.deaths import Deaths, most_telling
-from agent.supervise.placing import Placing
+from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
 from agent.supervise.tenancy import Tenancy
 from agent.supervise.totals import Totals
@@ -39,6 +39,7 @@ class Sight:
         self.has_answered = self.has_answered or answered(block) > 0
         reason = self._reason(worker, block)
         placed = self.placing.answering or self.tenancy.committed
+        runs = self.placing.runs
         active = placed.installed if placed else None
         return PipelineSnapshot(
             name=self.settings.name,
@@ -61,18 +62,27 @@ class Sight:
             watch=self.tenancy.watching.snapshot(active),
             busy_s=_busy_s(block),
             budgets_ms=dict(self.placing.budgets_ms),
+            runs=_describe(runs) if runs and runs.stands_in else "",
         )
 
     def _reason(self, worker: WorkerProcess | None, block: Block | None) -> Reason:
         """Why the pipeline is not ready, or nothing."""
         answering = self.placing.answering
+        silent = Reason.ABSTAINED if self.tenancy.restraint.silent else Reason.NONE
         if self.has_answered and answering is not None:
-            return Reason.NONE
+            return silent
         source = worker.source.reason if worker else Reason.NONE
         told = most_telling(source, self.plumbing.reason)
         if told is Reason.STARTING and answering is self.tenancy.committed is None:
             return self.tenancy.withheld
-        return most_telling(told, failing(block), self.deaths.last)
+        said = silent if answering else Reason.NONE
+        return most_telling(told, failing(block), said, self.deaths.last)
+
+
+def _describe(placed: Placed) -> str:
+    """Return which variant runs on what."""
+    installed = placed.installed
+    return f"{installed.variant} on {installed.executor.describe()}"
 
 
 def _busy_s(block: Block | None) -> float:

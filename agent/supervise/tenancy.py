@@ -5,19 +5,28 @@ The rules this module keeps:
    unless another model is *given*: then the trial is over.
  * A model that is taken away ends its worker, after the sample in flight: nothing of it
    stays in memory. The next worker waits for another model.
+ * Where the pipeline is held back, a stand-in runs for what was committed, never for a
+   candidate, and is not exchanged while somebody compares with its answers.
 """
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
+from agent.core.degradation import Measure, SafeOutput
+from agent.core.messages import Shed
 from agent.core.reasons import Reason
-from agent.errors import AgentError
+from agent.errors import AgentError, TrialFailedError
 from agent.supervise.deaths import Deaths
 from agent.supervise.placing import Placed, Placing
+from agent.supervise.restraint import Restraint, runs_alike
 from agent.supervise.watching import Watching
 from agent.supervise.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
+# Deaths after which a stand-in is not tried again.
+BLAMED = (Reason.CRASH, Reason.HANG)
+ORDER_S = 5.0  # a worker's second thread takes an order at once, or never
 
 
 class Tenancy:
@@ -34,6 +43,7 @@ class Tenancy:
         withheld: Why nothing is committed.
         unwanted: The worker of now was ended for no fault of its own.
         lock: Held by whoever exchanges models.
+        restraint: How much the pipeline is held back.
     """
 
     def __init__(
@@ -49,6 +59,10 @@ class Tenancy:
         self.withheld = Reason.NO_MODEL
         self.unwanted = False
         self.lock = asyncio.Lock()
+        self.restraint = Restraint()
+        self._worker: WorkerProcess | None = None  # the one that takes orders
+        self._ordered = Shed()  # what it was told last
+        self._compared = False  # a shadow listens to what runs
 
     def commit(self, placed: Placed | None, why: Reason = Reason.NO_MODEL) -> None:
         """Blame another model for nothing; the same one goes on as it was.
@@ -79,11 +93,88 @@ class Tenancy:
 
     async def keep(self, worker: WorkerProcess) -> None:
         """Let a worker answer with what is committed, and what is given later."""
-        while True:
-            self._changed.clear()
-            async with self.lock:
+        self._worker, self._ordered = worker, Shed()
+        try:
+            while True:
+                self._changed.clear()
+                async with self.lock:
+                    await self._hold_back(worker)
+                    await self._settle(worker)
+                await self._changed.wait()
+        finally:
+            self._worker = None
+
+    # --- held back
+
+    async def restrain(
+        self, measures: Sequence[Measure], safe_output: SafeOutput
+    ) -> tuple[Measure, ...]:
+        """Ask for these measures; return those that hold, see ``Pipeline.shed``."""
+        self.restraint.ask(measures, safe_output)
+        async with self.lock:
+            if (worker := self._worker) is not None:
+                await self._hold_back(worker)
                 await self._settle(worker)
-            await self._changed.wait()
+        return tuple(self.holding())
+
+    def holding(self) -> list[Measure]:
+        """Return the measures that hold now.
+
+        Without a worker nothing is answered; the next one begins with the order.
+        """
+        held = self.restraint.holding(self.committed, self._placing.runs)
+        if self._worker is None or self._ordered == self.restraint.order:
+            return held
+        placed = (Measure.ONE_THREAD, Measure.SMALL_VARIANT)
+        return [measure for measure in held if measure in placed]
+
+    def compare(self, *, begins: bool) -> None:
+        """Note that somebody compares with what runs, or does so no more."""
+        self._compared = begins
+        if not begins:
+            self._changed.set()
+
+    def blame_stand_in(self, reason: Reason) -> None:
+        """A worker has died: of the stand-in, if that was placed last."""
+        tried = self._placing.tried
+        if tried is not None and tried.stands_in and reason in BLAMED:
+            self.restraint.spoil(tried)
+
+    async def place_committed(self, worker: WorkerProcess, placed: Placed) -> None:
+        """Let a committed model answer, or what stands in for it.
+
+        Raises:
+            TrialFailedError: See ``Placing.place``; a stand-in that is refused is no
+                reason.
+            DeviceError: The worker is gone already.
+        """
+        instead = self.restraint.stand_in(placed)
+        if instead is not None:
+            try:
+                await self._placing.place(worker, placed, instead)
+            except TrialFailedError as err:
+                self.restraint.spoil(instead)
+                said = {"reason": err.reason, "detail": str(err)}
+                log.warning("measure.failed", extra=said)
+                if worker.gone or err.reason in BLAMED:
+                    raise
+            else:
+                return
+        if self._placing.runs is not placed:
+            await self._placing.place(worker, placed)
+
+    async def _hold_back(self, worker: WorkerProcess) -> None:
+        """Tell a worker how much to answer, if it does not know."""
+        order = self.restraint.order
+        if order == self._ordered:
+            return
+        try:
+            await worker.tell(order, ORDER_S)
+        except TrialFailedError as err:
+            said = {"reason": err.reason, "detail": str(err)}
+            log.warning("measure.failed", extra=said)
+        else:
+            self._ordered = order
 
     async def _settle(self, worker: WorkerProcess) -> None:
         """Bring the worker to what is committed; that may change meanwhile."""
@@ -97,7 +188,7 @@ class Tenancy:
                 self._placing.count("ok", given)
                 return
             try:
-                await self._placing.place(worker, placed)
+                await self.place_committed(worker, placed)
             except AgentError as err:
                 said = {"reason": err.reason, "detail": str(err)}
                 log.warning("worker.load_failed", extra=said)
@@ -115,5 +206,12 @@ class Tenancy:
         """
         answering = self._placing.answering
         if answering is self.committed:
-            return False
+            return answering is not None and not self._runs_as_asked(answering)
         return bool(self._given) or answering is placed
+
+    def _runs_as_asked(self, committed: Placed) -> bool:
+        """Whether the right pair runs for the committed model, or has to wait."""
+        if self._compared or self._placing.runs is None:
+            return True
+        wanted = self.restraint.stand_in(committed) or committed
+        return runs_alike(self._placing.runs, wanted)

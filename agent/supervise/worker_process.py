@@ -24,6 +24,7 @@ from agent.core.messages import (
     NewSource,
     Ready,
     Refused,
+    Shed,
     SourceState,
     Stop,
     Stopped,
@@ -217,7 +218,7 @@ class WorkerProcess:
                 f"the worker answered {answer!r:.80}", reason=Reason.INTERNAL
             )
 
-    async def tell(self, order: Watch | Commission, deadline_s: float) -> None:
+    async def tell(self, order: Watch | Commission | Shed, deadline_s: float) -> None:
         """Send an order that has no answer.
 
         Raises:

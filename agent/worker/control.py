@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from agent.core.manifest import parse_manifest
@@ -23,6 +24,7 @@ from agent.core.messages import (
     Message,
     NewSource,
     Refused,
+    Shed,
     Stop,
     Swapped,
     Tapped,
@@ -36,6 +38,12 @@ from agent.core.statistics_block import section_start
 from agent.errors import AgentError
 from agent.worker.channel import ChildChannel
 from agent.worker.model import LoadedModel, load_model
+from agent.worker.shedding import (
+    answers,
+    build_constant_turn,
+    constant_model,
+    thin_turn,
+)
 from agent.worker.slot import Candidate, ModelSlot
 from agent.worker.statistics import StatisticsWriter
 from agent.worker.tap import Tap
@@ -131,6 +139,8 @@ class Control:
                 self._ordered = order
             case Commission():
                 self._commission(order)
+            case Shed():
+                self._shed(order)
             case _:
                 return Refused(0, Reason.INTERNAL, f"unexpected {order!r:.80}")
         return None
@@ -171,6 +181,16 @@ class Control:
                 continue
             if candidate.watcher is not None:
                 candidate.watcher.commission(order.number)
+
+    def _shed(self, order: Shed) -> None:
+        """Answer less, or all again, from the next sample on.
+
+        A loop that does not take it is stuck, which the daemon sees by itself.
+        """
+        if order != self._slot.shed:
+            self._slot.shed = order
+            if (answering := self._slot.wanted) is not None:
+                self._slot.exchange(replace(answering), SWAP_S)
 
     def _activate(self, order: Activate) -> Message:
         """Let the candidate answer, let the old model go, and report the pause."""
@@ -247,10 +267,18 @@ def candidate_builder(
     ) -> Candidate:
         start = section_start(section)
         emit = build_emit(model, pipeline, sinks, statistics, wall_clock)
-        bind = tap.build_turn if tap else build_turn
 
-        def begin() -> Turn:
-            return bind(model, statistics, start, emit, watcher)
+        def begin(shed: Shed) -> Turn:
+            if not answers(shed):
+                said = constant_model(model, shed.safe_output)
+                say = build_emit(said, pipeline, sinks, statistics, wall_clock)
+                return build_constant_turn(shed, statistics, start, say)
+            if tap is not None:
+                return tap.build_turn(
+                    model, statistics, start, emit, watcher, shed.every
+                )
+            turn = build_turn(model, statistics, start, emit, watcher)
+            return thin_turn(turn, shed.every, model, statistics, start)
 
         return Candidate(model, begin, section, tap, watcher)
 

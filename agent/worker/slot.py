@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent.core.messages import Shed
 from agent.core.statistics_block import GAP_NS, NEXT_SEQ
 from agent.worker.model import LoadedModel
+from agent.worker.shedding import answers
 from agent.worker.statistics import StatisticsWriter
 from agent.worker.tap import Tap
 from agent.worker.turn import Turn
@@ -23,14 +25,14 @@ class Candidate:
     """A model that is ready to answer, bound to one section of the block.
 
     Attributes:
-        begin: Makes its turn, when the loop takes it: the turn goes on from what its
-            section holds then.
+        begin: Makes its turn, when the loop takes it, as the order in force asks: the
+            turn goes on from what its section holds then.
         tap: Who listens to it, if anyone does.
         watcher: Who watches it, if anyone does; the same for all turns of one load.
     """
 
     model: LoadedModel
-    begin: Callable[[], Turn]
+    begin: Callable[[Shed], Turn]
     section: int
     tap: Tap | None = None
     watcher: Watcher | None = None
@@ -44,6 +46,7 @@ class ModelSlot:
         wanted: What should answer from the next sample on; None before the first.
         watching: The loop notes pauses in ``longest_pause_ns``.
         first_seq: Number of the first sample that ``wanted`` answers.
+        shed: How much is answered, by whatever model the loop takes next.
     """
 
     def __init__(self, statistics: StatisticsWriter) -> None:
@@ -57,6 +60,8 @@ class ModelSlot:
         self.watching = False
         self.longest_pause_ns = 0
         self.first_seq = 0
+        self.shed = Shed()
+        self._silent = False  # what answers was not asked since it was taken
 
     def watch(self) -> None:
         """Begin to note the longest pause."""
@@ -86,7 +91,14 @@ class ModelSlot:
             self._answering = candidate.model
             statistics.enter(candidate.section, candidate.model.generation)
             self.first_seq = statistics.words[NEXT_SEQ]
-        turn = candidate.begin()
+            self._silent = False
+        order = self.shed
+        if answers(order) and self._silent:
+            # Windows and state are from before the silence: half of a first answer
+            # would be minutes old.
+            candidate.model.reset()
+        self._silent = not answers(order)
+        turn = candidate.begin(order)
         self._watcher = candidate.watcher
         if self._watcher is not None:
             self._watcher.begin()

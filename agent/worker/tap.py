@@ -24,6 +24,7 @@ from agent.core.statistics_block import NEXT_SEQ
 from agent.worker.model import LoadedModel
 from agent.worker.opinion import FormOpinion, Opinion, build_opinion
 from agent.worker.samples import Arrays, Sample
+from agent.worker.shedding import thin_turn
 from agent.worker.statistics import StatisticsWriter
 from agent.worker.tapped import Tapped, render_record
 from agent.worker.turn import Emit, Turn, build_turn
@@ -52,9 +53,14 @@ class Tap:
         start: int,
         emit: Emit | None,
         watcher: Watcher | None = None,
+        every: int = 1,
     ) -> Turn:
-        """Return the turn of a model with a copy of one in so many samples."""
-        words, clock, every = statistics.words, time.perf_counter_ns, self._every
+        """Return the turn of a model with a copy of one in so many samples.
+
+        Where only one in ``every`` is answered, a shadow that remembers is given the
+        others, too: as the model it shadows is.
+        """
+        words, clock, copied = statistics.words, time.perf_counter_ns, self._every
         remembers = model.manifest.remembers
         heard: list[_Answer] = []
 
@@ -66,13 +72,14 @@ class Tap:
             heard.append((inputs, outputs, index, score))
 
         answer = build_turn(model, statistics, start, keep, watcher)
+        answer = thin_turn(answer, every, model, statistics, start)
         form = build_opinion(model)
 
         def turn(sample: Sample) -> int:
             seq, began = words[NEXT_SEQ], clock()
             heard.clear()
             ended = answer(sample)
-            if not seq % every and (heard or remembers):
+            if not seq % copied and (heard or remembers):
                 said = heard[0] if heard else None
                 self._copy(Tapped(seq, sample, None, ended - began), said, form)
             return ended

@@ -278,7 +278,7 @@ def test_the_longest_pause_excludes_waiting_for_input(
         now = ready + busy
         times.append((ready, now))
     ends = iter([end for _, end in times])
-    slot.exchange(Candidate(scripted_model(1), lambda: lambda _: next(ends), 0), 0)
+    slot.exchange(Candidate(scripted_model(1), lambda _: lambda _: next(ends), 0), 0)
 
     def at(ready: int) -> Step:
         def step(source: ScriptedSource) -> Sample | None:
