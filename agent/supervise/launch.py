@@ -4,7 +4,8 @@ Run by path, ``python -I -S launch.py PARENT PROGRAM ARGUMENTS``, as the leader 
 process group: it starts the program in that group, waits for it and ends as it ended.
 When the daemon dies, the kernel says so by SIGTERM (prctl(2), PR_SET_PDEATHSIG), and
 the whole group is killed: the program and whatever it has started. The program itself
-dies with this process, whatever ends it, and cannot gain privileges.
+dies with this process, whatever ends it, and cannot gain privileges. When memory is
+short, the kernel ends these two before the daemon.
 
 It imports nothing but what that takes, and holds none of the program's pipes.
 """
@@ -17,6 +18,7 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
+OOM_SCORE = b"300"  # as a worker's (``agent.supervise.child``): never the daemon first
 PIPES = 3  # standard input, output and error, which belong to the program
 
 
@@ -29,6 +31,7 @@ def main() -> None:
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if os.getppid() != int(parent):
         sys.exit(1)
+    _offer()
     leader = os.getpid()
     program = os.fork()
     if not program:
@@ -37,6 +40,16 @@ def main() -> None:
     os.closerange(0, PIPES)
     _, status = os.waitpid(program, 0)
     _end_like(os.waitstatus_to_exitcode(status))
+
+
+def _offer() -> None:
+    """Offer this process and its program to the kernel (oom_score_adj)."""
+    try:
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(descriptor, OOM_SCORE)
+        os.close(descriptor)
+    except OSError:
+        return  # no /proc here, or a higher score: the program matters more
 
 
 def _become(command: list[str], leader: int) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -145,3 +146,27 @@ def test_an_allowance_is_for_a_span() -> None:
     long, short = Allowance(2, 3600.0), Allowance(1, 0.0)
     assert [long.take() for _ in range(4)] == [True, True, False, False]
     assert [short.take() for _ in range(3)] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("mode", "score"), [("run", "300"), ("shadow", "400"), ("preflight", "500")]
+)
+def test_short_of_memory_the_kernel_ends_a_child_first(
+    mode: Literal["run", "shadow", "preflight"], score: str
+) -> None:
+    """What only tries goes before a worker, and a worker before the daemon."""
+
+    @in_loop
+    async def case() -> None:
+        child = await spawn_child(mode, name="rogue", program=(*ROGUE, "deaf"))
+        try:
+            assert oom_score(child.pid) == score
+        finally:
+            await child.close()
+
+    case()
+
+
+def oom_score(pid: int) -> str:
+    """Return what a process weighs more or less when memory is short."""
+    return Path(f"/proc/{pid}/oom_score_adj").read_text("ascii").strip()

@@ -236,3 +236,13 @@ async def test_what_a_program_says_is_logged(caplog: pytest.LogCaptureFixture) -
         )
     (said,) = [r for r in caplog.records if r.message == "child.said"]
     assert (said.__dict__["child"], said.__dict__["text"]) == ("camera", "a[31mb")
+
+
+@in_loop
+async def test_short_of_memory_the_kernel_ends_a_program_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The program has the score of a worker, from its first moment on."""
+    async with kept("sh", "-c", "cat /proc/self/oom_score_adj >&2; exit 3"):
+        await until(lambda: bool(endings(caplog)), "its end")
+    assert endings(caplog)[0] == ("source_failed", "exit code 3; 300")
