@@ -8,6 +8,7 @@ The rules this module keeps:
 """
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,7 +19,7 @@ from agent.core.reasons import Reason
 from agent.core.steps import Step, Window
 from agent.errors import BundleRefusedError
 
-SCHEMA = 2  # the newest this agent reads; ``needed_schema`` says what a manifest needs
+SCHEMA = 3  # the newest this agent reads; ``needed_schema`` says what a manifest needs
 MAX_MANIFEST_BYTES = 128 * 1024  # fits one control message; 5,000 labels take half
 MAX_VERSION = 2**31 - 1  # fits every database, wire format and dashboard
 
@@ -163,6 +164,7 @@ class TrialRules(Frozen, frozen=True):
     max_slowdown: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
 
 
+NO_STEPS = DegradeSteps()
 # Keys of [trial] that agents of schema 1 refuse as unknown.
 TRIAL_KEYS_2 = frozenset(TrialRules.__struct_fields__[4:])
 
@@ -199,7 +201,7 @@ class Manifest(Frozen, frozen=True):
     budgets: Budgets = Budgets()
     trial: TrialRules = TrialRules()
     monitor: MonitorRules = MonitorRules()
-    degrade: DegradeSteps = DegradeSteps()  # since schema 3
+    degrade: DegradeSteps = NO_STEPS  # since schema 3
 
     @property
     def remembers(self) -> bool:
@@ -219,12 +221,20 @@ class Manifest(Frozen, frozen=True):
         raise refused(f"no variant is called {name!r}")
 
 
-def needed_schema(trial: TrialRules) -> int:
-    """Return the lowest schema that can say these rules: older agents read it, too.
+def needed_schema(
+    trial: TrialRules,
+    variants: Sequence[Variant] = (),
+    degrade: DegradeSteps = NO_STEPS,
+) -> int:
+    """Return the lowest schema that can say all this: older agents read it, too.
 
     >>> needed_schema(TrialRules(shadow_samples=9)), needed_schema(TrialRules(wait_s=9))
     (1, 2)
+    >>> needed_schema(TrialRules(), degrade=DegradeSteps(safe=("abstain",)))
+    3
     """
+    if degrade != NO_STEPS or any(it.accuracy is not None for it in variants):
+        return 3
     said = msgspec.to_builtins(trial)  # leaves out what stands at its default
     return 2 if TRIAL_KEYS_2 & said.keys() else 1
 
@@ -297,10 +307,28 @@ def _check_schema(tree: object) -> None:
             f"schema {schema} is newer than {SCHEMA}, the newest this agent reads",
             reason=Reason.SCHEMA,
         )
-    trial = tree.get("trial") if isinstance(tree, dict) else None
+    if not isinstance(tree, dict):
+        return
+    trial = tree.get("trial")
     newer = sorted(TRIAL_KEYS_2 & trial.keys()) if isinstance(trial, dict) else []
     if schema == 1 and newer:
         raise refused(f"trial.{newer[0]} needs schema 2: agents of schema 1 refuse it")
+    if schema in (1, 2) and (newest := _keys_of_schema_3(tree)):
+        what = f"needs schema 3: agents of schema {schema} refuse it"
+        raise refused(f"{newest[0]} {what}")
+
+
+def _keys_of_schema_3(tree: dict[str, object]) -> list[str]:
+    """Return the keys of a manifest that agents of older schemas do not know."""
+    variants = tree.get("variants")
+    listed = variants if isinstance(variants, list) else []
+    found = ["degrade"] if "degrade" in tree else []
+    found += [
+        f"variants[{at}].accuracy"
+        for at, variant in enumerate(listed)
+        if isinstance(variant, dict) and "accuracy" in variant
+    ]
+    return found
 
 
 def _check_link(

@@ -7,6 +7,7 @@ The rules this module keeps:
    where none is, to take less memory: by its name alone nothing is smaller.
  * One thread means the same variant on the same kernels, which were examined so.
 
+>>> from agent.core.executors import Executor
 >>> fast = Executor("litert", "xnnpack", 2)
 >>> calm = PassedOver("a", Executor("litert", "xnnpack", 1), p50_ms=3.0)
 >>> chosen = Installed("m", 1, "", 0, "a", fast, p50_ms=2.0, passed_over=(calm,))
@@ -21,10 +22,9 @@ from collections.abc import Collection, Iterable
 from msgspec.structs import replace
 
 from agent.core.degradation import Measure
-from agent.core.executors import Executor
 from agent.core.installed import Installed, PassedOver
+from agent.core.variant_choice import Pair
 
-Pair = tuple[str, Executor]
 # What repeats to a few per cent is not less because it is a little less.
 LESS = 0.97
 

@@ -1,28 +1,29 @@
 """What a trial is made of and how it is judged: pairs to try, findings, one choice.
 
 The rules this module keeps:
- * ``judge_preflight`` chooses the fastest pair that may run; the order of the plan,
-   which begins with the author's order of variants, only breaks ties.
+ * ``judge_preflight`` chooses among the pairs that passed and keep the budgets; which
+   of them, ``agent.core.variant_choice`` says.
  * A pair without a finding did not pass, whatever the reason.
+ * A variant that this board has no memory for is not even tried: the board could die of
+   it, and not only the child.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from agent.core.executors import DelegateFile, EngineName, Executor, Kernels
 from agent.core.figures import tell_apart
+from agent.core.installed import PassedOver
 from agent.core.manifest import Budgets, Manifest, Variant
 from agent.core.messages import Finding
 from agent.core.reasons import Reason
+from agent.core.variant_choice import Pair, choose_pair, explain_losers
 from agent.errors import TrialFailedError
 
-Pair = tuple[str, Executor]
-# Medians of one executor on a quiet machine repeat to a few per cent: closer than
-# that, two pairs are equally fast.
-TIE_SHARE = 0.03
 MB = 1_000_000
 MAX_PAIRS = 48  # 16 variants, two runtimes; the plan has to fit one message
 
@@ -50,13 +51,20 @@ _PROGRESS = (
 
 
 class Chosen(Struct, frozen=True):
-    """The variant and the executor that will run it, with what was measured."""
+    """The variant and the executor that will run it, with what was measured.
+
+    Attributes:
+        why: Why these, for people.
+        passed_over: What was tried beside them, the most telling first.
+    """
 
     variant: str
     executor: Executor
     p50_ms: float = 0.0
     p95_ms: float = 0.0
     ram_bytes: int = 0
+    why: str = ""
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 class _Wish(NamedTuple):
@@ -103,34 +111,66 @@ def plan_examination(
     return pairs[:MAX_PAIRS]
 
 
+def leave_out(
+    plan: Sequence[Pair], manifest: Manifest, available_bytes: float
+) -> dict[int, Finding]:
+    """Return findings for the pairs that this board has no memory for.
+
+    Args:
+        plan: What could be tried.
+        manifest: Says what variants need.
+        available_bytes: What the board can give; NaN where nobody knows.
+    """
+    left_out = {}
+    for at, (name, _) in enumerate(plan):
+        variant = manifest.variant(name)
+        needed = variant.size + variant.ram_bytes
+        if needed > available_bytes:  # false for NaN
+            texts = tell_apart(needed / MB, available_bytes / MB, 1)
+            what = f"needs {texts[0]} MB, {texts[1]} MB available"
+            left_out[at] = Finding(at, Reason.MEMORY, what)
+    return left_out
+
+
+def declared_accuracy(manifest: Manifest) -> dict[str, float]:
+    """Return variant -> share of right answers, of those that say it."""
+    variants = manifest.variants
+    return {it.name: it.accuracy for it in variants if it.accuracy is not None}
+
+
 def judge_preflight(
     plan: Sequence[Pair],
     findings: Iterable[Finding],
     crashed: Iterable[int],
     budgets: Budgets,
+    accuracy: Mapping[str, float] = MappingProxyType({}),
 ) -> Chosen:
-    """Choose the fastest pair that agrees and keeps the budgets.
+    """Choose the pair that is to run, of those that agree and keep the budgets.
 
     Args:
         plan: What was tried.
         findings: What the preflight child reported, in any order.
         crashed: Numbers of pairs that ended their child; a mapping gives reasons.
         budgets: The manifest's limits.
+        accuracy: See ``declared_accuracy``.
 
     Raises:
         TrialFailedError: No pair passed; the reason is that of the one that came
             furthest, the message names it.
     """
     verdicts = _verdicts(len(plan), findings, crashed, budgets)
-    passed = [at for at, found in enumerate(verdicts) if not found.reason]
-    if not passed:
+    if all(found.reason for found in verdicts):
         raise _none_passed(plan, verdicts)
-    fastest_ms = min(verdicts[at].p50_ms for at in passed)
-    limit_ms = fastest_ms * (1 + TIE_SHARE)
-    chosen = next(at for at in passed if verdicts[at].p50_ms <= limit_ms)
-    variant, executor = plan[chosen]
+    chosen, why = choose_pair(plan, verdicts, accuracy)
     found = verdicts[chosen]
-    return Chosen(variant, executor, found.p50_ms, found.p95_ms, found.ram_bytes)
+    return Chosen(
+        *plan[chosen],
+        found.p50_ms,
+        found.p95_ms,
+        found.ram_bytes,
+        why,
+        explain_losers(plan, verdicts, chosen, accuracy),
+    )
 
 
 def judge_budgets(finding: Finding, budgets: Budgets) -> Finding:

@@ -12,7 +12,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from agent.core.degradation import DegradeSteps
 from agent.core.manifest import (
+    NO_STEPS,
     Budgets,
     ModelName,
     ModelVersion,
@@ -48,6 +50,8 @@ class VariantDescription(Described, frozen=True):
             (dequantised) units. Kernels differ by a few steps of the output's scale.
         runtimes: Engines that may run it; empty means any.
         delegates: Names of ``[[delegate]]`` tables of agent.toml that it may use.
+        accuracy: Share of right answers on the author's own test data, 0 to 1. Where
+            all variants say it, a board runs the most accurate it can afford.
     """
 
     name: Name
@@ -55,6 +59,7 @@ class VariantDescription(Described, frozen=True):
     tolerance: Annotated[float, Meta(ge=0, le=1e9)]
     runtimes: tuple[Literal["litert", "tflite"], ...] = ()
     delegates: Annotated[tuple[Name, ...], Meta(max_length=8)] = ()
+    accuracy: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 class PackDescription(Described, frozen=True):
@@ -67,6 +72,7 @@ class PackDescription(Described, frozen=True):
             them, one for each of the model's inputs by name.
         golden_samples: 32 take 4.8 MB of 224 x 224 colour images, and a second.
         labels: Class names in the model's order, or a file with one a line.
+        degrade: What a pipeline does less at each level, unless its settings say.
         profile: The reference profile that ``tinyward profile`` made; empty: none.
     """
 
@@ -89,6 +95,7 @@ class PackDescription(Described, frozen=True):
     budgets: Budgets = Budgets()
     trial: TrialRules = TrialRules()
     monitor: MonitorRules = MonitorRules()
+    degrade: DegradeSteps = NO_STEPS
 
 
 def parse_description(raw: bytes) -> PackDescription:

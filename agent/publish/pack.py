@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from agent.core.container import render_container
 from agent.core.contract import Contract
 from agent.core.manifest import (
+    NO_STEPS,
     Golden,
     Manifest,
     TensorSpec,
@@ -180,6 +181,7 @@ def _measure(variant: VariantDescription, content: bytes, facts: Contract) -> Va
         runtimes=variant.runtimes,
         delegates=variant.delegates,
         ram_bytes=facts.ram_bytes,
+        accuracy=variant.accuracy,
     )
 
 
@@ -190,7 +192,7 @@ def _build_manifest(
 ) -> Manifest:
     """Return the manifest, with a placeholder where the golden samples will stand."""
     manifest = Manifest(
-        schema=needed_schema(description.trial),
+        schema=needed_schema(description.trial, variants, description.degrade),
         model=description.model,
         version=description.version,
         version_name=description.version_name,
@@ -209,6 +211,8 @@ def _build_manifest(
         budgets=description.budgets,
         trial=description.trial,
         monitor=description.monitor,
+        # An empty table says nothing, which agents of schema 1 can read.
+        degrade=NO_STEPS if description.degrade == NO_STEPS else description.degrade,
     )
     checked = parse_manifest(render_manifest(manifest))
     _check_labels(checked)

@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -29,7 +30,9 @@ from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
 from agent.core.trial_verdict import (
     Chosen,
+    declared_accuracy,
     judge_preflight,
+    leave_out,
     plan_examination,
 )
 from agent.errors import DeviceError, TrialFailedError
@@ -50,12 +53,17 @@ MESSAGES_A_PAIR = 64
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a pipeline's settings ask of executors; see ``plan_examination``."""
+    """What a pipeline's settings ask of executors; see ``plan_examination``.
+
+    Attributes:
+        available_bytes: Memory that the board can give; NaN where nobody knows.
+    """
 
     threads: int = 1
     kernels: str = "auto"
     delegates: Sequence[DelegateFile] = ()
     cpu_count: int = 1
+    available_bytes: float = nan
 
 
 @dataclass(slots=True)
@@ -111,6 +119,7 @@ async def run_preflight(
         list(report.findings.values()),
         report.crashed,
         bundle.manifest.budgets,
+        declared_accuracy(bundle.manifest),
     )
     return report
 
@@ -145,7 +154,11 @@ async def _one_child(
                 delegates=wish.delegates,
                 cpu_count=wish.cpu_count,
             )
-        await _converse(child, bundle, report)
+            report.findings = leave_out(
+                report.plan, bundle.manifest, wish.available_bytes
+            )
+        if report.untried(range(len(report.plan))):
+            await _converse(child, bundle, report)
     finally:
         await child.close()
 

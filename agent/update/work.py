@@ -171,6 +171,10 @@ class UpdateWork:
             variant=chosen.variant,
             executor=chosen.executor,
             verified_at=self._around.clock(),
+            why=chosen.why,
+            passed_over=chosen.passed_over,
+            p50_ms=chosen.p50_ms,
+            ram_bytes=chosen.ram_bytes,
         )
         return replace(job, installed=installed)
 

@@ -8,17 +8,18 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.core.executors import DelegateFile, EngineName, Executor
+from agent.core.installed import PassedOver
 from agent.core.manifest import Budgets, Manifest
 from agent.core.messages import Finding
 from agent.core.reasons import Reason
 from agent.core.trial_verdict import (
     MAX_PAIRS,
-    TIE_SHARE,
     Chosen,
     judge_budgets,
     judge_preflight,
     plan_examination,
 )
+from agent.core.variant_choice import TIE_SHARE
 from agent.errors import TrialFailedError
 from tests.fakes.bundles import manifest
 
@@ -134,7 +135,16 @@ class TestJudge:
             Finding(2, p50_ms=1.0, p95_ms=1.5, ram_bytes=7),
         ]
         assert judge_preflight(PLAN, findings, set(), BUDGETS) == Chosen(
-            "int8", PLAN[2][1], 1.0, 1.5, 7
+            "int8",
+            PLAN[2][1],
+            1.0,
+            1.5,
+            7,
+            "fastest of 2 that passed, 1 ms",
+            (
+                PassedOver(*PLAN[0], "", "2 ms, 1 ms slower", 2.0, 5),
+                PassedOver(*PLAN[1], "golden", "off", 0.5),
+            ),
         )
 
     def test_the_plans_order_breaks_ties_only(self) -> None:
