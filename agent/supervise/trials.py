@@ -75,6 +75,7 @@ class PipelineTrials:
             kernels=settings.kernels,
             delegates=self._delegates,
             cpu_count=len(os.sched_getaffinity(0)),
+            available_bytes=self._read_board().memory_available_bytes,
         )
         report = await run_preflight(bundle, wish)
         if report.chosen is None:
