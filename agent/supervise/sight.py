@@ -12,7 +12,7 @@ from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
 from agent.supervise.tenancy import Tenancy
 from agent.supervise.totals import Totals
-from agent.supervise.watch import answered, failing
+from agent.supervise.watch import abstained, answered, failing
 from agent.supervise.worker_process import WorkerProcess
 
 
@@ -68,15 +68,20 @@ class Sight:
     def _reason(self, worker: WorkerProcess | None, block: Block | None) -> Reason:
         """Why the pipeline is not ready, or nothing."""
         answering = self.placing.answering
-        silent = Reason.ABSTAINED if self.tenancy.restraint.silent else Reason.NONE
-        if self.has_answered and answering is not None:
-            return silent
+        if self._gives_answers(block) and answering is not None:
+            # A constant answer is one that somebody has declared; who abstains has none.
+            abstains = self.tenancy.restraint.order.answer == "abstain"
+            return Reason.ABSTAINED if abstains else Reason.NONE
         source = worker.source.reason if worker else Reason.NONE
         told = most_telling(source, self.plumbing.reason)
         if told is Reason.STARTING and answering is self.tenancy.committed is None:
             return self.tenancy.withheld
-        said = silent if answering else Reason.NONE
-        return most_telling(told, failing(block), said, self.deaths.last)
+        return most_telling(told, failing(block), self.deaths.last)
+
+    def _gives_answers(self, block: Block | None) -> bool:
+        """Whether samples end as they are to end: the model is not always asked."""
+        silent = self.tenancy.restraint.silent
+        return self.has_answered or (silent and abstained(block) > 0)
 
 
 def _describe(placed: Placed) -> str:

@@ -15,12 +15,13 @@ from operator import itemgetter
 from agent.core.flow import CommandSource
 from agent.core.liveness import Progress, is_hung, note_progress
 from agent.core.reasons import Reason
-from agent.core.statistics_block import OK, OUTCOMES, Block
+from agent.core.statistics_block import OK, OUTCOME_INDEX, OUTCOMES, Block
 from agent.settings import PipelineSettings
 from agent.supervise.plumbing import Plumbing
 from agent.supervise.worker_process import STUCK, WorkerProcess
 
 log = logging.getLogger(__name__)
+ABSTAINED = OUTCOME_INDEX[Reason.ABSTAINED]
 WATCH_S = 0.1  # a hang is seen at most this long after its deadline
 
 
@@ -92,6 +93,11 @@ class Watch:
 def answered(block: Block | None) -> int:
     """Return how many samples this worker has answered."""
     return sum(section.outcomes[OK] for section in block.sections) if block else 0
+
+
+def abstained(block: Block | None) -> int:
+    """Return how many samples this worker has ended without asking its model."""
+    return sum(it.outcomes[ABSTAINED] for it in block.sections) if block else 0
 
 
 def failing(block: Block | None) -> Reason:
