@@ -69,7 +69,7 @@ class Sight:
         """Why the pipeline is not ready, or nothing."""
         answering = self.placing.answering
         if self._gives_answers(block) and answering is not None:
-            # A constant answer is one that somebody has declared; who abstains has none.
+            # A constant is an answer that somebody has declared; who abstains has none.
             abstains = self.tenancy.restraint.order.answer == "abstain"
             return Reason.ABSTAINED if abstains else Reason.NONE
         source = worker.source.reason if worker else Reason.NONE
