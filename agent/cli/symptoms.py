@@ -26,6 +26,8 @@ from agent.cli.findings import (
     judge_layer,
     judge_memory,
 )
+from agent.cli.symptoms_service import examine_service
+from agent.cli.symptoms_board import look_at_board
 from agent.core.executors import DelegateFile
 
 IMPORT_S = 60.0  # a Pi Zero needs 20 s for numpy and a runtime from a cold card
@@ -46,8 +48,10 @@ def examine_board(
                 f"Linux {platform.release()}"),
         *look_at_engines(),
         *look_at_machine(),
+        *look_at_board(state_dir),
         look_at_clock(time.time()),  # noqa: TID251 -- the clock itself is examined
         look_at_directory(state_dir),
+        *examine_service(),
         *look_at_sandbox(),
         *look_at_delegates(delegates),
         look_at_images(),
@@ -94,22 +98,19 @@ def try_import(package: str) -> str:
 
 
 def look_at_machine() -> list[Finding]:
-    """Look at the names, the processor, the memory and the sensors."""
+    """Look at the names, the processor and the memory."""
     import psutil
 
     from agent.board.hardware import cpu_features, hardware_names
     from agent.board.limits import memory_left, read_limits
-    from agent.board.readings import read_temperatures
 
     memory = psutil.virtual_memory()
     limits = read_limits()
     cores = min(float(os.cpu_count() or 1), limits.cpus)
-    sensors = ", ".join(f"{name} {heat:.0f} C" for name, heat in read_temperatures())
     return [
         Finding("hardware", "green", f"{', '.join(hardware_names())}; {cores:g} cores"),
         judge_cpu(cpu_features()),
         judge_memory(memory.available, memory.total, memory_left()),
-        Finding("sensors", "green", sensors or "no temperature"),
     ]
 
 

@@ -1,0 +1,188 @@
+"""Looks at the service for ``tinyward doctor``: systemd, /proc, the daemon's socket.
+
+The rules this module keeps:
+ * A board without systemd is no broken one; it is told how else to start.
+ * Whoever may not look (another user, a container) is told so, and nothing is guessed.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from agent.cli.findings import Finding
+from agent.cli.findings_service import (
+    PROPERTIES,
+    SERVICE,
+    Slots,
+    Unit,
+    Worker,
+    judge_daemon,
+    judge_others,
+    judge_unit,
+    judge_workers,
+    parse_unit,
+)
+from agent.errors import AgentError
+
+# A busy Pi answers in 0.1 s; systemd itself gives up after 25 s.
+ANSWER_S = 10.0
+SLOT_FOLDER = "opt/tinyward"
+
+
+class _WorkerState(msgspec.Struct, frozen=True):
+    """A pipeline's worker in ``GET /v1/state``."""
+
+    locks: dict[str, str] = {}
+
+
+class _PipelineState(msgspec.Struct, frozen=True):
+    """A pipeline in ``GET /v1/state``."""
+
+    worker: _WorkerState = _WorkerState()
+
+
+class _State(msgspec.Struct, frozen=True):
+    """``GET /v1/state``, as much as is needed here."""
+
+    pipelines: dict[str, _PipelineState] = {}
+
+
+def examine_service(root: Path = Path("/")) -> list[Finding]:
+    """Return what is to be said of the service and of the daemon that runs."""
+    others = daemons(root)
+    if not (root / "run/systemd/system").is_dir():  # as sd_booted(3) looks
+        what = "systemd does not run this machine"
+        todo = "Let what does start `tinyward run` at boot, and again when it ends."
+        found = [Finding("service", "yellow", what, todo)]
+        return found + (look_at_workers() if others else [])
+    unit = ask_systemd()
+    if isinstance(unit, Finding):
+        return [unit]
+    found = judge_unit(unit, look_at_slots(root))
+    if unit.pid:
+        found += look_at_daemon(unit.pid, root)
+    found += judge_others(unit, [pid for pid in others if pid != unit.pid])
+    return found + (look_at_workers() if unit.pid or others else [])
+
+
+def ask_systemd(systemctl: str = "systemctl") -> Unit | Finding:
+    """Ask systemd about the service; a finding where it does not answer."""
+    program = shutil.which(systemctl)
+    words = ["show", f"--property={','.join(PROPERTIES)}", "--", SERVICE]
+    try:
+        if program is None:
+            raise FileNotFoundError(f"{systemctl} is not installed")
+        asked = subprocess.run(
+            [program, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=ANSWER_S,
+            check=True,
+        )
+    except subprocess.CalledProcessError as err:
+        said = err.stderr.decode(errors="replace").strip().splitlines()
+        return _silent(said[-1] if said else f"exit code {err.returncode}")
+    except (OSError, subprocess.TimeoutExpired) as err:
+        return _silent(str(err))
+    return parse_unit(asked.stdout.decode(errors="replace"))
+
+
+def look_at_slots(root: Path) -> Slots:
+    """Look at which slot is linked to, and at the marker of a trial."""
+    folder = root / SLOT_FOLDER
+    return Slots(
+        _link(folder / "current"),
+        _link(folder / "previous"),
+        (folder / "trial").exists(),
+    )
+
+
+def look_at_daemon(pid: int, root: Path) -> list[Finding]:
+    """Look at how the running daemon is confined; nothing if it has just ended."""
+    try:
+        status = (root / f"proc/{pid}/status").read_text(errors="replace")
+    except OSError:
+        return []
+    return [judge_daemon(status)]
+
+
+def look_at_workers(ask: Callable[[], object] | None = None) -> list[Finding]:
+    """Ask the daemon which layers hold on its workers.
+
+    Args:
+        ask: Returns ``GET /v1/state``; by default that of this machine's daemon.
+    """
+    try:
+        state = msgspec.convert((ask or _ask_daemon)(), _State)
+    except (AgentError, msgspec.ValidationError) as err:
+        todo = getattr(err, "todo", "") or "Use the tinyward of the running version."
+        if os.geteuid() != 0:
+            todo = "sudo tinyward doctor"
+        return [Finding("sandbox", "yellow", f"workers: {err}", todo)]
+    return judge_workers(
+        [Worker(name, each.worker.locks) for name, each in state.pipelines.items()]
+    )
+
+
+def daemons(root: Path = Path("/")) -> list[int]:
+    """Return the processes that are ``tinyward run``, however they were started."""
+    return sorted(pid for pid, words in _command_lines(root) if is_daemon(words))
+
+
+def is_daemon(words: Sequence[str]) -> bool:
+    """Whether a command line runs the daemon: as a script, or as a module.
+
+    >>> is_daemon(["/opt/tinyward/a/bin/python", "/opt/tinyward/a/bin/tinyward", "run"])
+    True
+    >>> is_daemon(["vim", "tinyward", "run"])
+    False
+    """
+    if words and "python" in words[0].rpartition("/")[2]:
+        words = words[1:]
+    while words and words[0] in {"-I", "-u", "-m"}:  # the flags we use ourselves
+        words = words[1:]
+    program = words[0].rpartition("/")[2] if words else ""
+    return program in {"tinyward", "agent"} and list(words[1:2]) == ["run"]
+
+
+def _command_lines(root: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield every process's number and words that we may see (proc_pid_cmdline(5))."""
+    for path in (root / "proc").glob("[0-9]*"):
+        try:
+            line = (path / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has ended, or is none of ours
+        yield int(path.name), line.decode(errors="replace").split("\0")
+
+
+def _ask_daemon() -> object:
+    """Return ``GET /v1/state`` of the daemon on this machine.
+
+    Raises:
+        AgentError: It does not answer.
+    """
+    from agent.cli.reach import local_link
+
+    link = local_link(None, None)
+    try:
+        return link.read_all("/v1/state")
+    finally:
+        link.close()
+
+
+def _link(path: Path) -> str:
+    """Return the name of what a link leads to; nothing without one."""
+    try:
+        return path.readlink().name
+    except OSError:
+        return ""
+
+
+def _silent(why: str) -> Finding:
+    """Return the finding for a systemd that does not answer."""
+    todo = "sudo tinyward doctor, outside of containers and chroots"
+    return Finding("service", "yellow", f"systemd does not answer: {why}", todo)
