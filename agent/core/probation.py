@@ -5,7 +5,9 @@ The rules this module keeps:
    away from what is there now.
  * It ends early on failure alone.
  * A failure rate is compared with that of the model before it on the same input, and
-   durations with the clock the board had (``agent.core.shadow_verdict``).
+   durations with the clock the board had (``agent.core.slowness``).
+ * Who is kept from answering by the degradation ladder is not judged: nothing of that
+   time is evidence, and it neither passes nor fails by it.
  * A candidate whose output does not look as its shipped profile says fails, unless the
    world explains it: the model before it was off its own profile, too, or the input
    moved since. Of the latter only the candidate's own monitor can tell, for the model
@@ -23,7 +25,6 @@ from dataclasses import dataclass
 from agent.core.counts import EMPTY
 from agent.core.histogram import quantile
 from agent.core.manifest import Budgets, TrialRules
-from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.shadow_verdict import (
     FEWEST_SAMPLES,
@@ -88,6 +89,8 @@ class Evidence:
         failed_before: Share of samples that failed with the model before it.
         ended_by: What ended its worker; a candidate does not survive that.
         drift: Of its output.
+        withheld: What keeps it from answering: the ladder's reason, while samples end
+            without the model; ``seconds`` go on.
     """
 
     seconds: float
@@ -97,6 +100,7 @@ class Evidence:
     failed_before: float = 0.0
     ended_by: Reason = Reason.NONE
     drift: OutputDrift = NO_DRIFT
+    withheld: Reason = Reason.NONE
 
     @property
     def samples(self) -> int:
@@ -109,7 +113,7 @@ def judge_probation(evidence: Evidence, rules: TrialRules, budgets: Budgets) -> 
 
     Returns:
         ``unseen`` where the time that ``wait_s`` adds is over as well, and there were
-        not even a few samples to judge it by.
+        not even a few samples to judge it by, or it is still kept from answering.
     """
     if evidence.ended_by:
         what = "its worker did not survive"
@@ -117,6 +121,9 @@ def judge_probation(evidence: Evidence, rules: TrialRules, budgets: Budgets) -> 
     wanted = rules.probation_samples
     in_time = evidence.seconds < rules.probation_s
     waited = evidence.seconds >= rules.probation_s + rules.wait_s
+    if evidence.withheld:
+        what = f"it was kept from answering: {evidence.withheld}"
+        return Verdict("unseen", evidence.withheld, what) if waited else UNDECIDED
     enough = evidence.answered >= wanted
     ends = not in_time and (enough or waited)
     verdict = _judge_samples(evidence, rules, budgets, ends=ends)
@@ -197,27 +204,6 @@ def output_drift(
         before=before is not None and _is_off(before.monitored, OUTPUT),
         moved=was_calm and _has_moved(said, known),
     )
-
-
-def clock_share(readings: Sequence[BoardReadings]) -> float:
-    """Return the share of its full clock that a board had: 1 unless it is throttled.
-
-    The full clock is the fastest of all readings; 0 if it is throttled and does not
-    say how fast it runs.
-
-    >>> hot = BoardReadings(cpu_frequency_hertz=6e8, throttled=(("throttled", True),))
-    >>> clock_share([BoardReadings(cpu_frequency_hertz=15e8), hot])
-    0.7
-    >>> clock_share([BoardReadings(throttled=(("throttled", True),))])
-    0.0
-    """
-    if not any(held for each in readings for _, held in each.throttled):
-        return 1.0
-    clocks = [each.cpu_frequency_hertz for each in readings]
-    known = [clock for clock in clocks if clock > 0]  # also false for NaN
-    if not known:
-        return 0.0
-    return min(1.0, sum(known) / len(known) / max(known))  # rounding aside
 
 
 def _judge_samples(

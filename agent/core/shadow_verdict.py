@@ -41,7 +41,12 @@ UNDECIDED, PASSED = Verdict("undecided"), Verdict("passed")
 
 
 def judge_shadow(
-    seen: Shadowed, rules: TrialRules, budgets: Budgets, *, ended: bool = False
+    seen: Shadowed,
+    rules: TrialRules,
+    budgets: Budgets,
+    *,
+    ended: bool = False,
+    clock_share: float = 1.0,
 ) -> Verdict:
     """Judge what a shadow has answered so far.
 
@@ -50,6 +55,7 @@ def judge_shadow(
         rules: The candidate's own; ``budgets`` likewise.
         budgets: See above.
         ended: No more samples will come in time.
+        clock_share: As in ``Durations``; both models had it, which were timed at once.
     """
     if not _is_possible(seen):
         return failed(Reason.CRASH, "it reported impossible numbers")
@@ -68,7 +74,8 @@ def judge_shadow(
     if seen.compared < min(wanted, FEWEST_SAMPLES):
         what = f"{seen.compared} samples of {wanted} could be compared"
         return Verdict("unseen", Reason.SOURCE_SILENT, what)
-    durations = Durations(seen.timed, seen.p95_ms, seen.active_p95_ms)
+    active_ms = seen.active_p95_ms * clock_share
+    durations = Durations(seen.timed, seen.p95_ms, active_ms, clock_share)
     return judge_durations(durations, rules, budgets)
 
 

@@ -4,7 +4,8 @@ The rules this module keeps:
  * Looking is all it does: the pipeline's snapshots, ten times a second.
  * A worker that does not survive the probation ends it at once, as failed; a worker
    that left for its source is nobody's fault.
- * Only what was counted since ``before``, a snapshot from before the swap, is judged.
+ * Only what was counted since ``before``, a snapshot from before the swap, is judged;
+   of what was counted while the ladder kept the model from answering, nothing is.
 """
 
 import asyncio
@@ -14,10 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent.core.counts import EMPTY
+from agent.core.degradation import LadderState
 from agent.core.installed import Installed
 from agent.core.probation import (
     Evidence,
-    clock_share,
     count_failed,
     durations_of,
     failed_share,
@@ -25,18 +26,17 @@ from agent.core.probation import (
     output_drift,
     section_since,
 )
-from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
 from agent.core.statistics_block import OK, Section
 from agent.core.watching import ModelWatch
 from agent.errors import DeviceError, TrialFailedError
+from agent.supervise.conditions import Conditions, ReadBoard, ReadLadder
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
 
 log = logging.getLogger(__name__)
 LOOK_S = 0.1
-READINGS = 256  # of the board in one probation: heat changes within seconds
 DEATH_S = 5.0  # until a worker that is gone was buried, and its death has a reason
 # What a death during probation says about the candidate; others are the source's.
 BLAMED = {
@@ -44,7 +44,6 @@ BLAMED = {
     Reason.HANG: Reason.HANG,
     Reason.OOM: Reason.MEMORY,
 }
-ReadBoard = Callable[[], BoardReadings]
 Tell = Callable[[int, int], None]
 
 
@@ -58,6 +57,7 @@ class Probation:
         before: The pipeline just before the candidate was swapped in.
         read_board: The board's readings, to tell a slow model from a hot board.
         tell: Told how many samples were answered, of how many.
+        read_ladder: How much the pipeline is held back.
     """
 
     pipeline: Pipeline
@@ -65,9 +65,17 @@ class Probation:
     before: PipelineSnapshot
     read_board: ReadBoard
     tell: Tell
+    read_ladder: ReadLadder = LadderState
     _began_s: float = field(default_factory=time.monotonic)
     _gone_s: float = 0.0
-    _readings: list[BoardReadings] = field(default_factory=list)
+    _ignored: Section | None = None  # counted until the model was let answer again
+    _conditions: Conditions = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to look at what the candidate goes through."""
+        rules = self.candidate.bundle.manifest.trial
+        longest_s = rules.probation_s + rules.wait_s
+        self._conditions = Conditions(self.read_board, self.read_ladder, longest_s)
 
     async def run(self) -> None:
         """Return when the candidate has passed.
@@ -100,17 +108,19 @@ class Probation:
             DeviceError: The candidate does not answer any more, for no fault of its.
         """
         now, at_s = self.pipeline.snapshot(), time.monotonic()
-        self._read(at_s - self._began_s)
+        self._conditions.look()
         installed = self.candidate.installed
-        since = section_since(_of(now, installed), _of(self.before, installed))
+        counted, withheld = _of(now, installed), self._conditions.withheld
+        if withheld:
+            self._ignored = counted
+        since = section_since(counted, self._ignored or _of(self.before, installed))
         active = self.pipeline.committed
         old = _of(now, active.installed) if active else EMPTY
-        share = clock_share(self._readings)
         return Evidence(
             seconds=at_s - self._began_s,
             answered=since.outcomes[OK],
             failed=count_failed(since),
-            durations=durations_of(since, old, share),
+            durations=durations_of(since, old, self._conditions.share),
             failed_before=failed_share(old),
             ended_by=self._ended_by(now, at_s),
             drift=output_drift(
@@ -118,6 +128,7 @@ class Probation:
                 _watch_of(self.before, installed),
                 _watch_of(self.before, active.installed) if active else None,
             ),
+            withheld=withheld,
         )
 
     def _ended_by(self, now: PipelineSnapshot, at_s: float) -> Reason:
@@ -139,13 +150,6 @@ class Probation:
         if now.state == "none" and not deaths and at_s - self._gone_s < DEATH_S:
             return Reason.NONE
         raise DeviceError("another model was given", reason=Reason.SUPERSEDED)
-
-    def _read(self, seconds: float) -> None:
-        """Take a reading of the board, now and then."""
-        rules = self.candidate.bundle.manifest.trial
-        longest_s = rules.probation_s + rules.wait_s
-        if seconds >= len(self._readings) * max(1.0, longest_s / READINGS):
-            self._readings.append(self.read_board())
 
     def _log_passed(self, evidence: Evidence) -> None:
         """Say what it was judged by."""

@@ -8,6 +8,8 @@ The rules this module keeps:
  * A worker that dies meanwhile is tapped again when the next one answers.
  * Where nothing could answer, because the active model itself is broken, a candidate
    is not kept out: it may be the repair.
+ * A hot board is no candidate's fault, nor is it that another variant than the active
+   one answered because of it: it is tried again later.
 """
 
 import asyncio
@@ -16,17 +18,20 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.core.degradation import LadderState
 from agent.core.executors import DelegateFile
 from agent.core.messages import Refused, Shadow, Shadowed
+from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.shadow_ring import RING_BYTES
-from agent.core.shadow_verdict import judge_shadow
+from agent.core.shadow_verdict import Verdict, judge_shadow
 from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.supervise.allowance import Allowance
 from agent.supervise.child import PROGRAM, Child, spawn_child
+from agent.supervise.conditions import Conditions, ReadBoard, ReadLadder
 from agent.supervise.listening import Tapped
 from agent.supervise.memfd import sealed_memfd, shared_memory
 from agent.supervise.pipeline import Pipeline
@@ -51,10 +56,11 @@ BROKEN = frozenset(
         *(Reason.HANG, Reason.OOM, Reason.INVOKE, Reason.OUTPUT),
     }
 )
+AGAIN = "It is tried again; see what `tinyward status` says of it."
 Tell = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Shadowing:
     """One candidate beside one pipeline.
 
@@ -64,6 +70,8 @@ class Shadowing:
         delegates: Libraries it may load.
         tell: Told how many samples were compared, of how many.
         program: What is started as the child; only tests start anything else.
+        read_board: The board's newest readings.
+        read_ladder: How much the pipeline is held back.
     """
 
     pipeline: Pipeline
@@ -71,6 +79,14 @@ class Shadowing:
     delegates: Sequence[DelegateFile]
     tell: Tell
     program: Sequence[str] = PROGRAM
+    read_board: ReadBoard = BoardReadings
+    read_ladder: ReadLadder = LadderState
+    _conditions: Conditions = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to look at what the candidate goes through."""
+        longest_s = self.candidate.bundle.manifest.trial.wait_s
+        self._conditions = Conditions(self.read_board, self.read_ladder, longest_s)
 
     async def run(self) -> None:
         """Return when the candidate has shadowed well enough.
@@ -181,25 +197,37 @@ class Shadowing:
 
         Raises:
             TrialFailedError: It failed.
-            DeviceError: ``source_silent``.
+            DeviceError: ``source_silent``, or what holds the pipeline back.
         """
-        manifest = self.candidate.bundle.manifest
+        manifest, conditions = self.candidate.bundle.manifest, self._conditions
         rules = manifest.trial
-        verdict = judge_shadow(seen, rules, manifest.budgets, ended=ended)
+        conditions.look()
+        verdict = judge_shadow(
+            seen, rules, manifest.budgets, ended=ended, clock_share=conditions.share
+        )
         if verdict.state == "failed":
-            raise TrialFailedError(
-                f"in shadow: {verdict.detail}", reason=verdict.reason
-            )
+            raise self._blame(verdict)
         if verdict.state == "unseen" and not self._says_why_not():
             raise DeviceError(
                 f"{verdict.detail} within {rules.wait_s:.0f} s",
-                reason=verdict.reason,
-                todo="It is tried again; see what `tinyward status` says of it.",
+                reason=conditions.withheld or verdict.reason,
+                todo=AGAIN,
             )
         if verdict.state == "passed" and seen.compared < rules.shadow_samples:
             facts = {"compared": seen.compared, "wanted": rules.shadow_samples}
             log.warning("shadow.few", extra={**self._whose, **facts})
         return verdict.state != "undecided"
+
+    def _blame(self, verdict: Verdict) -> AgentError:
+        """Return the error for a candidate that did not pass.
+
+        Beside a smaller variant of the active model, nobody has to agree.
+        """
+        altered, said = self._conditions.altered, f"in shadow: {verdict.detail}"
+        if verdict.reason is Reason.AGREEMENT and altered:
+            what = f"{said}; but the active model was held back ({altered})"
+            return DeviceError(what, reason=altered, todo=AGAIN)
+        return TrialFailedError(said, reason=verdict.reason)
 
     async def _tap(self, ring: int, tapped: Tapped | None) -> Tapped | None:
         """Have the worker of now copy samples, if it does not yet."""

@@ -1,7 +1,5 @@
 """Judging a probation: early on failure alone, and never on another's counts."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +13,6 @@ from agent.core.probation import (
     FEWEST_BEFORE,
     Evidence,
     OutputDrift,
-    clock_share,
     count_failed,
     durations_of,
     failed_share,
@@ -23,7 +20,6 @@ from agent.core.probation import (
     output_drift,
     section_since,
 )
-from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.shadow_verdict import Durations
 from agent.core.statistics_block import (
@@ -58,6 +54,11 @@ def evidence(
     return Evidence(seconds, answered, failed, durations)
 
 
+def withheld(seconds: float, answered: int, failed: int = 0) -> Evidence:
+    """Return evidence of a candidate that the ladder keeps from answering."""
+    return Evidence(seconds, answered, failed, FAST, withheld=Reason.HEAT)
+
+
 @pytest.mark.parametrize(
     ("known", "state", "reason"),
     [
@@ -75,6 +76,9 @@ def evidence(
         (evidence(90, 0, 1), "failed", "failures"),
         (evidence(1, 100, 0, Durations(20, 10.1)), "failed", "latency"),
         (evidence(1, 100, 0, Durations(20, 9.9)), "undecided", ""),
+        (withheld(1, 0, 100), "undecided", ""),
+        (withheld(60, 10**6), "undecided", ""),
+        (withheld(90, 10**6), "unseen", "heat"),
     ],
 )
 def test_verdicts(known: Evidence, state: str, reason: str) -> None:
@@ -162,25 +166,6 @@ def test_what_a_section_says() -> None:
     assert measured.before_ms == pytest.approx(1.0, rel=0.1)
     assert durations_of(section, counted(FEWEST_BEFORE - 1, 0, 1.0)).before_ms == 0.0
     assert durations_of(EMPTY).p95_ms == 0.0
-
-
-def read(hertz: float, *, hot: bool) -> BoardReadings:
-    """Return a reading of a board that is hot, or not."""
-    return BoardReadings(cpu_frequency_hertz=hertz, throttled=(("throttled", hot),))
-
-
-@given(st.lists(st.floats(1e6, 5e9), max_size=10))
-def test_a_cool_board_has_its_full_clock(clocks: list[float]) -> None:
-    """A governor that saves power is no throttling."""
-    assert clock_share([read(hertz, hot=False) for hertz in clocks]) == 1.0
-
-
-@given(st.lists(st.floats(1e6, 5e9), min_size=1, max_size=10))
-def test_a_hot_board_has_a_part_of_its_clock(clocks: list[float]) -> None:
-    """The share is between nothing and all."""
-    share = clock_share([read(hertz, hot=True) for hertz in clocks])
-    assert 0 < share <= 1
-    assert clock_share([read(math.nan, hot=True) for _ in clocks]) == 0.0
 
 
 def said(samples: int, *alarms: Alarm, scores: tuple[Score, ...] = ()) -> ModelWatch:
