@@ -63,6 +63,7 @@ class Tap:
         words, clock, copied = statistics.words, time.perf_counter_ns, self._every
         remembers = model.manifest.remembers
         heard: list[_Answer] = []
+        answered = 0
 
         def keep(
             seq: int, index: int, score: float, inputs: Arrays, outputs: Arrays
@@ -76,10 +77,15 @@ class Tap:
         form = build_opinion(model)
 
         def turn(sample: Sample) -> int:
-            seq, began = words[NEXT_SEQ], clock()
+            nonlocal answered
+            place = seq = words[NEXT_SEQ]
+            began = clock()
             heard.clear()
             ended = answer(sample)
-            if not seq % copied and (heard or remembers):
+            if every > 1 and heard:
+                # Of numbers, those that are answered could all be the odd ones.
+                place = answered = answered + 1
+            if not place % copied and (heard or remembers):
                 said = heard[0] if heard else None
                 self._copy(Tapped(seq, sample, None, ended - began), said, form)
             return ended

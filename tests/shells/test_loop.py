@@ -93,7 +93,9 @@ class Bench:
     def look(self) -> None:
         """Check what holds at every moment: sums agree, counters never fall."""
         for generation, outcomes, received in self.board.sections():
-            before, received_before = self.seen.get(generation, ((0,) * 10, 0))
+            before, received_before = self.seen.get(
+                generation, ((0,) * len(OUTCOMES), 0)
+            )
             assert all(a <= b for a, b in zip(before, outcomes, strict=True))
             assert received_before <= received <= received_before + 6
             assert received - sum(outcomes) in (0, 1)

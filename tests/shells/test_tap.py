@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as with_fields
 
+from agent.core.messages import Shed
 from agent.core.shadow_ring import RING_BYTES, RingReader
 from agent.core.steps import Window
 from agent.supervise.memfd import shared_memory
@@ -183,6 +184,41 @@ def test_models_that_remember_are_given_everything(listener: Listener) -> None:
         turn(sample(word))
     heard = [(it.seq, it.opinion is not None) for it in listener.heard()]
     assert heard == [(1, True), (2, False), (3, False), (4, True)]
+    tap.close()
+
+
+@pytest.mark.parametrize("copied", [1, 2, 3])
+@pytest.mark.parametrize("every", [2, 3])
+def test_one_in_so_many_of_those_that_are_answered(
+    listener: Listener, copied: int, every: int
+) -> None:
+    """A shadow hears as large a part of the answers while others are shed."""
+    board = Board()
+    build = candidate_builder("p", [], board.writer, lambda: 0.0)
+    tap, slot = listener.tap(copied), ModelSlot(board.writer)
+    slot.shed = Shed(every)
+    turn = slot.enter(build(scripted_model(1), 0, tap))
+    for _ in range(36):
+        turn(sample(OK))
+    answered = range(1, 37, every)
+    assert [it.seq for it in listener.heard()] == list(answered)[copied - 1 :: copied]
+    tap.close()
+
+
+def test_a_shadow_that_remembers_is_given_what_is_shed(listener: Listener) -> None:
+    """Its window is filled as the active model's is; nobody listens to a silence."""
+    board = Board()
+    build = candidate_builder("p", [], board.writer, lambda: 0.0)
+    model = scripted_model(1)
+    stated = with_fields(model.manifest, preprocess=(Window(length=2),))
+    tap, slot = listener.tap(), ModelSlot(board.writer)
+    for order in (Shed(2), Shed(answer="safe_output")):
+        slot.shed = order
+        turn = slot.enter(build(replace(model, manifest=stated), 0, tap))
+        for _ in range(3):
+            turn(sample(OK))
+    heard = [(it.seq, it.opinion is not None) for it in listener.heard()]
+    assert heard == [(1, True), (2, False), (3, True)]
     tap.close()
 
 
