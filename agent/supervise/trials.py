@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from agent.core.degradation import LadderState
 from agent.core.executors import DelegateFile
 from agent.core.installed import Installed
 from agent.core.opened_bundle import OpenedBundle
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
+from agent.core.slowness import excuse
 from agent.core.snapshot import PipelineSnapshot
 from agent.core.trial_verdict import Chosen
 from agent.errors import TrialFailedError
@@ -46,6 +48,7 @@ class PipelineTrials:
         pipelines: By name.
         delegates: Libraries that candidates may load.
         read_board: The board's newest readings.
+        read_ladder: How much a pipeline is held back.
 
     Attributes:
         seen: Pipeline -> (samples so far, samples wanted) of the trial under way.
@@ -56,10 +59,12 @@ class PipelineTrials:
         pipelines: Mapping[str, Pipeline],
         delegates: Sequence[DelegateFile],
         read_board: Callable[[], BoardReadings] = BoardReadings,
+        read_ladder: Callable[[str], LadderState] = lambda _: LadderState(),
     ) -> None:
         self._pipelines = pipelines
         self._delegates = delegates
         self._read_board = read_board
+        self._read_ladder = read_ladder
         self._candidates: dict[str, _Candidate] = {}
         self.seen: dict[str, tuple[int, int]] = {}
 
@@ -68,16 +73,22 @@ class PipelineTrials:
 
         Raises:
             TrialFailedError: Nothing here may run it.
+            DeviceError: It is too slow here, and so was the board: ``heat``,
+                ``throttled`` or ``under_voltage``.
         """
         settings = self._named(pipeline).settings
+        board = self._read_board()
         wish = Wish(
             threads=settings.threads,
             kernels=settings.kernels,
             delegates=self._delegates,
             cpu_count=len(os.sched_getaffinity(0)),
-            available_bytes=self._read_board().memory_available_bytes,
+            available_bytes=board.memory_available_bytes,
         )
-        report = await run_preflight(bundle, wish)
+        try:
+            report = await run_preflight(bundle, wish)
+        except TrialFailedError as err:
+            raise excuse(err, (board, self._read_board())) from err
         if report.chosen is None:
             raise TrialFailedError("nothing was chosen", reason=Reason.INTERNAL)
         return report.chosen
@@ -96,7 +107,14 @@ class PipelineTrials:
         placed = Placed(bundle, installed)
         tell = self._tell("shadow.progress", pipeline)
         try:
-            await Shadowing(self._named(pipeline), placed, self._delegates, tell).run()
+            await Shadowing(
+                self._named(pipeline),
+                placed,
+                self._delegates,
+                tell,
+                read_board=self._read_board,
+                read_ladder=lambda: self._read_ladder(pipeline),
+            ).run()
         finally:
             self.seen.pop(pipeline, None)
 
@@ -142,6 +160,7 @@ class PipelineTrials:
                 candidate.before,
                 self._read_board,
                 tell,
+                lambda: self._read_ladder(pipeline),
             ).run()
         finally:
             self.seen.pop(pipeline, None)
