@@ -24,7 +24,7 @@ from agent.supervise.pipeline import Pipeline
 from agent.supervise.worker_process import own_resident_bytes
 from agent.telemetry.event_ring import EventRing
 
-READ_BOARD_S = 1.0  # 0.6 ms each; a `board` source of 1/s gets a new reading each time
+READ_BOARD_S = 1.0  # 0.1 ms each; a `board` source of 1/s gets a new reading each time
 
 
 class AgentFacts:
@@ -100,11 +100,32 @@ class AgentFacts:
 
     async def run(self) -> None:
         """Keep the board's readings, the trends and the events at hand."""
-        from agent.board.readings import BoardReader, BoardWatch
+        from agent.board.readings import BoardWatch
+        from agent.board.sensors import find_sensors
+
+        watch = BoardWatch(find_sensors(self._state_dir), READ_BOARD_S)
+        self._readings = lambda: watch.readings
+        self._metrics = self._expose()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch.run())
+            group.create_task(self._follow_trends())
+
+    def follow(self, monitor: MonitorSettings) -> None:
+        """Show by other settings, and forget the pipelines that were removed."""
+        for name in self._trends.keys() - self._pipelines.keys():
+            del self._trends[name]
+        if monitor == self._monitor:
+            return
+        self._monitor = monitor
+        self._discretion = Discretion() if monitor.privacy else None
+        if self._metrics is not None:
+            self._metrics = self._expose()
+
+    def _expose(self) -> Callable[[str], tuple[str, bytes]]:
+        """Return what answers a scrape."""
         from agent.telemetry.estimate import expect
         from agent.telemetry.exposition import Exposition
 
-        watch = BoardWatch(BoardReader(self._state_dir), READ_BOARD_S)
         exposition = Exposition(self._monitor)
         exposition.foresee(
             [
@@ -113,18 +134,11 @@ class AgentFacts:
                 if (placed := pipeline.committed) is not None
             ]
         )
-        self._readings = lambda: watch.readings
 
         def look() -> tuple[AgentSnapshot, BoardReadings]:
             return self._look(), self._readings()
 
-        def metrics(accept: str) -> tuple[str, bytes]:
-            return exposition.scrape(look, accept)
-
-        self._metrics = metrics
-        async with asyncio.TaskGroup() as group:
-            group.create_task(watch.run())
-            group.create_task(self._follow_trends())
+        return lambda accept: exposition.scrape(look, accept)
 
     def listen(self) -> Callable[[], None]:
         """Begin to keep events; return what ends it."""

@@ -26,8 +26,8 @@ from agent.cli.findings import (
     judge_layer,
     judge_memory,
 )
-from agent.cli.symptoms_service import examine_service
 from agent.cli.symptoms_board import look_at_board
+from agent.cli.symptoms_service import examine_service
 from agent.core.executors import DelegateFile
 
 IMPORT_S = 60.0  # a Pi Zero needs 20 s for numpy and a runtime from a cold card

@@ -5,6 +5,23 @@ from math import nan
 
 
 @dataclass(frozen=True, slots=True)
+class BoardIdentity:
+    """What a board is; empty words for what nothing tells.
+
+    Attributes:
+        kind: Whose sensors it has: ``raspberry_pi``, ``jetson`` or ``generic``.
+        model: Its own name: ``Raspberry Pi 4 Model B Rev 1.4``.
+        kernel: Release of the kernel that runs.
+        system: What the distribution calls itself.
+    """
+
+    kind: str = ""
+    model: str = ""
+    kernel: str = ""
+    system: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BoardReadings:
     """What the board says about itself; NaN where it has no such sensor.
 
@@ -20,9 +37,11 @@ class BoardReadings:
         received_bytes_per_s: Network traffic since the reading before, all
             interfaces but loopback; ``sent_bytes_per_s`` likewise.
         temperatures: (sensor, degrees Celsius), by the names the kernel gives.
-        throttled: (kind, whether it holds now) of what slows the board down, such as
-            ``under_voltage``; empty where nothing tells.
-        memory_available_bytes: What can be had without swapping.
+        throttled: (kind, whether it holds now) of what slows the board down:
+            ``under_voltage``, ``frequency_capped``, ``throttled``,
+            ``soft_temperature_limit``, ``over_current``; those that the board tells.
+        memory_available_bytes: What can be had without swapping;
+            ``memory_size_bytes`` all.
         memory_stalled_percent: Share of the last 10 s in which something waited for
             memory (PSI, ``some avg10``).
         pressure_seconds: (``cpu``, ``memory`` or ``io``; ``waiting`` or ``stalled``;
@@ -30,12 +49,13 @@ class BoardReadings:
         cpu_frequency_max_hertz: What the processor may reach, the mean over all cores.
         governor: Who chooses the frequency.
         disk_free_bytes: Of the state directory's file system; ``disk_size_bytes`` all.
-        disk_wear: (device, used share of its life, 0 to 1) of eMMC and NVMe.
+        disk_wear: (device, used share of its life, 0 to 1) of eMMC.
         disk_written_bytes: (device, bytes since boot) of real block devices.
-        cooling: (cooling device, share of its states that is in use).
+        cooling: (kind of cooling device, share of its states that is in use).
         device_hertz: (device, frequency) of what devfreq scales: GPU, memory.
         power_mode: Name of the power budget, on a Jetson; else empty.
         clock_synchronised: Somebody keeps the clock; None where nobody can tell.
+        identity: What board it is.
     """
 
     cpu_percent: float = nan
@@ -48,6 +68,7 @@ class BoardReadings:
     temperatures: tuple[tuple[str, float], ...] = ()
     throttled: tuple[tuple[str, bool], ...] = ()
     memory_available_bytes: float = nan
+    memory_size_bytes: float = nan
     memory_stalled_percent: float = nan
     pressure_seconds: tuple[tuple[str, str, float], ...] = ()
     cpu_frequency_max_hertz: float = nan
@@ -60,6 +81,7 @@ class BoardReadings:
     device_hertz: tuple[tuple[str, float], ...] = ()
     power_mode: str = ""
     clock_synchronised: bool | None = None
+    identity: BoardIdentity = BoardIdentity()
 
     @property
     def temperature_celsius(self) -> float:
