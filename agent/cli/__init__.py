@@ -30,6 +30,8 @@ COMMANDS = {
     "events": "Show what happened on this board, and follow it.",
     "monitor": "Show what the drift monitors see, or let them begin anew.",
     "observe": "Write dashboards and alert rules for Grafana and Prometheus.",
+    "install": "Run this slot as the board's service; upgrade it.",
+    "uninstall": "Remove the service, and everything else if asked to.",
     "doctor": "Show what this board has, what is missing and how to get it.",
     "inspect": "Show what a bundle or a .tflite file is, and what would run here.",
     "pack": "Make a bundle from .tflite files and a description.",

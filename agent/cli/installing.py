@@ -1,0 +1,335 @@
+"""One run of ``tinyward install`` or ``uninstall``: where, by whom, and what is said.
+
+The rules this module keeps:
+ * What is checked is checked before anything is changed: who calls, from which slot,
+   whether systemd runs, whether the settings can be used.
+ * Once files are changed, a closed terminal or Ctrl-C does not end it: a child in a
+   session of its own does the work, and at worst goes on without anybody to tell.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from agent.cli import show_error
+from agent.cli.workshop import Workshop, own_prefix
+from agent.core.reasons import Reason
+from agent.errors import AgentError, SettingsError
+from agent.install.facts import Facts, look
+from agent.install.perform import Performer
+from agent.install.places import SETTINGS, SLOT_FOLDER, Places, other_slot
+from agent.install.plan import Wanted, paths_of, plan_install
+from agent.install.removal import Removal, paths_of_ours, plan_removal
+from agent.install.shipped import installed_extras, read_shipped
+from agent.install.steps import Plan, Planned
+from agent.install.systemd import BootedSystemd, ImageSystemd, Systemd, is_booted
+from agent.install.tree import Tree
+from agent.install.upgrade import Upgrade, locked
+
+LINE = (
+    "sudo sh -c 'python3 -m venv {slot} && {slot}/bin/pip install . && "
+    "{slot}/bin/tinyward install'"
+)
+
+
+@dataclass(slots=True)
+class Telling:
+    """Says what becomes of each step, as lines or at the end as JSON."""
+
+    as_json: bool
+    dry_run: bool = False
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+    def __call__(self, planned: Planned) -> None:
+        """Take a step that is so now, or would be."""
+        result = "ok" if planned.already else "would" if self.dry_run else "done"
+        kind = type(planned.step).__name__
+        row = {"step": kind, "what": planned.step.line, "result": result}
+        self.rows.append(row | ({"note": planned.note} if planned.note else {}))
+        if not self.as_json:
+            note = f": {planned.note}" if planned.note else ""
+            self.say(f"[{result:^5}] {planned.step.line}{note}")
+
+    def finish(self, wanted: Wanted, *, changed: bool) -> None:
+        """Say how it ended."""
+        facts = {"slot": wanted.slot, "version": wanted.version, "changed": changed}
+        if self.dry_run:
+            said = "nothing was changed" if changed else "all is as it should be"
+        elif changed:
+            said = "\n".join(_next_steps(wanted))
+        else:
+            said = "all is as it should be; nothing was restarted"
+        self.end(facts, said)
+
+    def end(self, facts: Mapping[str, object], said: str) -> None:
+        """Say how it ended: facts for programs, words for people."""
+        if self.as_json:
+            start = {"ok": True, "dry_run": self.dry_run, **facts}
+            said = json.dumps({**start, "steps": self.rows}, indent=1)
+        self.say(said)
+
+    def say(self, line: str) -> None:
+        """Print a line; whoever does not listen any more changes nothing."""
+        with suppress(OSError):
+            click.echo(line)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A tree, its systemd, and who is at work."""
+
+    places: Places
+    systemd: Systemd
+    prefix: Path
+
+    @classmethod
+    def begin(cls, root: Path, *, image: bool = False) -> "Session":
+        """Look where this is.
+
+        Raises:
+            SettingsError: ``not_installed``: systemd does not run this machine.
+        """
+        whole = root == Path("/")
+        systemd: Systemd = BootedSystemd()
+        if image or not whole:
+            systemd = ImageSystemd(root)
+        elif not is_booted():
+            raise SettingsError(
+                "this machine was not started by systemd (a container?)",
+                reason=Reason.NOT_INSTALLED,
+                todo="Let what starts programs here run `tinyward run --config FILE`; "
+                "while an image is built, `tinyward install --image`.",
+            )
+        return cls(Places(root), systemd, own_prefix())
+
+    def slot(self, *, may_guess: bool) -> str:
+        """Return the slot of this program.
+
+        Args:
+            may_guess: Where it lies in none, name the one that is free.
+
+        Raises:
+            SettingsError: ``not_installed``: it lies in none.
+        """
+        slot = self.places.slot_of(self.prefix)
+        if slot:
+            return slot
+        current = self.places.at(f"{SLOT_FOLDER}/current")
+        runs = current.readlink().name if current.is_symlink() else ""
+        free = other_slot(runs) if runs in ("a", "b") else "a"
+        line = LINE.format(slot=f"{SLOT_FOLDER}/{free}")
+        if may_guess:
+            click.echo(f"as it would be in slot {free}: {line}", err=True)
+            return free
+        raise SettingsError(
+            f"this program lies in {self.prefix}, not in a slot below {SLOT_FOLDER}",
+            reason=Reason.NOT_INSTALLED,
+            todo=line,
+        )
+
+    def install(self, wanted: Wanted, dry_run: bool, as_json: bool) -> int:  # noqa: FBT001 - flags of the command line
+        """Install what is wanted, or show how; return the exit code.
+
+        Raises:
+            AgentError: Something is in the way.
+        """
+        if not dry_run:
+            self.check_root("install")
+        facts = self._facts(wanted)
+        plan = plan_install(facts, wanted)
+        telling = Telling(as_json, dry_run)
+        if dry_run:
+            return _show(plan, telling, wanted)
+        upgrade = Upgrade(self._performer(), facts, wanted)
+
+        def work() -> None:
+            telling.finish(wanted, changed=upgrade.run(telling))
+
+        return detached(work) if self.systemd.runs else in_place(work)
+
+    def fall_back(self) -> None:
+        """Let this slot, the one before, take its place again.
+
+        Raises:
+            AgentError: Something is in the way, or a step failed.
+        """
+        self.check_root("install --fall-back")
+        slot = self.slot(may_guess=False)
+        with locked(self.places, wait=True):
+            wanted = self._own(slot)
+            facts = self._facts(wanted)
+            if not facts.on_trial:
+                click.echo("no version is on trial: there is nothing to go back from")
+                return
+            if facts.previous != slot:
+                raise SettingsError(
+                    f"slot {slot} is not the one before ({facts.previous or 'none'})",
+                    reason=Reason.NOT_INSTALLED,
+                    todo=f"{SLOT_FOLDER}/previous/bin/tinyward install --fall-back",
+                )
+            Upgrade(self._performer(), facts, wanted).fall_back(Telling(as_json=False))
+
+    def plan_removal(self, *, purge: bool) -> Plan:
+        """Return the steps that remove what was installed.
+
+        Raises:
+            DeviceError: systemd does not answer.
+        """
+        paths = paths_of_ours()
+        facts = look(self.places, self.systemd, paths, b"")
+        there = frozenset(
+            path for path in paths if os.path.lexists(self.places.at(path))
+        )
+        return plan_removal(facts, Removal(purge, there))
+
+    def remove(self, plan: Plan, *, dry_run: bool, as_json: bool) -> int:
+        """Perform a removal, or show it; return the exit code.
+
+        Raises:
+            AgentError: A step failed.
+        """
+        telling = Telling(as_json, dry_run)
+        if dry_run:
+            for planned in plan:
+                telling(planned)
+            telling.end({"purged": False}, "nothing was changed")
+            return 0
+
+        def work() -> None:
+            changed = self._performer().perform(plan, telling)
+            said = "removed" if changed else "nothing of it was there"
+            telling.end({"changed": changed}, said)
+
+        return detached(work) if self.systemd.runs else in_place(work)
+
+    def check_root(self, words: str) -> None:
+        """Refuse to work for anybody but root.
+
+        Raises:
+            SettingsError: ``permission``.
+        """
+        if os.geteuid() == 0:
+            return
+        raise SettingsError(
+            "only root may change what this machine runs",
+            reason=Reason.PERMISSION,
+            todo=f"sudo {self.prefix}/bin/tinyward {words}",
+        )
+
+    def _own(self, slot: str) -> Wanted:
+        """Return what this slot needs to run again, and no more."""
+        from agent import __version__
+        from agent.cli.workshop import slot_digest
+        from agent.store.schema import SCHEMA
+
+        shipped = read_shipped()
+        extras = installed_extras(self.places)
+        return Wanted(
+            slot=slot,
+            version=__version__,
+            digest=slot_digest(),
+            schema=SCHEMA,
+            shipped=shipped,
+            drop_ins=shipped.drop_ins(extras),
+            settings=b"",
+        )
+
+    def _facts(self, wanted: Wanted) -> Facts:
+        """Look at the machine; settings that are there have to be usable.
+
+        Raises:
+            SettingsError: They are not.
+        """
+        from agent.cli.places import read_settings
+
+        settings = self.places.at(SETTINGS)
+        with suppress(PermissionError):
+            if settings.is_file() and os.access(settings, os.R_OK):
+                read_settings(settings)
+        paths = paths_of(wanted)
+        return look(self.places, self.systemd, paths, wanted.shipped.tmpfiles)
+
+    def _performer(self) -> Performer:
+        """Return what performs plans here."""
+        now = time.time()  # noqa: TID251 - the clock that the demo is signed by
+        workshop = Workshop(self.places, self.prefix, now)
+        return Performer(self.places, Tree(), self.systemd, workshop)
+
+
+def _show(plan: Plan, telling: Telling, wanted: Wanted) -> int:
+    """Tell a plan that nobody performs; return the exit code."""
+    for planned in plan:
+        telling(planned)
+    telling.finish(wanted, changed=not all(it.already for it in plan))
+    return 0
+
+
+def _next_steps(wanted: Wanted) -> list[str]:
+    """Return what a person may do now."""
+    lines = ["see it: tinyward status; systemctl status tinyward; tinyward doctor"]
+    if wanted.board:
+        lines.append("the request to be signed: /var/lib/tinyward/identity/board.csr")
+        lines.append(
+            "then: tinyward ca sign CA board.csr -o board.crt, and put it back"
+        )
+    return lines
+
+
+def in_place(work: Callable[[], None]) -> int:
+    """Do the work in this process; return the exit code."""
+    work()
+    return 0
+
+
+def detached(work: Callable[[], None]) -> int:
+    """Do the work in a child with a session of its own; return its exit code.
+
+    A lost connection ends this process. The child goes on: half an upgrade would leave
+    the service stopped, with nobody there to see it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        os._exit(_worked(work))
+    while True:
+        try:
+            _, status = os.waitpid(child, 0)
+            return os.waitstatus_to_exitcode(status)
+        except KeyboardInterrupt:
+            click.echo(
+                "it goes on until a version runs; that may take minutes", err=True
+            )
+
+
+def _worked(work: Callable[[], None]) -> int:
+    """Do the work in the child, and say what went wrong; return the exit code."""
+    import traceback
+
+    code = 1
+    try:
+        work()
+        code = 0
+    except AgentError as err:
+        code = err.exit_code
+        with suppress(OSError):
+            show_error(err)
+    except Exception:  # noqa: BLE001 - a bug shows its trace, as in the parent
+        with suppress(OSError):
+            traceback.print_exc()
+    finally:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+    return code

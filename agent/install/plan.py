@@ -1,0 +1,291 @@
+"""What ``tinyward install`` has to do: from what there is to an ordered list of steps.
+
+The rules this module keeps:
+ * Nothing is read or changed here: facts and wishes in, steps out. What is so already
+   is in the plan as well, marked, so that people see all of it.
+ * The order is the safety: everything a version needs is there before ``current``
+   points to it, and from before that moment until it was ready, ``previous`` and the
+   trial marker say how to go back.
+ * Settings of an operator are never overwritten, nor is a fleet's root without being
+   asked.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from agent.core.reasons import Reason
+from agent.errors import SettingsError
+from agent.install.facts import Facts
+from agent.install.places import (
+    BEFORE,
+    CURRENT,
+    DEMO,
+    FLEET_ROOT,
+    IDENTITY,
+    PREVIOUS,
+    PROGRAM,
+    PROGRAM_TARGET,
+    SETTINGS,
+    SLOT_FOLDER,
+    STARTED,
+    SYSUSERS,
+    TMPFILES,
+    TRIAL,
+    USER,
+)
+from agent.install.shipped import Shipped
+from agent.install.steps import (
+    Apply,
+    Check,
+    Enable,
+    KeepState,
+    Link,
+    MakeDemo,
+    MakeIdentity,
+    Plan,
+    Planned,
+    Reload,
+    Remove,
+    Restart,
+    RestoreState,
+    StartLater,
+    Stop,
+    WriteFile,
+)
+
+_IDLE = ("inactive", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be there.
+
+    Attributes:
+        slot: The slot that this program runs from.
+        version: Its version, for people.
+        digest: Of everything in the slot: a slot that was filled anew differs.
+        schema: Of the state that it writes.
+        shipped: Its unit files and fragments.
+        drop_ins: Path -> content of the drop-ins that are asked for or there already.
+        settings: Content of agent.toml where there is none.
+        own_settings: Whether the operator named that content.
+        demo: Whether the demo's model is to be there.
+        fleet_root: The fleet's root.json; None where none was named.
+        replace_root: Whether it may replace another one.
+        board: The id to make an identity for; "" for none.
+        starts: Whether the service is to be started.
+    """
+
+    slot: str
+    version: str
+    digest: str
+    schema: int
+    shipped: Shipped
+    drop_ins: Mapping[str, bytes]
+    settings: bytes
+    own_settings: bool = False
+    demo: bool = True
+    fleet_root: bytes | None = None
+    replace_root: bool = False
+    board: str = ""
+    starts: bool = True
+
+    @property
+    def units(self) -> dict[str, bytes]:
+        """Path -> content of all unit files."""
+        return {**self.shipped.units, **self.drop_ins}
+
+    @property
+    def stamp(self) -> bytes:
+        """What a service that was started with all this is known by."""
+        digest = hashlib.sha256(self.digest.encode())
+        for path, content in sorted(self.units.items()):
+            digest.update(path.encode() + b"\0" + content + b"\0")
+        return f"{self.slot} {self.version} {digest.hexdigest()}\n".encode()
+
+
+def paths_of(wanted: Wanted) -> list[str]:
+    """Return the paths whose content the plan depends on."""
+    return [*wanted.units, SYSUSERS, TMPFILES, FLEET_ROOT, SETTINGS, PROGRAM]
+
+
+def plan_install(facts: Facts, wanted: Wanted) -> Plan:
+    """Return the steps that install a slot, or upgrade to it.
+
+    Raises:
+        SettingsError: Something is in the way that only its owner may remove.
+    """
+    check_way(facts, wanted)
+    return (*_prepare(facts, wanted), *_take_over(facts, wanted))
+
+
+def plan_fall_back(facts: Facts, wanted: Wanted) -> Plan:
+    """Return the steps by which the slot before takes its place again.
+
+    Each is safe to repeat: a power cut in between only means that the version on trial
+    is tried once more, and that this is done again.
+    """
+    restores = facts.kept_schema not in (0, facts.schema)
+    idle = facts.service.active in _IDLE
+    steps: list[Planned] = [
+        Planned(Stop("the service is stopped"), idle),
+        Planned(
+            RestoreState("the state is the one this version left", facts.state_dir),
+            not restores,
+        ),
+        *_units(facts, wanted),
+        _link(facts, CURRENT, wanted.slot, "slot {} runs"),
+        _remove(f"no version is on trial ({TRIAL})", TRIAL, there=facts.on_trial),
+        _remove("the copy of the state is gone", BEFORE, there=facts.kept_schema != 0),
+    ]
+    steps.append(Planned(Reload("systemd knows the units"), _knows(facts, steps)))
+    return (*steps, Planned(StartLater("the service is started")))
+
+
+def check_way(facts: Facts, wanted: Wanted) -> None:
+    """Refuse what would destroy something that is not ours, or could not work.
+
+    Raises:
+        SettingsError: ``not_installed``, ``settings`` or ``state``.
+    """
+    program = facts.found.get(PROGRAM)
+    if program is not None and not facts.links(PROGRAM, PROGRAM_TARGET):
+        raise SettingsError(
+            f"{PROGRAM} is not ours" + (program.target and f": -> {program.target}"),
+            reason=Reason.NOT_INSTALLED,
+            todo=f"Move it away (`mv {PROGRAM} {PROGRAM}.old`), then run this again.",
+        )
+    root = facts.found.get(FLEET_ROOT)
+    if wanted.fleet_root and root and root.content != wanted.fleet_root:
+        _check_replacing(wanted)
+    if facts.schema > wanted.schema:
+        raise SettingsError(
+            f"the state in {facts.state_dir} is of a newer Tinyward (schema "
+            f"{facts.schema}); {wanted.version} knows {wanted.schema} and older",
+            reason=Reason.STATE,
+            todo="Install the newer version again. To go back for good, stop the "
+            f"service and move {facts.state_dir} away: models come again, and version "
+            "floors begin anew.",
+        )
+
+
+def _check_replacing(wanted: Wanted) -> None:
+    """Refuse to change whom this board trusts without being asked."""
+    if wanted.replace_root:
+        return
+    raise SettingsError(
+        f"{FLEET_ROOT} is there and another one: it says whom this board trusts",
+        reason=Reason.SETTINGS,
+        todo="Compare both; `--replace-root` replaces it. The board then begins anew "
+        "with the other fleet's versions.",
+    )
+
+
+def _prepare(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
+    """All that no running version is touched by."""
+    yield _write(facts, "the fragment of its user", SYSUSERS, wanted.shipped.sysusers)
+    users = Apply(f"user and group {USER}", "systemd-sysusers", SYSUSERS)
+    yield Planned(users, facts.user)
+    line = "the fragment of its directories"
+    yield _write(facts, line, TMPFILES, wanted.shipped.tmpfiles)
+    folders = Apply("directories with their modes", "systemd-tmpfiles", TMPFILES)
+    yield Planned(folders, facts.folders)
+    if wanted.demo:
+        line = f"the demo's model, signed for this board alone ({DEMO})"
+        yield Planned(MakeDemo(line), facts.demo)
+    if wanted.fleet_root is not None:
+        yield _write(facts, "the fleet's root", FLEET_ROOT, wanted.fleet_root)
+    yield _settings(facts, wanted)
+    if wanted.board:
+        line = f"key and certificate request of {wanted.board} ({IDENTITY})"
+        yield Planned(MakeIdentity(line, wanted.board), facts.identity)
+    if wanted.starts:
+        yield Planned(Check(f"slot {wanted.slot} runs here, with these settings"))
+
+
+def _settings(facts: Facts, wanted: Wanted) -> Planned:
+    """The settings, where there are none: nobody's own are overwritten."""
+    found = facts.found.get(SETTINGS)
+    line = "settings that work as they are"
+    if wanted.own_settings:
+        line = "your settings"
+    step = WriteFile(f"{line} ({SETTINGS})", SETTINGS, wanted.settings, 0o640, True)
+    if found is None:
+        return Planned(step)
+    differs = wanted.own_settings and found.content != wanted.settings
+    note = "kept: it differs from the file you named" if differs else ""
+    return Planned(step, already=True, note=note)
+
+
+def _take_over(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
+    """From here on a power cut may start the new version."""
+    upgrades = facts.current not in ("", wanted.slot)
+    steps: list[Planned] = []
+    if upgrades:
+        steps.append(_link(facts, PREVIOUS, facts.current, "slot {} is the one before"))
+        line = f"slot {wanted.slot} is on trial ({TRIAL})"
+        steps.append(_write(facts, line, TRIAL, f"{wanted.slot}\n".encode()))
+    steps += _units(facts, wanted)
+    if upgrades and facts.schema not in (0, wanted.schema):
+        steps.append(Planned(Stop("the service is stopped"), _is_idle(facts)))
+        line = f"a copy of the state, for the way back ({BEFORE})"
+        steps.append(Planned(KeepState(line, facts.state_dir)))
+    steps.append(_link(facts, CURRENT, wanted.slot, "slot {} is the one that runs"))
+    program = Link(f"the command tinyward ({PROGRAM})", PROGRAM, PROGRAM_TARGET)
+    steps.append(Planned(program, facts.links(PROGRAM, PROGRAM_TARGET)))
+    steps.append(Planned(Reload("systemd knows the units"), _knows(facts, steps)))
+    line = "the service starts at boot"
+    steps.append(Planned(Enable(line), facts.service.enabled))
+    yield from steps
+    if wanted.starts:
+        yield from _start(facts, wanted, changed=not all(it.already for it in steps))
+
+
+def _start(facts: Facts, wanted: Wanted, *, changed: bool) -> Iterator[Planned]:
+    """Start the service unless all of it runs already, and accept the version."""
+    same = facts.has(STARTED, wanted.stamp, 0o644)
+    runs = facts.service.active == "active" and same and not changed
+    line = f"tinyward {wanted.version} runs and is ready"
+    yield Planned(Restart(line), runs)
+    line = f"no version is on trial ({TRIAL})"
+    trial = facts.on_trial or facts.current not in ("", wanted.slot)
+    yield _remove(line, TRIAL, there=trial)
+    kept = facts.kept_schema != 0 or facts.schema not in (0, wanted.schema)
+    yield _remove("no copy of the state is left", BEFORE, there=kept)
+    yield _write(facts, "a note of what was started", STARTED, wanted.stamp)
+
+
+def _units(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
+    """The unit files."""
+    for path, content in wanted.units.items():
+        yield _write(facts, "the unit", path, content)
+
+
+def _knows(facts: Facts, steps: list[Planned]) -> bool:
+    """Whether systemd has read the unit files as they will be."""
+    written = any(isinstance(it.step, WriteFile) and not it.already for it in steps)
+    return not written and not facts.service.stale
+
+
+def _is_idle(facts: Facts) -> bool:
+    """Whether the service does not run."""
+    return facts.service.active in _IDLE
+
+
+def _write(facts: Facts, what: str, path: str, content: bytes) -> Planned:
+    """A file with mode 0644, unless it is there."""
+    line = what if path in what else f"{what} ({path})"
+    return Planned(WriteFile(line, path, content), facts.has(path, content, 0o644))
+
+
+def _link(facts: Facts, path: str, slot: str, line: str) -> Planned:
+    """A link to a slot beside it, unless it is there."""
+    have = {CURRENT: facts.current, PREVIOUS: facts.previous}[path]
+    said = line.format(f"{SLOT_FOLDER}/{slot}")
+    return Planned(Link(f"{said} ({path})", path, slot), have == slot)
+
+
+def _remove(line: str, path: str, *, there: bool) -> Planned:
+    """A name that is there no more."""
+    return Planned(Remove(line, path), not there)

@@ -1,0 +1,131 @@
+"""The agent.toml of a new installation: commented, and working as it is.
+
+The rules this module keeps:
+ * What is written parses, whatever was asked for: values are spelled by JSON, whose
+   strings TOML shares.
+ * Nothing in it writes to the card: predictions of the demo are only counted.
+"""
+
+import json
+from dataclasses import dataclass
+
+from agent.install.places import (
+    DEMO_REPOSITORY,
+    DEMO_ROOT,
+    DEMO_STREAM,
+    FLEET_ROOT,
+    IDENTITY,
+    STATE,
+)
+
+_HEAD = """\
+# Settings of Tinyward. `tinyward check {settings}` explains every effective value;
+# after a change: `systemctl reload tinyward`. Upgrades never touch this file.
+
+state_dir = "{state}"
+"""
+_DEMO = """\
+# A small model of handwritten digits on recorded ones, one a second. It was signed when
+# Tinyward was installed, by keys that were thrown away: nothing can replace it, and it
+# needs no network. Remove it when your own models come.
+{mark}[[pipeline]]
+{mark}name = "digits"
+{mark}model = "digits"
+{mark}source = {{kind = "files", path = "{stream}", array = "images", \
+rate = 1.0, loop = true, memory = true}}
+{mark}sinks = [{{kind = "count"}}]     # counted only: no writes to the card
+{mark}factory = "{repository}"
+"""
+_EXAMPLE = """\
+# A pipeline is one model on one source; it runs as soon as the fleet assigns its model:
+# [[pipeline]]
+# name = "door"                  # in metrics, paths and commands
+# model = "kws"                  # what the fleet assigns versions of
+# source = {kind = "command", live = true, format = "s16le", values = 16000, \
+command = ["arecord", "-q", "-t", "raw", "-f", "S16_LE", "-r", "16000", "-c", "1"]}
+# sinks = [{kind = "command", command = ["/usr/local/bin/on-prediction"]}]
+# A microphone or camera needs the sandbox opened: `tinyward install --with sound`.
+"""
+_DEMO_TRUST = """\
+[update]
+# Whom models are believed from: so far only the demo's owner, who is no more. For a
+# fleet: copy its root.json to {fleet_root}, name it here, and its repository:
+#   repository = "https://models.example/fleet"
+#   groups = ["all"]
+root = "{root}"
+"""
+_FLEET_TRUST = """\
+[update]
+{repository}root = {root}
+groups = {groups}
+"""
+_BOARD = """\
+[board]
+id = {board}
+"""
+_CONTROL = """\
+# Control by TLS, once this board has a certificate (`tinyward identity init`):
+# [control]
+# listen = "0.0.0.0:8443"
+# certificate = "{identity}/board.crt"
+# key = "{identity}/board.key"
+# client_ca = "{identity}/ca.crt"
+"""
+_LOCAL = """\
+[local]
+# Metrics, health and a page, for this board alone; "0.0.0.0:9797" for all who reach it.
+listen = "127.0.0.1:9797"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the settings are to say beyond the demo.
+
+    Attributes:
+        fleet: Whether this board trusts a fleet, and not the demo's owner.
+        repository: The fleet's repository; "" where models are pushed or carried.
+        groups: Of the fleet.
+        board: The board's id; "" for a random one.
+    """
+
+    fleet: bool = False
+    repository: str = ""
+    groups: tuple[str, ...] = ("all",)
+    board: str = ""
+
+
+def render_settings(asked: Asked, path: str) -> bytes:
+    """Return the content of agent.toml; ``path`` is where it will lie."""
+    parts = [
+        _HEAD.format(settings=path, state=STATE),
+        _demo(commented=asked.fleet),
+        _EXAMPLE,
+        _fleet(asked) if asked.fleet else _demo_trust(),
+        *([_BOARD.format(board=json.dumps(asked.board))] if asked.board else []),
+        _LOCAL,
+        _CONTROL.format(identity=IDENTITY),
+    ]
+    return "\n".join(parts).encode()
+
+
+def _demo(*, commented: bool) -> str:
+    """The demo's pipeline; under a fleet's root its slice would not be believed."""
+    return _DEMO.format(
+        mark="# " if commented else "", stream=DEMO_STREAM, repository=DEMO_REPOSITORY
+    )
+
+
+def _demo_trust() -> str:
+    """Trust in the demo's owner."""
+    return _DEMO_TRUST.format(fleet_root=FLEET_ROOT, root=DEMO_ROOT)
+
+
+def _fleet(asked: Asked) -> str:
+    """Trust in the fleet."""
+    named = f"repository = {json.dumps(asked.repository)}\n" if asked.repository else ""
+    return _FLEET_TRUST.format(
+        repository=named,
+        root=json.dumps(FLEET_ROOT),
+        groups=json.dumps(list(asked.groups)),
+    )
