@@ -1,0 +1,44 @@
+"""The loop's speed inside the unit and outside it, one side after the other."""
+
+import signal
+import time
+
+from tests.service.board import PROGRAM, SERVICE, STATE, ServiceBoard
+from tests.service.fleet import Owner
+
+OUTSIDE = "/srv/outside"
+SECONDS = 1.5
+
+
+def inside_and_outside(
+    board: ServiceBoard, owner: Owner, seconds: float = SECONDS
+) -> tuple[float, float]:
+    """Return seconds per sample at full load: in the unit, and in no unit at all.
+
+    Both are the same daemon with the same model; only one runs at a time.
+    """
+    board.write_settings(owner.settings(rate=0.0, state=f"{STATE}/loop"))
+    board.start_anew()
+    board.wait_answers()
+    inside_s = _per_sample_s(board, seconds)
+    board.systemctl("stop", SERVICE)
+    settings = board.machine.root / OUTSIDE.lstrip("/")
+    settings.mkdir(exist_ok=True)
+    text = owner.settings(rate=0.0, state=f"{OUTSIDE}/state")
+    (settings / "agent.toml").write_text(text, encoding="utf-8")
+    line = f"echo $$ > {OUTSIDE}/pid; exec {PROGRAM} run -c {OUTSIDE}/agent.toml"
+    outside = board.machine.spawn("/bin/sh", "-c", line)
+    try:
+        board.wait_answers()
+        return inside_s, _per_sample_s(board, seconds)
+    finally:
+        board.signal(int((settings / "pid").read_text()), signal.SIGTERM)
+        outside.wait()
+
+
+def _per_sample_s(board: ServiceBoard, seconds: float) -> float:
+    """Return how long the loop takes for one sample."""
+    before, began = board.samples()["ok"], time.monotonic()
+    time.sleep(seconds)
+    answered = board.samples()["ok"] - before
+    return (time.monotonic() - began) / answered
