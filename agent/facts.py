@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent import __version__
+from agent.core.degradation import LadderState
 from agent.core.discretion import Discretion
 from agent.core.events import Event
 from agent.core.readings import BoardReadings
@@ -56,6 +57,7 @@ class AgentFacts:
         self._trends: dict[str, Trend] = {}
         self._metrics: Callable[[str], tuple[str, bytes]] | None = None
         self._readings: Callable[[], BoardReadings] = BoardReadings
+        self._ladders: Callable[[], Mapping[str, LadderState]] = dict
 
     def snapshot(self) -> AgentSnapshot:
         """Return the agent as of now, as privacy mode allows; cheap, no waiting."""
@@ -67,13 +69,17 @@ class AgentFacts:
 
     def _look(self) -> AgentSnapshot:
         """Return the agent as of now."""
+        ladders = self._ladders()
         engines: dict[str, str] = {}
         for pipeline in self._pipelines.values():
             engines |= pipeline.engines
         return AgentSnapshot(
             version=__version__,
             engines=engines,
-            pipelines=tuple(it.snapshot() for it in self._pipelines.values()),
+            pipelines=tuple(
+                replace(it.snapshot(), ladder=ladders.get(name, LadderState()))
+                for name, it in self._pipelines.items()
+            ),
             update=self._update(),
             daemon_rss_bytes=own_resident_bytes(),
             now=time.time(),  # noqa: TID251 - the daemon owns the clock
@@ -139,6 +145,10 @@ class AgentFacts:
             return self._look(), self._readings()
 
         return lambda accept: exposition.scrape(look, accept)
+
+    def follow_ladders(self, states: Callable[[], Mapping[str, LadderState]]) -> None:
+        """Show from now on how much each pipeline is held back."""
+        self._ladders = states
 
     def listen(self) -> Callable[[], None]:
         """Begin to keep events; return what ends it."""

@@ -1,10 +1,9 @@
 """Frozen sums of what happened: the only thing that crosses to metrics and pages."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from agent.core.degradation import LadderState, Measure
+from agent.core.degradation import LadderState
 from agent.core.installed import Installed
-from agent.core.reasons import Reason
 from agent.core.statistics_block import Section
 from agent.core.updates import Decision, Progress
 from agent.core.watching import ModelWatch
@@ -82,16 +81,6 @@ class PipelineSnapshot:
         answers = (self.active.model, self.active.version)
         found = (it for it in self.watch if (it.model, it.version) == answers)
         return next(found, None)
-
-    def held_by(self, ladder: LadderState) -> "PipelineSnapshot":
-        """Return it as its ladder holds it back.
-
-        Who abstains answers nobody, and is not ready: whoever waits for an answer has
-        to ask another board. A constant answer is one that somebody has declared.
-        """
-        if self.ready and Measure.ABSTAIN in ladder.measures:
-            return replace(self, ladder=ladder, ready=False, reason=Reason.ABSTAINED)
-        return replace(self, ladder=ladder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ The rules this module keeps:
    done beside it, one order at a time for each pipeline.
  * A transition is one line in the log, at the moment it is decided; what a pipeline
    could not do about it is another.
- * Measures are ordered again when something else runs: a new worker, another model.
+ * A pipeline does what it was told with every worker and every model that follows; it
+   is told again when that failed, and asked at every look what holds.
  * The committed model's manifest says what is done, unless the settings do; a candidate
    does not bring its own steps before it is committed.
 """
@@ -13,7 +14,7 @@ The rules this module keeps:
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
@@ -55,17 +56,21 @@ class Sheddable(Protocol):
     def committed(self) -> Placed | None:
         """What the store says it runs."""
 
+    @property
+    def holding(self) -> tuple[Measure, ...]:
+        """The measures that hold at this moment."""
+
     def snapshot(self) -> PipelineSnapshot:
         """Return the pipeline at this moment; cheap, no waiting."""
 
     async def shed(
-        self, measures: tuple[Measure, ...], safe_output: SafeOutput
+        self, measures: Sequence[Measure], safe_output: SafeOutput
     ) -> tuple[Measure, ...]:
         """Do these measures and no others from now on; the same again is harmless.
 
         Returns:
             Those that hold now: what a pipeline does not have, such as a smaller
-            variant, is left out.
+            variant, or not yet, is left out.
 
         Raises:
             AgentError: The worker did not take the order; it is repeated.
@@ -74,16 +79,10 @@ class Sheddable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What a pipeline is told, and which worker and model are to do it."""
+    """What a pipeline is told."""
 
     measures: tuple[Measure, ...] = ()
     safe_output: SafeOutput = field(default_factory=SafeOutput)
-    runs: tuple[object, ...] = ()
-
-    @property
-    def nothing(self) -> bool:
-        """Whether it asks for nothing."""
-        return not self.measures
 
 
 @dataclass(slots=True)
@@ -91,7 +90,7 @@ class _Held:
     """One pipeline on its ladder.
 
     Attributes:
-        asked: The last order that it was given.
+        asked: The last order that it took.
         busy: It is carrying out an order.
         retry_s: When an order that failed is given again.
     """
@@ -164,7 +163,7 @@ class Degrading:
         if held is None or pipeline is None or held.busy:
             return
         held.busy = True
-        order = _order(pipeline, held.standing.level, pipeline.snapshot())
+        order = _order(pipeline, held.standing.level)
         try:
             done = await _shed(pipeline, order)
         except AgentError as err:
@@ -174,12 +173,11 @@ class Degrading:
             return
         finally:
             held.busy = False
-        lacking = tuple(it for it in order.measures if it not in done)
-        if lacking and lacking != held.state.lacking:
-            facts = {"pipeline": name, "detail": ", ".join(lacking)}
-            log.warning("degradation.lacking", extra=facts)
         held.asked = order
-        held.state = replace(held.state, measures=done, lacking=lacking)
+        held.state = _hold(held.state, order, done)
+        if held.state.lacking:
+            facts = {"pipeline": name, "detail": ", ".join(held.state.lacking)}
+            log.warning("degradation.lacking", extra=facts)
 
     def _look_at(
         self,
@@ -190,8 +188,8 @@ class Degrading:
     ) -> bool:
         """Take one look at one pipeline; return whether it has something to do."""
         held = self._held.setdefault(name, _Held())
-        now_s, seen = self._clock(), pipeline.snapshot()
-        signals = held.lookout.see(now_s, seen, board, held.state.measures)
+        now_s, holding = self._clock(), pipeline.holding
+        signals = held.lookout.see(now_s, pipeline.snapshot(), board, holding)
         before, now = held.standing, climb(held.standing, signals, limits)
         held.standing = now
         held.state = replace(
@@ -200,13 +198,13 @@ class Degrading:
             reasons=tuple(str(reason) for reason in now.reasons),
             detail=now.detail,
         )
-        order = _order(pipeline, now.level, seen)
+        held.state = _hold(held.state, held.asked, holding)
+        order = _order(pipeline, now.level)
         if now.level is not before.level:
             held.state = _count(held.state, now, self._wall())
             held.retry_s = 0.0
             _log_change(name, before, now, order)
-        changed = order != held.asked and not (order.nothing and held.asked.nothing)
-        return changed and not held.busy and now_s >= held.retry_s
+        return order != held.asked and not held.busy and now_s >= held.retry_s
 
 
 async def _shed(pipeline: Sheddable, order: _Order) -> tuple[Measure, ...]:
@@ -223,14 +221,22 @@ async def _shed(pipeline: Sheddable, order: _Order) -> tuple[Measure, ...]:
         raise DeviceError(what, reason=Reason.BUSY) from err
 
 
-def _order(pipeline: Sheddable, level: Level, seen: PipelineSnapshot) -> _Order:
+def _order(pipeline: Sheddable, level: Level) -> _Order:
     """Return what a pipeline has to do at a level."""
     steps, committed = pipeline.settings.degrade, pipeline.committed
     if steps is None:
         steps = committed.bundle.manifest.degrade if committed else DegradeSteps()
-    active = seen.active
-    runs = (seen.worker_pid, seen.state, active.sha256 if active else "")
-    return _Order(measures_at(level, steps), steps.safe_output, runs)
+    measures = measures_at(level, steps)
+    # What a safe output would say is of no interest where none is given.
+    return _Order(measures, steps.safe_output) if measures else _Order()
+
+
+def _hold(
+    state: LadderState, order: _Order, holding: tuple[Measure, ...]
+) -> LadderState:
+    """Return the state with what is done, and what was asked for in vain."""
+    lacking = tuple(it for it in order.measures if it not in holding)
+    return replace(state, measures=holding, lacking=lacking)
 
 
 def _count(state: LadderState, now: Standing, at: float) -> LadderState:
