@@ -48,15 +48,27 @@ class CommittedModels:
 
     def boot(self) -> None:
         """Give every pipeline the model the store says is committed."""
-        for name, pipeline in self._pipelines.items():
-            if not self._start(name) and self._was_revoked(name):
-                pipeline.give(None, Reason.REVOKED)
+        for name in self._pipelines:
+            self.begin(name)
+
+    def begin(self, name: str) -> None:
+        """Give a pipeline that begins the model the store says is committed."""
+        if not self._start(name) and self._was_revoked(name):
+            self._pipelines[name].give(None, Reason.REVOKED)
+
+    def look_up(self, name: str) -> None:
+        """Let a pipeline run what is committed of another model of the settings."""
+        placed = self._read(name)
+        why = Reason.NO_MODEL if placed is None else Reason.REQUESTED
+        self._pipelines[name].give(placed, why)
 
     def give(self, name: str) -> None:
         """Let a pipeline run what is committed now, or nothing where nothing is.
 
-        The pipeline's model was revoked or set aside, or this is the boot.
+        The pipeline's model was revoked or set aside.
         """
+        if name not in self._pipelines:
+            return  # it was removed meanwhile
         placed = self._read(name)
         if name not in self._unread:
             self._pipelines[name].give(placed, Reason.REVOKED)
@@ -65,6 +77,7 @@ class CommittedModels:
         """Try again, now and then, what could not be read."""
         while True:
             await asyncio.sleep(READ_AGAIN_S)
+            self._unread &= self._pipelines.keys()
             for name in tuple(self._unread):
                 self._start(name)
 

@@ -28,6 +28,7 @@ from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
 from agent.core.status_lines import describe_agent
 from agent.facts import AgentFacts
 from agent.lifeline import Lifeline, Notify
+from agent.reload import Reload, Running
 from agent.repositories import Repositories
 from agent.settings import PipelineSettings, Settings
 from agent.store import Anchors, Inbox, Store
@@ -65,6 +66,7 @@ class Daemon:
         socket: Path of the unix socket.
         announce: Called once with what listens: a line for people.
         notify: Who starts, watches and stops this daemon; nobody unless told.
+        read_settings: Reads the settings anew, on SIGHUP.
     """
 
     def __init__(  # noqa: PLR0913 - what it runs, on what, and who is told
@@ -77,6 +79,7 @@ class Daemon:
         socket: Path,
         announce: Callable[[str], None],
         notify: Notify | None = None,
+        read_settings: Callable[[], Settings] | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -85,6 +88,9 @@ class Daemon:
         self._announce = announce
         self._board_id = settings.board.id or store.board_id()
         self._stop_asked = asyncio.Event()
+        # A look at the repository may take as long to end as the workers, and a reload
+        # would begin new ones.
+        self._first_to_end: list[asyncio.Task[None]] = []
         self._pipelines: dict[str, Pipeline] = {}
         self._inbox = Inbox(
             state_dir,
@@ -95,19 +101,16 @@ class Daemon:
         self._models = CommittedModels(
             store, self._pipelines, self._known.revoked_bundles
         )
-        self._monitoring = Monitoring(
-            settings.monitor,
-            Anchors(state_dir),
-            time.time,  # noqa: TID251 - the daemon owns the clock
-        )
+        self._anchors = Anchors(state_dir)
         for table in settings.pipeline:
-            self._pipelines[table.name] = self._pipeline(table)
+            self._pipelines[table.name] = self._pipeline(table, settings)
         self._identity = self._own_certificate()
         self._facts = AgentFacts(
             self._pipelines, self._update, settings.monitor, state_dir, self._board_id
         )
         self._poller = self._updates()
         self._lifeline = Lifeline(notify or Notifier(), self._describe)
+        self._reload = self._reloads(read_settings)
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; the workers end their samples first.
@@ -119,6 +122,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ask_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self.ask_to_reload)
         try:
             async with asyncio.TaskGroup() as group:
                 for pipeline in self._pipelines.values():
@@ -132,8 +136,9 @@ class Daemon:
                 group.create_task(self._serve(group))
                 group.create_task(self._lifeline.run())
                 following = group.create_task(self._follow_updates())
+                self._first_to_end.append(following)
                 group.create_task(self._models.read_again())
-                group.create_task(self._stop(following))
+                group.create_task(self._stop())
         except* Shutdown:
             log.info("agent.stopped")
         finally:
@@ -143,6 +148,10 @@ class Daemon:
         """Do what SIGTERM does."""
         self._lifeline.stopping()
         self._stop_asked.set()
+
+    def ask_to_reload(self) -> None:
+        """Do what SIGHUP does: look at the settings again, once the start has ended."""
+        self._reload.ask()
 
     def poke(self) -> None:
         """Look at the repository now."""
@@ -156,20 +165,35 @@ class Daemon:
 
     def _describe(self) -> str:
         """Return the line of ``systemctl status``."""
-        return describe_agent(self._facts.snapshot(), self._facts.trends())
+        agent, trends = self._facts.snapshot(), self._facts.trends()
+        return describe_agent(agent, trends, self._reload.note)
 
     # --- parts
 
-    def _pipeline(self, table: PipelineSettings) -> Pipeline:
+    def _pipeline(self, table: PipelineSettings, settings: Settings) -> Pipeline:
         """Build one pipeline's supervisor."""
+        clock = time.time  # noqa: TID251 - the daemon owns the clock
         return Pipeline(
             table,
-            self._settings.supervise,
-            delegates=self._settings.delegate,
+            settings.supervise,
+            delegates=settings.delegate,
             read_board=self._read_board,
             crash_loop=self._models.after_crash_loop,
-            monitoring=self._monitoring,
+            monitoring=Monitoring(settings.monitor, self._anchors, clock),
         )
+
+    def _reloads(self, read: Callable[[], Settings] | None) -> Reload:
+        """Build what follows the settings file; all that it changes is here already."""
+        running = Running(
+            self._pipelines,
+            self._pipeline,
+            self._models,
+            self._known,
+            self._poller,
+            self._facts,
+            self._store,
+        )
+        return Reload(self._settings, read, running, self._lifeline)
 
     def _read_board(self) -> Sequence[float]:
         """Return the board's newest readings, for ``board`` sources."""
@@ -203,6 +227,7 @@ class Daemon:
         if self._settings.control.listen:
             group.create_task(await self._open_to_operators(services))
         self._lifeline.ready()
+        self._first_to_end.append(group.create_task(self._reload.run(group)))
 
     async def _open_to_operators(
         self, services: "Services"
@@ -288,14 +313,15 @@ class Daemon:
         """Return what admission asks about this board, as of now."""
         from agent.board.hardware import board_now
 
-        hardware = self._settings.board.hardware
+        hardware = self._reload.settings.board.hardware
         return board_now(self._board_id, hardware, self._state_dir)
 
-    async def _stop(self, following: asyncio.Task[None]) -> None:
+    async def _stop(self) -> None:
         """Drain the workers when asked to, then end everything."""
         await self._stop_asked.wait()
         log.info("agent.stopping")
-        following.cancel()  # a look at the repository may take as long to end
+        for task in self._first_to_end:
+            task.cancel()
         async with asyncio.TaskGroup() as group:
             for pipeline in self._pipelines.values():
                 group.create_task(pipeline.stop())

@@ -1,1 +1,276 @@
-"""New settings for a daemon that runs: what can be applied, what needs a restart."""
+"""Applies new settings to a daemon that runs, on SIGHUP.
+
+The rules this module keeps:
+ * Settings that cannot be used change nothing; the log and the status line name the
+   key, and the old ones stay in force.
+ * A pipeline that does not differ is not disturbed. Of one that does, the worker ends
+   its sample before it is replaced, and what was counted stays.
+ * Where an update of a pipeline is under way whose ground the new settings would take
+   away (the pipeline itself, or its model), that pipeline keeps its old settings until
+   the update has ended, and is seen to then. A trial that lasts is ended instead: it
+   may take hours, and comes again.
+ * Each reload ends with READY, whatever came of it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NoReturn, Protocol
+
+from msgspec.structs import replace
+
+from agent.committed import CommittedModels
+from agent.core.reasons import Reason
+from agent.core.update_machine import LONG
+from agent.errors import DeviceError, SettingsError
+from agent.facts import AgentFacts
+from agent.lifeline import Lifeline
+from agent.repositories import Repositories
+from agent.settings import PipelineSettings, Settings, check_settings
+from agent.settings_diff import HEARD, ReloadPlan, plan_reload, settings_in_force
+from agent.store import Store
+from agent.supervise.pipeline import Pipeline
+from agent.supervise.plumbing import check_sinks
+from agent.update import UpdatePoller
+
+log = logging.getLogger(__name__)
+LOOK_S = 0.05  # between two looks at an update that is being ended
+END_S = 10.0  # what a trial gets for its end: a swap back, and a child that is reaped
+AGAIN_S = 1.0  # between two looks at an update that is waited for
+RESTART = "needs systemctl restart tinyward"
+IN_FORCE = "the old ones stay in force"
+Read = Callable[[], Settings]
+
+
+class Build(Protocol):
+    """Builds a pipeline by settings."""
+
+    def __call__(self, table: PipelineSettings, settings: Settings) -> Pipeline:
+        """Return it; it does not run yet."""
+
+
+@dataclass(slots=True)
+class Running:
+    """The parts of a daemon that follow its settings.
+
+    Attributes:
+        pipelines: By name, in the settings' order; shared with everyone.
+    """
+
+    pipelines: dict[str, Pipeline]
+    build: Build
+    models: CommittedModels
+    known: Repositories
+    poller: UpdatePoller
+    facts: AgentFacts
+    store: Store
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a reload, as it is told.
+
+    Attributes:
+        waits: Pipelines whose update has to end first.
+    """
+
+    plan: ReloadPlan = field(default_factory=ReloadPlan)
+    waits: frozenset[str] = frozenset()
+    refused: str = ""
+
+    def note(self) -> str:
+        """Return what stays to be said in the status line."""
+        if self.refused:
+            return f"settings refused, {IN_FORCE}: {self.refused}"
+        keys = ", ".join(self.plan.restart)
+        return f"{keys}: {RESTART}" if keys else ""
+
+
+class Reload:
+    """Follows a settings file when it is told to look at it.
+
+    Args:
+        settings: What is in force.
+        read: Reads the settings anew; None where nobody knows from where.
+        running: What follows them.
+        lifeline: Who is told.
+
+    Attributes:
+        settings: What is in force now.
+        note: What stays to be said in the status line; empty where all is applied.
+    """
+
+    def __init__(
+        self, settings: Settings, read: Read | None, running: Running, line: Lifeline
+    ) -> None:
+        self.settings = settings
+        self.note = ""
+        self._read = read
+        self._running = running
+        self._lifeline = line
+        self._asked = asyncio.Event()
+
+    def ask(self) -> None:
+        """Look at the settings now; any number of times is once."""
+        self._asked.set()
+
+    async def run(self, group: asyncio.TaskGroup) -> NoReturn:
+        """Look whenever it is asked for; new pipelines run in ``group``."""
+        waits: Collection[str] = ()
+        while True:
+            await self._wait(waits)
+            self._asked.clear()
+            self._lifeline.reloading()
+            outcome = await self._look(group)
+            self._tell(outcome)
+            waits, self.note = outcome.waits, outcome.note()
+            self._lifeline.ready()
+
+    async def _wait(self, pipelines: Collection[str]) -> None:
+        """Wait until asked, or until no update of these pipelines is under way."""
+        while not self._asked.is_set():
+            pause_s = AGAIN_S if pipelines else None
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), pause_s)
+            if pipelines and self._under_way() not in pipelines:
+                return
+
+    async def _look(self, group: asyncio.TaskGroup) -> Outcome:
+        """Read the settings, and apply what can be applied."""
+        if self._read is None:
+            return Outcome(refused="this daemon was started without a settings file")
+        try:
+            after = self._read()
+            plan = self._check(after)
+            waits = await self._make_way(plan)
+            if waits:
+                after = _put_off(self.settings, after, waits)
+                plan = self._check(after)
+        except (SettingsError, DeviceError) as err:
+            return Outcome(refused=str(err))
+        await self._apply(plan, settings_in_force(self.settings, after), group)
+        return Outcome(plan, waits)
+
+    def _check(self, after: Settings) -> ReloadPlan:
+        """Return what is to be done; nothing of it was done.
+
+        Raises:
+            SettingsError: Without a restart they contradict each other.
+            DeviceError: ``permission``: a sink's file cannot be opened.
+        """
+        plan = plan_reload(self.settings, after)
+        try:
+            check_settings(settings_in_force(self.settings, after))
+        except SettingsError as err:
+            keys = ", ".join(plan.restart)
+            what = f"{err} ({keys}: {RESTART})" if keys else str(err)
+            raise SettingsError(what, reason=err.reason) from err
+        for table in (*plan.added, *(table for table, _ in plan.changed)):
+            check_sinks(table)
+        return plan
+
+    # --- updates under way
+
+    def _under_way(self) -> str:
+        """Return the pipeline whose update is under way, or nothing."""
+        job = self._running.poller.intake.job
+        return job.pipeline if job is not None else ""
+
+    async def _make_way(self, plan: ReloadPlan) -> frozenset[str]:
+        """End a trial that is in the way; return pipelines whose update has to end."""
+        intake = self._running.poller.intake
+        touched = {table.name for table, keys in plan.changed if keys & HEARD}
+        moved = {table.name for table, keys in plan.changed if "model" in keys}
+        moved.update(plan.removed)
+        name = self._under_way()
+        if name in touched | moved and intake.phase in LONG:
+            # No fault of the model's: it is tried again as soon as somebody looks.
+            what = "the settings of its pipeline change"
+            intake.abort(DeviceError(what, reason=Reason.SUPERSEDED))
+            deadline_s = asyncio.get_running_loop().time() + END_S
+            while self._under_way() == name:
+                if asyncio.get_running_loop().time() > deadline_s:
+                    break
+                await asyncio.sleep(LOOK_S)
+        return frozenset({self._under_way()} & moved)
+
+    # --- applying
+
+    async def _apply(
+        self, plan: ReloadPlan, after: Settings, group: asyncio.TaskGroup
+    ) -> None:
+        """Let settings come into force."""
+        if after == self.settings:
+            return
+        before, self.settings = self.settings, after
+        running = self._running
+        logging.getLogger("agent").setLevel(after.log_level.upper())
+        running.store.quota_bytes = int(after.update.quota_mb * 1_000_000)
+        # First: nothing new is ordered for a pipeline that is about to end.
+        running.known.follow(after)
+        running.poller.follow(after)
+        async with asyncio.TaskGroup() as ending:
+            for name in plan.removed:
+                ending.create_task(self._remove(name))
+            for table, keys in plan.changed:
+                ending.create_task(self._change(table, keys))
+        for table in plan.added:
+            pipeline = running.build(table, after)
+            running.pipelines[table.name] = pipeline
+            group.create_task(pipeline.run())
+            running.models.begin(table.name)
+        if (before.supervise, before.monitor) != (after.supervise, after.monitor):
+            async with asyncio.TaskGroup() as following:
+                for pipeline in running.pipelines.values():
+                    rules = pipeline.follow(after.supervise, after.monitor)
+                    following.create_task(rules)
+        self._put_in_order()
+        running.facts.follow(after.monitor)
+
+    async def _remove(self, name: str) -> None:
+        """End a pipeline after its sample; what it had committed stays on the disk."""
+        await self._running.pipelines[name].stop()
+        del self._running.pipelines[name]
+
+    async def _change(self, table: PipelineSettings, keys: Collection[str]) -> None:
+        """Let a pipeline go on with another table."""
+        pipeline = self._running.pipelines[table.name]
+        if HEARD & set(keys):
+            await pipeline.change(table)
+        pipeline.settings = table
+        if "model" in keys:
+            self._running.models.look_up(table.name)
+
+    def _put_in_order(self) -> None:
+        """Let pipelines stand in the order of the settings, as after a restart."""
+        pipelines = self._running.pipelines
+        for table in self.settings.pipeline:
+            pipelines[table.name] = pipelines.pop(table.name)
+
+    # --- telling
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Say what came of it: one line, and one for each key that needs more."""
+        if outcome.refused:
+            facts = {"reason": Reason.SETTINGS, "detail": outcome.refused}
+            log.warning("settings.refused", extra={**facts, "now": IN_FORCE})
+            return
+        for key in outcome.plan.restart:
+            log.warning("settings.restart", extra={"key": key, "detail": RESTART})
+        for name in outcome.waits:
+            what = "an update is under way; the new settings follow it"
+            log.info("settings.waits", extra={"pipeline": name, "detail": what})
+        applied = outcome.plan.applied()
+        if applied:
+            log.info("settings.applied", extra={"keys": ",".join(applied)})
+        elif not outcome.plan.restart and not outcome.waits:
+            log.info("settings.unchanged")
+
+
+def _put_off(before: Settings, after: Settings, names: Collection[str]) -> Settings:
+    """Return settings in which these pipelines stay what they were."""
+    kept = {table.name: table for table in before.pipeline if table.name in names}
+    tables = [kept.pop(table.name, table) for table in after.pipeline]
+    return replace(after, pipeline=(*tables, *kept.values()))

@@ -23,7 +23,7 @@ class Repositories:
     """Makes ``TrustedRepository`` values; nothing of a repository is read yet.
 
     Args:
-        settings: The whole agent.toml.
+        settings: The whole agent.toml; pipelines may come and go by ``follow``.
         notes: Where floors and revocations are kept.
         state_dir: Where metadata is cached.
         root: Bytes of the provisioned root.json; empty without one.
@@ -38,6 +38,8 @@ class Repositories:
         self._revoked = KnownRevocations(self._notes, root)
         self._caches = state_dir / "tuf"
         self._root = root
+        self._slices: dict[str, Callable[[], TrustedRepository]] = {}
+        self._paths: dict[str, str] = {}  # where those that are opened so lie
 
     def supply(self, uploaded: Path) -> Supply:
         """Return where bundles may come from; ``uploaded`` is the slice's folder.
@@ -47,7 +49,19 @@ class Repositories:
             DeviceError: The floors cannot be read.
         """
         inbox = self._trusted("fleet", str(uploaded)) if self._root else None
-        return Supply(self._fleet(), self._factories(), inbox)
+        self.follow(self._settings)
+        return Supply(self._fleet(), self._slices, inbox)
+
+    def follow(self, settings: Settings) -> None:
+        """Go on with other pipelines: who was supplied sees their slices at once."""
+        paths = {it.name: it.factory for it in settings.pipeline if it.factory}
+        for name in [it for it in self._paths if paths.get(it) != self._paths[it]]:
+            del self._paths[name], self._slices[name]
+        for name in paths.keys() - self._paths.keys():
+            self._paths[name] = paths[name]
+            self._slices[name] = partial(
+                self._trusted, f"factory-{name}", paths[name], factory=True
+            )
 
     def revoked_bundles(self) -> Sequence[str]:
         """Return the digests of revoked bundles, as far as this board knows.
@@ -87,16 +101,6 @@ class Repositories:
             deadline_s=update.deadline_s,
         )
         return self._trusted("fleet", update.repository, transport=transport)
-
-    def _factories(self) -> dict[str, Callable[[], TrustedRepository]]:
-        """The repository slices shipped with the system, by pipeline."""
-        return {
-            table.name: partial(
-                self._trusted, f"factory-{table.name}", table.factory, factory=True
-            )
-            for table in self._settings.pipeline
-            if table.factory
-        }
 
     def _trusted(
         self,

@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -35,18 +38,25 @@ def command(config: Path) -> None:
     sample. Metrics and health are served on [local] listen: /metrics, /healthz,
     /readyz. Logs go to standard error, predictions where the sinks say.
 
+    SIGHUP has the file read again: what can be applied is, and the log names what needs
+    a restart. A file that is wrong changes nothing.
+
     Exit codes: 0 after SIGTERM or Ctrl-C, 1 for a failure, 2 for wrong settings.
     """
+    # Before anything is read: whoever changes the file later is heard after the start.
+    hung_up = _notice_hang_up()
     settings = read_settings(config)
     root = read_root(settings)
     _start_logs(settings.log_level)
     try:
-        asyncio.run(_run(settings, root))
+        asyncio.run(_run(config, settings, root, hung_up))
     except* AgentError as group:
         raise _first(group) from None
 
 
-async def _run(settings: Settings, root: bytes) -> None:
+async def _run(
+    config: Path, settings: Settings, root: bytes, hung_up: Callable[[], bool]
+) -> None:
     """Open the state directory and run the daemon on it."""
     from agent.board.notify import Notifier
     from agent.daemon import Daemon
@@ -66,7 +76,7 @@ async def _run(settings: Settings, root: bytes) -> None:
         migrating=migrating,
     )
     try:
-        await Daemon(
+        daemon = Daemon(
             settings,
             store,
             state_dir,
@@ -74,9 +84,23 @@ async def _run(settings: Settings, root: bytes) -> None:
             socket=control_socket(settings),
             announce=_announce,
             notify=notify,
-        ).run()
+            read_settings=partial(read_settings, config),
+        )
+        if hung_up():
+            daemon.ask_to_reload()
+        await daemon.run()
     finally:
         store.close()
+
+
+def _notice_hang_up() -> Callable[[], bool]:
+    """Let SIGHUP, which ends a process, only be noticed until the daemon takes it.
+
+    A function and not SIG_IGN: programs that are started would inherit that.
+    """
+    noticed: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _frame: noticed.append(number))
+    return lambda: bool(noticed)
 
 
 def read_root(settings: Settings) -> bytes:

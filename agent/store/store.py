@@ -51,6 +51,9 @@ def no_clock() -> float:
 class Store:
     """A state directory, locked and open. Made by ``Store.open``.
 
+    ``quota_bytes`` is what objects, parts and the inbox may take together; it may be
+    changed.
+
     All methods may be called from any thread and return when the change is durable.
     Beyond what they say themselves, all raise ``DeviceError`` (``disk_full``,
     ``read_only``, ``locked``, ``descriptors``, ``state``) when the disk does not play
@@ -62,7 +65,7 @@ class Store:
     ) -> None:
         self._state_dir = state_dir
         self._lock = lock
-        self._quota_bytes = quota_bytes
+        self.quota_bytes = quota_bytes
         self._clock = clock
         self._database: StateDatabase
         self._spare: Spare
@@ -347,12 +350,12 @@ class Store:
                 raise device_error(
                     Reason.QUOTA,
                     f"{length} bytes more are {missing} too many for the quota of"
-                    f" {self._quota_bytes} bytes",
+                    f" {self.quota_bytes} bytes",
                 )
 
     def _missing(self, length: int) -> int:
         """By how much so many bytes more would exceed the quota."""
-        return taken(self._state_dir) + length - self._quota_bytes
+        return taken(self._state_dir) + length - self.quota_bytes
 
     def _wanted(self) -> set[str]:
         """The digests of all models in slots, and of what COMMIT is to write."""

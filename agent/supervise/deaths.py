@@ -61,7 +61,7 @@ class Deaths:
     """One pipeline's deaths.
 
     Args:
-        rules: Limits and pauses.
+        rules: Limits and pauses; may be changed.
         read_kills: How many processes the kernel has killed for memory so far.
 
     Attributes:
@@ -71,7 +71,7 @@ class Deaths:
     def __init__(
         self, rules: SuperviseSettings, read_kills: Callable[[], int] = oom_kills
     ) -> None:
-        self._rules = rules
+        self.rules = rules
         self._read_kills = read_kills
         self._counts: dict[str, int] = {}
         self._row = 0  # deaths, for the pause; and those that the model is blamed for
@@ -109,13 +109,13 @@ class Deaths:
         """Count a death; return the pause before the next worker and "too many"."""
         self.last = reason = death.reason
         self._counts[reason] = self._counts.get(reason, 0) + 1
-        if time.monotonic() - self._born_s >= self._rules.healthy_s:
+        if time.monotonic() - self._born_s >= self.rules.healthy_s:
             self._row = self._blamed = 0
         self._row += 1
-        pause_s = self._rules.backoff_s * 2.0 ** min(self._row - 1, 30)
+        pause_s = self.rules.backoff_s * 2.0 ** min(self._row - 1, 30)
         self._blamed += death.with_model
-        too_many = death.with_model and self._blamed >= self._rules.crash_limit
-        return min(pause_s, self._rules.max_backoff_s), too_many
+        too_many = death.with_model and self._blamed >= self.rules.crash_limit
+        return min(pause_s, self.rules.max_backoff_s), too_many
 
     def forgive(self) -> None:
         """Another model is committed: it starts afresh."""

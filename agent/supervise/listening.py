@@ -21,12 +21,12 @@ class Listening:
 
     Args:
         placing: What the worker runs.
-        deadline_s: For each order.
+        deadline_s: For each order; may be changed.
     """
 
     def __init__(self, placing: Placing, deadline_s: float) -> None:
         self._placing = placing
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
 
     async def tap(
         self,
@@ -48,7 +48,7 @@ class Listening:
         taken = False
         try:
             order = Tap(self._placing.next_generation(), every)
-            await worker.tap(order, self._deadline_s, ring)
+            await worker.tap(order, self.deadline_s, ring)
             taken = True
         finally:
             if not taken:  # or was it? The answer was not waited for
@@ -66,7 +66,7 @@ class Listening:
         """Send the order; a worker that does not hear it has other troubles."""
         order = Untap(self._placing.next_generation())
         try:
-            await worker.tap(order, self._deadline_s)
+            await worker.tap(order, self.deadline_s)
         except TrialFailedError as err:
             said = {"reason": err.reason, "detail": str(err)}
             log.info("worker.no_untap", extra=said)

@@ -17,8 +17,8 @@ from agent.core.executors import DelegateFile
 from agent.core.messages import Commission, Configure
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
-from agent.errors import AgentError, DeviceError, TrialFailedError
-from agent.settings import PipelineSettings, SuperviseSettings
+from agent.errors import AgentError, DeviceError
+from agent.settings import MonitorSettings, PipelineSettings, SuperviseSettings
 from agent.supervise.child import PROGRAM
 from agent.supervise.deaths import Death, Deaths
 from agent.supervise.listening import Listening, Tapped
@@ -41,7 +41,8 @@ class Pipeline:
     """Supervises one pipeline.
 
     Args:
-        settings: The pipeline's table; ``rules`` the limits of all workers.
+        settings: The pipeline's table; what its worker begins with is exchanged by
+            ``change`` alone. ``rules`` are the limits of all workers.
         delegates: Libraries a worker may load.
         read_board: The board's readings, for the ``board`` source.
         crash_loop: Called when a model has killed its worker too often; returns what
@@ -65,29 +66,26 @@ class Pipeline:
         self._rules = rules
         self._program = program
         self._crash_loop = crash_loop
-        self._plumbing = Plumbing(settings, read_board, self._new_source)
-        libraries = (Path(delegate.path) for delegate in delegates)
-        self._readable = [*self._plumbing.readable, *libraries]
+        libraries = [Path(delegate.path) for delegate in delegates]
+        self._plumbing = Plumbing(settings, read_board, self._new_source, libraries)
         self._totals = Totals()
         watching = self._watching = Watching(settings.name, monitoring or Monitoring())
         self._placing = Placing(
             settings.name, self._totals, rules.start_s, watching.order
         )
         self._listening = Listening(self._placing, rules.start_s)
-        self._deaths = Deaths(rules)
-        self._tenancy = Tenancy(self._placing, self._deaths, rules.drain_s, watching)
+        deaths = self._deaths = Deaths(rules)
+        self._tenancy = Tenancy(self._placing, deaths, rules.drain_s, watching)
         self._sight = Sight(
-            settings,
-            self._totals,
-            self._placing,
-            self._deaths,
-            self._plumbing,
-            self._tenancy,
+            self._totals, self._placing, deaths, self._plumbing, self._tenancy
         )
         self._worker: WorkerProcess | None = None
         self._block: BlockReader | None = None  # outlives its worker until it is folded
         self._up = asyncio.Event()
         self._stop_asked = asyncio.Event()
+        self._stirred = asyncio.Event()  # asked to stop, or to change
+        self._wanted: PipelineSettings | None = None  # from the next worker on
+        self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self.engines: dict[str, str] = {}
 
@@ -100,18 +98,21 @@ class Pipeline:
                 self._plumbing.start(group)
                 keeping = group.create_task(self._watching.run())
                 while not self._stop_asked.is_set():
+                    await self._take_change(group)
                     death = await self._one_life()
                     if not self._stop_asked.is_set():
                         await self._after_death(death)
                 await self._plumbing.finish(FLUSH_S)
                 keeping.cancel()
         finally:
-            self._plumbing.close()
+            self._plumbing.let_go()
             self._ended.set()
+            self._changed.set()
 
     async def stop(self) -> None:
         """Let the worker end its sample and the sinks take it; then ``run`` ends."""
         self._stop_asked.set()
+        self._stirred.set()
         worker = self._worker
         if worker is not None:
             await worker.stop(self._rules.drain_s)
@@ -119,22 +120,59 @@ class Pipeline:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), FLUSH_S + REAP_S)
 
+    async def change(self, settings: PipelineSettings) -> None:
+        """Go on with other settings of the same name; what was counted stays.
+
+        The worker ends its sample, the sinks take what is left, and the next worker
+        has the new source and sinks. Return when it may start.
+
+        Raises:
+            ExceptionGroup: By ``run``: a sink's file cannot be opened.
+        """
+        self._wanted = settings
+        self._changed.clear()
+        self._stirred.set()
+        if self._worker is not None:
+            await self._tenancy.drain(self._worker)
+        await self._changed.wait()
+
+    async def follow(self, rules: SuperviseSettings, monitor: MonitorSettings) -> None:
+        """Go on with other limits; how models are watched is told to the worker."""
+        self._rules = self._deaths.rules = rules
+        self._placing.deadline_s = self._listening.deadline_s = rules.start_s
+        self._tenancy.drain_s = rules.drain_s
+        before, self._watching.settings = self._watching.settings, monitor
+        if monitor != before:
+            await self._tenancy.renew()
+
+    async def _take_change(self, group: asyncio.TaskGroup) -> None:
+        """Between two workers: take other settings, if there are any."""
+        if (settings := self._wanted) is None:
+            return
+        self._wanted = None
+        self._stirred.clear()
+        await self._plumbing.change(settings, group, FLUSH_S)
+        self.settings = settings
+        self._deaths.forgive()
+        self._deaths.last = Reason.NONE  # the next worker starts, and that is all
+        self._changed.set()
+
     async def _one_life(self) -> Death:
         """Start a worker, live with it, fold what it counted; return how it ended."""
         self._sight.has_answered = False
         self._deaths.began()
         try:
             worker = await WorkerProcess.start(
-                self.settings.name, self._readable, program=self._program
+                self.settings.name, self._plumbing.readable, program=self._program
             )
         except OSError as err:
             log.warning("worker.no_start", extra={"detail": str(err)})
             return Death(Reason.OOM)
-        self._worker, self._block, self._tenancy.unwanted = worker, worker.block, False
+        self._worker, self._block, hung = worker, worker.block, False
+        self._tenancy.unwanted = self._stirred.is_set()
         worker.on_watched = self._watching.take
         self._placing.tried = None
-        hung = False
-        if self._stop_asked.is_set():
+        if self._tenancy.unwanted:
             worker.kill()  # it was asked while the process was being made
         try:
             async with asyncio.timeout(self._rules.start_s):
@@ -201,7 +239,7 @@ class Pipeline:
                 await self._crash_loop(name, reason), Reason.CRASH_LOOP
             )
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop_asked.wait(), pause_s)
+            await asyncio.wait_for(self._stirred.wait(), pause_s)
 
     # --- trials
 
@@ -239,40 +277,15 @@ class Pipeline:
         worker = self._worker
         if worker is None:
             raise DeviceError("the worker has just ended", reason=Reason.STARTING)
-        async with self._tenancy.lock:
-            try:
-                await self._placing.place(worker, placed)
-            except TrialFailedError as err:
-                blamed = worker.blame(err)
-                self._placing.count("failed", blamed.reason)
-                raise blamed from err
-        self._placing.count("ok", "")
+        await self._tenancy.swap_in(worker, placed)
 
     async def swap_back(self) -> None:
         """Let what is committed answer again."""
-        async with self._tenancy.lock:
-            worker, committed = self._worker, self._tenancy.committed
-            answering = self._placing.answering
-            if worker is None or answering is None or answering is committed:
-                return
-            if committed is None:
-                self._tenancy.replace(
-                    worker
-                )  # what was never committed stops answering
-            else:
-                try:
-                    await self._tenancy.place_committed(worker, committed)
-                except AgentError as err:
-                    log.warning("swap.back_failed", extra={"reason": err.reason})
-                    self._tenancy.replace(worker)
-        self._placing.count("rolled_back", "")
+        await self._tenancy.swap_back()
 
     def commit(self, placed: Placed) -> None:
         """The candidate is durable; a worker that runs something else is replaced."""
-        self._tenancy.commit(placed)
-        answering = self._placing.answering
-        if self._worker and answering is not None and answering is not placed:
-            self._tenancy.replace(self._worker)
+        self._tenancy.adopt(placed)
 
     async def commission(self) -> None:
         """Let this board's baseline of the model that answers be collected anew.
@@ -365,5 +378,5 @@ class Pipeline:
     def snapshot(self) -> PipelineSnapshot:
         """Return the pipeline at this moment; cheap, no waiting."""
         return self._sight.take(
-            self._worker, self._block.read() if self._block else None
+            self.settings, self._worker, self._block.read() if self._block else None
         )

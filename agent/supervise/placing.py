@@ -47,7 +47,7 @@ class Placing:
     Args:
         pipeline: Its name, for log lines.
         totals: Where finished sections are folded.
-        deadline_s: For each of load and activate.
+        deadline_s: For each of load and activate; may be changed.
         order_watch: Says how the model of a generation is to be watched.
 
     Attributes:
@@ -68,7 +68,7 @@ class Placing:
     ) -> None:
         self._pipeline = pipeline
         self._totals = totals
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._order_watch = order_watch
         self._generation = 0
         self.generation = 0
@@ -166,9 +166,9 @@ class Placing:
         )
         content = bundle.variant_bytes(installed.variant)
         watch = await self._order_watch(generation, placed)
-        await worker.tell(watch, self._deadline_s)
-        await worker.load(order, content, self._deadline_s)
-        swapped = await worker.activate(generation, self._deadline_s)
+        await worker.tell(watch, self.deadline_s)
+        await worker.load(order, content, self.deadline_s)
+        swapped = await worker.activate(generation, self.deadline_s)
         await self._fold_retired(worker, generation)
         return swapped
 

@@ -50,15 +50,22 @@ class Plumbing:
         settings: PipelineSettings,
         read_board: Callable[[], Sequence[float]],
         new_source: Callable[[int], Awaitable[bool]],
+        libraries: Sequence[Path] = (),
     ) -> None:
-        self._settings = settings
+        self._libraries = libraries
         self._read_board = read_board
         self._new_source = new_source
         self._source_reader = -1
         self._given = False  # the worker of now has that pipe
+        self._readers: list[int] = []  # of sinks' programs, to be closed after them
+        self._folded = [0] * MAX_SINKS
+        self._lay(settings)
+
+    def _lay(self, settings: PipelineSettings) -> None:
+        """Make the pipes that the settings ask for."""
+        self._settings = settings
         self._program: Program | None = None
         self._pumps: dict[int, Pump] = {}
-        self._folded = [0] * MAX_SINKS
         self._sink_tasks: list[asyncio.Task[None]] = []
         self._source_tasks: list[asyncio.Task[None]] = []
         self._sink_programs: list[Program] = []
@@ -69,7 +76,10 @@ class Plumbing:
         ]
         source = settings.source
         paths = [source.path] if isinstance(source, FilesSource) else []
-        self.readable = [Path(path).expanduser() for path in paths]
+        self.readable = [
+            *(Path(path).expanduser() for path in paths),
+            *self._libraries,
+        ]
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Start what runs beside the worker; ``finish`` ends it.
@@ -98,6 +108,32 @@ class Plumbing:
                 name, source.command, self._connect_source, self.announce
             )
             self._source_tasks = [group.create_task(self._program.run())]
+
+    async def change(
+        self, settings: PipelineSettings, group: asyncio.TaskGroup, timeout_s: float
+    ) -> None:
+        """Take other settings while there is no worker: end everything, begin anew.
+
+        Args:
+            settings: What to lay now.
+            group: Where programs run, as for ``start``.
+            timeout_s: What sinks get for the lines that are left, as for ``finish``.
+
+        Raises:
+            DeviceError: A sink's file cannot be opened (``permission``).
+        """
+        await self.finish(timeout_s)
+        ended = (*self._sink_tasks, *self._source_tasks)
+        if ended:  # a camera is opened by one program at a time
+            await asyncio.wait(ended)
+        self.let_go()
+        if settings.sinks != self._settings.sinks:
+            self._folded = [0] * MAX_SINKS  # they are counted by number
+        else:
+            for number, pump in self._pumps.items():
+                self._folded[number] += pump.lost
+        self._lay(settings)
+        self.start(group)
 
     def descriptors(self) -> list[int]:
         """Return what a new worker gets: the source's pipe, then the sinks'."""
@@ -177,8 +213,17 @@ class Plumbing:
     def close(self) -> None:
         """Close the writing ends: pumps and programs then end by themselves."""
         while self._sinks:
-            _, _, _, writer = self._sinks.pop()
+            _, sink, reader, writer = self._sinks.pop()
             os.close(writer)
+            if isinstance(sink, CommandSink):  # its programs have duplicates of it
+                self._readers.append(reader)
+
+    def let_go(self) -> None:
+        """Close everything: neither programs nor a worker are left to be served."""
+        self.close()
+        self._drop_source()
+        while self._readers:
+            os.close(self._readers.pop())
 
     def _pump(self, number: int, sink: object, reader: int) -> None:
         """Move one sink's lines; a command reads its pipe by itself.
@@ -217,3 +262,14 @@ class Plumbing:
         if self._source_reader >= 0:
             os.close(self._source_reader)
             self._source_reader = -1
+
+
+def check_sinks(settings: PipelineSettings) -> None:
+    """Check that a pipeline's files can be written, before anything depends on it.
+
+    Raises:
+        DeviceError: ``permission``: one of them cannot be opened.
+    """
+    for sink in settings.sinks:
+        if isinstance(sink, FileSink):
+            RotatingWriter(sink).close()

@@ -24,7 +24,6 @@ class Sight:
         has_answered: The worker of now has answered at least once.
     """
 
-    settings: PipelineSettings
     totals: Totals
     placing: Placing
     deaths: Deaths
@@ -33,7 +32,10 @@ class Sight:
     has_answered: bool = False
 
     def take(
-        self, worker: WorkerProcess | None, block: Block | None
+        self,
+        settings: PipelineSettings,
+        worker: WorkerProcess | None,
+        block: Block | None,
     ) -> PipelineSnapshot:
         """Return the pipeline at this moment."""
         self.has_answered = self.has_answered or answered(block) > 0
@@ -42,8 +44,8 @@ class Sight:
         runs = self.placing.runs
         active = placed.installed if placed else None
         return PipelineSnapshot(
-            name=self.settings.name,
-            model=self.settings.model,
+            name=settings.name,
+            model=settings.model,
             active=active,
             state=self.placing.state(self.tenancy.committed),
             ready=reason is Reason.NONE,

@@ -11,7 +11,7 @@ The rules this module keeps:
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from agent.core.degradation import Measure, SafeOutput
 from agent.core.messages import Shed
@@ -35,7 +35,7 @@ class Tenancy:
     Args:
         placing: What the worker of now runs.
         deaths: Forgiven when another model takes over.
-        drain_s: How long a worker may take to end its last sample.
+        drain_s: How long a worker may take to end its last sample; may be changed.
         watching: Told what is committed.
 
     Attributes:
@@ -51,7 +51,7 @@ class Tenancy:
     ) -> None:
         self._placing = placing
         self._deaths = deaths
-        self._drain_s = drain_s
+        self.drain_s = drain_s
         self.watching = watching
         self._changed = asyncio.Event()
         self._given = Reason.NONE
@@ -63,6 +63,7 @@ class Tenancy:
         self._worker: WorkerProcess | None = None  # the one that takes orders
         self._ordered = Shed()  # what it was told last
         self._compared = False  # a shadow listens to what runs
+        self._asked: list[asyncio.Future[None]] = []  # who waits for a measure
 
     def commit(self, placed: Placed | None, why: Reason = Reason.NO_MODEL) -> None:
         """Blame another model for nothing; the same one goes on as it was.
@@ -78,6 +79,13 @@ class Tenancy:
             self._deaths.forgive()
         self._changed.set()
 
+    def adopt(self, placed: Placed) -> None:
+        """Commit a candidate; a worker that runs something else is replaced."""
+        self.commit(placed)
+        answering, worker = self._placing.answering, self._worker
+        if worker is not None and answering is not None and answering is not placed:
+            self.replace(worker)
+
     def give(self, placed: Placed | None, why: Reason) -> None:
         """Let a worker that runs have this model, or none, from now on."""
         answering = self._placing.answering
@@ -91,30 +99,99 @@ class Tenancy:
         self.unwanted = True
         worker.kill()
 
+    async def swap_in(self, worker: WorkerProcess, placed: Placed) -> None:
+        """Let a candidate answer in a worker; see ``Pipeline.swap_in``.
+
+        Raises:
+            TrialFailedError: It was refused, hung or killed the worker.
+            DeviceError: The worker ended, and not for the candidate.
+        """
+        async with self.lock:
+            try:
+                await self._placing.place(worker, placed)
+            except TrialFailedError as err:
+                blamed = worker.blame(err)
+                self._placing.count("failed", blamed.reason)
+                raise blamed from err
+        self._placing.count("ok", "")
+
+    async def swap_back(self) -> None:
+        """Let what is committed answer again, where a candidate does."""
+        async with self.lock:
+            worker, committed = self._worker, self.committed
+            answering = self._placing.answering
+            if worker is None or answering is None or answering is committed:
+                return
+            if committed is None:
+                self.replace(worker)  # what was never committed stops answering
+            else:
+                try:
+                    await self.place_committed(worker, committed)
+                except AgentError as err:
+                    log.warning("swap.back_failed", extra={"reason": err.reason})
+                    self.replace(worker)
+        self._placing.count("rolled_back", "")
+
+    async def renew(self) -> None:
+        """Load what answers anew, without a pause: how it is watched has changed.
+
+        A candidate, and what a shadow compares with, is left alone: it is watched as
+        the settings say from its next load on.
+        """
+        async with self.lock:
+            worker, runs = self._worker, self._placing.runs
+            committed = self.committed
+            answers = self._placing.answering is committed is not None
+            if worker is None or runs is None or self._compared or not answers:
+                return
+            assert committed is not None  # noqa: S101 - typing
+            try:
+                instead = runs if runs.stands_in else None
+                await self._placing.place(worker, committed, instead)
+            except AgentError as err:
+                said = {"reason": err.reason, "detail": str(err)}
+                log.warning("worker.load_failed", extra=said)
+                self.replace(worker)
+
+    async def drain(self, worker: WorkerProcess) -> None:
+        """End a worker that does nothing wrong after its sample; nobody swaps now."""
+        async with self.lock:
+            self.unwanted = True
+            await worker.stop(self.drain_s)
+            worker.gone = True  # or who swaps next would blame the candidate for it
+
     async def keep(self, worker: WorkerProcess) -> None:
         """Let a worker answer with what is committed, and what is given later."""
         self._worker, self._ordered = worker, Shed()
+        asked: list[asyncio.Future[None]] = []
         try:
             while True:
                 self._changed.clear()
+                asked, self._asked = self._asked, []
                 async with self.lock:
                     await self._hold_back(worker)
                     await self._settle(worker)
+                _release(asked)
                 await self._changed.wait()
         finally:
             self._worker = None
+            _release([*asked, *self._asked])
 
     # --- held back
 
     async def restrain(
         self, measures: Sequence[Measure], safe_output: SafeOutput
     ) -> tuple[Measure, ...]:
-        """Ask for these measures; return those that hold, see ``Pipeline.shed``."""
+        """Ask for these measures; return those that hold, see ``Pipeline.shed``.
+
+        Who asks may be cancelled at any time: it is ``keep`` that exchanges models.
+        """
         self.restraint.ask(measures, safe_output)
-        async with self.lock:
-            if (worker := self._worker) is not None:
-                await self._hold_back(worker)
-                await self._settle(worker)
+        self._changed.set()
+        if self._worker is not None:
+            done = asyncio.get_running_loop().create_future()
+            self._asked.append(done)
+            await done
         return tuple(self.holding())
 
     def holding(self) -> list[Measure]:
@@ -184,7 +261,7 @@ class Tenancy:
             placed = self.committed
             if placed is None:
                 self.unwanted = True
-                await worker.stop(self._drain_s)
+                await worker.stop(self.drain_s)
                 self._placing.count("ok", given)
                 return
             try:
@@ -215,3 +292,10 @@ class Tenancy:
             return True
         wanted = self.restraint.stand_in(committed) or committed
         return runs_alike(self._placing.runs, wanted)
+
+
+def _release(waiting: Iterable[asyncio.Future[None]]) -> None:
+    """Let those go on who waited; some have not waited so long."""
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)

@@ -111,10 +111,13 @@ class Watching:
     Args:
         pipeline: Its name.
         monitoring: How models are watched.
+
+    Attributes:
+        settings: Table ``[monitor]``; a change counts from the next load on.
     """
 
     def __init__(self, pipeline: str, monitoring: Monitoring) -> None:
-        self._settings = monitoring.settings
+        self.settings = monitoring.settings
         self._clock = monitoring.clock
         self._baselines = KeptBaselines(pipeline, monitoring.store)
         self._alarms = KeptAlarms(pipeline, monitoring.store)
@@ -155,9 +158,9 @@ class Watching:
             profile,
             site,
             latched,
-            self._settings.cpu_share,
-            self._settings.site_samples,
-            self._settings.privacy,
+            self.settings.cpu_share,
+            self.settings.site_samples,
+            self.settings.privacy,
             self._baselines.number,
             tuple(it for it in confirmed_alarms(watch.total) if it in latched),
         )
@@ -297,7 +300,7 @@ class Watching:
 
     def _tell_budget(self, watch: _Watch, whose: dict[str, object]) -> None:
         """Say that a monitor takes more than it may, once it does so for a while."""
-        share, allowed = watch.live.share, self._settings.cpu_share
+        share, allowed = watch.live.share, self.settings.cpu_share
         watch.over = watch.over + 1 if share > OVER * allowed else 0
         if watch.over == OVER_REPORTS:
             facts = {**whose, "share": round(share, 4), "cpu_share": allowed}
@@ -324,7 +327,7 @@ class Watching:
 
     def _unwatched(self, manifest: Manifest) -> str:
         """Return why a model is not watched, or nothing."""
-        if not self._settings.cpu_share:
+        if not self.settings.cpu_share:
             return "monitor.cpu_share is 0"
         if manifest.monitor.keep == "nothing":
             return "monitor.keep of its manifest is nothing"

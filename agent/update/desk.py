@@ -55,7 +55,6 @@ class Desk:
         commission: Callable[[str], Awaitable[None]] = unwatched,
     ) -> None:
         self._orchestrator = settings.update.orchestrator
-        self._names = tuple(table.name for table in settings.pipeline)
         self._store = store
         self._poller = poller
         self._commission = commission
@@ -201,8 +200,9 @@ class Desk:
 
     def _named(self, pipeline: str) -> str:
         """Return the name of a pipeline that the settings have."""
-        if pipeline not in self._names:
-            known = ", ".join(self._names) or "none"
+        names = self._poller.models
+        if pipeline not in names:
+            known = ", ".join(names) or "none"
             raise Refused(
                 f"there is no pipeline {pipeline!r} here, but: {known}",
                 reason=Reason.UNKNOWN_PIPELINE,
@@ -211,12 +211,13 @@ class Desk:
 
     def _only(self) -> str:
         """Return the only pipeline's name."""
-        if len(self._names) != 1:
+        names = tuple(self._poller.models)
+        if len(names) != 1:
             raise Refused(
-                f"which pipeline? There are {', '.join(self._names)}",
+                f"which pipeline? There are {', '.join(names)}",
                 reason=Reason.REQUEST,
             )
-        return self._names[0]
+        return names[0]
 
     def _is_on_trial(self, job: Job, name: str) -> bool:
         """Whether a rollback of this pipeline means the trial under way."""

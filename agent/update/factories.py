@@ -6,7 +6,7 @@ The rules this module keeps:
    slice itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from agent.core.desired import Order, Situation, plan
@@ -20,7 +20,11 @@ from agent.update.threads import in_thread
 
 
 class Factories:
-    """Asks the slices that were shipped with the system."""
+    """Asks the slices that were shipped with the system.
+
+    Attributes:
+        settings: Table ``[update]``; may be changed.
+    """
 
     def __init__(
         self,
@@ -31,11 +35,12 @@ class Factories:
         ledger: Ledger,
     ) -> None:
         self._supply = supply
-        self._settings = settings
+        self.settings = settings
         self._around = surroundings
         self._sources = sources
         self._ledger = ledger
-        self._opened: dict[str, Repository] = {}
+        # By what opens them: other settings bring another.
+        self._opened: dict[Callable[[], Repository], Repository] = {}
 
     def lacking(self) -> list[str]:
         """Return the pipelines that have a slice and no model.
@@ -52,9 +57,10 @@ class Factories:
         if not self._ledger.memory.may_try(subject, ()):
             return Origin(()), ()
         try:
-            if name not in self._opened:
-                self._opened[name] = await in_thread(self._supply.factories[name])
-            repository = self._opened[name]
+            opens = self._supply.factories[name]
+            if opens not in self._opened:
+                self._opened[opens] = await in_thread(opens)
+            repository = self._opened[opens]
             files = await in_thread(partial(self._read, repository))
         except EXPECTED as err:
             self._ledger.count_trouble(subject, err)
@@ -69,4 +75,4 @@ class Factories:
     def _read(self, repository: Repository) -> Files:
         """Verify a slice and return its desired states; called in a thread."""
         repository.refresh(self._around.clock())
-        return repository.desired(self._settings.groups, self._sources.board_id())
+        return repository.desired(self.settings.groups, self._sources.board_id())

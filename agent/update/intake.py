@@ -56,7 +56,10 @@ class Intake:
     def __init__(
         self, models: dict[str, str], max_bytes: int, surroundings: Surroundings
     ) -> None:
-        """Take the settings' pipelines (name -> model) and the largest bundle."""
+        """Take the settings' pipelines (name -> model) and the largest bundle.
+
+        Pipelines may come and go in ``models``; ``limit`` changes the other.
+        """
         self.ledger = Ledger(surroundings.store, surroundings.clock)
         self._models = models
         self._max_bytes = max_bytes
@@ -75,6 +78,10 @@ class Intake:
     def revoked(self, digests: Collection[str]) -> None:
         """Learn what was revoked; what is under way learns it, too."""
         self._work.revoked = digests
+
+    def limit(self, max_bytes: int) -> None:
+        """Refuse larger bundles from now on."""
+        self._max_bytes = self._work.max_bytes = max_bytes
 
     @property
     def phase(self) -> Phase:
@@ -189,7 +196,14 @@ class Intake:
         return attempts
 
     def _standing(self, origin: Origin, order: Order, target: SignedTarget) -> Standing:
-        """Gather what admission asks for."""
+        """Gather what admission asks for.
+
+        Raises:
+            DeviceError: ``unknown_pipeline``: it was removed a moment ago.
+        """
+        if order.pipeline not in self._models:
+            what = f"there is no pipeline {order.pipeline!r} any more"
+            raise DeviceError(what, reason=Reason.UNKNOWN_PIPELINE)
         store = self._store
         floor = 0 if origin.last_resort else store.version_floor(target.fields.model)
         return Standing(

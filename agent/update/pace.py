@@ -23,10 +23,14 @@ MAX_DOUBLINGS = 20  # 48 days: beyond any poll_s that makes sense
 
 
 class Pace:
-    """Counts failures in a row and draws pauses."""
+    """Counts failures in a row and draws pauses.
+
+    Attributes:
+        poll_s: Seconds between two looks that work; may be changed.
+    """
 
     def __init__(self, poll_s: float, draw: Callable[[], float]) -> None:
-        self._poll_s = poll_s
+        self.poll_s = poll_s
         self._draw = draw
         self._failures = 0
 
@@ -44,15 +48,15 @@ class Pace:
         if failed:
             return max(self._backoff(), min(asked_s, MAX_ASKED_S))
         self._failures = 0
-        pause_s = self._poll_s * (1 - JITTER + 2 * JITTER * self._draw())
+        pause_s = self.poll_s * (1 - JITTER + 2 * JITTER * self._draw())
         if due_s is None:
             return pause_s
-        return min(pause_s, max(due_s, 0.0) + JITTER * self._poll_s * self._draw())
+        return min(pause_s, max(due_s, 0.0) + JITTER * self.poll_s * self._draw())
 
     def _backoff(self) -> float:
         """Return the pause after one more failure."""
-        cap_s = max(self._poll_s, MAX_BACKOFF_S)
+        cap_s = max(self.poll_s, MAX_BACKOFF_S)
         span_s = min(FIRST_SPAN_S * 2.0**self._failures, cap_s)
         self._failures = min(self._failures + 1, MAX_DOUBLINGS)
         # Who polls more often than once a second waits no longer than that for it.
-        return max(span_s * self._draw(), min(FLOOR_S, self._poll_s))
+        return max(span_s * self._draw(), min(FLOOR_S, self.poll_s))

@@ -46,6 +46,7 @@ class UpdatePoller:
         intake: Carries orders out; ``sources`` say what is wanted.
         wishes: What operators ask for.
         plan: What was decided last.
+        models: Pipeline -> the model that the settings want in it.
     """
 
     def __init__(
@@ -53,22 +54,17 @@ class UpdatePoller:
     ) -> None:
         table = settings.update
         self._orchestrator = table.orchestrator
-        self._poll_s = table.poll_s
-        self._gap_s = min(FLOOD_GAP_S, table.poll_s)
         self._around = surroundings
-        self._store = surroundings.store
-        self._models = {table.name: table.model for table in settings.pipeline}
+        self.models = {table.name: table.model for table in settings.pipeline}
         limit = int(table.max_bundle_mb * MEGABYTE)
-        self.intake = Intake(self._models, limit, surroundings)
-        self._ledger = self.intake.ledger
-        self.sources = Sources(table, supply, surroundings, self._ledger)
+        self.intake = Intake(self.models, limit, surroundings)
+        ledger = self._ledger = self.intake.ledger
+        self.sources = Sources(table, supply, surroundings, ledger)
         self.plan = Plan()
         self._turn = Turn()
         self.wishes = Wishes(self._turn, self.intake, self._after_rollback)
-        self._factories = Factories(
-            supply, table, surroundings, self.sources, self._ledger
-        )
-        self._fallen = Fallen(tuple(self._models), surroundings)
+        self._factories = Factories(supply, table, surroundings, self.sources, ledger)
+        self._fallen = Fallen(self.models, surroundings)
         self._pace = Pace(table.poll_s, surroundings.draw)
         self._stir = asyncio.Event()
         self._poked = False
@@ -116,6 +112,20 @@ class UpdatePoller:
                     await asyncio.sleep(began + self._gap_s - loop.time())
                     self._poked = False
                     self._ledger.memory.hurry()
+
+    def follow(self, settings: Settings) -> None:
+        """Go on with other settings, of pipelines and of ``[update]``; look at once.
+
+        Who writes the desired state, and where it is, stays what it was.
+        """
+        table = settings.update
+        self._pace.poll_s = table.poll_s
+        self._factories.settings = table
+        self.models.clear()
+        self.models.update({it.name: it.model for it in settings.pipeline})
+        self.intake.limit(int(table.max_bundle_mb * MEGABYTE))
+        self.sources.follow(table)
+        self.poke()
 
     def poke(self, *, inbox: bool = False, explained: bool = False) -> None:
         """Look now: someone says that something changed.
@@ -190,6 +200,11 @@ class UpdatePoller:
         if self._fallen.set_revoked_aside(self.sources.revoked):
             self._ledger.count_set_aside()
 
+    @property
+    def _gap_s(self) -> float:
+        """Seconds between two looks that were asked for."""
+        return min(FLOOD_GAP_S, self._pace.poll_s)
+
     def _decide(self) -> None:
         """Plan, with everything as it is now."""
         now = self.sources.now()
@@ -197,11 +212,11 @@ class UpdatePoller:
             board_id=self.sources.board_id(),
             now=now,
             utc_offset_s=self._around.utc_offset(now),
-            holds=self._store.holds(),
+            holds=self._around.store.holds(),
             revoked=self.sources.revoked,
             refusals=self._ledger.memory.refusals(),
         )
-        slots = {name: self._store.slots(name) for name in self._models}
+        slots = {name: self._around.store.slots(name) for name in self.models}
         self.plan = plan(self.sources.files, slots, situation)
 
     def _after_rollback(self, pipeline: str, committed: bool) -> None:  # noqa: FBT001 - what a wish tells
@@ -266,7 +281,7 @@ class UpdatePoller:
     async def _look_on(self, ended: asyncio.Event) -> None:
         """Look at what is wanted, now and then, until a job has ended."""
         loop = asyncio.get_running_loop()
-        pause_s, began = self._poll_s, loop.time() - self._gap_s
+        pause_s, began = self._pace.poll_s, loop.time() - self._gap_s
         while not ended.is_set():
             lasts = self.intake.phase in LONG
             if not (lasts and self._poked):

@@ -118,6 +118,12 @@ class Sources:
         repository = self._supply.repository
         return repository.retry_after if repository is not None else 0.0
 
+    def follow(self, settings: UpdateSettings) -> None:
+        """Go on with another table ``[update]``; other groups are read anew."""
+        if settings.groups != self._settings.groups:
+            self._fleet.files = self._slice.files = None
+        self._settings = settings
+
     def board_id(self) -> str:
         """Return this board's name; it stays the same as long as the daemon runs."""
         self._board_id = self._board_id or self._around.board().id
