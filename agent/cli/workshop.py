@@ -29,7 +29,7 @@ TRIAL = (
     "import sys, agent.daemon, agent.cli.run;"
     "from agent.cli.symptoms import look_at_engines;"
     "found = [f.what for f in look_at_engines() if f.mark == 'red'];"
-    "sys.exit('; '.join(found))"
+    "sys.exit('; '.join(found) or 0)"
 )
 
 
