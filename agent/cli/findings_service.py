@@ -131,17 +131,20 @@ def judge_unit(unit: Unit, slots: Slots) -> list[Finding]:
 def _judge_activity(unit: Unit) -> Finding:
     """Judge whether it runs, and how it ended if it does not."""
     why = RESULTS.get(unit.result, unit.result).format(status=unit.status)
+    if unit.result == "exit-code" and not unit.status:
+        why = "a command before its start failed"
     todo = STATUS_TODO.get(unit.status, LOG) if unit.result == "exit-code" else LOG
     if unit.active == "failed":
         return Finding("service", "red", f"failed: {why}", todo)
     if unit.sub == "auto-restart":
         return _note(f"{why}; it is being started again", todo)
     if unit.active not in {"active", "reloading"}:
-        return _note(f"{unit.active}", "sudo systemctl start tinyward")
+        return _note(unit.active, "sudo systemctl start tinyward")
     what = f"active since {unit.since}" if unit.since else "active"
     watched = "" if unit.watchdog in OFF else f", watchdog {unit.watchdog}"
     if unit.restarts:
-        return _note(f"{what}{watched}, started again {unit.restarts} times", LOG)
+        times = "once" if unit.restarts == 1 else f"{unit.restarts} times"
+        return _note(f"{what}{watched}, started again {times}", LOG)
     return Finding("service", "green", f"{what}{watched}")
 
 

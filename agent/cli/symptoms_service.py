@@ -51,7 +51,9 @@ class _State(msgspec.Struct, frozen=True):
     pipelines: dict[str, _PipelineState] = {}
 
 
-def examine_service(root: Path = Path("/")) -> list[Finding]:
+def examine_service(
+    root: Path = Path("/"), systemctl: str = "systemctl"
+) -> list[Finding]:
     """Return what is to be said of the service and of the daemon that runs."""
     others = daemons(root)
     if not (root / "run/systemd/system").is_dir():  # as sd_booted(3) looks
@@ -59,7 +61,7 @@ def examine_service(root: Path = Path("/")) -> list[Finding]:
         todo = "Let what does start `tinyward run` at boot, and again when it ends."
         found = [Finding("service", "yellow", what, todo)]
         return found + (look_at_workers() if others else [])
-    unit = ask_systemd()
+    unit = ask_systemd(systemctl)
     if isinstance(unit, Finding):
         return [unit]
     found = judge_unit(unit, look_at_slots(root))
