@@ -29,20 +29,14 @@ from agent.core.variant_choice import Pair
 LESS = 0.97
 
 
-def choose_stand_in(
-    installed: Installed,
-    measures: Collection[Measure],
-    unfit: Collection[Pair] = (),
-) -> Pair | None:
+def choose_stand_in(installed: Installed, measures: Collection[Measure]) -> Pair | None:
     """Return what is to run instead of what was chosen; None for nothing else.
 
     Args:
         installed: What was chosen, and what was passed over for it.
         measures: What is asked for; those that cannot be had change nothing.
-        unfit: Pairs that were tried instead, and did not work.
     """
     fit = [row for row in installed.passed_over if not row.reason]
-    fit = [row for row in fit if (row.variant, row.executor) not in unfit]
     before: Pair = (installed.variant, installed.executor)
     found = before
     if Measure.SMALL_VARIANT in measures:

@@ -4,7 +4,7 @@ The rules this module keeps:
  * Nothing here is durable, and nothing is sent: what is asked for is turned into an
    order for any worker, and into a stand-in for any committed model.
  * A stand-in is another pair of the same bundle that passed its preflight here. One
-   that was refused, or ended its worker, is not tried again in this daemon's life.
+   that was refused, or ended young workers, is not tried again in this daemon's life.
  * Law: a measure that cannot be had changes nothing.
 """
 
@@ -20,7 +20,9 @@ from agent.core.stand_ins import choose_stand_in
 from agent.supervise.placing import Placed
 
 HALF = 2  # one in so many samples is answered at half the rate
-_Pair = tuple[str, str, Executor]  # bundle, variant, executor
+# Fewer than a committed model is forgiven, for there is something else that works...
+DEATHS = 2
+HEALTHY_S = 60.0  # ...within the time in which a worker is still thought to start
 
 
 class Restraint:
@@ -34,7 +36,8 @@ class Restraint:
     def __init__(self) -> None:
         self.measures: frozenset[Measure] = frozenset()
         self.order = Shed()
-        self._unfit: set[_Pair] = set()
+        self._unfit: set[str] = set()
+        self._deaths: dict[str, int] = {}
 
     @property
     def silent(self) -> bool:
@@ -58,23 +61,36 @@ class Restraint:
 
     def stand_in(self, placed: Placed) -> Placed | None:
         """Return what is to run instead of a committed model, None for itself."""
-        unfit = {
-            (variant, executor)
-            for sha256, variant, executor in self._unfit
-            if sha256 == placed.installed.sha256
-        }
-        chosen = choose_stand_in(placed.installed, self.measures, unfit)
+        installed = placed.installed
+        fit = tuple(
+            row
+            for row in installed.passed_over
+            if _name(installed.sha256, row.variant, row.executor) not in self._unfit
+        )
+        fitting = replace(installed, passed_over=fit)
+        chosen = choose_stand_in(fitting, self.measures)
         if chosen is None:
             return None
         variant, executor = chosen
-        installed = replace(placed.installed, variant=variant, executor=executor)
-        return Placed(placed.bundle, installed, stands_in=True)
+        other = replace(installed, variant=variant, executor=executor)
+        return Placed(placed.bundle, other, stands_in=True)
+
+    def blame(self, stand_in: Placed, *, lived_s: float) -> None:
+        """Note that a worker died of a stand-in; the last of several spoils it.
+
+        Args:
+            stand_in: What ran.
+            lived_s: How long that worker lived: after a good while, as with what is
+                committed, it was no fault of the model's.
+        """
+        pair = _key(stand_in)
+        self._deaths[pair] = self._deaths.get(pair, 0) + 1 if lived_s < HEALTHY_S else 0
+        if self._deaths[pair] >= DEATHS:
+            self.spoil(stand_in)
 
     def spoil(self, stand_in: Placed) -> None:
         """Do not try this stand-in again."""
-        installed = stand_in.installed
-        pair = (installed.sha256, installed.variant, installed.executor)
-        self._unfit.add(pair)
+        self._unfit.add(_key(stand_in))
 
     def holding(self, committed: Placed | None, runs: Placed | None) -> list[Measure]:
         """Return the measures that hold, in the order of ``Measure``.
@@ -109,6 +125,17 @@ def _holds(measure: Measure, committed: Placed | None, runs: Placed | None) -> b
             return runs.stands_in and runs.installed.variant != before
         case _:
             return True
+
+
+def _key(stand_in: Placed) -> str:
+    """Return what a stand-in is known by."""
+    installed = stand_in.installed
+    return _name(installed.sha256, installed.variant, installed.executor)
+
+
+def _name(sha256: str, variant: str, executor: Executor) -> str:
+    """Return what a pair of a bundle is known by."""
+    return f"{sha256} {variant} {executor.describe()}"
 
 
 def _pair(installed: Installed) -> tuple[str, Executor]:

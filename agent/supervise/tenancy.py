@@ -11,6 +11,7 @@ The rules this module keeps:
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Sequence
 
 from agent.core.degradation import Measure, SafeOutput
@@ -24,7 +25,7 @@ from agent.supervise.watching import Watching
 from agent.supervise.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
-# Deaths after which a stand-in is not tried again.
+# Deaths that a stand-in is blamed for.
 BLAMED = (Reason.CRASH, Reason.HANG)
 ORDER_S = 5.0  # a worker's second thread takes an order at once, or never
 
@@ -62,6 +63,7 @@ class Tenancy:
         self.restraint = Restraint()
         self._worker: WorkerProcess | None = None  # the one that takes orders
         self._ordered = Shed()  # what it was told last
+        self._began_s = 0.0  # monotonic: since when there is this worker
         self._compared = False  # a shadow listens to what runs
         self._asked: list[asyncio.Future[None]] = []  # who waits for a measure
 
@@ -163,6 +165,7 @@ class Tenancy:
     async def keep(self, worker: WorkerProcess) -> None:
         """Let a worker answer with what is committed, and what is given later."""
         self._worker, self._ordered = worker, Shed()
+        self._began_s = time.monotonic()
         asked: list[asyncio.Future[None]] = []
         try:
             while True:
@@ -215,7 +218,7 @@ class Tenancy:
         """A worker has died: of the stand-in, if that was placed last."""
         tried = self._placing.tried
         if tried is not None and tried.stands_in and reason in BLAMED:
-            self.restraint.spoil(tried)
+            self.restraint.blame(tried, lived_s=time.monotonic() - self._began_s)
 
     async def place_committed(self, worker: WorkerProcess, placed: Placed) -> None:
         """Let a committed model answer, or what stands in for it.
