@@ -153,7 +153,7 @@ def test_a_level_does_what_those_below_do(
     at: Level, own: tuple[tuple[Measure, ...], ...]
 ) -> None:
     """All of them, once, but of abstaining and a constant answer only one."""
-    found = measures_at(at, DegradeSteps(*own))
+    found = measures_at(at, DegradeSteps(own[0], own[1], own[2]))
     asked = {it for level in own[: at.rank] for it in level}
     silent = {Measure.ABSTAIN, Measure.SAFE_OUTPUT}
     assert len(found) == len(set(found))
