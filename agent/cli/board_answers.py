@@ -90,6 +90,22 @@ class WatchAnswer(Struct, frozen=True):
     features: tuple[FeatureAnswer, ...] = ()
 
 
+class PassedOverAnswer(Struct, frozen=True):
+    """A variant on an executor that was tried, and why it does not run."""
+
+    variant: str
+    executor: str = ""
+    reason: str = ""
+    detail: str = ""
+
+
+class ChoiceAnswer(Struct, frozen=True):
+    """Why this variant on this executor, and what was passed over for it."""
+
+    why: str = ""
+    passed_over: tuple[PassedOverAnswer, ...] = ()
+
+
 class PipelineState(Struct, frozen=True):
     """One pipeline; ``model`` is the one that its settings name."""
 
@@ -99,6 +115,8 @@ class PipelineState(Struct, frozen=True):
     reason: str = ""
     active: Active | None = None
     watch: tuple[WatchAnswer, ...] | None = ()
+    choice: ChoiceAnswer | None = None
+    runs: str | None = ""  # instead of the choice, for a while
 
 
 class UpdateState(Struct, frozen=True):

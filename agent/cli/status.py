@@ -21,6 +21,7 @@ HELP = """Show what should run on a board, what does, and why not.
 \b
 tinyward status                       the daemon on this machine
 tinyward status --watch               the same, as it changes
+tinyward status --variants            and why other variants do not run
 tinyward status --json | jq .state.update.decisions
 tinyward status --board board-7@10.0.0.7 --cert me.pem --ca fleet-ca.pem
 
@@ -45,17 +46,28 @@ class Where(Local, Remote):
 )
 @remote_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@click.option(
+    "--variants", is_flag=True, help="Say why other variants and executors do not run."
+)
 @click.option("--watch", is_flag=True, help="Show it again every second; Ctrl-C ends.")
 def command(
-    *, board: str | None, as_json: bool, watch: bool, **where: Unpack[Where]
+    *,
+    board: str | None,
+    as_json: bool,
+    variants: bool,
+    watch: bool,
+    **where: Unpack[Where],
 ) -> None:
     """Ask the board and show what it says.
 
     Raises:
         AgentError: It cannot be asked.
+        click.UsageError: Two options do not go together.
     """
     link = _link(board, where)
     if watch:
+        if variants:
+            raise click.UsageError("--variants needs more room than --watch has")
         _watch(link, as_json=as_json)
     elif as_json:
         click.echo(_json(link, indent=2))
@@ -64,7 +76,8 @@ def command(
 
         from agent.cli.status_view import show_lines
 
-        show_lines(Console(highlight=False), _render(link))
+        shown = _render(link, variants=variants)
+        show_lines(Console(highlight=False), shown)
 
 
 def _link(board: str | None, where: Where) -> "BoardLink":
@@ -76,7 +89,9 @@ def _link(board: str | None, where: Where) -> "BoardLink":
     return remote_links([board], where)[0]
 
 
-def _render(link: "BoardLink", console: "Console | None" = None) -> "Group":
+def _render(
+    link: "BoardLink", console: "Console | None" = None, *, variants: bool = False
+) -> "Group":
     """Return the status as it is now; as much of it as fits the console if given."""
     from agent.cli.status_room import fit_status
     from agent.cli.status_view import render_status
@@ -84,7 +99,7 @@ def _render(link: "BoardLink", console: "Console | None" = None) -> "Group":
     state = link.state()
     now = time.time()  # noqa: TID251 - for boards without a clock of their own
     if console is None:
-        return render_status(state, _updates(link), now)
+        return render_status(state, _updates(link), now, variants=variants)
     return fit_status(console, state, _updates(link), now)
 
 

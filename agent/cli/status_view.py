@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
 from agent.cli.ages import Clock, date_text
 from agent.cli.board_answers import Refusal, State, Updates
+from agent.cli.choice_view import choice_lines
 from agent.cli.monitor_view import alarm_lines
 from agent.cli.outcome import Outcome, describe_pipelines, describe_strangers
 from agent.cli.plain_text import plain, span_text
@@ -54,7 +55,12 @@ class Extent:
 
 
 def render_status(
-    state: State, updates: Updates, now: float, extent: Extent | None = None
+    state: State,
+    updates: Updates,
+    now: float,
+    extent: Extent | None = None,
+    *,
+    variants: bool = False,
 ) -> Group:
     """Return the whole status.
 
@@ -63,9 +69,10 @@ def render_status(
         updates: Its reports and its quarantine.
         now: Unix seconds, for boards that do not say what their clock shows.
         extent: How much of it; everything without.
+        variants: Say of everything that was tried why it does not run.
     """
     clock, extent = clock_of(state, now), extent or Extent()
-    parts = [
+    parts: list[RenderableType] = [
         Text(_headline(state), "bold"),
         Text(),
         pipelines_table([*describe_pipelines(state), *describe_strangers(state)]),
@@ -73,6 +80,8 @@ def render_status(
     # Who looks here looks for trouble: a model that answers may answer nonsense.
     if alarms := alarm_lines(state.pipelines, clock):
         parts += [Text(), *alarms]
+    if chosen := [*choice_lines(state.pipelines, everything=variants)]:
+        parts += [Text(), *chosen]
     if extent.facts != "none":
         facts = _rows(state, updates, clock)
         wanted = [it for it in facts if extent.facts == "all" or it[0] in URGENT]

@@ -70,6 +70,8 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "ready": pipeline.ready,
         "reason": pipeline.reason,
         "active": describe_installed(pipeline.active),
+        "choice": describe_choice(pipeline.active),
+        "runs": pipeline.runs,
         "in_flight": pipeline.in_flight,
         "next_seq": pipeline.seq,
         "source_lag_ms": _milli(pipeline.lag_s),
@@ -115,6 +117,28 @@ def describe_installed(installed: Installed | None) -> Json | None:
         "sha256": installed.sha256,
         "size": installed.size,
         "verified_at": installed.verified_at,
+    }
+
+
+def describe_choice(installed: Installed | None) -> Json | None:
+    """Why this variant on this executor answers, and what preflight passed over."""
+    if installed is None:
+        return None
+    return {
+        "why": installed.why,
+        "p50_ms": installed.p50_ms,
+        "ram_bytes": installed.ram_bytes,
+        "passed_over": [
+            {
+                "variant": row.variant,
+                "executor": row.executor.describe(),
+                "reason": row.reason,
+                "detail": row.detail,
+                "p50_ms": row.p50_ms,
+                "ram_bytes": row.ram_bytes,
+            }
+            for row in installed.passed_over
+        ],
     }
 
 
