@@ -29,7 +29,7 @@ from agent.install.places import SETTINGS, SLOT_FOLDER, Places, other_slot
 from agent.install.plan import Wanted, paths_of, plan_install
 from agent.install.removal import Removal, paths_of_ours, plan_removal
 from agent.install.shipped import installed_extras, read_shipped
-from agent.install.steps import Plan, Planned
+from agent.install.steps import Check, Plan, Planned
 from agent.install.systemd import BootedSystemd, ImageSystemd, Systemd, is_booted
 from agent.install.tree import Tree
 from agent.install.upgrade import Upgrade, locked
@@ -50,7 +50,9 @@ class Telling:
 
     def __call__(self, planned: Planned) -> None:
         """Take a step that is so now, or would be."""
-        result = "ok" if planned.already else "would" if self.dry_run else "done"
+        tried = isinstance(planned.step, Check) and not self.dry_run
+        so = planned.already or tried  # a trial makes nothing
+        result = "ok" if so else "would" if self.dry_run else "done"
         kind = type(planned.step).__name__
         row = {"step": kind, "what": planned.step.line, "result": result}
         self.rows.append(row | ({"note": planned.note} if planned.note else {}))
@@ -268,7 +270,8 @@ def _show(plan: Plan, telling: Telling, wanted: Wanted) -> int:
     """Tell a plan that nobody performs; return the exit code."""
     for planned in plan:
         telling(planned)
-    telling.finish(wanted, changed=not all(it.already for it in plan))
+    due = [it for it in plan if not it.already and not isinstance(it.step, Check)]
+    telling.finish(wanted, changed=bool(due))
     return 0
 
 
