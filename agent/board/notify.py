@@ -94,6 +94,12 @@ class Notifier:
         """The daemon's own loop turns."""
         self._send("WATCHDOG=1", owed=False)
 
+    def close(self) -> None:
+        """Let the socket go; whoever tells more opens another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _send(self, message: str, *, owed: bool) -> None:
         """Send a datagram after those that the socket did not take before."""
         if not self.listened:
@@ -113,7 +119,8 @@ class Notifier:
             if self._socket is None:
                 kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
                 self._socket = socket.socket(socket.AF_UNIX, kind)
-            # Not connected: whoever listens may have been started anew meanwhile.
+            # Kept: a daemon that is out of descriptors must be heard to live. And not
+            # connected: whoever listens may have been started anew meanwhile.
             self._socket.sendto(datagram, os.fsencode(name))
         except (OSError, ValueError):  # a path with a NUL, or longer than 107 bytes
             return False
