@@ -106,6 +106,17 @@ class ChoiceAnswer(Struct, frozen=True):
     passed_over: tuple[PassedOverAnswer, ...] = ()
 
 
+class LadderAnswer(Struct, frozen=True):
+    """How much a pipeline is held back; ``since`` in Unix seconds, 0 for never."""
+
+    level: str = "normal"
+    since: float | None = 0.0
+    reasons: tuple[str, ...] = ()
+    detail: str = ""
+    measures: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+
+
 class PipelineState(Struct, frozen=True):
     """One pipeline; ``model`` is the one that its settings name."""
 
@@ -114,6 +125,7 @@ class PipelineState(Struct, frozen=True):
     ready: bool = False
     reason: str = ""
     active: Active | None = None
+    ladder: LadderAnswer | None = None
     watch: tuple[WatchAnswer, ...] | None = ()
     choice: ChoiceAnswer | None = None
     runs: str | None = ""  # instead of the choice, for a while

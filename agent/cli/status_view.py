@@ -18,6 +18,7 @@ from rich.text import Text
 from agent.cli.ages import Clock, date_text
 from agent.cli.board_answers import Refusal, State, Updates
 from agent.cli.choice_view import choice_lines
+from agent.cli.ladder_view import held_lines
 from agent.cli.monitor_view import alarm_lines
 from agent.cli.outcome import Outcome, describe_pipelines, describe_strangers
 from agent.cli.plain_text import plain, span_text
@@ -80,6 +81,8 @@ def render_status(
     # Who looks here looks for trouble: a model that answers may answer nonsense.
     if alarms := alarm_lines(state.pipelines, clock):
         parts += [Text(), *alarms]
+    if held := held_lines(state.pipelines, clock):
+        parts += [Text(), *held]
     if chosen := [*choice_lines(state.pipelines, everything=variants)]:
         parts += [Text(), *chosen]
     if extent.facts != "none":

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from agent.core.events import Event
+from agent.core.ladder_words import LEVELS, say_held
 from agent.core.watching import Alarm, Scope
 from agent.endpoint.live_words import ANCHORS, as_sentence, explain, say_alarm
 
@@ -28,6 +29,8 @@ WORDS: Mapping[str, str] = {
     "control.certificate_reloaded": "The board's certificate was read again.",
     "control.handshake": "Somebody knocked and could not show a certificate",
     "control.overloaded": "Too many connections: new ones wait.",
+    "degradation.lacking": "The board would do less, but it cannot",
+    "degradation.not_done": "The board would do less, but the worker does not follow",
     "desired.unreadable": "What an operator wanted cannot be read",
     "metrics.complete": "All metrics have room again.",
     "metrics.left_out": "Metrics are left out, there is no room for more",
@@ -131,6 +134,8 @@ def _tell(event: Event) -> str:
     if name == "control.order":
         why = f", refused: {explain(fields['reason'])}" if fields.get("reason") else "."
         return f"{fields['operator']} asked for {fields['order']}{why}"
+    if name == "degradation.changed":
+        return _tell_ladder(fields)
     if name.startswith("drift."):
         return _tell_drift(name, fields)
     known = WORDS.get(name)
@@ -151,6 +156,14 @@ def _tell_phase(fields: Mapping[str, str]) -> str:
         return f"Update: {what} {known}."
     ended = fields["event"].replace("_", " ").lower()
     return f"The update to {what} has ended: {ended}."
+
+
+def _tell_ladder(fields: Mapping[str, str]) -> str:
+    """Say where a pipeline stands now, why, and what is done about it."""
+    to = LEVELS.get(fields["to"], f"is {fields['to']} now")
+    why = fields["detail"] or explain(fields["reason"]).removesuffix(".")
+    measures = [it for it in fields["measures"].split(", ") if it]
+    return as_sentence(f"It {to}: {say_held(why, measures)}")
 
 
 def _tell_drift(name: str, fields: Mapping[str, str]) -> str:

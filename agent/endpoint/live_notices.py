@@ -9,6 +9,8 @@ The rules this module keeps:
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.core.degradation import LadderState, Level
+from agent.core.ladder_words import LEVELS
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, PipelineSnapshot, UpdateSnapshot
 from agent.core.statistics_block import OUTCOMES
@@ -19,8 +21,10 @@ from agent.endpoint.live_words import (
     alarm_level,
     as_sentence,
     explain,
+    held_level,
     say_alarm,
     say_decision,
+    say_ladder,
     say_report,
 )
 
@@ -101,6 +105,8 @@ def judge_health(
     if alarms:
         worst = min(map(alarm_level, alarms), key=lambda level: RANKS[level])
         return "stuck" if stuck else "drifts", worst
+    if pipeline.ladder.level.rank >= Level.DEGRADED.rank:
+        return str(pipeline.ladder.level), held_level(pipeline.ladder)
     if pipeline.state == "candidate":
         return "answers, on trial", "warning"
     return "answers", "good"
@@ -147,8 +153,16 @@ def _of_pipeline(
         share = _percent(failing.share)
         text = f"{name}: {share} of the last minute's samples failed."
         yield Notice(failing.level, f"{text}{_most_often(pipeline)}", failing.since)
+    if pipeline.ladder.level is not Level.NORMAL:
+        yield _of_ladder(name, pipeline.ladder)
     if watch := pipeline.active_watch():
         yield from _of_watch(name, watch, odd=failing is None)
+
+
+def _of_ladder(name: str, ladder: LadderState) -> Notice:
+    """How much a pipeline is held back, why, and what is done about it."""
+    text = f"{name} {LEVELS[ladder.level]}: {as_sentence(say_ladder(ladder))}"
+    return Notice(held_level(ladder), text, ladder.since)
 
 
 def _of_watch(name: str, watch: ModelWatch, *, odd: bool) -> Iterator[Notice]:

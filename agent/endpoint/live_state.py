@@ -12,6 +12,7 @@ The rules this module keeps:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.core.degradation import LadderState, Level
 from agent.core.histogram import count_above, quantile
 from agent.core.labels import OTHER, label_counts
 from agent.core.readings import BoardReadings
@@ -28,8 +29,10 @@ from agent.endpoint.live_notices import find_notices, judge_health
 from agent.endpoint.live_watch import describe_shown_watch, short
 from agent.endpoint.live_words import (
     explain,
+    held_level,
     progress_share,
     say_decision,
+    say_ladder,
     say_phase,
     say_report,
 )
@@ -112,6 +115,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "reason": pipeline.reason,
         "why": explain(pipeline.reason),
         "active": describe_installed(pipeline.active),
+        "held": _describe_held(pipeline.ladder),
         "samples": _describe_samples(pipeline.counts),
         "stages": _describe_stages(section) if section else [],
         "budget_ms": budget_ms,
@@ -124,6 +128,17 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "worker": {"pid": pipeline.worker_pid, "rss_bytes": pipeline.worker_rss_bytes},
         "labels": _top_labels(counts),
         "watch": describe_shown_watch(pipeline.active_watch()),
+    }
+
+
+def _describe_held(ladder: LadderState) -> Json | None:
+    """How much a pipeline is held back, in words; nothing if it is not."""
+    if ladder.level is Level.NORMAL:
+        return None
+    return {
+        "level": held_level(ladder),
+        "text": f"{ladder.level}: {say_ladder(ladder)}",
+        "since": ladder.since,
     }
 
 

@@ -12,7 +12,9 @@ The rules this module keeps:
 
 from collections.abc import Mapping
 
+from agent.core.degradation import LadderState, Level
 from agent.core.explanations import EXPLANATIONS
+from agent.core.ladder_words import say_held
 from agent.core.reasons import Reason
 from agent.core.snapshot import UpdateSnapshot
 from agent.core.updates import Decision, Progress, Report
@@ -129,6 +131,18 @@ def say_decision(decision: Decision) -> str:
         return as_sentence(f"Wanted: {what}; it {why}")
     text = f"Wanted: {what}, {decision.state}"
     return as_sentence(f"{text}: {why}" if why else text)
+
+
+def say_ladder(ladder: LadderState) -> str:
+    """Return why a pipeline is held back, and what is done about it."""
+    return say_held(ladder.detail, ladder.measures, ladder.lacking)
+
+
+def held_level(ladder: LadderState) -> str:
+    """Return the level at which it is shown that a pipeline is held back."""
+    if ladder.level is Level.SAFE:
+        return "error"
+    return "info" if ladder.level is Level.SUSPECT else "warning"
 
 
 def progress_share(progress: Progress | None) -> float | None:

@@ -13,6 +13,7 @@ from math import isfinite
 import msgspec
 
 from agent.core.counts import EMPTY
+from agent.core.degradation import LadderState, Level
 from agent.core.histogram import count_above, merge, quantile
 from agent.core.installed import Installed
 from agent.core.labels import label_counts
@@ -35,12 +36,21 @@ def is_ready(agent: AgentSnapshot) -> bool:
 
 
 def describe_readiness(agent: AgentSnapshot) -> Json:
-    """Return the body of ``/readyz``: what is not ready, and why."""
-    pipelines = {
-        pipeline.name: {"ready": pipeline.ready, "reason": pipeline.reason}
-        for pipeline in agent.pipelines
-    }
+    """Return the body of ``/readyz``: what is not ready, and why.
+
+    Who answers less is ready all the same, and says so; who abstains is not.
+    """
+    pipelines = {it.name: _describe_ready(it) for it in agent.pipelines}
     return {"ready": is_ready(agent), "pipelines": pipelines}
+
+
+def _describe_ready(pipeline: PipelineSnapshot) -> Json:
+    """Whether one pipeline is ready, and how much it is held back, if it is."""
+    said: Json = {"ready": pipeline.ready, "reason": pipeline.reason}
+    ladder = pipeline.ladder
+    if ladder.level is not Level.NORMAL:
+        said |= {"level": ladder.level, "detail": ladder.detail}
+    return said
 
 
 def describe_agent(agent: AgentSnapshot) -> Json:
@@ -72,6 +82,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "active": describe_installed(pipeline.active),
         "choice": describe_choice(pipeline.active),
         "runs": pipeline.runs,
+        "ladder": _describe_ladder(pipeline.ladder),
         "in_flight": pipeline.in_flight,
         "next_seq": pipeline.seq,
         "source_lag_ms": _milli(pipeline.lag_s),
@@ -91,6 +102,22 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
             for counts in pipeline.counts
         ],
         "watch": [describe_watch(watch) for watch in pipeline.watch],
+    }
+
+
+def _describe_ladder(ladder: LadderState) -> Json:
+    """How much a pipeline is held back, why, and what is done about it."""
+    return {
+        "level": ladder.level,
+        "since": ladder.since,
+        "reasons": ladder.reasons,
+        "detail": ladder.detail,
+        "measures": ladder.measures,
+        "lacking": ladder.lacking,
+        "transitions": [
+            {"level": level, "reason": reason, "count": count}
+            for level, reason, count in ladder.transitions
+        ],
     }
 
 
