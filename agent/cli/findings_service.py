@@ -130,7 +130,8 @@ def judge_unit(unit: Unit, slots: Slots) -> list[Finding]:
 
 def _judge_activity(unit: Unit) -> Finding:
     """Judge whether it runs, and how it ended if it does not."""
-    why = RESULTS.get(unit.result, unit.result).format(status=unit.status)
+    known = RESULTS.get(unit.result)
+    why = known.format(status=unit.status) if known else unit.result or "it ended"
     if unit.result == "exit-code" and not unit.status:
         why = "a command before its start failed"
     todo = STATUS_TODO.get(unit.status, LOG) if unit.result == "exit-code" else LOG
