@@ -14,6 +14,7 @@ import msgspec
 
 from agent.core.events import Event
 from agent.core.ladder_words import LEVELS, say_held
+from agent.core.reasons import Reason
 from agent.core.watching import Alarm, Scope
 from agent.endpoint.live_words import ANCHORS, as_sentence, explain, say_alarm
 
@@ -161,9 +162,12 @@ def _tell_phase(fields: Mapping[str, str]) -> str:
 def _tell_ladder(fields: Mapping[str, str]) -> str:
     """Say where a pipeline stands now, why, and what is done about it."""
     to = LEVELS.get(fields["to"], f"is {fields['to']} now")
-    why = fields["detail"] or explain(fields["reason"]).removesuffix(".")
-    measures = [it for it in fields["measures"].split(", ") if it]
-    return as_sentence(f"It {to}: {say_held(why, measures)}")
+    measures = [it for it in fields.get("measures", "").split(", ") if it]
+    if fields["reason"] == Reason.CALM:
+        return as_sentence(say_held(f"It has become calmer and {to}", measures))
+    why = fields.get("detail") or explain(fields["reason"]).removesuffix(".")
+    said = say_held(why, measures)
+    return as_sentence(f"It {to}: {said}" if said else f"It {to}")
 
 
 def _tell_drift(name: str, fields: Mapping[str, str]) -> str:
