@@ -16,7 +16,7 @@ from agent.cli.inspection_profile import ProfileFacts
 from agent.core.manifest import TensorSpec
 
 NUMBERS = (
-    *("Size", "RAM", "Tolerance", "p50 ms", "p95 ms", "Differs"),
+    *("Size", "RAM", "Tolerance", "Accuracy", "p50 ms", "p95 ms", "Differs"),
     *("Samples", "Groups", "Features"),
 )
 MAX_LABELS_SHOWN = 12  # two lines; --json has them all
@@ -37,7 +37,7 @@ def print_report(report: Report) -> None:
         _print_profile(console, report.profile)
     if report.trials and report.ran:
         _print_table(console, "Tried in a child", _ran_table(report.trials))
-        _print_failures(console, report.trials)
+        _print_reasons(console, report.trials)
     elif report.trials:
         _print_table(console, "This board would try", _plan_table(report.trials))
 
@@ -113,14 +113,19 @@ def _table(*columns: str) -> Table:
 
 def _variants_table(variants: Sequence[VariantFacts]) -> Table:
     """Return sizes, needs and operators."""
-    table = _table("Variant", "Size", "RAM", "Tolerance", "May use", "Operators")
+    stated = any(facts.accuracy is not None for facts in variants)
+    column = ("Accuracy",) if stated else ()
+    sizes = ("Size", "RAM", "Tolerance", *column)
+    table = _table("Variant", *sizes, "May use", "Operators")
     for facts in variants:
         tolerance = "-" if facts.tolerance is None else f"{facts.tolerance:g}"
+        accuracy = "-" if facts.accuracy is None else f"{facts.accuracy:.4g}"
         table.add_row(
             _plain(facts.name),
             render_size(facts.size),
             render_size(facts.ram_bytes),
             tolerance,
+            *([accuracy] if stated else []),
             _plain(", ".join([*(facts.runtimes or ["any"]), *facts.delegates])),
             _plain(", ".join(facts.operators) or "?"),
         )
@@ -203,9 +208,12 @@ def _ran_table(trials: Sequence[Trial]) -> Table:
     return table
 
 
-def _print_failures(console: Console, trials: Sequence[Trial]) -> None:
-    """Print why pairs did not pass."""
+def _print_reasons(console: Console, trials: Sequence[Trial]) -> None:
+    """Print why pairs did not pass, why one of the others runs, and why they do not."""
     for trial in trials:
+        where = f"{trial.variant} on {trial.executor}"
         if trial.finding and trial.finding.reason:
-            where = f"{trial.variant} on {trial.executor}"
             console.print(_plain(f"{where}: {trial.finding.detail}", "red"))
+        elif trial.why:
+            style = "green" if trial.chosen else "dim"
+            console.print(_plain(f"{where}: {trial.why}", style))

@@ -39,7 +39,7 @@ class VariantFacts(Struct):
     """One variant, or the only model of a .tflite file.
 
     Attributes:
-        tolerance: None where nobody stated one (a .tflite file).
+        tolerance: None where nobody stated one (a .tflite file); ``accuracy`` likewise.
         operators: Empty until its file was looked into.
     """
 
@@ -52,6 +52,7 @@ class VariantFacts(Struct):
     tolerance: float | None = None
     runtimes: tuple[str, ...] = ()
     delegates: tuple[str, ...] = ()
+    accuracy: float | None = None
     operators: tuple[str, ...] = ()
 
 
@@ -75,13 +76,14 @@ class Trial(Struct):
 
     Attributes:
         finding: None until it was tried; budgets are applied.
-        chosen: Whether this is what would run.
+        chosen: Whether this is what would run; ``why`` or why not, of what passed.
     """
 
     variant: str
     executor: str
     finding: Finding | None = None
     chosen: bool = False
+    why: str = ""
 
 
 class Refusal(Struct):
@@ -220,6 +222,7 @@ def _variant_facts(variant: Variant) -> VariantFacts:
         tolerance=variant.tolerance,
         runtimes=variant.runtimes,
         delegates=variant.delegates,
+        accuracy=variant.accuracy,
     )
 
 
@@ -287,10 +290,15 @@ def _tried(found: PreflightReport, budgets: Budgets) -> tuple[Trial, ...]:
             finding = Finding(index, found.crashed[index], what)
         if finding is not None:
             trial.finding = judge_budgets(finding, budgets)
-        trial.chosen = _is_chosen(found.plan[index], found.chosen)
+        if found.chosen is not None:
+            _explain(trial, found.plan[index], found.chosen)
     return trials
 
 
-def _is_chosen(pair: tuple[str, Executor], chosen: Chosen | None) -> bool:
-    """Whether a pair is the one that preflight chose."""
-    return chosen is not None and pair == (chosen.variant, chosen.executor)
+def _explain(trial: Trial, pair: tuple[str, Executor], chosen: Chosen) -> None:
+    """Say why a pair was chosen, or why not although it passed."""
+    if pair == (chosen.variant, chosen.executor):
+        trial.chosen, trial.why = True, chosen.why
+    for row in chosen.passed_over:
+        if pair == (row.variant, row.executor) and not row.reason:
+            trial.why = row.detail
