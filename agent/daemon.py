@@ -32,6 +32,7 @@ from agent.reload import Reload, Running
 from agent.repositories import Repositories
 from agent.settings import PipelineSettings, Settings
 from agent.store import Anchors, Inbox, Store
+from agent.supervise.degrading import Degrading
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.trials import PipelineTrials
 from agent.supervise.watching import Monitoring
@@ -108,6 +109,12 @@ class Daemon:
         self._facts = AgentFacts(
             self._pipelines, self._update, settings.monitor, state_dir, self._board_id
         )
+        self._degrading = Degrading(
+            self._pipelines,
+            self._facts.readings,
+            lambda: self._reload.settings.degrade,
+        )
+        self._facts.follow_ladders(self._degrading.states)
         self._poller = self._updates()
         self._lifeline = Lifeline(notify or Notifier(), self._describe)
         self._reload = self._reloads(read_settings)
@@ -133,6 +140,7 @@ class Daemon:
                 self._lifeline.starts("reading the committed models", STEP_S)
                 self._models.boot()
                 group.create_task(self._facts.run())
+                group.create_task(self._degrading.run())
                 group.create_task(self._serve(group))
                 group.create_task(self._lifeline.run())
                 following = group.create_task(self._follow_updates())
@@ -270,9 +278,8 @@ class Daemon:
     def _updates(self) -> UpdatePoller:
         """Build what follows the desired state; nothing of it is read yet."""
         settings = self._settings
-        trials = PipelineTrials(
-            self._pipelines, settings.delegate, self._facts.readings
-        )
+        board, ladder = self._facts.readings, self._degrading.state
+        trials = PipelineTrials(self._pipelines, settings.delegate, board, ladder)
         return UpdatePoller(
             settings,
             self._known.supply(self._inbox.folder),
