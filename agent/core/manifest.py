@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from agent.core.degradation import DegradeSteps
 from agent.core.reasons import Reason
@@ -268,7 +269,12 @@ def parse_manifest(raw: bytes) -> Manifest:
 
 
 def render_manifest(manifest: Manifest) -> bytes:
-    """Return the one canonical spelling of a manifest: sorted keys, two spaces."""
+    """Return the one canonical spelling of a manifest: sorted keys, two spaces.
+
+    An empty ``degrade`` is left out, whoever made it: older agents do not know it.
+    """
+    if manifest.degrade == NO_STEPS:
+        manifest = replace(manifest, degrade=NO_STEPS)
     tree = msgspec.to_builtins(manifest)
     text = json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False)
     return text.encode("utf-8") + b"\n"

@@ -19,7 +19,6 @@ from msgspec.structs import replace
 from agent.core.container import render_container
 from agent.core.contract import Contract
 from agent.core.manifest import (
-    NO_STEPS,
     Golden,
     Manifest,
     TensorSpec,
@@ -211,8 +210,7 @@ def _build_manifest(
         budgets=description.budgets,
         trial=description.trial,
         monitor=description.monitor,
-        # An empty table says nothing, which agents of schema 1 can read.
-        degrade=NO_STEPS if description.degrade == NO_STEPS else description.degrade,
+        degrade=description.degrade,
     )
     checked = parse_manifest(render_manifest(manifest))
     _check_labels(checked)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from agent.core.degradation import DegradeSteps, Measure, SafeOutput
 from agent.core.manifest import (
     MAX_MANIFEST_BYTES,
     MAX_VERSION,
@@ -57,7 +58,9 @@ variants = st.builds(
     runtimes=st.sampled_from([(), ("litert",), ("litert", "tflite")]),
     delegates=st.lists(names, max_size=2).map(tuple),
     ram_bytes=st.integers(0, 2**40),
+    accuracy=st.none() | st.floats(0, 1),
 )
+measures = st.lists(st.sampled_from(list(Measure)), max_size=5).map(tuple)
 steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(Resize, width=st.integers(1, 16_384), height=st.integers(1, 16_384)),
     st.builds(Normalise, mean=st.tuples(factors), std=st.tuples(factors)),
@@ -94,6 +97,13 @@ manifests = st.builds(
         shadow_every=st.integers(1, 100),
         wait_s=st.floats(1e-3, 1e6),
         max_failed=st.floats(0, 1),
+    ),
+    degrade=st.builds(
+        DegradeSteps,
+        suspect=measures,
+        degraded=measures,
+        safe=measures,
+        safe_output=st.builds(SafeOutput, label=texts, score=st.floats(-1e9, 1e9)),
     ),
 )
 
@@ -367,6 +377,51 @@ def test_schema_1_has_no_new_keys() -> None:
     err = refusal(render_manifest(spoilt))
     assert err.reason == Reason.MANIFEST
     assert "trial.max_slowdown needs schema 2" in str(err)
+
+
+STEPS = DegradeSteps(degraded=(Measure.HALF_RATE,))
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "steps", "schema"),
+    [
+        (None, DegradeSteps(), 1),
+        (0.0, DegradeSteps(), 3),
+        (None, STEPS, 3),
+        (0.9, STEPS, 3),
+        (None, DegradeSteps(safe_output=SafeOutput("stop")), 3),
+    ],
+)
+def test_schema_3_has_accuracy_and_degradation(
+    accuracy: float | None, steps: DegradeSteps, schema: int
+) -> None:
+    """It is needed for these alone; under an older one they are refused."""
+    described = manifest()
+    first, *others = described.variants
+    variants = (replace(first, accuracy=accuracy), *others)
+    assert needed_schema(described.trial, variants, steps) == schema
+    said = replace(described, variants=variants, degrade=steps, schema=schema)
+    assert said == parse_manifest(render_manifest(said))
+    for older in range(1, schema):
+        err = refusal(render_manifest(replace(said, schema=older)))
+        assert err.reason == Reason.MANIFEST
+        key = "degrade" if steps != DegradeSteps() else "variants[0].accuracy"
+        assert f"{key} needs schema 3: agents of schema {older} refuse it" in str(err)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"degrade": {"suspect": ["sleep"]}},
+        {"degrade": {"normal": []}},
+        {"degrade": {"safe_output": {"label": 3}}},
+        {"degrade": {"suspect": ["half_rate"] * 6}},
+    ],
+)
+def test_steps_that_do_not_exist_are_refused(spoilt: dict[str, object]) -> None:
+    """A measure nobody knows would be one that nobody takes."""
+    raw = json.dumps({**tree(), "schema": SCHEMA, **spoilt}).encode()
+    assert refusal(raw).reason == Reason.MANIFEST
 
 
 def test_models_that_remember() -> None:

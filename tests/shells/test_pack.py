@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.contract import Contract
+from agent.core.degradation import DegradeSteps, Measure, SafeOutput
 from agent.core.manifest import Manifest, StateLink, TensorSpec
 from agent.core.reasons import Reason
 from agent.core.steps import Scale
@@ -324,3 +325,37 @@ def test_the_schema_is_the_lowest_that_says_it(
     assert {key: float(value) for key, value in said.items()} == {
         key: getattr(manifest.trial, key) for key in said
     }
+
+
+def test_degradation_and_accuracy_are_packed(project: Path) -> None:
+    """They mean what they mean in the manifest, and ask for agents that read them."""
+    text = GOOD.replace("tolerance = 0.25\n", "tolerance = 0.25\naccuracy = 0.97\n")
+    table = '[degrade]\ndegraded = ["small_variant"]\nsafe = ["safe_output"]\n'
+    output = '[degrade.safe_output]\nlabel = "stop"\nscore = 1\n'
+    manifest = packed(project, f"{text}{table}{output}")
+    assert (manifest.schema, manifest.variants[0].accuracy) == (3, 0.97)
+    assert manifest.variants[1].accuracy is None
+    assert manifest.degrade == DegradeSteps(
+        degraded=(Measure.SMALL_VARIANT,),
+        safe=(Measure.SAFE_OUTPUT,),
+        safe_output=SafeOutput("stop", 1.0),
+    )
+
+
+def test_an_empty_degradation_asks_for_nothing(project: Path) -> None:
+    """A table that says nothing keeps no older agent from reading the bundle."""
+    assert packed(project, f"{GOOD}[degrade]\n").schema == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ('[degrade]\nsuspect = ["sleep"]\n', "degrade.suspect"),
+        ("[degrade]\nnormal = []\n", "degrade"),
+        ('[degrade.safe_output]\nscore = "low"\n', "degrade.safe_output.score"),
+    ],
+)
+def test_wrong_steps_are_named(table: str, named: str) -> None:
+    """The message says which key it is."""
+    with pytest.raises(SettingsError, match=named.replace(".", r"\.")):
+        parse_description(f"{GOOD}{table}".encode())
