@@ -85,8 +85,7 @@ class Daemon:
         self._settings = settings
         self._store = store
         self._state_dir = state_dir
-        self._socket = socket
-        self._announce = announce
+        self._socket, self._announce = socket, announce
         self._board_id = settings.board.id or store.board_id()
         self._stop_asked = asyncio.Event()
         # A look at the repository may take as long to end as the workers, and a reload
@@ -109,12 +108,7 @@ class Daemon:
         self._facts = AgentFacts(
             self._pipelines, self._update, settings.monitor, state_dir, self._board_id
         )
-        self._degrading = Degrading(
-            self._pipelines,
-            self._facts.readings,
-            lambda: self._reload.settings.degrade,
-        )
-        self._facts.follow_ladders(self._degrading.states)
+        self._degrading = self._ladders()
         self._poller = self._updates()
         self._lifeline = Lifeline(notify or Notifier(), self._describe)
         self._reload = self._reloads(read_settings)
@@ -202,6 +196,13 @@ class Daemon:
             self._store,
         )
         return Reload(self._settings, read, running, self._lifeline)
+
+    def _ladders(self) -> Degrading:
+        """Build what holds pipelines back; by the settings as they are then."""
+        board = self._facts.readings
+        found = Degrading(self._pipelines, board, lambda: self._reload.settings.degrade)
+        self._facts.follow_ladders(found.states)
+        return found
 
     def _read_board(self) -> Sequence[float]:
         """Return the board's newest readings, for ``board`` sources."""
