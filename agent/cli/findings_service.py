@@ -117,7 +117,7 @@ def judge_unit(unit: Unit, slots: Slots) -> list[Finding]:
     if unit.stale:
         todo = "sudo systemctl daemon-reload && sudo systemctl restart tinyward"
         found.append(_note("its unit file has changed since systemd read it", todo))
-    if unit.watchdog in OFF:
+    if unit.pid and unit.watchdog in OFF:  # of a stopped one systemd says infinity
         todo = "Set WatchdogSec=20: a daemon that hangs is started again then."
         found.append(_note("no watchdog", todo))
     if unit.proc_subset == "pid":

@@ -129,7 +129,7 @@ def look_at_clock(now: float) -> Finding:
 def look_at_directory(state_dir: Path) -> Finding:
     """Look at the state directory, or at where it will be made."""
     place = state_dir
-    while not place.exists() and place != place.parent:
+    while not _is_there(place) and place != place.parent:
         place = place.parent
     note = "" if place == state_dir else " (will be made)"
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
@@ -144,6 +144,14 @@ def look_at_directory(state_dir: Path) -> Finding:
     if free < 50:
         return Finding("state", "yellow", what, "Free some space for updates.")
     return Finding("state", "green", what)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a path exists; what we may not look at does not, for us."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def look_at_sandbox() -> list[Finding]:

@@ -119,6 +119,20 @@ def test_a_state_directory_of_another_user_is_red(tmp_path: Path) -> None:
     assert (found.mark, "4711" in found.what) == ("red", True)
 
 
+def test_a_state_directory_that_may_not_be_looked_at_is_red(tmp_path: Path) -> None:
+    """As of `tinyward doctor` without sudo, beside a service's directories."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        found = look_at_directory(closed / "state")
+    finally:
+        os.seteuid(user)
+    assert (found.mark, bool(found.todo)) == ("red", True)
+
+
 def test_delegates_are_found_where_they_lie(tmp_path: Path) -> None:
     """A library in a usual folder is named with what it is."""
     library = tmp_path / "usr/lib/aarch64-linux-gnu/libteflon.so"

@@ -47,6 +47,8 @@ SHOWN = {
     "DropInPaths": "",
     "ProcSubset": "all",
 }
+# Without a daemon there is no watchdog either.
+STOPPED = {"MainPID": "0", "WatchdogUSec": "infinity"}
 CONFINED = "Name:\ttinyward\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n"
 LAYERS = {"no_new_privs": "", "seccomp": "", "landlock": ""}
 FOLDER = "/etc/systemd/system/tinyward.service.d"
@@ -87,7 +89,7 @@ def test_a_board_that_is_well() -> None:
         ({"ProcSubset": "pid"}, "yellow", "80 times slower"),
         ({"NRestarts": "1"}, "yellow", "started again once"),
         ({"NRestarts": "7"}, "yellow", "started again 7 times"),
-        ({"ActiveState": "inactive"}, "yellow", "inactive"),
+        ({**STOPPED, "ActiveState": "inactive"}, "yellow", "inactive"),
         ({"ActiveState": "deactivating"}, "yellow", "deactivating"),
     ],
 )
