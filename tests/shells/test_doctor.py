@@ -123,13 +123,13 @@ def test_a_state_directory_that_may_not_be_looked_at_is_red(tmp_path: Path) -> N
     """As of `tinyward doctor` without sudo, beside a service's directories."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0)
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
+    users = os.getresuid()
+    if users[0] == 0:
+        os.setresuid(65534, 65534, 0)
     try:
         found = look_at_directory(closed / "state")
     finally:
-        os.seteuid(user)
+        os.setresuid(*users)
     assert (found.mark, bool(found.todo)) == ("red", True)
 
 
