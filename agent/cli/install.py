@@ -28,7 +28,8 @@ waits until it is ready. What is so already is left alone: run it again at any t
 \b
 Upgrade: the same line with /opt/tinyward/b, next time with a again. The state, the
 settings and the models stay. A new version that does not get ready makes way for the
-one before, also after a lost connection or a power cut (exit code 1).
+one before, also after a lost connection or a power cut (exit code 1). To go back by
+hand, run `install` of the other slot.
 
 \b
 A board of a fleet: name its repository and its root.json, and its own id:
@@ -130,7 +131,6 @@ def _wanted(session: "Session", slot: str, options: Options) -> "Wanted":
         drop_ins=shipped.drop_ins(sorted(extras)),
         settings=_settings(options, board, fleet=fleet_root is not None),
         own_settings=options["config"] is not None,
-        demo=fleet_root is None and options["config"] is None,
         fleet_root=fleet_root,
         replace_root=options["replace_root"],
         board=board,

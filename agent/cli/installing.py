@@ -32,7 +32,7 @@ from agent.install.shipped import installed_extras, read_shipped
 from agent.install.steps import Check, Plan, Planned
 from agent.install.systemd import BootedSystemd, ImageSystemd, Systemd, is_booted
 from agent.install.tree import Tree
-from agent.install.upgrade import Upgrade, locked
+from agent.install.upgrade import Upgrade
 
 LINE = (
     "sudo sh -c 'python3 -m venv {slot} && {slot}/bin/pip install . && "
@@ -145,12 +145,10 @@ class Session:
         """
         if not dry_run:
             self.check_root("install")
-        facts = self._facts(wanted)
-        plan = plan_install(facts, wanted)
         telling = Telling(as_json, dry_run)
         if dry_run:
-            return _show(plan, telling, wanted)
-        upgrade = Upgrade(self._performer(), facts, wanted)
+            return _show(plan_install(self._facts(wanted), wanted), telling, wanted)
+        upgrade = Upgrade(self._performer(), lambda: self._facts(wanted), wanted)
 
         def work() -> None:
             telling.finish(wanted, changed=upgrade.run(telling))
@@ -164,20 +162,13 @@ class Session:
             AgentError: Something is in the way, or a step failed.
         """
         self.check_root("install --fall-back")
-        slot = self.slot(may_guess=False)
-        with locked(self.places, wait=True):
-            wanted = self._own(slot)
-            facts = self._facts(wanted)
-            if not facts.on_trial:
-                click.echo("no version is on trial: there is nothing to go back from")
-                return
-            if facts.previous != slot:
-                raise SettingsError(
-                    f"slot {slot} is not the one before ({facts.previous or 'none'})",
-                    reason=Reason.NOT_INSTALLED,
-                    todo=f"{SLOT_FOLDER}/previous/bin/tinyward install --fall-back",
-                )
-            Upgrade(self._performer(), facts, wanted).fall_back(Telling(as_json=False))
+        wanted = self._own(self.slot(may_guess=False))
+        telling = Telling(as_json=False)
+        Upgrade(self._performer(), lambda: self._facts(wanted), wanted).fall_back(
+            telling
+        )
+        if not telling.rows:
+            telling.say("no version is on trial: there is nothing to go back from")
 
     def plan_removal(self, *, purge: bool) -> Plan:
         """Return the steps that remove what was installed.
@@ -270,6 +261,8 @@ def _show(plan: Plan, telling: Telling, wanted: Wanted) -> int:
     """Tell a plan that nobody performs; return the exit code."""
     for planned in plan:
         telling(planned)
+    if os.geteuid() != 0:
+        click.echo("as far as this user may see; `sudo` shows all of it", err=True)
     due = [it for it in plan if not it.already and not isinstance(it.step, Check)]
     telling.finish(wanted, changed=bool(due))
     return 0

@@ -71,7 +71,7 @@ class Facts:
         identity: Whether the board has a key and a request.
         service: What systemd says of the service.
         state_dir: Where the daemon keeps its state, as the settings say.
-        schema: Of its state; 0 for none, ``UNKNOWN`` where it may not be read.
+        schema: Of its state; 0 for none, ``UNKNOWN`` where it is damaged.
         kept_schema: Of the state as the version before left it.
     """
 
@@ -151,13 +151,13 @@ def read_schema(path: Path) -> int:
     """Return the schema number in a state.db's header.
 
     Returns:
-        0 where there is no such file, ``UNKNOWN`` where it may not be read or is none.
+        0 where there is none or it may not be read, ``UNKNOWN`` where it is none.
     """
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with os.fdopen(os.open(path, flags), "rb") as file:
             header = file.read(_HEADER_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return 0
     except OSError:
         return UNKNOWN

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 from agent.core.reasons import Reason
 from agent.errors import SettingsError
-from agent.install.facts import Facts
+from agent.install.facts import Facts, Found, configured
 from agent.install.places import (
     BEFORE,
     CURRENT,
     DEMO,
+    DEMO_REPOSITORY,
     FLEET_ROOT,
     IDENTITY,
     PREVIOUS,
@@ -53,6 +54,7 @@ from agent.install.steps import (
     Stop,
     WriteFile,
 )
+from agent.settings import parse_settings
 
 _IDLE = ("inactive", "failed")
 
@@ -70,7 +72,6 @@ class Wanted:
         drop_ins: Path -> content of the drop-ins that are asked for or there already.
         settings: Content of agent.toml where there is none.
         own_settings: Whether the operator named that content.
-        demo: Whether the demo's model is to be there.
         fleet_root: The fleet's root.json; None where none was named.
         replace_root: Whether it may replace another one.
         board: The id to make an identity for; "" for none.
@@ -85,7 +86,6 @@ class Wanted:
     drop_ins: Mapping[str, bytes]
     settings: bytes
     own_settings: bool = False
-    demo: bool = True
     fleet_root: bytes | None = None
     replace_root: bool = False
     board: str = ""
@@ -125,7 +125,16 @@ def plan_fall_back(facts: Facts, wanted: Wanted) -> Plan:
 
     Each is safe to repeat: a power cut in between only means that the version on trial
     is tried once more, and that this is done again.
+
+    Raises:
+        SettingsError: ``not_installed``: this is not the slot before.
     """
+    if facts.previous != wanted.slot:
+        raise SettingsError(
+            f"slot {wanted.slot} is not the one before ({facts.previous or 'none'})",
+            reason=Reason.NOT_INSTALLED,
+            todo=f"{PREVIOUS}/bin/tinyward install --fall-back",
+        )
     restores = facts.kept_schema not in (0, facts.schema)
     idle = facts.service.active in _IDLE
     steps: list[Planned] = [
@@ -191,7 +200,7 @@ def _prepare(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
     yield _write(facts, line, TMPFILES, wanted.shipped.tmpfiles)
     folders = Apply("directories with their modes", "systemd-tmpfiles", TMPFILES)
     yield Planned(folders, facts.folders)
-    if wanted.demo:
+    if _runs_demo(facts, wanted):
         line = f"the demo's model, signed for this board alone ({DEMO})"
         yield Planned(MakeDemo(line), facts.demo)
     if wanted.fleet_root is not None:
@@ -213,9 +222,32 @@ def _settings(facts: Facts, wanted: Wanted) -> Planned:
     step = WriteFile(f"{line} ({SETTINGS})", SETTINGS, wanted.settings, 0o640, True)
     if found is None:
         return Planned(step)
-    differs = wanted.own_settings and found.content != wanted.settings
-    note = "kept: it differs from the file you named" if differs else ""
-    return Planned(step, already=True, note=note)
+    return Planned(step, already=True, note=_why_kept(found, wanted))
+
+
+def _why_kept(found: Found, wanted: Wanted) -> str:
+    """Say that settings which are there do not say what was asked for."""
+    if wanted.own_settings:
+        same = found.content == wanted.settings
+        return "" if same else "kept: it differs from the file you named"
+    have, want = configured(found), parse_settings(wanted.settings)
+    lacks = []
+    if have and wanted.fleet_root is not None and have.update != want.update:
+        repository = f'repository = "{want.update.repository}", ' * bool(
+            want.update.repository
+        )
+        lacks.append(f'[update] {repository}root = "{FLEET_ROOT}"')
+    if have and wanted.board and have.board.id != wanted.board:
+        lacks.append(f'[board] id = "{wanted.board}"')
+    return f"kept: put into it what you asked for: {'; '.join(lacks)}" if lacks else ""
+
+
+def _runs_demo(facts: Facts, wanted: Wanted) -> bool:
+    """Whether the settings, those there or else the new ones, name the demo."""
+    found = facts.found.get(SETTINGS)
+    settings = configured(found) if found else parse_settings(wanted.settings)
+    slices = [it.factory for it in settings.pipeline] if settings else []
+    return DEMO_REPOSITORY in slices
 
 
 def _take_over(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
@@ -247,7 +279,9 @@ def _start(facts: Facts, wanted: Wanted, *, changed: bool) -> Iterator[Planned]:
     same = facts.has(STARTED, wanted.stamp, 0o644)
     runs = facts.service.active == "active" and same and not changed
     line = f"tinyward {wanted.version} runs and is ready"
-    yield Planned(Restart(line), runs)
+    refilled = facts.current == wanted.slot and STARTED in facts.found and not same
+    note = "there is no way back: next time fill the other slot" * refilled
+    yield Planned(Restart(line), runs, note)
     line = f"no version is on trial ({TRIAL})"
     trial = facts.on_trial or facts.current not in ("", wanted.slot)
     yield _remove(line, TRIAL, there=trial)

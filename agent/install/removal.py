@@ -104,7 +104,10 @@ def _own(facts: Facts, removal: Removal) -> Iterator[Planned]:
     note = "" if ours or PROGRAM not in removal.there else "kept: it is not ours"
     yield Planned(Remove(f"{PROGRAM} is gone", PROGRAM), not ours, note)
     if removal.purge:
-        yield _gone(removal, STATE, f"models, state and keys are gone ({STATE})")
+        elsewhere = f"{facts.state_dir} stays: remove it yourself"
+        note = elsewhere * (facts.state_dir != STATE)
+        line = f"models, state and keys are gone ({STATE})"
+        yield Planned(Remove(line, STATE), STATE not in removal.there, note)
         yield _gone(removal, SETTINGS_FOLDER, f"settings are gone ({SETTINGS_FOLDER})")
         line = f"user and group {USER} are gone"
         yield Planned(RemoveUser(line), not facts.user)

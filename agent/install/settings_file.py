@@ -102,7 +102,7 @@ def render_settings(asked: Asked, path: str) -> bytes:
         _demo(commented=asked.fleet),
         _EXAMPLE,
         _fleet(asked) if asked.fleet else _demo_trust(),
-        *([_BOARD.format(board=json.dumps(asked.board))] if asked.board else []),
+        *([_BOARD.format(board=_quote(asked.board))] if asked.board else []),
         _LOCAL,
         _CONTROL.format(identity=IDENTITY),
     ]
@@ -123,9 +123,17 @@ def _demo_trust() -> str:
 
 def _fleet(asked: Asked) -> str:
     """Trust in the fleet."""
-    named = f"repository = {json.dumps(asked.repository)}\n" if asked.repository else ""
+    named = f"repository = {_quote(asked.repository)}\n" if asked.repository else ""
     return _FLEET_TRUST.format(
         repository=named,
-        root=json.dumps(FLEET_ROOT),
-        groups=json.dumps(list(asked.groups)),
+        root=_quote(FLEET_ROOT),
+        groups=_quote(list(asked.groups)),
     )
+
+
+def _quote(value: str | list[str]) -> str:
+    """Return a value as TOML spells it.
+
+    JSON would spell rarer characters as pairs of surrogates, which TOML has not.
+    """
+    return json.dumps(value, ensure_ascii=False)

@@ -82,6 +82,14 @@ class Systemd(Protocol):
         """
         ...
 
+    def start(self, unit: str) -> None:
+        """Start a unit, or join a start that is under way; return once it is ready.
+
+        Raises:
+            StartFailedError: It did not get ready.
+        """
+        ...
+
     def start_later(self, unit: str) -> None:
         """Forget its failures and ask for its start; return at once."""
         ...
@@ -146,6 +154,9 @@ class ImageSystemd:
         self._systemctl("disable", unit)
 
     def restart(self, unit: str) -> None:
+        """The next boot starts it."""
+
+    def start(self, unit: str) -> None:
         """The next boot starts it."""
 
     def start_later(self, unit: str) -> None:
@@ -239,10 +250,16 @@ class BootedSystemd:
             DeviceError: systemd does not answer.
         """
         self.forget(unit)  # five failures of before must not refuse this start
-        ended = run_tool(["systemctl", "restart", unit], RESTART_S, check=False)
-        if ended.returncode:
-            said = (ended.stderr.strip().splitlines() or ["it did not start"])[0]
-            raise StartFailedError(said, reason=Reason.UPGRADE)
+        self._await_ready("restart", unit)
+
+    def start(self, unit: str) -> None:
+        """Start a unit, or join a start that is under way; return once it is ready.
+
+        Raises:
+            StartFailedError: It did not get ready.
+            DeviceError: systemd does not answer.
+        """
+        self._await_ready("start", unit)
 
     def start_later(self, unit: str) -> None:
         """Forget its failures and ask for its start; return at once.
@@ -281,6 +298,13 @@ class BootedSystemd:
             check=False,
         )
         return said.stdout.splitlines()
+
+    def _await_ready(self, verb: str, unit: str) -> None:
+        """Ask for a start, and wait for READY or what comes instead."""
+        ended = run_tool(["systemctl", verb, unit], RESTART_S, check=False)
+        if ended.returncode:
+            said = (ended.stderr.strip().splitlines() or ["it did not start"])[0]
+            raise StartFailedError(said, reason=Reason.UPGRADE)
 
 
 def is_booted(root: Path = Path("/")) -> bool:

@@ -11,7 +11,7 @@ The rules this module keeps:
 import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +30,16 @@ GO_BACK_S = 240.0  # a slow card starts Python for 20 s, and copies a state
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """One run of ``tinyward install``."""
+    """One run of ``tinyward install``.
+
+    Attributes:
+        performer: Performs plans.
+        look: Reads what there is; called once nobody else changes it.
+        wanted: What is to be there.
+    """
 
     performer: Performer
-    facts: Facts
+    look: Callable[[], Facts]
     wanted: Wanted
 
     def run(self, told: Told) -> bool:
@@ -47,28 +53,38 @@ class Upgrade:
             DeviceError: ``upgrade``: the one before runs again; ``not_installed``:
                 there is none before; or what a step said.
         """
-        plan = plan_install(self.facts, self.wanted)
-        try:
-            with locked(self.performer.places):
+        with locked(self.performer.places):
+            facts = self.look()
+            plan = plan_install(facts, self.wanted)
+            try:
                 return self.performer.perform(plan, told)
-        except StartFailedError as err:
-            raise self._go_back(err) from err
+            except StartFailedError as err:
+                failed = err
+        # Not under the lock: the version before takes it to go back.
+        raise self._go_back(facts, failed) from failed
 
     def fall_back(self, told: Told) -> None:
         """Let this slot, the one before, take its place again.
 
+        Where no version is on trial (any more) there is nothing to go back from.
+
         Raises:
+            SettingsError: ``not_installed``: this is not the slot before.
             DeviceError: A step cannot be done; it may be repeated.
         """
-        self.performer.perform(plan_fall_back(self.facts, self.wanted), told)
+        with locked(self.performer.places, wait=True):
+            facts = self.look()
+            if facts.on_trial:
+                plan = plan_fall_back(facts, self.wanted)
+                self.performer.perform(plan, told)
 
-    def _go_back(self, failed: StartFailedError) -> DeviceError:
+    def _go_back(self, facts: Facts, failed: StartFailedError) -> DeviceError:
         """Let the version before run again; return what to report."""
         systemd, wanted = self.performer.systemd, self.wanted
-        words = systemd.last_words(SERVICE, self.facts.service.invocation)
+        words = systemd.last_words(SERVICE, facts.service.invocation)
         what = f"tinyward {wanted.version} in slot {wanted.slot} did not get ready"
         said = "".join(f"\n  {line}" for line in words) or f"\n  {failed}"
-        before = self._slot_before()
+        before = self._slot_before(facts)
         if not before:
             return DeviceError(
                 f"{what}; its last words:{said}",
@@ -78,15 +94,15 @@ class Upgrade:
             )
         systemd.stop(SERVICE)
         run_fall_back(self.performer.places.at(f"{SLOT_FOLDER}/{before}"))
-        systemd.restart(SERVICE)
+        systemd.start(SERVICE)
         return DeviceError(
             f"{what}; slot {before} runs again. Its last words:{said}",
             reason=Reason.UPGRADE,
         )
 
-    def _slot_before(self) -> str:
+    def _slot_before(self, facts: Facts) -> str:
         """Return the slot to go back to, "" where there is none."""
-        facts, slot = self.facts, self.wanted.slot
+        slot = self.wanted.slot
         if facts.current not in ("", slot):
             return facts.current
         # An earlier run was killed after it had switched.

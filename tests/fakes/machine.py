@@ -139,6 +139,14 @@ class FakeSystemd:
         if self.known.active != "active":
             raise StartFailedError("Job failed.", reason=Reason.UPGRADE)
 
+    def start(self, unit: str) -> None:
+        """Start what does not run yet."""
+        self._ask(f"await {unit}")
+        if self.known.active != "active":
+            self._start()
+        if self.known.active != "active":
+            raise StartFailedError("Job failed.", reason=Reason.UPGRADE)
+
     def start_later(self, unit: str) -> None:
         """Start it at once: nobody sees the difference."""
         self._ask(f"start {unit}")

@@ -20,7 +20,8 @@ from agent.install.places import (
     STARTED,
     TRIAL,
 )
-from agent.install.plan import plan_fall_back, plan_install
+from agent.install.plan import Wanted, plan_fall_back, plan_install
+from agent.install.settings_file import Asked, render_settings
 from agent.install.steps import (
     Apply,
     Check,
@@ -78,6 +79,13 @@ def place_of(plan: Plan, kind: type, path: str = "") -> int:
     return -1
 
 
+def fleet(root: bytes = b"{}") -> Wanted:
+    """Return what a board of a fleet wants."""
+    asked = Asked(fleet=True, repository="https://x", board="door-7")
+    content = render_settings(asked, SETTINGS)
+    return replace(wanted(), fleet_root=root, settings=content)
+
+
 def test_a_first_installation_does_all_of_it() -> None:
     """On an empty machine every step is to be done, in the order of safety."""
     plan = plan_install(Facts(), wanted())
@@ -127,7 +135,9 @@ def test_the_way_back_is_laid_before_the_switch(facts: Facts) -> None:
 @given(FACTS, st.sampled_from(["a", "b"]))
 def test_every_plan_says_what_each_step_is_about(facts: Facts, slot: str) -> None:
     """No line is empty, none is said twice, and no fact makes planning fail."""
-    for plan in (plan_install(facts, wanted(slot)), plan_fall_back(facts, wanted())):
+    before = replace(facts, previous=slot)
+    forth, back = wanted(slot), plan_fall_back(before, wanted(slot))
+    for plan in (plan_install(facts, forth), back):
         lines = [it.step.line for it in plan]
         assert "" not in lines
         assert len(lines) == len(set(lines))
@@ -147,7 +157,7 @@ def test_the_state_is_copied_where_it_will_be_migrated(facts: Facts) -> None:
 @given(FACTS)
 def test_going_back_restores_only_another_schema(facts: Facts) -> None:
     """The same schema keeps the state it has: its floors may have risen."""
-    plan = plan_fall_back(facts, wanted("a"))
+    plan = plan_fall_back(replace(facts, previous="a"), wanted("a"))
     restore = plan[place_of(plan, RestoreState)]
     assert restore.already == (facts.kept_schema in (0, facts.schema))
     # The marker goes before the start: if the old one fails as well, it ends there.
@@ -183,7 +193,7 @@ def test_a_newer_state_stops_an_older_version() -> None:
 def test_another_fleets_root_is_replaced_only_if_asked() -> None:
     """Whom a board trusts does not change by the way."""
     facts = Facts(found={FLEET_ROOT: Found(content=b"one", mode=0o644)})
-    want = replace(wanted(), fleet_root=b"two", demo=False)
+    want = fleet(b"two")
     with pytest.raises(SettingsError, match="another one"):
         plan_install(facts, want)
     plan = plan_install(facts, replace(want, replace_root=True))
@@ -228,6 +238,49 @@ def test_identity_and_an_image() -> None:
     assert place_of(plan, MakeIdentity) >= 0
     assert place_of(plan, Enable) >= 0
     assert (place_of(plan, Restart), place_of(plan, Check)) == (-1, -1)
-    fleet = plan_install(Facts(), replace(wanted(), demo=False, fleet_root=b"{}"))
-    assert place_of(fleet, MakeDemo) == -1
-    assert isinstance(fleet[1].step, Apply)
+    plan = plan_install(Facts(), fleet())
+    assert place_of(plan, MakeDemo) == -1
+    assert isinstance(plan[1].step, Apply)
+
+
+@given(FACTS)
+def test_only_the_slot_before_goes_back(facts: Facts) -> None:
+    """Neither the version on trial nor a slot that was never one."""
+    for slot in {"a", "b"} - {facts.previous}:
+        with pytest.raises(SettingsError, match="not the one before"):
+            plan_fall_back(facts, wanted(slot))
+
+
+def test_settings_that_are_there_are_told_what_they_lack() -> None:
+    """A fleet or an id that was asked for is not in them: they stay, and it is said."""
+    own = Found(content=b'[update]\nroot = "/x"\n', mode=0o640)
+    want = replace(fleet(), board="door-7")
+    plan = plan_install(Facts(found={SETTINGS: own}), want)
+    note = plan[place_of(plan, WriteFile, SETTINGS)].note
+    assert note == (
+        'kept: put into it what you asked for: [update] repository = "https://x", '
+        f'root = "{FLEET_ROOT}"; [board] id = "door-7"'
+    )
+    said = Found(content=want.settings, mode=0o640)
+    plan = plan_install(Facts(found={SETTINGS: said}), want)
+    assert plan[place_of(plan, WriteFile, SETTINGS)].note == ""
+
+
+def test_the_demo_is_made_for_settings_that_name_it() -> None:
+    """An upgrade of a board with models of its own makes none."""
+    own = Found(content=b"log_level = 'info'", mode=0o640)
+    plan = plan_install(Facts(current="a", found={SETTINGS: own}), wanted("b"))
+    assert place_of(plan, MakeDemo) == -1
+    demo = Found(content=wanted().settings, mode=0o640)
+    plan = plan_install(Facts(current="a", found={SETTINGS: demo}), wanted("b"))
+    assert place_of(plan, MakeDemo) >= 0
+
+
+def test_a_slot_that_was_filled_while_it_ran_has_no_way_back() -> None:
+    """It is restarted, and its owner hears how to do it next time."""
+    found = {STARTED: Found(content=b"a 1 other\n", mode=0o644)}
+    plan = plan_install(Facts(current="a", service=RUNS, found=found), wanted("a"))
+    restart = plan[place_of(plan, Restart)]
+    assert (restart.already, "other slot" in restart.note) == (False, True)
+    plan = plan_install(Facts(current="b", service=RUNS, found=found), wanted("a"))
+    assert plan[place_of(plan, Restart)].note == ""
