@@ -124,7 +124,9 @@ def judge_unit(unit: Unit, slots: Slots) -> list[Finding]:
         todo = "Remove ProcSubset=pid: systemctl cat tinyward says which file sets it."
         found.append(_note("models run up to 80 times slower: no /proc/cpuinfo", todo))
     if unit.drop_ins:
-        found.append(Finding("service", "green", f"with {', '.join(unit.drop_ins)}"))
+        found.append(
+            Finding("service", "green", f"drop-ins: {', '.join(unit.drop_ins)}")
+        )
     return found
 
 
@@ -137,7 +139,7 @@ def _judge_activity(unit: Unit) -> Finding:
     todo = STATUS_TODO.get(unit.status, LOG) if unit.result == "exit-code" else LOG
     if unit.active == "failed":
         return Finding("service", "red", f"failed: {why}", todo)
-    if unit.sub == "auto-restart":
+    if unit.sub.startswith("auto-restart"):  # also -queued, since systemd 254
         return _note(f"{why}; it is being started again", todo)
     if unit.active not in {"active", "reloading"}:
         return _note(unit.active, "sudo systemctl start tinyward")
@@ -212,10 +214,13 @@ def judge_others(unit: Unit, pids: Sequence[int]) -> list[Finding]:
     if not pids:
         return []
     named = f"process{'es' if len(pids) > 1 else ''} {', '.join(map(str, pids))}"
-    if unit.pid:
-        todo = f"One board, one daemon: kill {' '.join(map(str, pids))}"
-        return [_note(f"{named}: started by hand beside the service", todo)]
-    return [_note(f"{named}: started by hand", "A reboot ends it: tinyward install")]
+    beside = " beside the service" if unit.pid else ""
+    todo = f"One board, one daemon: kill {' '.join(map(str, pids))}"
+    if unit.load != "loaded":
+        todo = "A reboot ends it: sudo tinyward install"
+    elif not unit.pid:  # it has the lock, the port and the camera
+        todo += " && sudo systemctl start tinyward"
+    return [_note(f"{named}: started by hand{beside}", todo)]
 
 
 def _note(what: str, todo: str) -> Finding:

@@ -131,11 +131,11 @@ def test_a_failed_service_is_red(
     assert found.mark == "red"
     assert words in found.what
     assert todo in found.todo
-    again = parse_unit(
-        shown(ended | {"ActiveState": "activating", "SubState": "auto-restart"})
-    )
-    assert words in judge_unit(again, Slots())[0].what
-    assert judge_unit(again, Slots())[0].mark == "yellow"
+    for sub in ("auto-restart", "auto-restart-queued"):
+        again = ended | {"ActiveState": "activating", "SubState": sub}
+        found = judge_unit(parse_unit(shown(again)), Slots())[0]
+        assert found.mark == "yellow"
+        assert words in found.what
 
 
 def test_a_trial_is_told() -> None:
@@ -149,7 +149,7 @@ def test_drop_ins_are_named_by_what_was_asked_for() -> None:
     paths = f"{FOLDER}/override.conf {FOLDER}/tinyward-camera.conf"
     unit = parse_unit(shown({"DropInPaths": paths}))
     assert unit.drop_ins == ("override", "camera")
-    assert judge_unit(unit, Slots())[-1].what == "with override, camera"
+    assert judge_unit(unit, Slots())[-1].what == "drop-ins: override, camera"
 
 
 @given(st.text())
@@ -225,21 +225,34 @@ def test_no_weak_worker_is_left_out(workers: dict[str, dict[str, str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pid", "others", "expected"),
+    ("unit", "others", "what", "todo"),
     [
-        (38, [], []),
-        (38, [7], ["process 7: started by hand beside the service"]),
-        (38, [7, 9], ["processes 7, 9: started by hand beside the service"]),
-        (0, [7], ["process 7: started by hand"]),
+        (
+            Unit("loaded", pid=38),
+            [7, 9],
+            "processes 7, 9: started by hand beside the service",
+            "One board, one daemon: kill 7 9",
+        ),
+        (
+            Unit("loaded"),
+            [7],
+            "process 7: started by hand",
+            "One board, one daemon: kill 7 && sudo systemctl start tinyward",
+        ),
+        (
+            Unit(),
+            [7],
+            "process 7: started by hand",
+            "A reboot ends it: sudo tinyward install",
+        ),
     ],
 )
 def test_daemons_beside_the_service(
-    pid: int, others: list[int], expected: list[str]
+    unit: Unit, others: list[int], what: str, todo: str
 ) -> None:
     """Two daemons on one board are told, with how to end the second."""
-    found = judge_others(Unit(pid=pid), others)
-    assert [finding.what for finding in found] == expected
-    assert all(finding.todo for finding in found)
+    assert judge_others(unit, others) == [Finding("service", "yellow", what, todo)]
+    assert judge_others(unit, []) == []
 
 
 # --- looking
