@@ -24,6 +24,7 @@ from agent.core.snapshot import (
 from agent.core.statistics_block import OK, OUTCOMES, STAGES
 from agent.core.update_machine import Phase
 from agent.core.watch_totals import active_alarms
+from agent.telemetry.collect_board import collect_board
 from agent.telemetry.collect_watch import collect_watch
 from agent.telemetry.families import OWN, Families, Part
 from agent.telemetry.ranks import Rank, rank_models
@@ -52,7 +53,7 @@ def collect(snapshot: AgentSnapshot, board: BoardReadings) -> Families:
     _collect_update(families, snapshot.update)
     _collect_plan(families, snapshot.update)
     _collect_ages(families, snapshot.update, snapshot.now)
-    _collect_board(families, board)
+    collect_board(families, board)
     return families
 
 
@@ -219,12 +220,3 @@ def _collect_ages(families: Families, update: UpdateSnapshot, now: float) -> Non
         families.add("tinyward_certificate_expires_seconds", left_s)
     if update.last_look:
         families.add("tinyward_last_look_seconds", now - update.last_look)
-
-
-def _collect_board(families: Families, board: BoardReadings) -> None:
-    """The sensors this board has."""
-    for sensor, celsius in board.temperatures:
-        families.add("tinyward_board_temperature_celsius", celsius, sensor)
-    for kind, holds in board.throttled:
-        families.add("tinyward_board_throttled", float(holds), kind)
-    families.add("tinyward_board_cpu_frequency_hertz", board.cpu_frequency_hertz)

@@ -15,7 +15,7 @@ from agent.core.executors import Executor
 from agent.core.installed import Installed
 from agent.core.manifest import Manifest
 from agent.core.profile import find_reference, parse_profile
-from agent.core.readings import BoardReadings
+from agent.core.readings import BoardIdentity, BoardReadings
 from agent.core.snapshot import (
     AgentSnapshot,
     ModelCounts,
@@ -44,7 +44,30 @@ from agent.telemetry.families import Families
 # the four models this was measured with have 2, 10, 10 and 12 labels.
 USUAL_FEATURES = 15
 USUAL_LABELS = 12
-_BOARD = BoardReadings(temperatures=(("cpu", 50.0), ("gpu", 50.0)))
+# What a Raspberry Pi with an eMMC says, and a second sensor.
+_BOARD = BoardReadings(
+    temperatures=(("cpu", 50.0), ("gpu", 50.0)),
+    throttled=tuple((str(k), False) for k in range(4)),
+    cpu_frequency_hertz=1.0,
+    cpu_frequency_max_hertz=1.0,
+    governor="ondemand",
+    memory_available_bytes=1.0,
+    memory_size_bytes=1.0,
+    pressure_seconds=(
+        ("cpu", "waiting", 0.0),
+        ("memory", "waiting", 0.0),
+        ("memory", "stalled", 0.0),
+        ("io", "waiting", 0.0),
+        ("io", "stalled", 0.0),
+    ),
+    disk_free_bytes=1.0,
+    disk_size_bytes=1.0,
+    disk_wear=(("mmcblk0", 0.1),),
+    disk_written_bytes=(("mmcblk0", 1.0),),
+    cooling=(("cpufreq-cpu0", 0.0), ("pwm-fan", 0.0)),
+    clock_synchronised=True,
+    identity=BoardIdentity(kernel="6"),
+)
 _SCOPES: tuple[Scope, ...] = ("input", "output", "all")
 _DETECTORS: tuple[Detector, ...] = ("mewma", "etable")
 

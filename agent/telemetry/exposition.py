@@ -123,7 +123,7 @@ class Exposition:
             return
         self._left_out = parts
         what = ",".join(dict.fromkeys(describe_rank(it.rank) for it in parts))
-        whose = ",".join(sorted({it.pipeline for it in parts}))
+        whose = ",".join(sorted({it.pipeline for it in parts if it.pipeline}))
         extra = {
             "what": what,
             "pipelines": whose,

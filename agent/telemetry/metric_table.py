@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from agent.telemetry.metric_row import MODEL, MetricRow
+from agent.telemetry.metric_rows_board import BOARD_ROWS
 from agent.telemetry.metric_rows_watch import WATCH_ROWS
 
 __all__ = ["METRICS", "MetricRow"]
@@ -190,25 +191,7 @@ _ROWS = (
         (),
         "Resident memory of the daemon.",
     ),
-    MetricRow(
-        "tinyward_board_temperature_celsius",
-        "gauge",
-        ("sensor",),
-        "Temperature by sensor.",
-    ),
-    MetricRow(
-        "tinyward_board_throttled",
-        "gauge",
-        ("kind",),
-        "1 for what slows a Raspberry Pi down now: under_voltage, frequency_capped, "
-        "throttled, soft_temperature_limit.",
-    ),
-    MetricRow(
-        "tinyward_board_cpu_frequency_hertz",
-        "gauge",
-        (),
-        "Current frequency of the processor, the mean over its cores.",
-    ),
+    *BOARD_ROWS,
     MetricRow(
         "tinyward_scrape_duration_seconds",
         "gauge",

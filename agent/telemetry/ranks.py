@@ -1,9 +1,10 @@
 """What may be left out where there is no room for all, and in which order.
 
-The order is fixed, and known ahead: first answers by label, then what explains a drift
-(features, confidence), then the durations of single stages, then the models that answer
-no more, the oldest first. The rest is what alerts and people need, and is shown even
-where it alone has no room. ``agent.telemetry.budget`` leaves out.
+The order is fixed, and known ahead: first what is known of the board beside its heat,
+memory, disk and clock (node_exporter has it, too), then answers by label, then what
+explains a drift (features, confidence), then the durations of single stages, then the
+models that answer no more, the oldest first. The rest is what alerts and people need,
+and is shown even where it alone has no room. ``agent.telemetry.budget`` leaves out.
 
 The rules this module keeps:
  * Only the newest models are shown: a daemon may live through hundreds of updates.
@@ -32,6 +33,7 @@ class Rank(IntEnum):
     STAGES = KEPT_MODELS
     FEATURES = STAGES + 1
     LABELS = STAGES + 2
+    BOARD = STAGES + 3
 
 
 def describe_rank(rank: int) -> str:

@@ -7,7 +7,7 @@ from agent.core.events import Event
 from agent.core.executors import Executor
 from agent.core.histogram import BUCKETS, bucket_index
 from agent.core.installed import Installed
-from agent.core.readings import BoardReadings
+from agent.core.readings import BoardIdentity, BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import (
     AgentSnapshot,
@@ -36,6 +36,28 @@ BOARD = BoardReadings(
     cpu_frequency_hertz=1.5e9,
     temperatures=(("cpu", 48.5), ("gpu", 51.0)),
     throttled=(("under_voltage", True), ("throttled", False)),
+    memory_available_bytes=5e8,
+    memory_size_bytes=1e9,
+    memory_stalled_percent=0.5,
+    pressure_seconds=(
+        ("cpu", "waiting", 8.0),
+        ("cpu", "stalled", 0.0),
+        ("memory", "waiting", 0.5),
+        ("memory", "stalled", 0.1),
+        ("io", "waiting", 3.0),
+        ("io", "stalled", 2.0),
+    ),
+    cpu_frequency_max_hertz=1.8e9,
+    governor="ondemand",
+    disk_free_bytes=2e9,
+    disk_size_bytes=8e9,
+    disk_wear=(("mmcblk0", 0.2),),
+    disk_written_bytes=(("mmcblk0", 3e9),),
+    cooling=(("pwm-fan", 0.25),),
+    device_hertz=(("gpu", 3e8),),
+    power_mode="15W",
+    clock_synchronised=True,
+    identity=BoardIdentity("raspberry_pi", "Raspberry Pi 4", "6.6", "Debian"),
 )
 
 

@@ -57,7 +57,7 @@ def test_a_raspberry_pi_4_is_read(tmp_path: Path) -> None:
     assert found.memory_percent == pytest.approx(20.26, abs=0.01)
     assert isnan(found.memory_stalled_percent)
     assert not found.pressure_seconds
-    assert found.disk_written_bytes == (("mmcblk0", 152344 * 512),)
+    assert found.disk_written_bytes == (("mmcblk0", 152344 * 512.0),)
     assert not found.disk_wear
     assert found.cooling == (("cpufreq-cpu0", 0.0),)
     assert found.load_1min == 0.35

@@ -32,6 +32,17 @@ VARIABLES = {
 }
 # Kept for the next reader of a series, not to be looked at over time.
 NOT_SHOWN = {
+    # What helps once one knows that a board is slow: node_exporter's dashboards have it.
+    "tinyward_board_cooling_ratio",
+    "tinyward_board_cpu_frequency_max_hertz",
+    "tinyward_board_cpu_scaling_governor",
+    "tinyward_board_device_frequency_hertz",
+    "tinyward_board_filesystem_size_bytes",
+    "tinyward_board_info",
+    "tinyward_board_memory_size_bytes",
+    "tinyward_board_pressure_cpu_waiting_seconds_total",
+    "tinyward_board_pressure_io_stalled_seconds_total",
+    "tinyward_board_pressure_memory_stalled_seconds_total",
     "tinyward_drift_alarms_total",  # "Alarms" shows when they were raised
     "tinyward_drift_confirmed",  # an alert tells it
     "tinyward_drift_feature_ks",  # beside PSI, for who looks closer

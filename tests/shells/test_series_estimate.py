@@ -108,7 +108,7 @@ def test_what_has_no_room_is_said_at_start(caplog: pytest.LogCaptureFixture) -> 
     Exposition().foresee(MODELS)
     assert [it.getMessage() for it in caplog.records] == ["metrics.left_out"]
     said = caplog.records[0].__dict__
-    assert said["what"].split(",")[0] == "labels"
+    assert said["what"].split(",")[:2] == ["board", "labels"]
     assert "p7" in said["pipelines"].split(",")
 
 
