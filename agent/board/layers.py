@@ -7,6 +7,7 @@ import ctypes
 import os
 from collections.abc import Callable, Mapping
 
+PR_GET_SECCOMP = 21
 PR_GET_NO_NEW_PRIVS = 39
 PR_GET_MDWE = 66  # Linux 6.3: memory that was writable never becomes executable
 
@@ -26,7 +27,8 @@ def probe_seccomp() -> str:
         pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     except (OSError, RuntimeError) as err:
         return f"libseccomp does not work: {err}"
-    return ""
+    # Emulated processors and some vendors' kernels have the library and no filter.
+    return _probe_prctl(PR_GET_SECCOMP, f"not in this kernel ({os.uname().release})")
 
 
 def probe_landlock() -> str:
