@@ -152,8 +152,9 @@ def _check_options(options: Options) -> None:
         raise click.UsageError("--group needs --root")
     if options["config"] and (options["fleet_root"] or options["groups"]):
         raise click.UsageError("--config says all of it: name no fleet beside it")
-    if options["image"] and (options["identity"] or options["board"]):
-        raise click.UsageError("an image has no identity: each board makes its own")
+    image = options["image"] or options["root"] != Path("/")
+    if image and (options["identity"] or options["board"]):
+        raise click.UsageError("an image has no identity: a real board makes its own")
 
 
 def _settings(options: Options, board: str, *, fleet: bool) -> bytes:

@@ -107,10 +107,12 @@ class Workshop:
         Raises:
             DeviceError: It cannot be done.
         """
+        whole = self.places.root == Path("/")
+        where = [] if whole else [f"--prefix={self.places.root}"]
         for tool, number in (("userdel", user_id), ("groupdel", group_id)):
             if number(self.places) >= 0:
                 ended = subprocess.run(
-                    [tool, f"--prefix={self.places.root}", USER],
+                    [tool, *where, USER],
                     capture_output=True,
                     text=True,
                     check=False,

@@ -25,6 +25,8 @@ from tests.fakes.machine import (
     wanted,
 )
 
+# Python 3.12 warns of forks beside threads; those of other tests hold nothing of ours.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 UPGRADES = (
     ("same schema", wanted("b", "2", schema=2)),
     ("another schema", wanted("b", "2", schema=3)),
