@@ -36,8 +36,15 @@ def snapshot(name: str = "digits") -> PipelineSnapshot:
 def with_steps(steps: DegradeSteps) -> Placed:
     """Return a committed model whose manifest says what is done less."""
     first = placed(1)
-    manifest = replace_struct(first.bundle.manifest, degrade=steps)
-    bundle = AlteredBundle(manifest, b"", "", 0, memoryview(b""), b"")
+    whole = first.bundle
+    bundle = AlteredBundle(
+        replace_struct(whole.manifest, degrade=steps),
+        whole.raw_manifest,  # as the worker reads it, which does not ask
+        whole.sha256,
+        whole.size,
+        whole.golden,
+        bytes(whole.variant_bytes("int8")),
+    )
     return replace(first, bundle=bundle)
 
 
