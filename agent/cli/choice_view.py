@@ -48,7 +48,7 @@ def _lines(
     because = f": {plain(why, 200)}" if why else ""
     yield Text.assemble((plain(name, 24), "bold"), f" chose {chosen}{because}")
     if runs:
-        yield _indented(Text(f"now runs {plain(runs, 160)}, to do less", "yellow"))
+        yield _indented(Text(f"now runs {plain(runs, 160)} instead", "yellow"))
     for row in losers:
         what = f"not {plain(row.variant, 64)} on {plain(row.executor, 80)}"
         reason = f" [{plain(row.reason, 32)}]" if row.reason else ""

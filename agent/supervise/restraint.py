@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from agent.core.degradation import Measure, SafeOutput
 from agent.core.executors import Executor
-from agent.core.installed import Installed
+from agent.core.installed import Installed, PassedOver
 from agent.core.messages import Shed
 from agent.core.stand_ins import choose_stand_in
 from agent.supervise.placing import Placed
@@ -60,20 +60,30 @@ class Restraint:
             self.order = Shed(every)
 
     def stand_in(self, placed: Placed) -> Placed | None:
-        """Return what is to run instead of a committed model, None for itself."""
+        """Return what is to run instead of a committed model, None for itself.
+
+        Where the choice itself was spoiled, that is the best of what else passed.
+        """
         installed = placed.installed
-        fit = tuple(
-            row
-            for row in installed.passed_over
-            if _name(installed.sha256, row.variant, row.executor) not in self._unfit
-        )
+        rows = installed.passed_over
+        fit = tuple(row for row in rows if self._is_fit(installed, row))
         fitting = replace(installed, passed_over=fit)
         chosen = choose_stand_in(fitting, self.measures)
+        if chosen is None and _key(placed) in self._unfit:
+            passed = (row for row in fit if not row.reason)
+            chosen = next(((row.variant, row.executor) for row in passed), None)
         if chosen is None:
             return None
         variant, executor = chosen
         other = replace(installed, variant=variant, executor=executor)
         return Placed(placed.bundle, other, stands_in=True)
+
+    def has_other(self, placed: Placed) -> bool:
+        """Whether anything else of a bundle could run if its choice could not."""
+        return any(
+            not row.reason and self._is_fit(placed.installed, row)
+            for row in placed.installed.passed_over
+        )
 
     def blame(self, stand_in: Placed, *, lived_s: float) -> None:
         """Note that a worker died of a stand-in; the last of several spoils it.
@@ -89,8 +99,12 @@ class Restraint:
             self.spoil(stand_in)
 
     def spoil(self, stand_in: Placed) -> None:
-        """Do not try this stand-in again."""
+        """Do not try this pair again, a stand-in or the choice itself."""
         self._unfit.add(_key(stand_in))
+
+    def _is_fit(self, installed: Installed, row: PassedOver) -> bool:
+        """Whether a pair was not tried in vain already."""
+        return _name(installed.sha256, row.variant, row.executor) not in self._unfit
 
     def holding(self, committed: Placed | None, runs: Placed | None) -> list[Measure]:
         """Return the measures that hold, in the order of ``Measure``.

@@ -223,25 +223,41 @@ class Tenancy:
     async def place_committed(self, worker: WorkerProcess, placed: Placed) -> None:
         """Let a committed model answer, or what stands in for it.
 
+        What is refused (a delegate's library that is gone, memory that is missing) is
+        followed by what else of the bundle passed its preflight here: better another
+        variant than another model, or none.
+
         Raises:
-            TrialFailedError: See ``Placing.place``; a stand-in that is refused is no
-                reason.
+            TrialFailedError: See ``Placing.place``: nothing of it can be placed.
             DeviceError: The worker is gone already.
         """
-        instead = self.restraint.stand_in(placed)
-        if instead is not None:
+        while True:
+            instead = self.restraint.stand_in(placed)
             try:
                 await self._placing.place(worker, placed, instead)
             except TrialFailedError as err:
-                self.restraint.spoil(instead)
-                said = {"reason": err.reason, "detail": str(err)}
-                log.warning("measure.failed", extra=said)
-                if worker.gone or err.reason in BLAMED:
+                if not self._goes_on(worker, placed, instead, err):
                     raise
+                if self._placing.runs is placed:
+                    return  # it answered before, and still does
             else:
                 return
-        if self._placing.runs is not placed:
-            await self._placing.place(worker, placed)
+
+    def _goes_on(
+        self,
+        worker: WorkerProcess,
+        placed: Placed,
+        instead: Placed | None,
+        err: TrialFailedError,
+    ) -> bool:
+        """Whether there is something else to place after a failure, which is noted."""
+        dead = worker.gone or err.reason in BLAMED
+        if instead is None and (dead or not self.restraint.has_other(placed)):
+            return False
+        self.restraint.spoil(instead or placed)
+        facts = {"reason": err.reason, "detail": str(err)}
+        log.warning("measure.failed" if instead else "model.other_pair", extra=facts)
+        return not dead
 
     async def _hold_back(self, worker: WorkerProcess) -> None:
         """Tell a worker how much to answer, if it does not know."""

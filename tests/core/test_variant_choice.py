@@ -264,8 +264,13 @@ def test_rows_of_older_agents_are_read() -> None:
     """A model that was installed before anything was passed over has no reasons."""
     executor = {"engine": "litert", "kernels": "plain"}
     old = {
-        "model": "kws", "version": 1, "sha256": "ab", "size": 1,
-        "variant": "int8", "executor": executor, "verified_at": 1.5,
+        "model": "kws",
+        "version": 1,
+        "sha256": "ab",
+        "size": 1,
+        "variant": "int8",
+        "executor": executor,
+        "verified_at": 1.5,
     }
     read = msgspec.json.decode(msgspec.json.encode(old), type=Installed)
     assert (read.why, read.passed_over, read.p50_ms) == ("", (), 0.0)

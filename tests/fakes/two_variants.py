@@ -62,21 +62,23 @@ def place_large(
 
 
 @dataclass(frozen=True, slots=True)
-class SpoiltSmall(Bundle):
-    """A bundle whose small variant is not the bytes that were verified."""
+class Spoilt(Bundle):
+    """A bundle of which a variant is not the bytes that were verified."""
+
+    spoilt: tuple[str, ...] = ()
 
     def variant_bytes(self, name: str) -> memoryview:
-        """Return the models, the small one cut short."""
+        """Return a model, cut short if it is a spoilt one."""
         whole = Bundle.variant_bytes(self, name)
-        return whole[:-1] if name == SMALL else whole
+        return whole[:-1] if name in self.spoilt else whole
 
 
-def spoil_small(placed: Placed) -> Placed:
-    """Return it with a small variant that no worker loads."""
+def spoil(placed: Placed, *names: str) -> Placed:
+    """Return it with variants that no worker loads."""
     bundle = placed.bundle
     assert isinstance(bundle, Bundle)
     parts = {it.name: getattr(bundle, it.name) for it in fields(bundle)}
-    return Placed(SpoiltSmall(**parts), placed.installed)
+    return Placed(Spoilt(**parts, spoilt=names), placed.installed)
 
 
 def on(threads: int) -> Executor:

@@ -97,7 +97,7 @@ def test_what_runs_instead_is_told() -> None:
     """Also where there is no other variant."""
     alone = replace(door(), active=msgspec.structs.replace(CHOSEN, passed_over=()))
     runs = "large on litert 2.3.0 / xnnpack / 1"
-    assert f"  now runs {runs}, to do less" in status(replace(alone, runs=runs))
+    assert f"  now runs {runs} instead" in status(replace(alone, runs=runs))
     assert "chose" not in status(alone)
     assert "chose" in status(alone, variants=True)
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from agent.core.degradation import Measure, SafeOutput
 from agent.core.flow import FileSink
+from agent.core.installed import PassedOver
 from agent.core.manifest import StateLink
 from agent.core.messages import Shed
 from agent.core.reasons import Reason
@@ -27,7 +28,7 @@ from tests.fakes.two_variants import (
     cheaper,
     on,
     place_large,
-    spoil_small,
+    spoil,
 )
 
 SAFE = SafeOutput("stop", -1.0)
@@ -158,7 +159,7 @@ async def test_what_cannot_be_had_is_left_out() -> None:
 @in_loop
 async def test_a_stand_in_that_is_refused_is_lacking() -> None:
     """What runs goes on in the same worker, and nobody tries it again."""
-    async with running(spoil_small(place_large(1, BOTH))) as bench:
+    async with running(spoil(place_large(1, BOTH), SMALL)) as bench:
         await bench.ready()
         pid = bench.now.worker_pid
         assert await bench.pipeline.shed((LITTLE,), SAFE) == NOTHING
@@ -166,6 +167,31 @@ async def test_a_stand_in_that_is_refused_is_lacking() -> None:
         assert (runs(bench), bench.now.worker_pid) == ("", pid)
         assert await bench.pipeline.shed((LITTLE, ONE), SAFE) == (ONE,)
         assert (runs(bench), bench.now.restarts) == (f"{LARGE} 1", {})
+
+
+@in_loop
+async def test_a_choice_that_does_not_load_any_more_gives_way() -> None:
+    """Another pair that passed runs at once: no crash loop, and no other model."""
+    failed = PassedOver(SMALL, on(3), "golden", "off by 2")
+    large = spoil(place_large(1, (failed, cheaper())), LARGE)
+    async with running(large) as bench:
+        await bench.ready()
+        assert (runs(bench), bench.now.restarts) == (f"{SMALL} 1", {})
+        assert (bench.now.state, bench.now.active) == ("active", large.installed)
+        assert await bench.pipeline.shed((LITTLE,), SAFE) == (LITTLE,)
+        assert await bench.pipeline.shed(NOTHING, SAFE) == NOTHING
+        await bench.answers(1)
+        assert (runs(bench), bench.fallen) == (f"{SMALL} 1", [])
+
+
+@in_loop
+async def test_where_nothing_of_it_loads_the_model_is_blamed() -> None:
+    """Workers die of it until it is set aside, as of a model with one variant."""
+    large = spoil(place_large(1, BOTH), LARGE, SMALL)
+    async with running(large) as bench:
+        bench.successor = placed(2)
+        await bench.answers(2)
+        assert [name for name, _ in bench.fallen] == ["digits"]
 
 
 @in_loop
