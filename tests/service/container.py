@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-PATIENCE_S = 60.0  # two shared cores with others on them
+PATIENCE_S = 30.0  # two shared cores with others on them
 LOOK_S = 0.02
 # Of systemd(1): the signals to its PID 1 that power a machine off cleanly.
 POWER_OFF = signal.SIGRTMIN + 4
