@@ -204,7 +204,9 @@ def test_paths_are_the_installers(systemd: Path) -> None:
     assert service["User"] == service["Group"] == [places.USER]
     assert f"/var/lib/{service['StateDirectory'][0]}" == places.STATE
     assert f"/run/{service['RuntimeDirectory'][0]}" == places.RUN
-    go_back, again = values(systemd / places.FALLBACK)["ExecStart"]
+    fallback = values(systemd / places.FALLBACK)
+    assert f"is-failed --quiet {places.SERVICE}" in fallback["ExecCondition"][0]
+    go_back, again = fallback["ExecStart"]
     assert f"test -e {places.TRIAL} &&" in go_back
     assert f"{places.PREVIOUS}/bin/tinyward install --fall-back" in go_back
     assert f"--no-block start {places.SERVICE}" in again
