@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable
 
 from agent.core.executors import Executor
-from agent.core.installed import Installed
+from agent.core.installed import Installed, PassedOver
 from agent.core.opened_bundle import OpenedBundle
 from agent.core.trial_verdict import Chosen
 
 EXECUTOR = Executor("litert", "xnnpack", 1, "2.3.0")
+PASSED_OVER = (PassedOver("small", EXECUTOR, "golden", "off by 2"),)
 
 
 class ScriptedTrials:
@@ -28,7 +29,8 @@ class ScriptedTrials:
     async def examine(self, pipeline: str, bundle: OpenedBundle) -> Chosen:
         """Choose the first variant."""
         await self._take("examine", pipeline, bundle.manifest.version)
-        return Chosen(bundle.manifest.variants[0].name, EXECUTOR)
+        name = bundle.manifest.variants[0].name
+        return Chosen(name, EXECUTOR, 0.5, 0.7, 9, "it says so", PASSED_OVER)
 
     async def shadow(
         self, pipeline: str, bundle: OpenedBundle, installed: Installed

@@ -165,6 +165,16 @@ def test_what_the_model_did_not_answer_is_in_no_duration(script: list[object]) -
         assert sum(section.stages[-1].buckets) == sum(section.labels) == answered
 
 
+def test_where_nothing_is_shed_the_turn_is_the_usual_one() -> None:
+    """Not even a comparison is added to the sample path."""
+    bench = Bench()
+    build = candidate_builder("p", [], bench.board.writer, lambda: 0.0)
+    model = scripted_model(1)
+    usual = build_turn(model, bench.board.writer, section_start(0), None)
+    turn = build(model, 0).begin(Shed())
+    assert turn.__code__ is usual.__code__
+
+
 def test_a_constant_line_says_that_it_is_one() -> None:
     """It has the keys of any prediction line, and one that marks it."""
     bench = Bench()

@@ -12,7 +12,7 @@ from agent.publish.pack import render_bundle
 from agent.update.needs import Repository
 from tests.fakes.bundles import GOLDEN, VARIANTS, good_bundle, manifest
 from tests.fakes.scripted_repository import ScriptedRepository
-from tests.fakes.scripted_trials import EXECUTOR
+from tests.fakes.scripted_trials import EXECUTOR, PASSED_OVER
 from tests.fakes.update_bench import BOARD, BUNDLES, NOW, Bench
 
 
@@ -32,6 +32,8 @@ class TestCommitted:
         assert active is not None
         assert (active.model, active.version, active.variant) == ("kws", 2, "float")
         assert (active.executor, active.verified_at) == (EXECUTOR, NOW)
+        assert (active.why, active.passed_over) == ("it says so", PASSED_OVER)
+        assert (active.p50_ms, active.ram_bytes) == (0.5, 9)
         assert bytes(bench.store.open_object(active.sha256)) == BUNDLES["kws", 2]
         assert bench.trials.calls == [
             ("examine", "door", 2),
