@@ -38,6 +38,7 @@ _THROTTLES = {
     "throttled": "The processor is throttled.",
     "frequency_capped": "The processor's frequency is capped.",
     "soft_temperature_limit": "The processor is slowed down to stay cool.",
+    "over_current": "The board draws more current than its supply may give.",
 }
 _ODD = {
     "nan": "NaN or infinity",

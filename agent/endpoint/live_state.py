@@ -251,6 +251,13 @@ def _describe_readings(agent: AgentSnapshot, readings: BoardReadings) -> Json:
         "sent_bytes_per_s": short(readings.sent_bytes_per_s),
         "temperatures": [[name, short(it)] for name, it in readings.temperatures],
         "throttled": [[kind, holds] for kind, holds in readings.throttled],
+        "memory_available_bytes": short(readings.memory_available_bytes),
+        "memory_stalled_percent": short(readings.memory_stalled_percent),
+        "disk_free_bytes": short(readings.disk_free_bytes),
+        "disk_wear": [[device, short(share)] for device, share in readings.disk_wear],
+        "clock_synchronised": readings.clock_synchronised,
+        "model": readings.identity.model,
+        "power_mode": readings.power_mode,
         "daemon_rss_bytes": agent.daemon_rss_bytes,
         "engines": agent.engines,
     }

@@ -251,6 +251,8 @@ def test_everything_the_board_knows_is_on_the_page(
             "Refused digits 9 for the pipeline digits: signature threshold 1 of 2.",
             "Installed digits 8 for the pipeline digits.",
             *("No update is under way.", "1500 MHz", "58.4 °C", "Refused digits 9: "),
+            *("Raspberry Pi 4 Model B", "1.1 GB free, waited for", "12.0 GB free"),
+            *("up to 30 % used", "synchronised"),
             *(
                 "12 missed the budget",
                 "source lag",

@@ -9,7 +9,7 @@ from math import nan, sin
 
 from agent.core.events import Event, Level
 from agent.core.installed import Installed
-from agent.core.readings import BoardReadings
+from agent.core.readings import BoardIdentity, BoardReadings
 from agent.core.snapshot import AgentSnapshot, ModelCounts, PipelineSnapshot
 from agent.core.targets import Wanted
 from agent.core.trend import TrendPoint
@@ -158,6 +158,12 @@ READINGS = BoardReadings(
     sent_bytes_per_s=nan,
     temperatures=(("cpu", 58.4),),
     throttled=(("under_voltage", False), ("throttled", False)),
+    memory_available_bytes=1.1e9,
+    memory_stalled_percent=0.5,
+    disk_free_bytes=1.2e10,
+    disk_wear=(("mmcblk0", 0.3),),
+    clock_synchronised=True,
+    identity=BoardIdentity("raspberry_pi", "Raspberry Pi 4 Model B Rev 1.4", "6.6"),
 )
 
 

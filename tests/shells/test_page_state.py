@@ -51,6 +51,7 @@ from agent.endpoint.live_words import (
 from tests.fakes.shown import (
     ASIDE,
     LABELS,
+    READINGS,
     points_of,
     reports_of,
     shown_agent,
@@ -223,6 +224,23 @@ def test_anchors_say_why_they_are_not_compared() -> None:
     assert say_anchor(young) == "Learning what is normal here: 3 of 9 samples."
     waits = "Learning what is normal here: 3 of 9 samples; it waits while an alarm"
     assert say_anchor(young, waits=True).startswith(waits)
+
+
+def test_readings_that_people_care_about_are_told() -> None:
+    """Which board, what is left of memory and disk, how worn it is, and its clock."""
+    state = told(EMPTY, READINGS)
+    shown = state["readings"]
+    assert isinstance(shown, dict)
+    assert shown["model"] == "Raspberry Pi 4 Model B Rev 1.4"
+    assert (shown["memory_available_bytes"], shown["disk_free_bytes"]) == (
+        1.1e9,
+        1.2e10,
+    )
+    assert (shown["memory_stalled_percent"], shown["disk_wear"]) == (
+        0.5,
+        [["mmcblk0", 0.3]],
+    )
+    assert shown["clock_synchronised"] is True
 
 
 def test_notices_name_what_somebody_should_know() -> None:

@@ -442,13 +442,18 @@ function showAside(aside) {
 function showReadings(it) {
   const slow = it.throttled.filter((row) => row[1]).map((row) => row[0].replaceAll("_", " "));
   const traffic = it.received_bytes_per_s === null ? null : `${size(it.received_bytes_per_s)}/s in, ${size(it.sent_bytes_per_s)}/s out`;
+  const waited = it.memory_stalled_percent > 0 ? `, waited for in ${figure(it.memory_stalled_percent)} % of the time` : "";
+  const worn = Math.max(0, ...it.disk_wear.map((row) => row[1]));
   facts(byId("readings"), [
+    ["model", [it.model, it.power_mode].filter(Boolean).join(", ")],
     ["processor", it.cpu_percent === null ? null : `${figure(it.cpu_percent)} % busy, load ${figure(it.load_1min)}`],
     ["clock", it.frequency_mhz === null ? null : `${figure(it.frequency_mhz)} MHz`],
     ["throttled", it.throttled.length ? slow.join(", ") || "no" : "this board does not tell", slow.length ? "warning" : ""],
     ...it.temperatures.slice(0, 6).map(([name, celsius]) => [`${name} temperature`, `${figure(celsius)} °C`, celsius >= 80 ? "warning" : ""]),
-    ["memory", it.memory_percent === null ? null : `${figure(it.memory_percent)} % used`, it.memory_percent > 90 ? "warning" : ""],
-    ["disk", it.disk_percent === null ? null : `${figure(it.disk_percent)} % used`, it.disk_percent > 90 ? "warning" : ""],
+    ["memory", it.memory_percent === null ? null : `${figure(it.memory_percent)} % used, ${size(it.memory_available_bytes)} free${waited}`, it.memory_percent > 90 || it.memory_stalled_percent > 10 ? "warning" : ""],
+    ["disk", it.disk_percent === null ? null : `${figure(it.disk_percent)} % used, ${size(it.disk_free_bytes)} free`, it.disk_percent > 90 ? "warning" : ""],
+    ["disk's life", worn ? `up to ${percent(worn)} used` : null, worn >= 0.8 ? "warning" : ""],
+    ["time", it.clock_synchronised === null ? null : it.clock_synchronised ? "synchronised" : "kept by nobody", it.clock_synchronised === false ? "warning" : ""],
     ["network", traffic],
     ["agent", it.daemon_rss_bytes ? `${size(it.daemon_rss_bytes)} of memory` : null],
     ...Object.entries(it.engines).map(([name, version]) => ["engine", `${name} ${version}`]),
