@@ -116,11 +116,14 @@ def _wanted(session: "Session", slot: str, options: Options) -> "Wanted":
     from agent.install.plan import Wanted
     from agent.install.shipped import installed_extras, read_shipped
     from agent.store.schema import SCHEMA
+    from agent.trust.own_key import Names, name_everything
 
     _check_options(options)
     shipped = read_shipped()
     fleet_root = _read_root(options["fleet_root"])
     board = options["board"] or (socket.gethostname() if options["identity"] else "")
+    if board:
+        name_everything(Names(board))  # refused before anything is changed
     extras = {*options["extras"], *installed_extras(session.places)}
     return Wanted(
         slot=slot,

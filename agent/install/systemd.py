@@ -301,7 +301,10 @@ class BootedSystemd:
 
     def _await_ready(self, verb: str, unit: str) -> None:
         """Ask for a start, and wait for READY or what comes instead."""
-        ended = run_tool(["systemctl", verb, unit], RESTART_S, check=False)
+        try:
+            ended = run_tool(["systemctl", verb, unit], RESTART_S, check=False)
+        except DeviceError as err:  # it takes longer than any start may
+            raise StartFailedError(str(err), reason=Reason.UPGRADE) from err
         if ended.returncode:
             said = (ended.stderr.strip().splitlines() or ["it did not start"])[0]
             raise StartFailedError(said, reason=Reason.UPGRADE)

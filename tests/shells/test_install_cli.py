@@ -236,6 +236,7 @@ def test_a_foreign_command_is_left_alone(tree: Path) -> None:
         ("--group", "doors"),
         ("--with", "teleporter"),
         ("--image", "--board-id", "x"),
+        ("--config", "own.toml", "--group", "doors"),
     ],
 )
 def test_options_that_make_no_sense(tree: Path, words: tuple[str, ...]) -> None:
