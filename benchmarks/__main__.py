@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -209,6 +210,32 @@ def page(report: Report, rounds: int, seconds: float) -> None:
     from benchmarks.page import run
 
     report.add("page", run(rounds, seconds))
+
+
+@main.command()
+@click.option("--minutes", default=30.0, show_default=True, help="Ctrl-C: earlier.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Also draw it, as SVG.",
+)
+@click.pass_obj
+def soak(report: Report, minutes: float, plot: Path | None) -> None:
+    """Full load with updates and faults for a while: losses, leaks, p99."""
+    from benchmarks.soak import Plan, run
+
+    report.add("soak", run(Plan(minutes * 60), plot, report.console))
+
+
+@main.command()
+@click.option("--rounds", default=9, show_default=True, help="Boots, deaths, loops.")
+@click.option("--minutes", default=5.0, show_default=True, help="Of an idle board.")
+@click.pass_obj
+def service(report: Report, rounds: int, minutes: float) -> None:
+    """Under a real systemd, as root: boot, deaths, idle cost, the sandbox's price."""
+    from benchmarks.service import run
+
+    report.add("service", run(rounds, minutes))
 
 
 if __name__ == "__main__":

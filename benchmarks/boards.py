@@ -106,6 +106,7 @@ class RealBoard:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=(self.here / "log").open("ab"),
+            start_new_session=True,  # a Ctrl-C is the benchmark's, which then stops it
         )
 
     def stop(self) -> None:

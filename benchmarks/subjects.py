@@ -1,5 +1,6 @@
 """What is measured: public models where they are found, packed as bundles."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -8,11 +9,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from agent.core.executors import EngineName, Executor, Kernels
 from agent.core.installed import Installed
+from agent.core.manifest import TrialRules
 from agent.publish.description import PackDescription, parse_description
-from agent.publish.pack import pack
+from agent.publish.pack import pack, render_bundle
 from agent.supervise.placing import Placed
 from agent.trust.bundle import Bundle, open_bundle
 from agent.worker.engines import available_engines
@@ -76,6 +79,23 @@ class Subject:
     def content(self) -> bytes:
         """Return the .tflite bytes."""
         return bytes(self.bundle.variant_bytes("only"))
+
+    def renumbered(self, version: int, rules: TrialRules, padding: int = 0) -> bytes:
+        """Return the bundle with another version and trial rules.
+
+        What is padded is the model's own file: nothing in it refers to what follows,
+        but all of it is fetched, verified, stored, hashed and loaded.
+        """
+        model = self.content() + os.urandom(padding)
+        described = replace(
+            self.bundle.manifest.variant("only"),
+            sha256=hashlib.sha256(model).hexdigest(),
+            size=len(model),
+        )
+        manifest = replace(
+            self.bundle.manifest, version=version, trial=rules, variants=(described,)
+        )
+        return render_bundle(manifest, {"only": model}, bytes(self.bundle.golden))
 
 
 def models_folder() -> Path:

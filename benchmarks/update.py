@@ -6,12 +6,8 @@ a look can be read; its worker, its children and nginx are processes of their ow
 
 import asyncio
 import contextlib
-import hashlib
-import os
 import time
 from collections.abc import AsyncIterator, Iterator
-
-from msgspec.structs import replace
 
 from agent.cli.places import read_settings
 from agent.core.counts import EMPTY, add_sections
@@ -19,12 +15,11 @@ from agent.core.histogram import quantile
 from agent.core.manifest import TrialRules
 from agent.core.statistics_block import Section
 from agent.daemon import Daemon
-from agent.publish.pack import render_bundle
 from agent.store import Store
 from benchmarks.boards import RealBoard, real_board
 from benchmarks.rows import Row, median
 from benchmarks.server import served
-from benchmarks.subjects import Subject, subject
+from benchmarks.subjects import subject
 
 BUNDLE_BYTES = 10_000_000
 P99_RATIO, ACTIVE_S, POLL_MS, REFRESH_MS = 1.5, 3.0, 5.0, 30.0
@@ -139,30 +134,11 @@ async def _daemon(board: RealBoard) -> AsyncIterator[Daemon]:
 
 def _publish(board: RealBoard, version: int, rules: TrialRules, size: int) -> None:
     """Publish the same model as another version, padded to about ``size`` bytes."""
-    content = _renumbered(board.subject, version, rules, size)
+    content = board.subject.renumbered(version, rules, size)
     name = board.subject.name
     board.repository.add(content, model=name, version=version)
     board.repository.assign("all", {name: (name, version)})
     board.repository.publish(time.time())  # noqa: TID251 - as its owner does
-
-
-def _renumbered(subject: Subject, version: int, rules: TrialRules, size: int) -> bytes:
-    """Return the subject's bundle with another version and trial rules.
-
-    What is padded is the model's own file: nothing in it refers to what follows, but
-    all of it is fetched, verified, stored, hashed and loaded.
-    """
-    opened = subject.bundle
-    model = bytes(opened.variant_bytes("only")) + os.urandom(size)
-    described = replace(
-        opened.manifest.variant("only"),
-        sha256=hashlib.sha256(model).hexdigest(),
-        size=len(model),
-    )
-    manifest = replace(
-        opened.manifest, version=version, trial=rules, variants=(described,)
-    )
-    return render_bundle(manifest, {"only": model}, bytes(opened.golden))
 
 
 async def _updated(
