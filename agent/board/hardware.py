@@ -3,11 +3,11 @@
 import platform
 import shutil
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 
-import psutil
-
 from agent import __version__
+from agent.board.kernel import read_memory
 from agent.board.limits import memory_left
 from agent.core.installed import Board
 
@@ -55,18 +55,29 @@ def cpu_features(root: Path = Path("/")) -> tuple[str, ...] | None:
     return tuple(feature for feature in wanted if feature in flags)
 
 
-def board_now(board_id: str, hardware: Sequence[str], state_dir: Path) -> Board:
+def board_now(
+    board_id: str,
+    hardware: Sequence[str],
+    state_dir: Path,
+    root: Path = Path("/"),
+) -> Board:
     """Return what admission asks about this board, as of now.
+
+    Without control groups that limit memory (Raspberry Pi OS boots so) a model may have
+    what the kernel says is available, and ``RLIMIT_DATA`` alone holds its worker.
 
     Args:
         board_id: Its name in staged rollouts.
         hardware: Names from the settings; empty means what the board reports.
         state_dir: The directory whose file system receives bundles.
+        root: Where ``/proc`` and ``/sys`` lie.
     """
+    available = read_memory(str(root).rstrip("/")).available
+    left = memory_left(root)
     return Board(
         id=board_id,
-        hardware=tuple(hardware) or hardware_names(),
+        hardware=tuple(hardware) or hardware_names(root),
         agent=__version__,
         free_bytes=shutil.disk_usage(state_dir).free,
-        ram_bytes=min(psutil.virtual_memory().available, memory_left()),
+        ram_bytes=left if isnan(available) else min(int(available), left),
     )

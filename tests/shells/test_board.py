@@ -10,7 +10,7 @@ from agent.board.clock import clock_battery, clock_synchronised
 from agent.board.hardware import board_now, cpu_features, hardware_names
 from agent.board.layers import LAYERS, sandbox_layers
 from agent.board.limits import UNLIMITED, memory_left, read_limits
-from tests.fakes.board_trees import lay
+from tests.fakes.board_trees import lay, tree
 
 GROUPS = "sys/fs/cgroup/system.slice"
 
@@ -113,3 +113,27 @@ def test_admission_gets_what_the_board_is(tmp_path: Path) -> None:
     assert named.free_bytes > 0
     assert named.ram_bytes > 0
     assert board_now("", (), tmp_path).hardware == hardware_names()
+
+
+def test_without_memory_groups_what_is_available_limits(tmp_path: Path) -> None:
+    """Raspberry Pi OS boots so: no limit is found, and none is made up."""
+    files = {**tree("pi4"), "proc/self/cgroup": "0::/system.slice/tinyward.service\n"}
+    root = lay(tmp_path, files | {f"{GROUPS}/tinyward.service/pids.max": "64\n"})
+    assert read_limits(root).memory_bytes == memory_left(root) == UNLIMITED
+    board = board_now("", (), tmp_path, root)
+    assert board.ram_bytes == 1510416 * 1024
+    assert board.hardware[0] == "raspberrypi,4-model-b"
+
+
+def test_a_group_limits_below_what_is_available(tmp_path: Path) -> None:
+    """The smaller one holds; without /proc/meminfo the group alone."""
+    files = {
+        **tree("pi5"),
+        "proc/self/cgroup": "0::/system.slice\n",
+        f"{GROUPS}/memory.max": "400000000\n",
+        f"{GROUPS}/memory.current": "100000000\n",
+    }
+    root = lay(tmp_path, files)
+    assert board_now("", (), tmp_path, root).ram_bytes == 300_000_000
+    (root / "proc/meminfo").unlink()
+    assert board_now("", (), tmp_path, root).ram_bytes == 300_000_000
