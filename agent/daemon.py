@@ -67,7 +67,7 @@ class Daemon:
         socket: Path of the unix socket.
         announce: Called once with what listens: a line for people.
         notify: Who starts, watches and stops this daemon; nobody unless told.
-        read_settings: Reads the settings anew, on SIGHUP.
+        read_settings: Reads the settings file anew, on SIGHUP.
     """
 
     def __init__(  # noqa: PLR0913 - what it runs, on what, and who is told
@@ -80,7 +80,7 @@ class Daemon:
         socket: Path,
         announce: Callable[[str], None],
         notify: Notify | None = None,
-        read_settings: Callable[[], Settings] | None = None,
+        read_settings: Callable[[], bytes] | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -184,7 +184,7 @@ class Daemon:
             monitoring=Monitoring(settings.monitor, self._anchors, clock),
         )
 
-    def _reloads(self, read: Callable[[], Settings] | None) -> Reload:
+    def _reloads(self, read: Callable[[], bytes] | None) -> Reload:
         """Build what follows the settings file; all that it changes is here already."""
         running = Running(
             self._pipelines,

@@ -2,7 +2,8 @@
 
 The rules this module keeps:
  * Settings that cannot be used change nothing; the log and the status line name the
-   key, and the old ones stay in force.
+   key, and the old ones stay in force. Nor do those of a file that is being written:
+   half of it may be good settings, with half of the pipelines.
  * A pipeline that does not differ is not disturbed. Of one that does, the worker ends
    its sample before it is replaced, and what was counted stays.
  * Where an update of a pipeline is under way whose ground the new settings would take
@@ -28,7 +29,12 @@ from agent.errors import DeviceError, SettingsError
 from agent.facts import AgentFacts
 from agent.lifeline import Lifeline
 from agent.repositories import Repositories
-from agent.settings import PipelineSettings, Settings, check_settings
+from agent.settings import (
+    PipelineSettings,
+    Settings,
+    check_settings,
+    parse_settings,
+)
 from agent.settings_diff import HEARD, ReloadPlan, plan_reload, settings_in_force
 from agent.store import Store
 from agent.supervise.pipeline import Pipeline
@@ -39,9 +45,12 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.05  # between two looks at an update that is being ended
 END_S = 10.0  # what a trial gets for its end: a swap back, and a child that is reaped
 AGAIN_S = 1.0  # between two looks at an update that is waited for
+SETTLE_S = 0.1  # a file that reads the same for so long is not being written
+SETTLE_TRIES = 20  # then what is there counts, whatever it will be
+NOTHING = Settings()  # what an empty file says; a full disk leaves such
 RESTART = "needs systemctl restart tinyward"
 IN_FORCE = "the old ones stay in force"
-Read = Callable[[], Settings]
+Read = Callable[[], bytes]
 
 
 class Build(Protocol):
@@ -93,7 +102,7 @@ class Reload:
 
     Args:
         settings: What is in force.
-        read: Reads the settings anew; None where nobody knows from where.
+        read: Reads the settings file anew; None where nobody knows from where.
         running: What follows them.
         lifeline: Who is told.
 
@@ -142,7 +151,9 @@ class Reload:
         if self._read is None:
             return Outcome(refused="this daemon was started without a settings file")
         try:
-            after = self._read()
+            after = parse_settings(await _read_settled(self._read))
+            if after == NOTHING != self.settings:
+                return Outcome(refused="the file says nothing: was it cut short?")
             plan = self._check(after)
             waits = await self._make_way(plan)
             if waits:
@@ -267,6 +278,22 @@ class Reload:
             log.info("settings.applied", extra={"keys": ",".join(applied)})
         elif not outcome.plan.restart and not outcome.waits:
             log.info("settings.unchanged")
+
+
+async def _read_settled(read: Read) -> bytes:
+    """Return what a file says once it stays the same.
+
+    Raises:
+        SettingsError: It cannot be read.
+    """
+    now = read()
+    for _ in range(SETTLE_TRIES):
+        before = now
+        await asyncio.sleep(SETTLE_S)
+        now = read()
+        if now == before:
+            break
+    return now
 
 
 def _put_off(before: Settings, after: Settings, names: Collection[str]) -> Settings:

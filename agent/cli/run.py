@@ -8,13 +8,22 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.places import control_socket, read_settings, state_directory
+from agent.cli.places import (
+    control_socket,
+    read_raw,
+    read_settings,
+    state_directory,
+)
 from agent.core.reasons import Reason
 from agent.errors import AgentError, SettingsError
 from agent.settings import Settings
+
+if TYPE_CHECKING:
+    from agent.board.notify import Notifier
 
 # A table is rewritten, row by row, on a card that stalls for seconds now and then.
 MIGRATION_S = 120.0
@@ -43,26 +52,44 @@ def command(config: Path) -> None:
 
     Exit codes: 0 after SIGTERM or Ctrl-C, 1 for a failure, 2 for wrong settings.
     """
+    from agent.board.notify import Notifier
+
+    notify = Notifier.take(os.environ, os.getpid())
+    try:
+        _run_until_stopped(config, notify)
+    except AgentError as err:
+        # For `systemctl status`, which shows it also of a unit that has failed.
+        notify.status(f"{err} [{err.reason}] {err.todo}")
+        raise
+
+
+def _run_until_stopped(config: Path, notify: "Notifier") -> None:
+    """Read the settings and run the daemon by them.
+
+    Raises:
+        AgentError: It cannot start, or ended for a reason that somebody can mend.
+    """
     # Before anything is read: whoever changes the file later is heard after the start.
     hung_up = _notice_hang_up()
     settings = read_settings(config)
     root = read_root(settings)
     _start_logs(settings.log_level)
     try:
-        asyncio.run(_run(config, settings, root, hung_up))
+        asyncio.run(_run(config, settings, root, notify, hung_up))
     except* AgentError as group:
         raise _first(group) from None
 
 
 async def _run(
-    config: Path, settings: Settings, root: bytes, hung_up: Callable[[], bool]
+    config: Path,
+    settings: Settings,
+    root: bytes,
+    notify: "Notifier",
+    hung_up: Callable[[], bool],
 ) -> None:
     """Open the state directory and run the daemon on it."""
-    from agent.board.notify import Notifier
     from agent.daemon import Daemon
     from agent.store import Store
-
-    notify = Notifier.take(os.environ, os.getpid())
 
     def migrating() -> None:
         notify.extend(MIGRATION_S)
@@ -84,8 +111,10 @@ async def _run(
             socket=control_socket(settings),
             announce=_announce,
             notify=notify,
-            read_settings=partial(read_settings, config),
+            read_settings=partial(read_raw, config),
         )
+        # From here on it is asked itself; what came before is asked now.
+        signal.signal(signal.SIGHUP, lambda _number, _frame: daemon.ask_to_reload())
         if hung_up():
             daemon.ask_to_reload()
         await daemon.run()

@@ -215,7 +215,7 @@ class Sources:
 
     async def _follow(self, subject: str, repository: Repository, word: _Word) -> bool:
         """Verify one repository's newest metadata and take what it says."""
-        follows = self._settings.orchestrator == "tuf"
+        follows, groups = self._settings.orchestrator == "tuf", self._settings.groups
         read = partial(
             _read,
             repository,
@@ -235,7 +235,8 @@ class Sources:
             return self._stumble(subject, word, said.unread)
         if self._ledger.memory.forget(subject):
             log.info("%s.recovered", subject)
-        if said.files is not None:
+        # Those of other groups are none: they are read anew in the next look.
+        if said.files is not None and groups == self._settings.groups:
             word.files = self.files = said.files
         word.believed, word.hopeless = True, False
         self.last_look = self._around.clock()
