@@ -49,6 +49,7 @@ def collect(snapshot: AgentSnapshot, board: BoardReadings) -> Families:
     _collect_agent(families, snapshot)
     for pipeline in snapshot.pipelines:
         _collect_pipeline(families, pipeline)
+        _collect_ladder(families, pipeline)
         _collect_models(families, pipeline)
     _collect_update(families, snapshot.update)
     _collect_plan(families, snapshot.update)
@@ -96,6 +97,21 @@ def _collect_pipeline(families: Families, pipeline: PipelineSnapshot) -> None:
         families.add("tinyward_worker_restarts_total", count, name, reason)
     for sink, count in pipeline.sink_dropped.items():
         families.add("tinyward_sink_dropped_total", count, name, sink)
+
+
+def _collect_ladder(families: Families, pipeline: PipelineSnapshot) -> None:
+    """How much a pipeline is held back, and how often it came to that.
+
+    The level tells an alert what it needs; why it came about may be left out.
+    """
+    name, ladder = pipeline.name, pipeline.ladder
+    families.add("tinyward_degradation_level", float(ladder.level.rank), name)
+    families.part = Part(name, Rank.FEATURES)
+    for level, reason, count in ladder.transitions:
+        families.add(
+            "tinyward_degradation_transitions_total", count, name, level, reason
+        )
+    families.part = OWN
 
 
 def _collect_models(families: Families, pipeline: PipelineSnapshot) -> None:

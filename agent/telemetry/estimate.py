@@ -11,6 +11,7 @@ from itertools import product
 from typing import Protocol
 
 from agent.core.counts import EMPTY
+from agent.core.degradation import LadderState, Level
 from agent.core.executors import Executor
 from agent.core.installed import Installed
 from agent.core.manifest import Manifest
@@ -67,6 +68,12 @@ _BOARD = BoardReadings(
     cooling=(("cpufreq-cpu0", 0.0), ("pwm-fan", 0.0)),
     clock_synchronised=True,
     identity=BoardIdentity(kernel="6"),
+)
+# A pipeline that was once too hot, for long, and has come back.
+_HELD = LadderState(
+    transitions=tuple(
+        (level, reason, 1) for level in Level for reason in ("heat", "calm")
+    )
 )
 _SCOPES: tuple[Scope, ...] = ("input", "output", "all")
 _DETECTORS: tuple[Detector, ...] = ("mewma", "etable")
@@ -171,6 +178,7 @@ def _pipeline(model: Expected, monitor: MonitorSettings) -> PipelineSnapshot:
         sink_dropped={"0": 0},
         watch=(ModelWatch(model.model, model.version, said, window_at=1.0),),
         budgets_ms={model.version: 1.0},
+        ladder=_HELD,
     )
 
 

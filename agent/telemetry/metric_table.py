@@ -108,6 +108,19 @@ _ROWS = (
         "Predictions a sink could not take in time.",
     ),
     MetricRow(
+        "tinyward_degradation_level",
+        "gauge",
+        ("pipeline",),
+        "How much a pipeline is held back: 0 normal, 1 suspect, 2 degraded, 3 safe.",
+    ),
+    MetricRow(
+        "tinyward_degradation_transitions_total",
+        "counter",
+        ("pipeline", "level", "reason"),
+        "How often a pipeline came to a level, and why: heat, throttled, deadline...; "
+        "calm on the way down.",
+    ),
+    MetricRow(
         "tinyward_update_phase",
         "gauge",
         ("phase",),

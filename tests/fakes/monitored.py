@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from msgspec.structs import replace as replace_struct
 
+from agent.core.degradation import LadderState, Level
 from agent.core.snapshot import ModelCounts, PipelineSnapshot
 from agent.core.watching import (
     Alarm,
@@ -62,6 +63,9 @@ def watched(name: str = "door", *versions: ModelWatch) -> PipelineSnapshot:
         watch=versions or (watch(),),
         budgets_ms={1: 0.05, 2: 0.06},
         busy_s=0.0125,
+        ladder=LadderState(
+            level=Level.SUSPECT, transitions=((Level.SUSPECT, "heat", 2),)
+        ),
     )
 
 

@@ -27,6 +27,7 @@ SHARE = f"tinyward_monitor_cpu_share_ratio{{{MODEL}}}"
 BUDGET = 'tinyward_monitor_cpu_budget_ratio{job="b",instance="i"}'
 LAG = f"tinyward_source_lag_seconds{{{WHO}}}"
 THROTTLED = 'tinyward_board_throttled{job="b",instance="i",kind="under_voltage"}'
+HELD = f"tinyward_degradation_level{{{WHO}}}"
 LEFT_OUT = 'tinyward_series_left_out{job="b",instance="i"}'
 CRASHES = f'tinyward_worker_restarts_total{{{WHO},reason="crash"}}'
 REQUESTED = f'tinyward_worker_restarts_total{{{WHO},reason="requested"}}'
@@ -123,6 +124,8 @@ CASES = [
     Case(
         "TinywardThrottled", {THROTTLED: "0x60 1x60"}, {THROTTLED: "0 1x3 0 1x3 0x120"}
     ),
+    Case("TinywardDegraded", {HELD: "0x60 2x60"}, {HELD: "0x60 3x3 0x20 1x60"}),
+    Case("TinywardDegraded", {HELD: f"0x60{' 3 2 1 1' * 15}"}, {HELD: "1x120"}),
     Case(
         "TinywardSeriesLeftOut", {LEFT_OUT: "0x60 64x60"}, {LEFT_OUT: "0x60 64x3 0x60"}
     ),
@@ -136,6 +139,7 @@ WELL = {
     BUDGET: "0.02x240",
     LAG: "0.05x240",
     THROTTLED: "0x240",
+    HELD: "1x240",
     LEFT_OUT: "0x240",
     CRASHES: "0x240",
     REQUESTED: "0+1x240",

@@ -21,7 +21,7 @@ from agent.endpoint.live_notices import find_notices, judge_health
 from agent.endpoint.live_state import Stories, describe_live
 from agent.endpoint.live_words import held_level
 from agent.endpoint.state import describe_agent, describe_readiness, render_json
-from tests.fakes.snapshots import NOW, agent, pipeline
+from tests.fakes.snapshots import NOW, agent, pipeline, render_metrics
 
 HOT = LadderState(
     level=Level.DEGRADED,
@@ -32,6 +32,7 @@ HOT = LadderState(
     lacking=(Measure.SMALL_VARIANT,),
     transitions=((Level.DEGRADED, "heat", 2), (Level.NORMAL, "calm", 1)),
 )
+PREFIX = "tinyward_degradation_"
 WORDS = (
     "soc 86 C, 85 C allowed: every other sample "
     "(not to be had: the smaller variant)"
@@ -179,3 +180,18 @@ def test_status_says_it() -> None:
     assert lines(renew(told, since=None, level="safe")) == f"SAFE  door: {WORDS}\n"
     assert lines(LadderAnswer()) == lines(None) == ""
     assert "\x1b" not in lines(renew(told, detail="\x1b[2J", level="\x1b[1m"))
+
+
+def test_a_scrape_says_it() -> None:
+    """The level of every pipeline, and how often it came to one for which reason."""
+    calm = replace(pipeline("hall"), ladder=LadderState())
+    shown = agent(replace(pipeline("door"), ladder=HOT), calm)
+    _, body = render_metrics(shown, BoardReadings(), "")
+    told = {it for it in body.decode().splitlines() if it.startswith(PREFIX)}
+    counted = f"{PREFIX}transitions_total"
+    assert told == {
+        f'{PREFIX}level{{pipeline="door"}} 2.0',
+        f'{PREFIX}level{{pipeline="hall"}} 0.0',
+        f'{counted}{{pipeline="door",level="degraded",reason="heat"}} 2.0',
+        f'{counted}{{pipeline="door",level="normal",reason="calm"}} 1.0',
+    }
