@@ -21,7 +21,8 @@ from agent.endpoint.live_notices import find_notices, judge_health
 from agent.endpoint.live_state import Stories, describe_live
 from agent.endpoint.live_words import held_level
 from agent.endpoint.state import describe_agent, describe_readiness, render_json
-from tests.fakes.snapshots import NOW, agent, pipeline, render_metrics
+from agent.telemetry.exposition import render_metrics
+from tests.fakes.snapshots import NOW, agent, pipeline
 
 HOT = LadderState(
     level=Level.DEGRADED,
@@ -192,6 +193,6 @@ def test_a_scrape_says_it() -> None:
     assert told == {
         f'{PREFIX}level{{pipeline="door"}} 2.0',
         f'{PREFIX}level{{pipeline="hall"}} 0.0',
-        f'{counted}{{pipeline="door",level="degraded",reason="heat"}} 2.0',
-        f'{counted}{{pipeline="door",level="normal",reason="calm"}} 1.0',
+        f'{counted}{{level="degraded",pipeline="door",reason="heat"}} 2.0',
+        f'{counted}{{level="normal",pipeline="door",reason="calm"}} 1.0',
     }
