@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.core.degradation import SafeOutput
 from agent.core.messages import (
     MAX_MESSAGE_BYTES,
     Activate,
@@ -23,6 +24,7 @@ from agent.core.messages import (
     Refused,
     Shadow,
     Shadowed,
+    Shed,
     SourceState,
     Stop,
     Stopped,
@@ -66,6 +68,12 @@ to_child = st.one_of(
     st.builds(Discard, generation=counts),
     st.builds(Tap, generation=counts, every=counts),
     st.builds(Untap, generation=counts),
+    st.builds(
+        Shed,
+        every=st.integers(1, 1000),
+        answer=st.sampled_from(["model", "abstain", "safe_output"]),
+        safe_output=st.builds(SafeOutput, label=texts, score=st.floats(-1e9, 1e9)),
+    ),
     st.builds(NewSource),
     st.builds(Stop),
     st.builds(

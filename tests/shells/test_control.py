@@ -25,6 +25,7 @@ from agent.core.messages import (
     Message,
     NewSource,
     Refused,
+    Shed,
     Stop,
     Swapped,
     Tap,
@@ -37,6 +38,11 @@ from agent.core.messages import (
 )
 from agent.core.reasons import Reason
 from agent.core.shadow_ring import RING_BYTES, RingReader
+from agent.core.statistics_block import (
+    FIRST_OUTCOME,
+    OUTCOME_INDEX,
+    section_start,
+)
 from agent.core.watching import Monitored
 from agent.supervise.memfd import shared_memory
 from agent.worker.channel import ChildChannel
@@ -271,6 +277,44 @@ def test_a_tap_comes_and_goes(worker: Worker) -> None:
     assert generations(worker)[1] == 1
     reader.close()
     memory.close()
+    os.close(ring)
+
+
+def ends_as(worker: Worker, reason: Reason, more: int = 10) -> None:
+    """Wait until more samples have ended so."""
+    at = FIRST_OUTCOME + OUTCOME_INDEX[reason]
+    words = worker.board.writer.words
+
+    def count() -> int:
+        return sum(words[section_start(section) + at] for section in (0, 1))
+
+    wanted = count() + more
+    while count() < wanted:
+        threading.Event().wait(0.001)
+
+
+def test_an_order_to_shed_outlives_swaps_and_taps(worker: Worker) -> None:
+    """It comes before any model, and holds for each that is loaded, listened or not."""
+    ring = shared_memory("ring", RING_BYTES)
+    worker.send(Shed(answer="abstain"))
+    for generation in (1, 2):
+        worker.load(generation)
+        worker.ask(Activate(generation))
+        ends_as(worker, Reason.ABSTAINED)
+    assert worker.ask(Tap(3), ring) == Tapped(3)
+    ends_as(worker, Reason.ABSTAINED)
+    worker.send(Shed(2))
+    ends_as(worker, Reason.SHED)
+    ends_as(worker, Reason.NONE)
+    assert worker.ask(Untap(4)) == Tapped(4)  # the ring is the one that was tapped
+    ends_as(worker, Reason.SHED)
+    worker.load(5)
+    worker.send(Shed())
+    worker.ask(Activate(5))
+    assert worker.board.writer.words[section_start(0)] == 5
+    ends_as(worker, Reason.NONE)
+    shed = FIRST_OUTCOME + OUTCOME_INDEX[Reason.SHED]
+    assert worker.board.writer.words[section_start(0) + shed] == 0
     os.close(ring)
 
 
