@@ -23,6 +23,7 @@ FALLBACK = "tinyward-fallback.service"
 SETTINGS = "/etc/tinyward/agent.toml"
 STATE = "/var/lib/tinyward"
 PROGRAM = "/usr/local/bin/tinyward"
+SLOT = "/opt/tinyward/a"
 # A drop-in in /run is gone after a boot, like the tests that need it.
 DROP_IN = f"/run/systemd/system/{SERVICE}.d/test.conf"
 SOCKETS = (f"{STATE}/control.sock", "/run/tinyward/control.sock")
@@ -203,6 +204,13 @@ class ServiceBoard:
     def spoken_in_status(self) -> str:
         """Return the STATUS line that the daemon gave systemd."""
         return self.shows("StatusText")
+
+
+def fill_slot(machine: Container, slot: str) -> None:
+    """Make an environment and install the wheel into it."""
+    machine.run("python3", "-m", "venv", slot)
+    words = ("install", "-q", "--no-index", "--find-links", "/srv/wheels", "tinyward")
+    machine.run(f"{slot}/bin/pip", *words, timeout_s=120)
 
 
 def listing(root: Path) -> set[str]:

@@ -16,12 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, missing
-from tests.service.board import PROGRAM, ServiceBoard, listing
+from tests.service.board import PROGRAM, SLOT, ServiceBoard, fill_slot, listing
 from tests.service.container import Container
 from tests.service.debian import TOOLS, workshop
 from tests.service.fleet import Owner
-
-SLOT = "/opt/tinyward/a"
 
 
 @pytest.fixture(scope="session")
@@ -78,13 +76,6 @@ def installation(machine: Container) -> Installation:
     board.settings = board.read_settings()
     said = [done.stdout + done.stderr for done in (dry, first, second)]
     return Installation(untouched, said[0], after_dry, said[1], said[2], board)
-
-
-def fill_slot(machine: Container, slot: str) -> None:
-    """Make an environment and install the wheel into it."""
-    machine.run("python3", "-m", "venv", slot)
-    words = ("install", "-q", "--no-index", "--find-links", "/srv/wheels", "tinyward")
-    machine.run(f"{slot}/bin/pip", *words, timeout_s=120)
 
 
 @pytest.fixture(scope="session")

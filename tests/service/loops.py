@@ -2,37 +2,42 @@
 
 import signal
 import time
+from collections.abc import Callable
 
 from tests.service.board import PROGRAM, SERVICE, STATE, ServiceBoard
-from tests.service.fleet import Owner
 
 OUTSIDE = "/srv/outside"
 SECONDS = 1.5
 
 
 def inside_and_outside(
-    board: ServiceBoard, owner: Owner, seconds: float = SECONDS
+    board: ServiceBoard, settings: Callable[[str], str], seconds: float = SECONDS
 ) -> tuple[float, float]:
     """Return seconds per sample at full load: in the unit, and in no unit at all.
 
     Both are the same daemon with the same model; only one runs at a time.
+
+    Args:
+        board: The board.
+        settings: Returns settings at full load for a state directory.
+        seconds: How long each side is measured.
     """
-    board.write_settings(owner.settings(rate=0.0, state=f"{STATE}/loop"))
+    board.write_settings(settings(f"{STATE}/loop"))
     board.start_anew()
     board.wait_answers()
     inside_s = _per_sample_s(board, seconds)
     board.systemctl("stop", SERVICE)
-    settings = board.machine.root / OUTSIDE.lstrip("/")
-    settings.mkdir(exist_ok=True)
-    text = owner.settings(rate=0.0, state=f"{OUTSIDE}/state")
-    (settings / "agent.toml").write_text(text, encoding="utf-8")
+    outer = board.machine.root / OUTSIDE.lstrip("/")
+    outer.mkdir(exist_ok=True)
+    text = settings(f"{OUTSIDE}/state")
+    (outer / "agent.toml").write_text(text, encoding="utf-8")
     line = f"echo $$ > {OUTSIDE}/pid; exec {PROGRAM} run -c {OUTSIDE}/agent.toml"
     outside = board.machine.spawn("/bin/sh", "-c", line)
     try:
         board.wait_answers()
         return inside_s, _per_sample_s(board, seconds)
     finally:
-        board.signal(int((settings / "pid").read_text()), signal.SIGTERM)
+        board.signal(int((outer / "pid").read_text()), signal.SIGTERM)
         outside.wait()
 
 

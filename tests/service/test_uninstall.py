@@ -1,7 +1,7 @@
 """The end of a board's service. The last file of this folder: nothing runs after it."""
 
-from tests.service.board import SERVICE, STATE, ServiceBoard, listing
-from tests.service.conftest import SLOT, Installation, fill_slot
+from tests.service.board import SERVICE, SLOT, STATE, ServiceBoard, fill_slot, listing
+from tests.service.conftest import Installation
 
 # Parents that systemd's and Debian's tools make for whoever comes first, and never
 # remove: an empty directory is not ours. Copies of passwd(5) are those of useradd(8).
