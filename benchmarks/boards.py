@@ -101,13 +101,14 @@ class RealBoard:
 
     def start(self) -> None:
         """Start the daemon; does not wait."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "agent", "run", "-c", self.here / "agent.toml"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.here / "log").open("ab"),
-            start_new_session=True,  # a Ctrl-C is the benchmark's, which then stops it
-        )
+        with (self.here / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "agent", "run", "-c", self.here / "agent.toml"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C is the benchmark's: it stops it
+            )
 
     def stop(self) -> None:
         """Stop the daemon as systemd would."""

@@ -68,7 +68,8 @@ class Diary:
     looks: list[Look] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     replaced_s: dict[str, list[float]] = field(default_factory=dict)
-    missed: int = 0  # scrapes without an answer
+    missed: int = 0  # looks without an answer
+    died: bool = False  # the daemon did
 
 
 class Soak:
@@ -203,9 +204,10 @@ def run(plan: Plan, plot: Path | None, console: Console) -> list[Row]:
     if plot is not None:
         svg = render_plot(diary.looks, diary.marks, PIPELINES)
         plot.write_text(svg, encoding="utf-8")
-    return soak_rows(
+    rows = soak_rows(
         diary.looks, diary.marks, diary.replaced_s, diary.missed, plan.warm_up_s
     )
+    return [*rows, Row("soak", "the daemon died", int(diary.died), "", 0)]
 
 
 async def _soak(plan: Plan, console: Console) -> Diary:
@@ -225,6 +227,7 @@ async def _soak(plan: Plan, console: Console) -> Diary:
         except asyncio.CancelledError:
             console.print("ended early: this is what was seen so far")
         if not board.lives():
+            soak.diary.died = True
             console.print(f"the daemon died:\n{board.last_words()}")
         return soak.diary
 

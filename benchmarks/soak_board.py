@@ -125,10 +125,6 @@ class SoakBoard:
                 received += row["in"]
                 ended += row["ok"] + row["failed"] + row["dropped"]
                 failed += row["failed"]
-        results: dict[str, int] = {}
-        for row in state["update"]["results"]:
-            word = f"{row['result']} {row['reason']}".rstrip()
-            results[word] = results.get(word, 0) + row["count"]
         return Look(
             at_s=at_s,
             scrape_ms=scrape_ms,
@@ -144,7 +140,6 @@ class SoakBoard:
                 for name, row in pipelines.items()
                 if row["active"] and row["state"] == "active"
             },
-            results=results,
             answered=answered(before, counters),
             fallen=len(fallen(before, counters)),
         )

@@ -49,7 +49,6 @@ class Look:
         numbered: What sequence numbers say was received.
         restarts: Reason -> workers replaced.
         versions: Pipeline -> version that is committed and answers.
-        results: How updates ended -> how many.
         answered: Pipeline -> durations of what was answered since the look before, as
             a scraper sees them.
         fallen: How many counters were lower than in the look before.
@@ -65,7 +64,6 @@ class Look:
     numbered: int
     restarts: Mapping[str, int]
     versions: Mapping[str, int]
-    results: Mapping[str, int]
     answered: Mapping[str, Counts] = field(default_factory=dict)
     fallen: int = 0
 
