@@ -26,6 +26,11 @@ READ_AGAIN_S = 10.0  # a mount that comes late, a permission that was mended
 UNUSABLE = {Reason.DIGEST: "model.rotten", Reason.REVOKED: "model.revoked"}
 
 
+def _untold(name: str) -> None:
+    """Tell nobody which pipeline comes next."""
+    del name
+
+
 class CommittedModels:
     """Hands committed models to pipelines.
 
@@ -46,9 +51,13 @@ class CommittedModels:
         self._revoked = revoked
         self._unread: set[str] = set()  # pipelines whose model could not be read
 
-    def boot(self) -> None:
-        """Give every pipeline the model the store says is committed."""
+    def boot(self, before: Callable[[str], None] = _untold) -> None:
+        """Give every pipeline the model the store says is committed.
+
+        ``before`` is called with the name of each: its bytes may take long to hash.
+        """
         for name in self._pipelines:
+            before(name)
             self.begin(name)
 
     def begin(self, name: str) -> None:

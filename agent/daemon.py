@@ -15,10 +15,9 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent.board.notify import Notifier
 from agent.committed import CommittedModels
@@ -28,6 +27,7 @@ from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
 from agent.core.status_lines import describe_agent
 from agent.facts import AgentFacts
 from agent.lifeline import Lifeline, Notify
+from agent.listeners import Listeners
 from agent.reload import Reload, Running
 from agent.repositories import Repositories
 from agent.settings import PipelineSettings, Settings
@@ -40,15 +40,12 @@ from agent.trust.bundle import open_bundle
 from agent.trust.identity import Identity
 from agent.update import Desk, Surroundings, UpdatePoller
 
-if TYPE_CHECKING:
-    from agent.endpoint.services import Services
-
 log = logging.getLogger(__name__)
 # The first look at the repository waits for the first answers, but not for ever: an
 # unplugged camera must not keep a board from its updates.
 FIRST_LOOK_S = 3.0
 READY_POLL_S = 0.05
-# What a slow card may need for one step of the start: 512 MB are hashed in 20 s.
+# What a slow card may need for one step of the start: it reads 512 MB in 25 s.
 STEP_S = 60.0
 MEGABYTE = 1_000_000
 
@@ -85,7 +82,6 @@ class Daemon:
         self._settings = settings
         self._store = store
         self._state_dir = state_dir
-        self._socket, self._announce = socket, announce
         self._board_id = settings.board.id or store.board_id()
         self._stop_asked = asyncio.Event()
         # A look at the repository may take as long to end as the workers, and a reload
@@ -109,6 +105,7 @@ class Daemon:
             self._pipelines, self._update, settings.monitor, state_dir, self._board_id
         )
         self._degrading = self._ladders()
+        self._listeners = Listeners(settings, socket, self._facts, announce)
         self._poller = self._updates()
         self._lifeline = Lifeline(notify or Notifier(), self._describe)
         self._reload = self._reloads(read_settings)
@@ -131,8 +128,11 @@ class Daemon:
                 await asyncio.sleep(0)  # the workers are being spawned
                 self._lifeline.starts("tidying up after the last life", STEP_S)
                 await self._poller.recover()
-                self._lifeline.starts("reading the committed models", STEP_S)
-                self._models.boot()
+                self._models.boot(
+                    lambda it: self._lifeline.starts(
+                        f"reading the model of {it}", STEP_S
+                    )
+                )
                 group.create_task(self._facts.run())
                 group.create_task(self._degrading.run())
                 group.create_task(self._serve(group))
@@ -209,8 +209,7 @@ class Daemon:
         return self._facts.readings().vector()
 
     async def _serve(self, group: asyncio.TaskGroup) -> None:
-        """Listen on loopback and on the unix socket, and for operators if wanted."""
-        from agent.endpoint.local import LocalEndpoint
+        """Listen, and say that the start has ended; then settings may change."""
         from agent.endpoint.services import Services
 
         services = Services(
@@ -225,37 +224,15 @@ class Daemon:
             identity=self._identity,
             revoked=self._known.revoked_operators,
         )
-        local = self._settings.local
-        endpoint = LocalEndpoint(
-            self._facts, local.listen, self._socket, services=services
+        await self._listeners.open_locally(services, group)
+        await self._listeners.open_to_operators(
+            services,
+            group,
+            self._certificate_time,
+            lambda: self._poller.sources.clock_floor,
         )
-        await endpoint.open()
-        bound = endpoint.bound()
-        self._announce(f"http://{bound[0]}:{bound[1]}" if bound else str(self._socket))
-        group.create_task(endpoint.run())
-        if self._settings.control.listen:
-            group.create_task(await self._open_to_operators(services))
         self._lifeline.ready()
         self._first_to_end.append(group.create_task(self._reload.run(group)))
-
-    async def _open_to_operators(
-        self, services: "Services"
-    ) -> Coroutine[Any, Any, NoReturn]:
-        """Listen for operators and fleet servers; return what answers them."""
-        from agent.endpoint.control import ControlEndpoint
-
-        control = self._settings.control
-        endpoint = ControlEndpoint(
-            self._facts,
-            services,
-            control,
-            self._certificate_time,
-            earliest=lambda: self._poller.sources.clock_floor,
-        )
-        await endpoint.open()
-        return endpoint.run(
-            lambda host, port: self._announce(f"https://{host}:{port} for operators")
-        )
 
     def _own_certificate(self) -> Identity | None:
         """This board's certificate: of its listener, else for the repository."""
