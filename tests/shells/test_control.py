@@ -4,6 +4,7 @@ import mmap
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -288,8 +289,9 @@ def ends_as(worker: Worker, reason: Reason, more: int = 10) -> None:
     def count() -> int:
         return sum(words[section_start(section) + at] for section in (0, 1))
 
-    wanted = count() + more
+    wanted, deadline_s = count() + more, time.monotonic() + 60
     while count() < wanted:
+        assert time.monotonic() < deadline_s, f"no samples end as {reason or 'ok'}"
         threading.Event().wait(0.001)
 
 
