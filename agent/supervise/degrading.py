@@ -38,7 +38,7 @@ from agent.supervise.placing import Placed
 
 log = logging.getLogger(__name__)
 # As often as the board is read; heat and memory need no more, and a look at a pipeline
-# costs 0.1 ms.
+# costs 0.2 ms.
 LOOK_S = 1.0
 # A smaller variant is loaded and warmed within seconds; a lock may be held by a swap.
 SHED_S = 30.0
