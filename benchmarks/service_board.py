@@ -22,6 +22,7 @@ state_dir = "{state}"
 name = "{name}"
 model = "{name}"
 deadline_ms = {deadline_ms}
+kernels = "xnnpack"
 source = {{kind = "files", path = "{here}/samples.npz", loop = true, memory = true, \
 rate = {rate}}}
 sinks = [{sink}]

@@ -210,7 +210,7 @@ def fill_slot(machine: Container, slot: str) -> None:
     """Make an environment and install the wheel into it."""
     machine.run("python3", "-m", "venv", slot)
     words = ("install", "-q", "--no-index", "--find-links", "/srv/wheels", "tinyward")
-    machine.run(f"{slot}/bin/pip", *words, timeout_s=120)
+    machine.run(f"{slot}/bin/pip", *words)
 
 
 def listing(root: Path) -> set[str]:

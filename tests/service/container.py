@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-PATIENCE_S = 30.0  # two shared cores with others on them
+PATIENCE_S = 60.0  # two shared cores with others on them
+RUN_S = 120.0  # an installation on a slow disk; nothing else takes seconds
 LOOK_S = 0.02
 # Of systemd(1): the signals to its PID 1 that power a machine off cleanly.
 POWER_OFF = signal.SIGRTMIN + 4
@@ -112,7 +113,7 @@ class Container:
         *command: object,
         check: bool = True,
         environment: Mapping[str, str] | None = None,
-        timeout_s: float = PATIENCE_S,
+        timeout_s: float = RUN_S,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program inside as root, as over ssh, and return its words.
 

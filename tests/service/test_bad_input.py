@@ -30,7 +30,7 @@ def test_a_reload_takes_new_settings_without_a_restart(
     daemon, before = board.daemon_pid, board.samples()
     board.write_settings(owner.settings(rate=50.0))
     board.systemctl("reload", SERVICE)
-    board.wait_for(lambda: "reload" in board.said(), "a word about the reload")
+    board.wait_for(lambda: "settings.applied" in board.said(), "a word about it")
     board.wait_answers()
     assert daemon == board.daemon_pid
     assert before["ok"] <= board.samples()["ok"]
