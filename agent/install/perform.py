@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.install.facts import group_id
-from agent.install.places import BEFORE, DEMO, SERVICE, Places
+from agent.install.places import BEFORE, DEMO, FALLBACK, SERVICE, Places
 from agent.install.state_copy import keep_state, restore_state
 from agent.install.steps import (
     AnyStep,
@@ -153,9 +153,12 @@ class Performer:
     def _change_service(self, step: ServiceStep) -> None:
         """Perform a step on what runs."""
         match step:
-            case Stop():
-                self.systemd.stop(SERVICE)
+            case Stop(unit=unit):
+                self.systemd.stop(unit)
             case Restart():
+                # It may be in the middle of a pause after failures. A restart would
+                # let it begin again, see a version on trial, and go back from it.
+                self.systemd.stop(FALLBACK)
                 self.systemd.restart(SERVICE)
             case StartLater():
                 self.systemd.start_later(SERVICE)

@@ -83,6 +83,8 @@ def _service(facts: Facts, removal: Removal) -> Iterator[Planned]:
     """What runs, and what would run at the next boot."""
     idle = facts.service.active in ("inactive", "failed")
     yield Planned(Stop("the service is stopped"), idle)
+    pauses = UNITS[1] in removal.there
+    yield Planned(Stop("nothing waits to start it again", FALLBACK), not pauses)
     enabled = Disable("the service starts at boot no more")
     yield Planned(enabled, not facts.service.enabled)
     gone = [*UNITS]

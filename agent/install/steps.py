@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from agent.install.places import SERVICE
 from agent.install.systemd import Tool
 
 
@@ -106,7 +107,9 @@ class Disable(Step):
 
 @dataclass(frozen=True, slots=True)
 class Stop(Step):
-    """A service that does not run."""
+    """A unit that does not run."""
+
+    unit: str = SERVICE
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,8 @@ class FakeSystemd:
     def stop(self, unit: str) -> None:
         """Stop a unit."""
         self._ask(f"stop {unit}")
+        if unit != SERVICE:
+            return
         self._save(replace(self.known, active="inactive", runs=""))
 
     def forget(self, unit: str) -> None:

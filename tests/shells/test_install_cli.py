@@ -5,9 +5,11 @@ The tools of systemd are the real ones, told to work on that tree; nothing runs 
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -253,6 +255,36 @@ def test_a_purge_asks_and_without_anybody_needs_yes(tree: Path) -> None:
     refused = call(tree, "uninstall", "--purge")
     assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
     assert names(tree) == before
+
+
+def test_a_person_is_asked_on_a_terminal(tree: Path) -> None:
+    """They see what goes; no means no, and yes means yes."""
+    assert call(tree, "install").returncode == 0
+    before = names(tree)
+    code, said = ask(tree, "n\n")
+    assert (code, "settings are gone (/etc/tinyward)" in said) == (1, True)
+    assert names(tree) == before
+    code, said = ask(tree, "y\n")
+    assert (code, said.splitlines()[-1]) == (0, "removed")
+    assert {name for name in names(tree) if "tinyward" in name} == set()
+
+
+def ask(root: Path, answer: str) -> tuple[int, str]:
+    """Purge on a terminal; return the exit code and what it showed."""
+    ours, theirs = pty.openpty()
+    program = root / "opt/tinyward/a/bin/tinyward"
+    words = ["uninstall", "--purge", "--root-directory", str(root)]
+    child = subprocess.Popen(
+        [str(program), *words], stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    os.write(ours, answer.encode())
+    said = bytearray()
+    with suppress(OSError):  # EIO: the last one has closed the terminal
+        while chunk := os.read(ours, 4096):
+            said += chunk
+    os.close(ours)
+    return child.wait(), said.decode()
 
 
 def test_outside_of_a_slot_the_line_is_taught(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_settings_state_and_user_stay(tmp_path: Path) -> None:
     assert isinstance(told[0].step, Stop)
     assert machine.systemd.asked == [
         "stop tinyward.service",
+        "stop tinyward-fallback.service",
         "disable tinyward.service",
         "reload",
     ]

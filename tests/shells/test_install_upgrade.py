@@ -149,16 +149,17 @@ def test_one_installation_at_a_time(tmp_path: Path) -> None:
 
 
 class FullTree(Tree):
-    """A disk that is full from change number ``last`` on."""
+    """A disk that takes no more from change number ``last`` on."""
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, last: int, number: int) -> None:
         self.made = 0
         self._last = last
+        self._number = number
 
     def about_to(self, change: str, path: Path) -> None:
         """Count, or have no room; removing always works."""
         if self.made >= self._last and change in ("write", "link", "mkdir"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise OSError(self._number, os.strerror(self._number), str(path))
         self.made += 1
 
 
@@ -171,18 +172,26 @@ def trouble_of(machine: Machine, tree: Tree) -> DeviceError | None:
     return None
 
 
-def test_a_full_disk_at_every_change(tmp_path: Path) -> None:
-    """It is said, the old version runs or would start, and with room it goes on."""
+@pytest.mark.parametrize(
+    ("number", "reason", "todo"),
+    [
+        (errno.ENOSPC, Reason.DISK_FULL, "Free space"),
+        (errno.EROFS, Reason.READ_ONLY, "Remount"),
+    ],
+)
+def test_a_disk_that_takes_no_more(
+    tmp_path: Path, number: int, reason: Reason, todo: str
+) -> None:
+    """At every change: it is said, one version would start, and later it goes on."""
     begun = board(tmp_path / "begun")
     for last in count():
         root = tmp_path / str(last)
         shutil.copytree(begun.root, root, symlinks=True)
         machine = Machine(root)
-        error = trouble_of(machine, FullTree(last))
+        error = trouble_of(machine, FullTree(last, number))
         if error is None:
             break
-        assert error.reason == Reason.DISK_FULL
-        assert "Free space" in error.todo
+        assert (error.reason, todo in error.todo) == (reason, True)
         assert machine.systemd.boot() in ("a", "b")
         machine.install(wanted("b", "2", schema=3))
         assert machine.systemd.known.runs == "b"
