@@ -19,7 +19,7 @@ SUPPLY = (
     "thick cable; unplug what draws from it."
 )
 COOLER = "Give it a heat sink or a fan, or air; lower threads or the source's rate."
-TODO = {
+ADVICE = {
     "under_voltage": SUPPLY,
     "over_current": "Choose a lower power mode (sudo nvpmodel -q), or another supply.",
 }
@@ -83,7 +83,7 @@ def judge_throttling(
 def _slowed(kind: str, when: str) -> Finding:
     """Say what slows the board down."""
     what = f"{kind.replace('_', ' ')} {when}"
-    return Finding("throttling", "yellow", what, TODO.get(kind, COOLER))
+    return Finding("throttling", "yellow", what, ADVICE.get(kind, COOLER))
 
 
 def judge_pace(readings: BoardReadings, drivers: set[str]) -> list[Finding]:

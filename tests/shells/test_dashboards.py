@@ -32,7 +32,7 @@ VARIABLES = {
 }
 # Kept for the next reader of a series, not to be looked at over time.
 NOT_SHOWN = {
-    # What helps once one knows that a board is slow: node_exporter's dashboards have it.
+    # What helps once a board is known to be slow: node_exporter's dashboards have it.
     "tinyward_board_cooling_ratio",
     "tinyward_board_cpu_frequency_max_hertz",
     "tinyward_board_cpu_scaling_governor",
