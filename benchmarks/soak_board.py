@@ -250,4 +250,6 @@ def _usage(pid: int) -> Usage | None:
         descriptors = len(list((here / "fd").iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return None
+    if not pages:  # dead, and not yet buried
+        return None
     return Usage(pid, pages * os.sysconf("SC_PAGE_SIZE"), descriptors)

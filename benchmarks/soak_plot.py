@@ -12,8 +12,8 @@ from math import ceil, log10
 from agent.cli.profile_charts import MAX_POINTS, number
 from benchmarks.soak_looks import MB, Look, Mark, series, windows
 
-WIDTH, LEFT, RIGHT, TOP = 960, 60, 140, 40
-PANEL, BETWEEN = 150, 34  # heights
+WIDTH, LEFT, RIGHT, TOP = 960, 60, 140, 50
+PANEL, BETWEEN = 150, 46  # heights
 ROLES = {"daemon": "#1f77b4", "full": "#d95f02", "steady": "#1b9e77"}
 KINDS = {
     "update": ("#999999", "update"),
@@ -51,7 +51,7 @@ def render_plot(
         parts += _panel(title, found, top, end_s)
     height = TOP + len(panels) * (PANEL + BETWEEN) + 10
     parts += _legend(marks)
-    name = f"Soak of {end_s / 60:.0f} min: {_count(marks)}"
+    name = f"Soak of {_moment(end_s, end_s)}: {_count(marks)}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         f'role="img" aria-label="{escape(name)}"><title>{escape(name)}</title>'
@@ -90,7 +90,7 @@ def _panel(
         )
     parts += [
         f'<text x="{_across(share * end_s, end_s):.1f}" y="{top + PANEL + 15}" '
-        f'text-anchor="middle">{share * end_s / 60:.3g} min</text>'
+        f'text-anchor="middle">{_moment(share * end_s, end_s)}</text>'
         for share in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
     for name, lines in found.items():
@@ -143,6 +143,15 @@ def _count(marks: Sequence[Mark]) -> str:
     """Say how much happened."""
     updates = sum(mark.kind == "update" for mark in marks)
     return f"{updates} updates, {len(marks) - updates} faults"
+
+
+def _moment(at_s: float, end_s: float) -> str:
+    """Spell a time in the unit that suits the whole.
+
+    >>> _moment(90.0, 100.0), _moment(90.0, 600.0)
+    ('90 s', '1.5 min')
+    """
+    return f"{at_s:.3g} s" if end_s < 120 else f"{at_s / 60:.3g} min"
 
 
 def _across(at_s: float, end_s: float) -> float:

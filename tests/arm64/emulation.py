@@ -96,10 +96,10 @@ def _can_already() -> bool:
     if (BINFMT / ENTRY).exists():  # one of a run that was killed
         (BINFMT / ENTRY).write_text("-1", encoding="ascii")
     entries = (it for it in BINFMT.iterdir() if it.name not in ("register", "status"))
-    return any(_serves(it.name, it.read_text(encoding="ascii")) for it in entries)
+    return any(serves(it.name, it.read_text(encoding="ascii")) for it in entries)
 
 
-def _serves(name: str, text: str) -> bool:
+def serves(name: str, text: str) -> bool:
     """Whether an entry is for Arm programs, is on, and needs no copy in a chroot."""
     flags = text.partition("flags: ")[2].split("\n")[0]
     return "aarch64" in name and text.startswith("enabled") and "F" in flags
