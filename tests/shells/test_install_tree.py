@@ -214,6 +214,15 @@ def test_settings_of_the_operator_survive_everything(tmp_path: Path) -> None:
     assert not machine.places.at("/etc/tinyward").exists()
 
 
+def test_a_demo_that_lost_a_file_is_made_again(tmp_path: Path) -> None:
+    """All of it: its parts are of one signature."""
+    machine = installed(tmp_path)
+    whole = machine.snapshot()
+    (tmp_path / "opt/tinyward/demo/root.json").unlink()
+    machine.install(wanted("a"))
+    assert machine.snapshot() == whole
+
+
 def test_three_upgrades_go_to_and_fro(tmp_path: Path) -> None:
     """a, b, a, b: each leaves the one before as the way back."""
     machine = Machine(tmp_path)

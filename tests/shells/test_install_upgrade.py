@@ -79,6 +79,12 @@ def test_a_version_that_is_not_ready_makes_way(tmp_path: Path) -> None:
     machine = board(tmp_path, ("b",))
     with pytest.raises(DeviceError) as caught:
         upgrade(machine).run(ignore)
+    # Stopped before the old program is called: a start in between would migrate again.
+    assert machine.systemd.asked[-3:] == [
+        "restart tinyward.service",
+        "stop tinyward.service",
+        "await tinyward.service",
+    ]
     assert caught.value.reason == Reason.UPGRADE
     assert str(caught.value) == (
         "tinyward 2 in slot b did not get ready; slot a runs again. "
