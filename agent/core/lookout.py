@@ -27,6 +27,10 @@ WINDOW_S = 60.0
 CRASHES_S = 600.0  # as [degrade] says
 REVIEW_S = 60.0  # some windows of a monitor that sees a sample a second
 DEATHS = (Reason.CRASH, Reason.HANG, Reason.OOM)
+# Beginnings of the names of sensors that our work does not heat, which is all that the
+# ladder can help against: a Jetson's PMIC zone (100 C for ever, a constant of its
+# firmware), disks and radios.
+FOREIGN = ("pmic", "nvme", "drivetemp", "iwlwifi")
 _NS_PER_MS = 1e6
 _WITHOUT_MODEL = {Measure.ABSTAIN, Measure.SAFE_OUTPUT}
 
@@ -147,11 +151,14 @@ def hottest(board: BoardReadings) -> tuple[str, float]:
 
     >>> hottest(BoardReadings(temperatures=(("soc", 50.0), ("odd", 2000.0))))
     ('soc', 50.0)
+    >>> hottest(BoardReadings(temperatures=(("CPU-therm", 50.0), ("PMIC-Die", 100.0))))
+    ('CPU-therm', 50.0)
     """
     known = [
         (celsius, sensor)
         for sensor, celsius in board.temperatures
         if COLDEST_C < celsius < HOTTEST_C  # also false for NaN
+        and not sensor.lower().startswith(FOREIGN)
     ]
     celsius, sensor = max(known, default=(float("nan"), ""))
     return sensor, celsius
