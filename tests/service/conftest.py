@@ -21,6 +21,16 @@ from tests.service.container import Container
 from tests.service.debian import TOOLS, workshop
 from tests.service.fleet import Owner
 
+HERE = Path(__file__).parent
+FIRST_S = 900  # a slow mirror, and then a slow disk
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give whichever test comes first the time to make the machine."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(FIRST_S))
+
 
 @pytest.fixture(scope="session")
 def machine() -> Iterator[Container]:

@@ -208,6 +208,13 @@ def _groups(name: str) -> Iterator[Path]:
             yield top / name
 
 
+def sweep_groups(prefix: str) -> None:
+    """Remove control groups of containers whose process was killed: all empty ones."""
+    for pattern in _groups(f"{prefix}*"):
+        for group in pattern.parent.glob(pattern.name):
+            _remove(group)
+
+
 def _make_groups(name: str) -> list[Path]:
     """Make the container's control groups."""
     groups = list(_groups(name))

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.service.container import sweep_groups
+
 PREFIX = "tinyward-service-"
 # procps has the kill(1) that the unit's reload needs, and every board has it.
 PACKAGES = (
@@ -105,7 +107,8 @@ def workshop(source_tree: Path, made_before: Path | None = None) -> Iterator[Wor
         subprocess.CalledProcessError: A tool failed; its words were printed.
         LookupError: apt has no source.
     """
-    sweep()
+    sweep(Path(tempfile.gettempdir()))
+    sweep_groups(PREFIX)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -124,11 +127,11 @@ def workshop(source_tree: Path, made_before: Path | None = None) -> Iterator[Wor
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep() -> None:
+def sweep(above: Path) -> None:
     """Remove the folders of runs that were killed: nobody holds their locks."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in above.glob(f"{PREFIX}*"):
         try:
-            with (folder / "lock").open("w") as lock:
+            with (folder / "lock").open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
