@@ -48,10 +48,18 @@ def judge_cpu(features: tuple[str, ...] | None) -> Finding:
         return Finding(
             "processor",
             "yellow",
-            "/proc/cpuinfo cannot be read: models run up to 80 times slower",
+            "/proc/cpuinfo cannot be read: models run up to 80 times slower; on Arm "
+            "LiteRT dies",
             "Remove ProcSubset=pid, or what else hides it.",
         )
-    return Finding("processor", "green", " ".join(features) or "no known features")
+    if not features:
+        return Finding(
+            "processor",
+            "yellow",
+            "none of the features that fast kernels need",
+            "An emulator may show its host's /proc/cpuinfo: on Arm LiteRT then dies.",
+        )
+    return Finding("processor", "green", " ".join(features))
 
 
 def judge_memory(available: int, total: int, allowed: int) -> Finding:
