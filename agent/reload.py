@@ -197,9 +197,11 @@ class Reload:
         moved.update(plan.removed)
         name = self._under_way()
         if name in touched | moved and intake.phase in LONG:
-            # No fault of the model's: it is tried again as soon as somebody looks.
-            what = "the settings of its pipeline change"
-            intake.abort(DeviceError(what, reason=Reason.SUPERSEDED))
+            # No fault of the model's: it is tried again as soon as somebody looks. But
+            # nobody would repeat an operator's rollback, which is tried for a moment.
+            if intake.job is not None and not intake.job.rollback:
+                what = "the settings of its pipeline change"
+                intake.abort(DeviceError(what, reason=Reason.SUPERSEDED))
             deadline_s = asyncio.get_running_loop().time() + END_S
             while self._under_way() == name:
                 if asyncio.get_running_loop().time() > deadline_s:
