@@ -14,6 +14,7 @@ import asyncio
 import logging
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -120,7 +121,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ask_to_stop)
-        loop.add_signal_handler(signal.SIGHUP, self.ask_to_reload)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up, sys.stderr.isatty())
         try:
             async with asyncio.TaskGroup() as group:
                 for pipeline in self._pipelines.values():
@@ -152,8 +153,15 @@ class Daemon:
         self._stop_asked.set()
 
     def ask_to_reload(self) -> None:
-        """Do what SIGHUP does: look at the settings again, once the start has ended."""
+        """Look at the settings again, once the start has ended."""
         self._reload.ask()
+
+    def _hang_up(self, on_terminal: bool) -> None:  # noqa: FBT001 - what a signal tells
+        """Do what SIGHUP asks for: a reload, or the end where a terminal was closed."""
+        if on_terminal and not sys.stderr.isatty():
+            self.ask_to_stop()
+        else:
+            self.ask_to_reload()
 
     def poke(self) -> None:
         """Look at the repository now."""

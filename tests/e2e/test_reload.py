@@ -1,5 +1,6 @@
 """SIGHUP on the real daemon: what is applied, what is refused, and nothing is lost."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -364,6 +365,29 @@ def test_a_stop_during_a_reload_ends_in_time(reloaded: ReloadedBoard) -> None:
     board.signal(signal.SIGTERM)
     assert board.wait(10.0) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+def test_a_terminal_that_is_closed_ends_the_daemon(
+    make_board: MakeBoard,
+) -> None:
+    """SIGHUP from a terminal that is there is a reload; from one that went, the end."""
+    board = make_board()
+    ours, theirs = os.openpty()
+    board.log.symlink_to(os.ttyname(theirs))
+    said = b""
+    try:
+        board.spawn()
+        while b"listening on" not in said:
+            said += os.read(ours, 4096)
+        board.signal(signal.SIGHUP)
+        while b"settings.unchanged" not in said:
+            said += os.read(ours, 4096)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+        board.log.unlink()
+    board.signal(signal.SIGHUP)
+    assert board.wait() == 0
 
 
 def test_a_trial_that_lasts_gives_way_and_comes_again(
