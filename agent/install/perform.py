@@ -155,6 +155,7 @@ class Performer:
         match step:
             case Stop(unit=unit):
                 self.systemd.stop(unit)
+                self.systemd.forget(unit)  # or `systemctl --failed` shows it for ever
             case Restart():
                 # It may be in the middle of a pause after failures. A restart would
                 # let it begin again, see a version on trial, and go back from it.

@@ -81,7 +81,7 @@ def plan_removal(facts: Facts, removal: Removal) -> Plan:
 
 def _service(facts: Facts, removal: Removal) -> Iterator[Planned]:
     """What runs, and what would run at the next boot."""
-    idle = facts.service.active in ("inactive", "failed")
+    idle = facts.service.active == "inactive"  # a failed one is to be forgotten
     yield Planned(Stop("the service is stopped"), idle)
     pauses = UNITS[1] in removal.there
     yield Planned(Stop("nothing waits to start it again", FALLBACK), not pauses)

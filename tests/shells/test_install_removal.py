@@ -9,6 +9,7 @@ import pytest
 
 from agent.install.places import CURRENT, PROGRAM, SETTINGS, STATE
 from agent.install.steps import Remove, Stop
+from agent.install.systemd import StartFailedError
 from tests.fakes.machine import DyingTree, Killed, Machine, wanted
 
 OURS = "tinyward"
@@ -37,7 +38,9 @@ def test_settings_state_and_user_stay(tmp_path: Path) -> None:
     assert isinstance(told[0].step, Stop)
     assert machine.systemd.asked == [
         "stop tinyward.service",
+        "forget tinyward.service",
         "stop tinyward-fallback.service",
+        "forget tinyward-fallback.service",
         "disable tinyward.service",
         "reload",
     ]
@@ -57,6 +60,19 @@ def test_a_purge_leaves_nothing(tmp_path: Path) -> None:
     assert left(tmp_path) == set()
     assert "tinyward" not in (tmp_path / "etc/passwd").read_text()
     assert not (tmp_path / "opt/tinyward").exists()
+
+
+def test_a_service_that_failed_is_forgotten(tmp_path: Path) -> None:
+    """Systemd would list it among the failed ones until the next boot."""
+    machine = Machine(tmp_path, ("a",))
+    with pytest.raises(StartFailedError):
+        machine.install(wanted("a"))
+    assert machine.systemd.known.active == "failed"
+    machine.remove(purge=False)
+    assert machine.systemd.asked[:2] == [
+        "stop tinyward.service",
+        "forget tinyward.service",
+    ]
 
 
 @pytest.mark.parametrize("purge", [False, True])
