@@ -16,10 +16,8 @@ from agent.core.reasons import Reason
 from agent.core.slowness import clock_share
 
 READINGS = 256  # of the board in one trial: heat changes within seconds
-# What ends samples in the model's place, and what makes the model that answers another
-# one than preflight chose: its durations and answers say nothing about that one.
+# What ends samples in the model's place.
 WITHOUT_MODEL = frozenset({Measure.ABSTAIN, Measure.SAFE_OUTPUT})
-ALTERED = frozenset({Measure.ONE_THREAD, Measure.SMALL_VARIANT})
 ReadBoard = Callable[[], BoardReadings]
 ReadLadder = Callable[[], LadderState]
 
@@ -32,8 +30,9 @@ class Conditions:
         read_board: The board's newest readings.
         read_ladder: How much the pipeline is held back now.
         longest_s: How long the trial may take.
-        altered: Why another executor or variant than the chosen one has answered at
-            some time, or nothing.
+        altered: Why a smaller variant of the active model has answered at some time,
+            or nothing. A candidate always answers as its preflight chose, and threads
+            change no answer.
         withheld: Why no model answers now, or nothing.
     """
 
@@ -52,7 +51,7 @@ class Conditions:
             self._readings.append(self.read_board())
         ladder = self.read_ladder()
         why = Reason(next(iter(ladder.reasons), Reason.CALM))
-        if not ALTERED.isdisjoint(ladder.measures):
+        if Measure.SMALL_VARIANT in ladder.measures:
             self.altered = self.altered or why
         held = not WITHOUT_MODEL.isdisjoint(ladder.measures)
         self.withheld = why if held else Reason.NONE
@@ -60,4 +59,4 @@ class Conditions:
     @property
     def share(self) -> float:
         """Share of its full clock that the model had; 0 where nobody can tell."""
-        return 0.0 if self.altered else clock_share(self._readings)
+        return clock_share(self._readings)

@@ -221,10 +221,12 @@ class Shadowing:
     def _blame(self, verdict: Verdict) -> AgentError:
         """Return the error for a candidate that did not pass.
 
-        Beside a smaller variant of the active model, nobody has to agree.
+        Beside a smaller variant of the active model nobody has to agree, or to be as
+        fast.
         """
         altered, said = self._conditions.altered, f"in shadow: {verdict.detail}"
-        if verdict.reason is Reason.AGREEMENT and altered:
+        compared = verdict.reason in (Reason.AGREEMENT, Reason.LATENCY)
+        if compared and altered:
             what = f"{said}; but the active model was held back ({altered})"
             return DeviceError(what, reason=altered, todo=AGAIN)
         return TrialFailedError(said, reason=verdict.reason)

@@ -1,7 +1,7 @@
 """Trials on a hot board: a good model is neither rolled back nor set aside for heat."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,6 +19,7 @@ from tests.fakes.digits import Bench, in_loop, placed, running, until
 
 TOO_SLOW = Budgets(p95_ms=1e-6)
 BRIEF = TrialRules(probation_s=0.3, probation_samples=100)
+SLOWER = TrialRules(shadow_samples=100, max_slowdown=1e-6)
 COOL = BoardReadings(cpu_frequency_hertz=1.5e9, cpu_frequency_max_hertz=1.5e9)
 # A Pi shows the frequency that was asked for, whatever its firmware does.
 HIDDEN = BoardReadings(
@@ -160,10 +161,17 @@ def test_who_answers_less_can_be_tried(trial: str, measure: Measure) -> None:
     assert story(trial, it, COOL, [measure]) == ""
 
 
-def test_beside_a_smaller_variant_nobody_has_to_agree() -> None:
-    """It is tried again when the active model answers itself."""
-    found = story("shadow", permuted(), HOT, [Measure.SMALL_VARIANT])
-    assert found == "DeviceError heat"
+@pytest.mark.parametrize("it", [permuted, lambda: candidate(SLOWER)])
+def test_beside_a_smaller_variant_nobody_has_to_agree(it: Callable[[], Placed]) -> None:
+    """Or to be as fast: it is tried again when the active model answers itself."""
+    assert story("shadow", it(), COOL, [Measure.SMALL_VARIANT]) == "DeviceError heat"
+
+
+@pytest.mark.parametrize("measure", [Measure.HALF_RATE, Measure.ONE_THREAD])
+def test_who_answers_less_is_judged_all_the_same(measure: Measure) -> None:
+    """On a cool board who is slow is slow."""
+    it = candidate(BRIEF, budgets=TOO_SLOW)
+    assert story("watch", it, COOL, [measure]) == "TrialFailedError latency"
 
 
 def has_dropped(bench: Bench, count: int) -> bool:
