@@ -153,6 +153,7 @@ def _check_options(options: Options) -> None:
         )
     if options["groups"] and not options["fleet_root"]:
         raise click.UsageError("--group needs --root")
+    # Two sources of one file: whichever lost would be lost silently.
     if options["config"] and (options["fleet_root"] or options["groups"]):
         raise click.UsageError("--config says all of it: name no fleet beside it")
     image = options["image"] or options["root"] != Path("/")

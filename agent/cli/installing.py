@@ -12,9 +12,11 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -176,6 +178,7 @@ class Session:
         Raises:
             DeviceError: systemd does not answer.
         """
+        # By name, not by content: a half installation is removed all the same.
         paths = paths_of_ours()
         facts = look(self.places, self.systemd, paths, b"")
         there = frozenset(
@@ -189,6 +192,8 @@ class Session:
         Raises:
             AgentError: A step failed.
         """
+        # What says how it ended is loaded while there is something to load it from.
+        import_module("agent.core.explanations")
         telling = Telling(as_json, dry_run)
         if dry_run:
             for planned in plan:
@@ -244,6 +249,8 @@ class Session:
         from agent.cli.places import read_settings
 
         settings = self.places.at(SETTINGS)
+        # Before anything is changed: exit code 2 promises so. A plan that nobody
+        # performs is shown to those who may not read the settings, too.
         with suppress(PermissionError):
             if settings.is_file() and os.access(settings, os.R_OK):
                 read_settings(settings)
@@ -293,9 +300,11 @@ def detached(work: Callable[[], None]) -> int:
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    # A fork: all that was read, asked and checked goes along.
     child = os.fork()
     if child == 0:
         os.setsid()
+        # A terminal's own signals do not reach another session; these are people's.
         for number in (signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         os._exit(_worked(work))
@@ -311,8 +320,6 @@ def detached(work: Callable[[], None]) -> int:
 
 def _worked(work: Callable[[], None]) -> int:
     """Do the work in the child, and say what went wrong; return the exit code."""
-    import traceback
-
     code = 1
     try:
         work()

@@ -66,12 +66,14 @@ class Workshop:
         def packed(raw: bytes, base: Path) -> bytes:
             return pack(parse_description(raw), base, ChildExaminer())
 
+        # Left behind by a power cut, the keys would be ciphertext without a passphrase.
         with tempfile.TemporaryDirectory(dir=self._memory(), prefix="tinyward-") as own:
             place = Path(own, "repository")
             owner = Owner(place, found, packed, lambda: self.now)
             owner.publish(BETTER, owner.bundle(BETTER))
             export_slice(place, folder / "repository", Choice())
             (folder / "root.json").write_bytes(owner.root)
+        # Its samples, too: a slot that is filled anew must not take them away.
         shutil.copyfile(ASSETS / "digits-stream.npz", folder / "digits-stream.npz")
         for path in folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # whatever the umask says
@@ -187,6 +189,7 @@ class Workshop:
                 timeout=CHECK_S,
                 check=False,
                 cwd="/",
+                # Nothing of root's: HOME and caches there are closed to this user.
                 env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")},
                 umask=0o077,
                 user=user if as_user else None,

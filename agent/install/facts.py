@@ -112,9 +112,11 @@ def look(
     Raises:
         DeviceError: systemd does not answer.
     """
+    # Links to slots are read apart: only their last part counts.
     named = {*paths, STARTED, SETTINGS, TRIAL}
     every = {path: found for path in named if (found := find(places.at(path)))}
     state_dir = _state_dir(every.get(SETTINGS))
+    # One file of each part: all of it appears by one rename.
     demo = (f"{DEMO_REPOSITORY}/metadata/timestamp.json", DEMO_ROOT, DEMO_STREAM)
     keys = (f"{IDENTITY}/board.key", f"{IDENTITY}/board.csr")
     return Facts(
@@ -153,6 +155,7 @@ def read_schema(path: Path) -> int:
     Returns:
         0 where there is none or it may not be read, ``UNKNOWN`` where it is none.
     """
+    # Not by SQLite: opening a database as root may leave files of root's behind.
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with os.fdopen(os.open(path, flags), "rb") as file:
@@ -189,6 +192,7 @@ def configured(found: Found | None) -> Settings | None:
 
 def _number(path: Path) -> int:
     """Return the third field of the service's line: its number, as passwd(5) says."""
+    # Of the tree's own file: the libraries' functions know this machine's users.
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -223,7 +227,7 @@ def _are_folders_made(places: Places, fragment: bytes) -> bool:
     rows = (line.split() for line in fragment.decode().splitlines())
     owners = {USER: (user_id(places), group_id(places)), "root": (0, 0)}
     for kind, path, mode, user, group, *_ in (row for row in rows if len(row) > 4):
-        if kind != "d":
+        if kind != "d":  # modes of single files are only mended, never waited for
             continue
         try:
             seen = places.at(path).lstat()

@@ -125,6 +125,7 @@ class Performer:
         """Perform a step on files."""
         match step:
             case WriteFile(path=path, content=content, mode=mode, grouped=grouped):
+                # Looked up now: the group was made by a step before this one.
                 group = max(group_id(self.places), 0) if grouped else 0
                 self.tree.write(self.places.at(path), content, mode, group)
             case Link(path=path, target=target):
@@ -185,6 +186,7 @@ class Performer:
             aside.mkdir(mode=0o755)
             aside.chmod(0o755)  # the service reads it, whatever the umask says
         self.workshop.make_demo(aside)
+        # A half demo after a power cut would be believed to be whole.
         self.tree.sync(aside)
         self.tree.remove(place)
         self.tree.rename(aside, place)

@@ -8,8 +8,10 @@ The rules this module keeps:
 from dataclasses import dataclass
 from pathlib import Path
 
+# Two, as with the partitions of an image update: what runs is never written to.
 SLOTS = ("a", "b")
 SLOT_FOLDER = "/opt/tinyward"
+# Of one name beside it: true below any root, and replaced by one rename.
 CURRENT = f"{SLOT_FOLDER}/current"
 PREVIOUS = f"{SLOT_FOLDER}/previous"
 # Exists from before a new version takes over until it was READY once.
@@ -20,6 +22,7 @@ STARTED = f"{SLOT_FOLDER}/started"
 BEFORE = f"{SLOT_FOLDER}/before-upgrade"
 # Shared by all slots: the demo's signed model must outlive the slot that made it.
 DEMO = f"{SLOT_FOLDER}/demo"
+# Apart from root.json, as on any board: trust does not come from the repository.
 DEMO_REPOSITORY = f"{DEMO}/repository"
 DEMO_ROOT = f"{DEMO}/root.json"
 DEMO_STREAM = f"{DEMO}/digits-stream.npz"
@@ -60,8 +63,12 @@ class Places:
         >>> Places().slot_of(Path("/opt/tinyward/b")), Places().slot_of(Path("/usr"))
         ('b', '')
         """
-        named = [slot for slot in SLOTS if self.at(f"{SLOT_FOLDER}/{slot}") == prefix]
-        return named[0] if named else ""
+        for slot in SLOTS:
+            # Resolved: on some boards /opt is a link to the disk that has room, and
+            # `current/bin/python` is one of the slots as well.
+            if self.at(f"{SLOT_FOLDER}/{slot}").resolve() == prefix.resolve():
+                return slot
+        return ""
 
 
 def other_slot(slot: str) -> str:

@@ -99,6 +99,7 @@ class Wanted:
     @property
     def stamp(self) -> bytes:
         """What a service that was started with all this is known by."""
+        # Content and not times: boards without a clock battery set files' times anew.
         digest = hashlib.sha256(self.digest.encode())
         for path, content in sorted(self.units.items()):
             digest.update(path.encode() + b"\0" + content + b"\0")
@@ -136,6 +137,8 @@ def plan_fall_back(facts: Facts, wanted: Wanted) -> Plan:
             todo=f"{PREVIOUS}/bin/tinyward install --fall-back",
         )
     restores = facts.kept_schema not in (0, facts.schema)
+    # Only where something runs: stopping the service ends the fall-back's own unit,
+    # too, and that unit begins only after the service has failed.
     idle = facts.service.active in _IDLE
     steps: list[Planned] = [
         Planned(Stop("the service is stopped"), idle),
@@ -143,8 +146,11 @@ def plan_fall_back(facts: Facts, wanted: Wanted) -> Plan:
             RestoreState("the state is the one this version left", facts.state_dir),
             not restores,
         ),
+        # Its own: those of the version on trial may want what this one has not.
         *_units(facts, wanted),
         _link(facts, CURRENT, wanted.slot, "slot {} runs"),
+        # Before the start: if this version fails as well, for whatever reason, two
+        # units would go back to it in turns for ever.
         _remove(f"no version is on trial ({TRIAL})", TRIAL, there=facts.on_trial),
         _remove("the copy of the state is gone", BEFORE, there=facts.kept_schema != 0),
     ]
@@ -158,6 +164,7 @@ def check_way(facts: Facts, wanted: Wanted) -> None:
     Raises:
         SettingsError: ``not_installed``, ``settings`` or ``state``.
     """
+    # Somebody's wrapper, or a `pip install` as root: both are theirs to remove.
     program = facts.found.get(PROGRAM)
     if program is not None and not facts.links(PROGRAM, PROGRAM_TARGET):
         raise SettingsError(
@@ -168,6 +175,7 @@ def check_way(facts: Facts, wanted: Wanted) -> None:
     root = facts.found.get(FLEET_ROOT)
     if wanted.fleet_root and root and root.content != wanted.fleet_root:
         _check_replacing(wanted)
+    # The daemon would refuse it as well, but only after the switch and a restart.
     if facts.schema > wanted.schema:
         raise SettingsError(
             f"the state in {facts.state_dir} is of a newer Tinyward (schema "
@@ -193,6 +201,7 @@ def _check_replacing(wanted: Wanted) -> None:
 
 def _prepare(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
     """All that no running version is touched by."""
+    # The fragments stay: they restore user and directories that somebody removed.
     yield _write(facts, "the fragment of its user", SYSUSERS, wanted.shipped.sysusers)
     users = Apply(f"user and group {USER}", "systemd-sysusers", SYSUSERS)
     yield Planned(users, facts.user)
@@ -200,6 +209,7 @@ def _prepare(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
     yield _write(facts, line, TMPFILES, wanted.shipped.tmpfiles)
     folders = Apply("directories with their modes", "systemd-tmpfiles", TMPFILES)
     yield Planned(folders, facts.folders)
+    # Before the settings that name it: a daemon that starts in between finds it.
     if _runs_demo(facts, wanted):
         line = f"the demo's model, signed for this board alone ({DEMO})"
         yield Planned(MakeDemo(line), facts.demo)
@@ -219,6 +229,7 @@ def _settings(facts: Facts, wanted: Wanted) -> Planned:
     line = "settings that work as they are"
     if wanted.own_settings:
         line = "your settings"
+    # Not for everybody: addresses and commands of a fleet are nobody else's business.
     step = WriteFile(f"{line} ({SETTINGS})", SETTINGS, wanted.settings, 0o640, True)
     if found is None:
         return Planned(step)
@@ -245,6 +256,7 @@ def _why_kept(found: Found, wanted: Wanted) -> str:
 def _runs_demo(facts: Facts, wanted: Wanted) -> bool:
     """Whether the settings, those there or else the new ones, name the demo."""
     found = facts.found.get(SETTINGS)
+    # An upgrade of a board with models of its own must not bring the demo back.
     settings = configured(found) if found else parse_settings(wanted.settings)
     slices = [it.factory for it in settings.pipeline] if settings else []
     return DEMO_REPOSITORY in slices
@@ -252,14 +264,19 @@ def _runs_demo(facts: Facts, wanted: Wanted) -> bool:
 
 def _take_over(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
     """From here on a power cut may start the new version."""
+    # The same slot again (a drop-in, a repeated line) has no way back to lay.
     upgrades = facts.current not in ("", wanted.slot)
     steps: list[Planned] = []
     if upgrades:
         steps.append(_link(facts, PREVIOUS, facts.current, "slot {} is the one before"))
         line = f"slot {wanted.slot} is on trial ({TRIAL})"
         steps.append(_write(facts, line, TRIAL, f"{wanted.slot}\n".encode()))
+    # After the marker: should the old version not start with the new units, the
+    # fall-back gives it its own again.
     steps += _units(facts, wanted)
     if upgrades and facts.schema not in (0, wanted.schema):
+        # Only here does it stop for longer than a restart. A copy of the running one
+        # could miss its last transaction, and with it the floor that this raised.
         steps.append(Planned(Stop("the service is stopped"), _is_idle(facts)))
         line = f"a copy of the state, for the way back ({BEFORE})"
         steps.append(Planned(KeepState(line, facts.state_dir)))
@@ -277,6 +294,7 @@ def _take_over(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
 def _start(facts: Facts, wanted: Wanted, *, changed: bool) -> Iterator[Planned]:
     """Start the service unless all of it runs already, and accept the version."""
     same = facts.has(STARTED, wanted.stamp, 0o644)
+    # One restart is one pause of every pipeline: not without need.
     runs = facts.service.active == "active" and same and not changed
     line = f"tinyward {wanted.version} runs and is ready"
     refilled = facts.current == wanted.slot and STARTED in facts.found and not same
@@ -284,9 +302,11 @@ def _start(facts: Facts, wanted: Wanted, *, changed: bool) -> Iterator[Planned]:
     yield Planned(Restart(line), runs, note)
     line = f"no version is on trial ({TRIAL})"
     trial = facts.on_trial or facts.current not in ("", wanted.slot)
+    # The unit removes the marker at READY; units of others may not.
     yield _remove(line, TRIAL, there=trial)
     kept = facts.kept_schema != 0 or facts.schema not in (0, wanted.schema)
     yield _remove("no copy of the state is left", BEFORE, there=kept)
+    # Last: a run that was killed restarts once more, which is better than never.
     yield _write(facts, "a note of what was started", STARTED, wanted.stamp)
 
 

@@ -87,6 +87,7 @@ def _service(facts: Facts, removal: Removal) -> Iterator[Planned]:
     yield Planned(Stop("nothing waits to start it again", FALLBACK), not pauses)
     enabled = Disable("the service starts at boot no more")
     yield Planned(enabled, not facts.service.enabled)
+    # An operator's own drop-ins go with a purge; what systemd makes of them is ours.
     gone = [*UNITS]
     gone += [DROP_INS] if removal.purge else map(drop_in_path, EXTRAS)
     steps = [_gone(removal, path) for path in gone]
@@ -102,10 +103,12 @@ def _own(facts: Facts, removal: Removal) -> Iterator[Planned]:
     """Fragments, the command, and with a purge what the board has made."""
     yield _gone(removal, SYSUSERS)
     yield _gone(removal, TMPFILES)
+    # By where it points: a wrapper of the operator's has the same name.
     ours = facts.links(PROGRAM, PROGRAM_TARGET)
     note = "" if ours or PROGRAM not in removal.there else "kept: it is not ours"
     yield Planned(Remove(f"{PROGRAM} is gone", PROGRAM), not ours, note)
     if removal.purge:
+        # A folder that the settings name may hold anything: root deletes only ours.
         elsewhere = f"{facts.state_dir} stays: remove it yourself"
         note = elsewhere * (facts.state_dir != STATE)
         line = f"models, state and keys are gone ({STATE})"

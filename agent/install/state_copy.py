@@ -38,6 +38,7 @@ def keep_state(tree: Tree, state_dir: Path, place: Path) -> None:
     """
     aside = place.with_name(f".{place.name}.tmp")
     tree.remove(aside)
+    # Never an older one: what it would bring back is more than this version changes.
     tree.remove(place)
     with machine_errors():
         aside.mkdir(mode=0o700)
@@ -69,7 +70,7 @@ def restore_state(tree: Tree, place: Path, state_dir: Path) -> None:
                 if content is not None:
                     tree.about_to("write", state_dir / name)
                     _put(folder, name, content)
-            os.fsync(folder)
+            os.fsync(folder)  # before `current` is switched back to who reads this
         finally:
             os.close(source)
             if folder >= 0:

@@ -121,6 +121,7 @@ class ImageSystemd:
 
     def state(self, unit: str) -> UnitState:
         """Return whether a unit will start at boot."""
+        # Its exit code is that of "no" as well as that of "there is none".
         said = self._systemctl("is-enabled", unit, check=False).stdout.strip()
         return UnitState(enabled=said == "enabled")
 
@@ -191,6 +192,7 @@ class BootedSystemd:
         Raises:
             DeviceError: systemd does not answer.
         """
+        # `show` answers for units that do not exist, too, and never fails for them.
         asked = {
             "ActiveState": "inactive",
             "UnitFileState": "",
@@ -288,6 +290,7 @@ class BootedSystemd:
         Of a unit that was tried several times since, those of the last try.
         """
         invocation = self.state(unit).invocation
+        # Tries before it and systemd's own lines would take the room of its traceback.
         match = (
             [f"_SYSTEMD_INVOCATION_ID={invocation}"]
             if invocation and invocation != after

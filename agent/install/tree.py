@@ -59,7 +59,7 @@ class Tree:
         with machine_errors():
             self._make_folder(path.parent)
             aside = path.with_name(f".{path.name}.tmp")
-            self._clear(aside)
+            self._clear(aside)  # O_EXCL: nobody else's file or link is written to
             self.about_to("write", aside)
             descriptor = os.open(aside, _FLAGS, mode)
             with os.fdopen(descriptor, "wb") as file:
@@ -82,6 +82,7 @@ class Tree:
             aside = path.with_name(f".{path.name}.tmp")
             self._clear(aside)
             self.about_to("link", aside)
+            # `ln -sfn` removes first: a power cut between would leave no version.
             aside.symlink_to(target)
             self.rename(aside, path)
 
@@ -135,7 +136,7 @@ class Tree:
         """Remove whatever has a name; a link itself, not what it points to."""
         if path.is_dir() and not path.is_symlink():
             self.about_to("remove", path)
-            shutil.rmtree(path)
+            shutil.rmtree(path)  # follows no link, also not one that appears meanwhile
         elif path.is_symlink() or path.exists():
             self.about_to("remove", path)
             path.unlink()

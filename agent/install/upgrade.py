@@ -92,8 +92,10 @@ class Upgrade:
                 todo="Mend what they say, then run this again. All of them: "
                 "`journalctl -u tinyward`.",
             )
+        # systemd tries it again every two seconds, and each try may migrate.
         systemd.stop(SERVICE)
         run_fall_back(self.performer.places.at(f"{SLOT_FOLDER}/{before}"))
+        # Joins the start that the old program asked for, and waits for its READY.
         systemd.start(SERVICE)
         return DeviceError(
             f"{what}; slot {before} runs again. Its last words:{said}",
@@ -140,6 +142,7 @@ def locked(places: Places, *, wait: bool = False) -> Iterator[None]:
     """
     folder = places.at(SLOT_FOLDER)
     with machine_errors():
+        # The folder itself: /run is read-only for the fall-back, and no file is left.
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
