@@ -218,7 +218,7 @@ async def _shed(pipeline: Sheddable, order: _Order) -> tuple[Measure, ...]:
             return await pipeline.shed(order.measures, order.safe_output)
     except TimeoutError as err:
         what = f"it was not carried out within {SHED_S:.0f} s"
-        raise DeviceError(what, reason=Reason.BUSY) from err
+        raise DeviceError(what, reason=Reason.HANG) from err
 
 
 def _order(pipeline: Sheddable, level: Level) -> _Order:
