@@ -12,7 +12,11 @@ TIMEX_BYTES = 256
 
 
 def clock_synchronised(root: Path = Path("/")) -> bool | None:
-    """Return whether the system clock is synchronised; None if nobody can tell."""
+    """Return whether the system clock is synchronised; None if nobody can tell.
+
+    A unit with ``ProtectClock=`` may not ask the kernel, not even to read: there the
+    mark of timesyncd alone tells, and with another NTP client nobody can.
+    """
     if (root / "run/systemd/timesync/synchronized").exists():
         return True
     libc = ctypes.CDLL(None, use_errno=True)

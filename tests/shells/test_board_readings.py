@@ -24,6 +24,7 @@ from agent.board.readings import (
 )
 from agent.board.sensors import find_sensors
 from agent.board.storage import read_space
+from agent.board.sysfs import MOST_CHARS
 from agent.board.temperatures import MOST_SENSORS, find_temperatures
 from agent.core.readings import BoardIdentity, BoardReadings
 from tests.fakes.board_trees import Files, lay, throttled_pi4, tree
@@ -163,6 +164,31 @@ def test_a_processor_that_is_slowed_to_cool_it_is_capped(tmp_path: Path) -> None
     assert dict(found.cooling)["cpufreq-cpu0"] == 1.0
 
 
+def test_a_cap_that_the_firmware_does_not_tell_holds_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """The kernel's own cooling is none of the firmware's business."""
+    slowed = {"sys/class/thermal/cooling_device0/cur_state": "3\n"}
+    assert held(read(tmp_path, {**tree("pi4"), **slowed})) == ["frequency_capped"]
+
+
+def test_the_most_of_one_kind_of_cooling_counts(tmp_path: Path) -> None:
+    """One core of many that is slowed down is not hidden by the last one."""
+    slowed = {"sys/class/thermal/cooling_device0/cur_state": "3\n"}
+    found = read(tmp_path, {**tree("x86"), **slowed})
+    assert found.cooling == (("Processor", 1.0),)
+
+
+def test_labels_stay_short_and_say_nothing_twice(tmp_path: Path) -> None:
+    """Governors of many clusters, and a maker that names its product after itself."""
+    cpufreq = "sys/devices/system/cpu/cpufreq/policy"
+    names = {f"{cpufreq}{k}/scaling_governor": f"{k}" * 50 for k in range(3)}
+    dmi = "sys/class/dmi/id"
+    same = {f"{dmi}/sys_vendor": "QEMU\n", f"{dmi}/product_name": "QEMU\n"}
+    found = read(tmp_path, names | same)
+    assert (len(found.governor), found.identity.model) == (MOST_CHARS, "QEMU")
+
+
 @pytest.mark.parametrize(
     ("board", "counter", "kind"),
     [
@@ -249,6 +275,14 @@ def test_a_power_mode_without_a_name_is_a_number(tmp_path: Path) -> None:
     """Settings that do not name it leave what nvpmodel keeps."""
     files = {**tree("orin"), "etc/nvpmodel.conf": "< POWER_MODEL ID=12 NAME=X >\n"}
     assert read(tmp_path, files).power_mode == "1"
+
+
+def test_pressure_above_all_time_is_none(tmp_path: Path) -> None:
+    """Nobody waits in more than 100 % of the time; what was counted may still be so."""
+    said = "some avg10=100.01 avg60=0.00 avg300=0.00 total=2000000\n"
+    root = lay(tmp_path, {"proc/pressure/memory": said})
+    found = read_pressure(str(root), "memory")
+    assert (isnan(found.percent), dict(found.seconds)) == (True, {"waiting": 2.0})
 
 
 def test_pressure_is_absent_where_it_is_off(tmp_path: Path) -> None:
@@ -341,6 +375,15 @@ def test_a_slow_file_stays_on_the_thread(tmp_path: Path) -> None:
     assert found.read_fast() == (("x", 7.0),)
     found.read_slow()
     assert found.read_fast() == (("x", 8.0),)
+
+
+def test_a_file_that_is_known_stays_quick(tmp_path: Path) -> None:
+    """To look for sensors again forgets neither speeds nor readings."""
+    found = probes(tmp_path, QUICK_S / 2)
+    found.read_slow()
+    found.look_for({"renamed": str(tmp_path / "x"), "new": str(tmp_path / "y")})
+    lay(tmp_path, {"x": "8\n", "y": "9\n"})
+    assert found.read_fast() == (("renamed", 8.0),)
 
 
 def test_a_file_that_becomes_slow_leaves_the_loop_for_good(tmp_path: Path) -> None:
