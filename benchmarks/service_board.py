@@ -27,8 +27,7 @@ source = {{kind = "files", path = "{here}/samples.npz", loop = true, memory = tr
 rate = {rate}}}
 sinks = [{sink}]
 [update]
-repository = "{here}/repository"
-root = "{here}/root.json"
+{repository}root = "{here}/root.json"
 [local]
 listen = "127.0.0.1:9797"
 socket = "{socket}"
@@ -51,22 +50,29 @@ class Measured:
     subject: Subject
 
     def settings(
-        self, *, rate: float = 0.0, sink: str = COUNT, state: str = STATE
+        self,
+        *,
+        rate: float = 0.0,
+        sink: str = COUNT,
+        state: str = STATE,
+        updates: bool = True,
     ) -> str:
         """Return settings with the subject's pipeline; rate 0 is full load."""
+        repository = f'repository = "{HERE}/repository"\n' if updates else ""
         return SETTINGS.format(
             state=state,
             name=self.subject.name,
             deadline_ms=DEADLINE_MS,
             here=HERE,
+            repository=repository,
             rate=rate,
             sink=sink,
             socket=f"{STATE}/control.sock",
         )
 
-    def start(self, *, rate: float, sink: str = COUNT) -> None:
+    def start(self, *, rate: float, sink: str = COUNT, updates: bool = True) -> None:
         """Start the service anew on other settings, and wait until it answers."""
-        self.board.write_settings(self.settings(rate=rate, sink=sink))
+        self.board.write_settings(self.settings(rate=rate, sink=sink, updates=updates))
         self.forget_lines()
         self.board.start_anew()
         self.board.wait_answers()

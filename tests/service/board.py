@@ -227,4 +227,9 @@ def listing(root: Path) -> set[str]:
         if inside == "/":
             folders[:] = [name for name in folders if name not in moving]
         found |= {f"{inside.rstrip('/')}/{name}" for name in (*folders, *files)}
-    return {path for path in found if not path.startswith(changing)}
+    # Folders of PrivateTmp= outlive a power cut until tmpfiles.d(5) cleans up.
+    return {
+        path
+        for path in found
+        if not path.startswith(changing) and "/systemd-private-" not in path
+    }

@@ -47,8 +47,8 @@ def test_the_fast_kernels_are_used_inside_the_unit(
 ) -> None:
     """XNNPACK is chosen, and the loop is not 50 times slower, as without cpuinfo."""
     assert "xnnpack" in board.pipeline()["active"]["executor"]
-    inside_s, outside_s = inside_and_outside(
+    inside, outside = inside_and_outside(
         board, lambda state: owner.settings(rate=0.0, state=state)
     )
     # The exact ratio is the benchmark's; the trap that this guards costs 50 x.
-    assert inside_s < 2 * outside_s
+    assert inside.cpu_s < 2 * outside.cpu_s

@@ -1,4 +1,4 @@
-"""The end of a board's service. The last file of this folder: nothing runs after it."""
+"""The end of a board's service; the last file of this folder by its name."""
 
 from tests.service.board import SERVICE, SLOT, STATE, ServiceBoard, fill_slot, listing
 from tests.service.conftest import Installation
