@@ -624,10 +624,7 @@ class TestRoom:
     @pytest.fixture
     def small(self, store: AnyStore) -> AnyStore:
         """Give a store of 1000 bytes, with 100 each active, previous and factory."""
-        if isinstance(store, MemoryStore):
-            store.quota_bytes = 1000
-        else:
-            store._quota_bytes = 1000
+        store.quota_bytes = 1000
         for version in (1, 2, 3):
             name = put(store, bytes([version]) * 100)
             entry = replace(model(version), sha256=name)

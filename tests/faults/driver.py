@@ -25,6 +25,7 @@ from agent.core.updates import Hold, Report
 from agent.errors import AgentError
 from agent.store import Staging, Store
 from agent.store.atomic import Disk
+from agent.store.state import unnoticed
 from agent.store.store import QUOTA_BYTES, no_clock
 from tests.faults.scenes import Scene
 from tests.update.real_board import RealBoard
@@ -97,10 +98,17 @@ class UnsyncedStore(Store):
         *,
         quota_bytes: int = QUOTA_BYTES,
         clock: Callable[[], float] = no_clock,
+        migrating: Callable[[], None] = unnoticed,
     ) -> Self:
         """Open a state directory."""
         disk = disk or ForgetfulDisk()
-        return super().open(state_dir, disk, quota_bytes=quota_bytes, clock=clock)
+        return super().open(
+            state_dir,
+            disk,
+            quota_bytes=quota_bytes,
+            clock=clock,
+            migrating=migrating,
+        )
 
 
 KINDS: dict[Variant, type[Store]] = {

@@ -228,7 +228,7 @@ def test_systemd_reads_the_timer(
     for name in ("tinyward-timestamp.service", "tinyward-timestamp.timer"):
         text = (repository / "systemd" / name).read_text()
         (tmp_path / name).write_text(
-            text.replace("/opt/tinyward/bin/tinyward", program)
+            text.replace("/opt/tinyward/current/bin/tinyward", program)
         )
     ran = subprocess.run(
         [tool, "verify", *sorted(tmp_path.iterdir())],

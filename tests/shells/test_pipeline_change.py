@@ -149,7 +149,7 @@ async def test_nothing_is_left_open(tmp_path: Path) -> None:
             await change(bench, deadline_ms=deadline_ms)
             wanted = bench.ok(1) + 5
             await until(lambda wanted=wanted: bench.ok(1) >= wanted, "answers")  # type: ignore[misc]  # bound now
-            counts.append(sum(1 for _ in Path("/proc/self/fd").iterdir()))
+            counts.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208 - names alone
         assert counts[-1] <= counts[0]
 
 
