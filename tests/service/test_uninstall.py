@@ -1,4 +1,4 @@
-"""The end of a board's service; the last file of this folder by its name."""
+"""The end of a board's service: conftest.py lets it come last."""
 
 from tests.service.board import SERVICE, SLOT, STATE, ServiceBoard, fill_slot, listing
 from tests.service.conftest import Installation
