@@ -264,6 +264,9 @@ def _await(
     """Decide where no file is in force: somebody may have said something for later."""
     if not named:
         detail = "nobody says what should run"
+        active, factory = installed.active, installed.factory
+        if active and factory and active.sha256 == factory.sha256:
+            detail = "its factory model runs until somebody says what should"
         return Decision(pipeline, "unassigned", detail=detail)
     by = min(coming, key=lambda it: it.begins) if coming else named[0]
     wanted, generation = by.file.pipelines[pipeline], by.file.generation

@@ -289,6 +289,14 @@ def test_nobody_says_anything() -> None:
     )
 
 
+def test_a_factory_model_is_said_to_run_as_such() -> None:
+    """Nobody is missing where a board runs what it was shipped with."""
+    active = running(2)["door"].active
+    shipped = {"door": Slots(active=active, factory=active)}
+    assert decided([], shipped).detail.startswith("its factory model runs")
+    assert decided([], running(2)).detail == "nobody says what should run"
+
+
 def test_an_operators_rollback_holds_until_something_newer() -> None:
     """Held are that source and generation; another one, or another source, is not.
 
