@@ -127,8 +127,11 @@ class Follower:
                     touched_at = self._clock()
                 ours = [r for r in _newer(updates, mark) if r.pipeline == pipeline]
                 untouched = self._clock() - touched_at > UNTOUCHED_S
-                if updates.progress is None and (ours or untouched):
-                    rows = judge(mark.state, state, ours)
+                ended = updates.progress is None and (ours or untouched)
+                # The state was read before the report: what runs may have changed since.
+                after = self._look_at() if ended else None
+                if after is not None:
+                    rows = judge(mark.state, after[0], ours)
                     return [row for row in rows if row.pipeline == pipeline]
             self._wait()
 

@@ -240,6 +240,25 @@ def test_rollback_follows_to_the_end(board: FakeBoard, socket: Path) -> None:
     assert steps(result)[:1] == ["door: rolling back"]
 
 
+def test_rollback_tells_what_runs_after_its_report(
+    board: FakeBoard, socket: Path
+) -> None:
+    """On a slow board the report comes before the state that was read with it."""
+
+    def report_only() -> None:
+        before = dict(board.state["pipelines"])
+        board.end("committed")()
+        board.updates["reports"][0] |= {"version": 6, "source": "operator"}
+        board.state["pipelines"] = before
+
+    def settle() -> None:
+        board.state["pipelines"]["door"] = running(6)
+        board.decide(decision("door", "waits", 7, reason="held", detail="held"))
+
+    board.script = [*board.phases("FETCHING"), report_only, settle]
+    assert "kws 6" in run(socket, "rollback", "door", "--yes").stdout
+
+
 def test_a_rollback_that_ends_a_trial_is_good(board: FakeBoard, socket: Path) -> None:
     """What was asked for is no failure, though the trial was rolled back."""
     end = board.end("rolled_back", reason="requested", detail="an operator ended it")
