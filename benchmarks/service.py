@@ -60,7 +60,7 @@ def _boots(measured: Measured, rounds: int) -> list[Row]:
         agent.append(first - (_now() - time.monotonic()) - started)
     return [
         _row("container boot to the first answer", whole, "s", BOOT_S),
-        _row("of it the unit's start to the first answer", agent, "s", AGENT_S),
+        _row("the unit's start to the first answer", agent, "s", AGENT_S),
     ]
 
 
@@ -98,7 +98,10 @@ def _steady(measured: Measured, seconds: float) -> list[Row]:
 
 
 def _memory(measured: Measured, looked_mb: float) -> list[Row]:
-    """Return the memory of a board that has not looked at a repository, and has."""
+    """Return the memory of a board that has looked at a repository, and of one without.
+
+    The target is put on the first: everything is on there.
+    """
     measured.start(rate=RATE, updates=False)
     measured.board.get("/")
     measured.board.get("/metrics")
@@ -107,8 +110,8 @@ def _memory(measured: Measured, looked_mb: float) -> list[Row]:
     model = measured.subject.name if measured.subject.public else "demo"
     named = f"daemon + worker with {model}: PSS"
     return [
-        Row("service", named, without_mb, "MB", PSS_MB),
-        Row("service", "the same after a look at a repository", looked_mb, "MB"),
+        Row("service", named, looked_mb, "MB", PSS_MB),
+        Row("service", "the same without a repository", without_mb, "MB"),
     ]
 
 

@@ -20,6 +20,7 @@ RESULTS = README.parent / "benchmarks" / "results"
 BENCHMARKS = (
     *("loop", "locks", "swap", "preflight", "start", "memory", "scrape"),
     *("watch", "page"),
+    *("service", "soak"),
     *("update", "publish", "poll", "faults", "fuzz"),
 )
 
