@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.core.container import render_container
-from agent.core.manifest import MAX_MANIFEST_BYTES
+from agent.core.manifest import MAX_MANIFEST_BYTES, SCHEMA
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
 from agent.publish.pack import render_bundle
@@ -306,9 +306,9 @@ LIES: dict[str, tuple[Callable[[], bytes], Reason, str]] = {
         "version",
     ),
     "newer schema": (
-        lambda: lying(lambda tree: tree.update(schema=3, surprise=True)),
+        lambda: lying(lambda tree: tree.update(schema=SCHEMA + 1, surprise=True)),
         Reason.SCHEMA,
-        "schema 3 is newer",
+        f"schema {SCHEMA + 1} is newer",
     ),
 }
 
