@@ -216,11 +216,12 @@ def fill_slot(machine: Container, slot: str) -> None:
 def listing(root: Path) -> set[str]:
     """Return every path of a file system that lies on a disk.
 
-    Left out is what any boot and any day of a machine changes: its logs, caches, and
-    what systemd keeps of times.
+    Left out is what any boot and any day of a machine changes: its logs, caches, what
+    systemd keeps of times, and what Debian's daily timers write.
     """
     moving = {"proc", "sys", "dev", "run", "tmp"}  # mounts, while it runs
     changing = ("/var/log/", "/var/cache/", "/var/lib/systemd/")
+    changing += ("/var/backups/", "/var/lib/apt/", "/var/tmp/")  # noqa: S108 - not used
     found: set[str] = set()
     for folder, folders, files in os.walk(root):
         inside = f"/{Path(folder).relative_to(root)}".replace("/.", "/")
