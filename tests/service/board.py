@@ -220,8 +220,10 @@ def listing(root: Path) -> set[str]:
     systemd keeps of times, and what Debian's daily timers write.
     """
     moving = {"proc", "sys", "dev", "run", "tmp"}  # mounts, while it runs
-    changing = ("/var/log/", "/var/cache/", "/var/lib/systemd/")
-    changing += ("/var/backups/", "/var/lib/apt/", "/var/tmp/")  # noqa: S108 - not used
+    changing = (
+        *("/var/log/", "/var/cache/", "/var/lib/systemd/"),
+        *("/var/backups/", "/var/lib/apt/"),
+    )
     found: set[str] = set()
     for folder, folders, files in os.walk(root):
         inside = f"/{Path(folder).relative_to(root)}".replace("/.", "/")
