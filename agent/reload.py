@@ -10,7 +10,8 @@ The rules this module keeps:
    away (the pipeline itself, or its model), that pipeline keeps its old settings until
    the update has ended, and is seen to then. A trial that lasts is ended instead: it
    may take hours, and comes again.
- * Each reload ends with READY, whatever came of it.
+ * Each reload ends with READY, whatever came of it: no file ends a daemon that runs.
+   What is on a disk is looked at in a thread, and not waited for longer than READ_S.
 """
 
 import asyncio
@@ -18,7 +19,8 @@ import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NoReturn, Protocol
+from functools import partial
+from typing import NoReturn, Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -38,19 +40,22 @@ from agent.settings import (
 from agent.settings_diff import HEARD, ReloadPlan, plan_reload, settings_in_force
 from agent.store import Store
 from agent.supervise.pipeline import Pipeline
-from agent.supervise.plumbing import check_sinks
+from agent.supervise.plumbing import check_pipes, check_sinks
 from agent.update import UpdatePoller
+from agent.update.threads import in_thread
 
 log = logging.getLogger(__name__)
 LOOK_S = 0.05  # between two looks at an update that is being ended
 END_S = 10.0  # what a trial gets for its end: a swap back, and a child that is reaped
 AGAIN_S = 1.0  # between two looks at an update that is waited for
+READ_S = 10.0  # a card that stalls is back by then; a dead mount is not
 SETTLE_S = 0.1  # a file that reads the same for so long is not being written
 SETTLE_TRIES = 20  # then what is there counts, whatever it will be
 NOTHING = Settings()  # what an empty file says; a full disk leaves such
 RESTART = "needs systemctl restart tinyward"
 IN_FORCE = "the old ones stay in force"
 Read = Callable[[], bytes]
+T = TypeVar("T")
 
 
 class Build(Protocol):
@@ -83,11 +88,15 @@ class Outcome:
 
     Attributes:
         waits: Pipelines whose update has to end first.
+        refused: Why nothing was applied; empty otherwise. ``reason`` is its word.
+        error: What nobody had thought of, with its traceback.
     """
 
     plan: ReloadPlan = field(default_factory=ReloadPlan)
     waits: frozenset[str] = frozenset()
     refused: str = ""
+    reason: Reason = Reason.SETTINGS
+    error: Exception | None = None
 
     def note(self) -> str:
         """Return what stays to be said in the status line."""
@@ -154,22 +163,30 @@ class Reload:
             after = parse_settings(await _read_settled(self._read))
             if after == NOTHING != self.settings:
                 return Outcome(refused="the file says nothing: was it cut short?")
-            plan = self._check(after)
+            plan = self._plan(after)
+            await _try_out(plan)
             waits = await self._make_way(plan)
+            # From here to the first thing that is applied nothing is waited for:
+            # another update would begin meanwhile.
             if waits:
                 after = _put_off(self.settings, after, waits)
-                plan = self._check(after)
+                plan = self._plan(after)
         except (SettingsError, DeviceError) as err:
-            return Outcome(refused=str(err))
+            few = err.reason == Reason.DESCRIPTORS
+            reason = Reason.DESCRIPTORS if few else Reason.SETTINGS
+            return Outcome(refused=str(err), reason=reason)
+        except Exception as err:  # noqa: BLE001 - told with its traceback by ``_tell``
+            # A bug of ours, or of a parser's, must not cost the life of a daemon.
+            what = f"{type(err).__name__}: {err}"
+            return Outcome(refused=what, reason=Reason.INTERNAL, error=err)
         await self._apply(plan, settings_in_force(self.settings, after), group)
         return Outcome(plan, waits)
 
-    def _check(self, after: Settings) -> ReloadPlan:
+    def _plan(self, after: Settings) -> ReloadPlan:
         """Return what is to be done; nothing of it was done.
 
         Raises:
             SettingsError: Without a restart they contradict each other.
-            DeviceError: ``permission``: a sink's file cannot be opened.
         """
         plan = plan_reload(self.settings, after)
         try:
@@ -178,8 +195,6 @@ class Reload:
             keys = ", ".join(plan.restart)
             what = f"{err} ({keys}: {RESTART})" if keys else str(err)
             raise SettingsError(what, reason=err.reason) from err
-        for table in (*plan.added, *(table for table, _ in plan.changed)):
-            check_sinks(table)
         return plan
 
     # --- updates under way
@@ -267,8 +282,9 @@ class Reload:
     def _tell(self, outcome: Outcome) -> None:
         """Say what came of it: one line, and one for each key that needs more."""
         if outcome.refused:
-            facts = {"reason": Reason.SETTINGS, "detail": outcome.refused}
-            log.warning("settings.refused", extra={**facts, "now": IN_FORCE})
+            facts = {"reason": outcome.reason, "detail": outcome.refused}
+            said = {**facts, "now": IN_FORCE}
+            log.warning("settings.refused", extra=said, exc_info=outcome.error)
             return
         for key in outcome.plan.restart:
             log.warning("settings.restart", extra={"key": key, "detail": RESTART})
@@ -288,14 +304,42 @@ async def _read_settled(read: Read) -> bytes:
     Raises:
         SettingsError: It cannot be read.
     """
-    now = read()
+    now = await _aside(read)
     for _ in range(SETTLE_TRIES):
         before = now
         await asyncio.sleep(SETTLE_S)
-        now = read()
+        now = await _aside(read)
         if now == before:
             break
     return now
+
+
+async def _try_out(plan: ReloadPlan) -> None:
+    """Look whether there is what the pipelines of a plan need.
+
+    Raises:
+        SettingsError: It cannot be found out.
+        DeviceError: ``permission``: a sink's file cannot be opened; ``descriptors``.
+    """
+    changed = [table for table, keys in plan.changed if HEARD & keys]
+    tables = (*plan.added, *changed)
+    for table in tables:
+        await _aside(partial(check_sinks, table))
+    check_pipes(tables)
+
+
+async def _aside(call: Callable[[], T], patience_s: float = READ_S) -> T:
+    """Make a call that a dead mount never lets return.
+
+    Raises:
+        SettingsError: It took too long.
+    """
+    try:
+        async with asyncio.timeout(patience_s):
+            return await in_thread(call)
+    except TimeoutError as err:
+        what = f"no answer within {patience_s:g} s: is the disk still there?"
+        raise SettingsError(what, reason=Reason.SETTINGS) from err
 
 
 def _put_off(before: Settings, after: Settings, names: Collection[str]) -> Settings:

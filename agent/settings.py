@@ -258,10 +258,10 @@ def parse_settings(raw: bytes) -> Settings:
     try:
         tree = tomllib.loads(raw.decode("utf-8"))
         settings = msgspec.convert(tree, Settings)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
-        raise _wrong(f"not TOML: {err}") from err
     except msgspec.ValidationError as err:
         raise _wrong(describe_mistake(str(err))) from err
+    except ValueError as err:  # no UTF-8, no TOML, an integer of 4,301 digits
+        raise _wrong(f"not TOML: {err}") from err
     except RecursionError as err:
         raise _wrong("not TOML: nested too deeply") from err
     check_settings(settings)
@@ -289,6 +289,7 @@ def check_settings(settings: Settings) -> None:
     _check_sink_files(settings)
     _check_listen("local", settings.local.listen)
     _check_control(settings.control)
+    _check_degrade(settings.degrade)
     if bool(settings.update.certificate) != bool(settings.update.key):
         raise _wrong("update.certificate and update.key: one is of no use alone")
 
@@ -304,6 +305,14 @@ def _check_sink_files(settings: Settings) -> None:
             first = written.setdefault(normpath(sink.path), key)
             if first != key:
                 raise _wrong(f"{key}: {first} writes the file {sink.path!r} already")
+
+
+def _check_degrade(degrade: DegradeSettings) -> None:
+    """What is very hot is hot, whichever of the two is left at its default."""
+    hot_c, very_hot_c = degrade.hot_c, degrade.very_hot_c
+    if hot_c > very_hot_c:
+        what = f"{hot_c:g} is above degrade.very_hot_c, which is {very_hot_c:g}"
+        raise _wrong(f"degrade.hot_c: {what}: set both")
 
 
 def _check_control(control: ControlSettings) -> None:

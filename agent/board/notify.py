@@ -105,11 +105,12 @@ class Notifier:
         if not self.listened:
             return
         datagram = message.encode()
-        self._owed.append(datagram)
         while self._owed and self._is_taken(self._owed[0]):
             self._owed.popleft()
-        if not owed and self._owed and self._owed[-1] is datagram:
-            self._owed.pop()
+        # What is not owed never stands in the queue, where it would push READY out.
+        waits = bool(self._owed) or not self._is_taken(datagram)
+        if waits and owed:
+            self._owed.append(datagram)
 
     def _is_taken(self, datagram: bytes) -> bool:
         """Send one datagram; False where the socket is full or nobody is there."""

@@ -1,11 +1,21 @@
-"""Where the command line finds things: the settings file and the state directory."""
+"""Where the command line finds things: the settings file and the state directory.
 
+The rules this module keeps:
+ * What the settings name is opened only if it is a file: whoever opens a FIFO waits
+   for a writer, and no signal ends a daemon that waits so.
+"""
+
+import errno
 import os
 from pathlib import Path
 
+from agent.core.file_kinds import no_file
 from agent.core.reasons import Reason
 from agent.errors import SettingsError
 from agent.settings import MAX_SETTINGS_BYTES, Settings, parse_settings
+
+# O_NONBLOCK: between a look and the opening the path may become a FIFO.
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def read_settings(path: Path) -> Settings:
@@ -28,14 +38,53 @@ def read_raw(path: Path) -> bytes:
         SettingsError: ``settings``: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_SETTINGS_BYTES + 1)
+        return read_file(path, MAX_SETTINGS_BYTES + 1)
     except OSError as err:
         raise SettingsError(
             f"cannot be read: {err.strerror or err}",
             reason=Reason.SETTINGS,
             todo="Name the settings file, such as /etc/tinyward/agent.toml.",
         ) from err
+
+
+def read_file(path: Path, most: int = -1) -> bytes:
+    """Read a file, ``most`` bytes of it at most.
+
+    Raises:
+        OSError: It cannot be read, or is none: ``strerror`` says what it is.
+    """
+    _refuse_other(path.stat().st_mode)
+    with os.fdopen(os.open(path, _READ), "rb") as file:
+        _refuse_other(os.fstat(file.fileno()).st_mode)
+        return file.read(most)
+
+
+def _refuse_other(mode: int) -> None:
+    """Only a file is read to its end without waiting for anyone."""
+    if what := no_file(mode):
+        raise OSError(errno.EINVAL, what)
+
+
+def check_files(settings: Settings) -> None:
+    """Check that the certificates and keys that are there are files.
+
+    Raises:
+        SettingsError: ``settings``: one of them is something that is not read.
+    """
+    for table in (settings.update, settings.control):
+        for key in ("ca", "certificate", "key", "client_ca"):
+            path = getattr(table, key, "")
+            try:
+                what = path and no_file(Path(path).expanduser().stat().st_mode)
+            except OSError:
+                continue  # whoever reads it says so
+            if what:
+                name = "update" if table is settings.update else "control"
+                raise SettingsError(
+                    f"{name}.{key}: {path}: {what}",
+                    reason=Reason.SETTINGS,
+                    todo="Name a file (PEM).",
+                )
 
 
 def state_directory(settings: Settings) -> Path:

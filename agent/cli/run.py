@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.cli.places import (
+    check_files,
     control_socket,
+    read_file,
     read_raw,
     read_settings,
     state_directory,
@@ -73,6 +75,7 @@ def _run_until_stopped(config: Path, notify: "Notifier") -> None:
     hung_up = _notice_hang_up()
     settings = read_settings(config)
     root = read_root(settings)
+    check_files(settings)
     _start_logs(settings.log_level)
     try:
         asyncio.run(_run(config, settings, root, notify, hung_up))
@@ -142,7 +145,7 @@ def read_root(settings: Settings) -> bytes:
         return b""
     path = Path(settings.update.root).expanduser()
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as err:
         raise SettingsError(
             f"update.root: {path} cannot be read: {err.strerror}",

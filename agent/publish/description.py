@@ -110,10 +110,10 @@ def parse_description(raw: bytes) -> PackDescription:
         description = msgspec.convert(
             tomllib.loads(raw.decode("utf-8")), PackDescription
         )
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
-        raise wrong(f"not TOML: {err}") from err
     except msgspec.ValidationError as err:
         raise wrong(describe_mistake(str(err))) from err
+    except ValueError as err:  # no UTF-8, no TOML, an integer of 4,301 digits
+        raise wrong(f"not TOML: {err}") from err
     except RecursionError as err:
         raise wrong("not TOML: nested too deeply") from err
     _check_unique([variant.name for variant in description.variant])

@@ -19,7 +19,11 @@ SIGKILLED = -9
 
 
 def oom_kills() -> int:
-    """Return how many processes the kernel has killed for memory (proc_vmstat)."""
+    """Return how many processes the kernel has killed for memory (proc_vmstat).
+
+    Raises:
+        OSError: No descriptor is left to read it.
+    """
     for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
         if line.startswith("oom_kill "):
             return int(line.split()[1])
@@ -77,13 +81,13 @@ class Deaths:
         self._row = 0  # deaths, for the pause; and those that the model is blamed for
         self._blamed = 0
         self._born_s = time.monotonic()
-        self._kills = 0
+        self._kills: int | None = 0
         self.last = Reason.NONE
 
     def began(self) -> None:
         """A new worker starts now."""
         self._born_s = time.monotonic()
-        self._kills = self._read_kills()
+        self._kills = self._count_kills()
 
     def judge(
         self, code: int, *, hung: bool, source: Reason, unwanted: bool, blamed: bool
@@ -101,7 +105,8 @@ class Deaths:
             return Death(Reason.REQUESTED)
         if source:
             return Death(source)
-        oom = self._read_kills() > self._kills
+        before, now = self._kills, self._count_kills()
+        oom = before is not None and now is not None and now > before
         reason = death_reason(code, hung=hung, oom=oom)
         return Death(reason, with_model=blamed and reason is not Reason.OOM)
 
@@ -116,6 +121,15 @@ class Deaths:
         self._blamed += death.with_model
         too_many = death.with_model and self._blamed >= self.rules.crash_limit
         return min(pause_s, self.rules.max_backoff_s), too_many
+
+    def _count_kills(self) -> int | None:
+        """Return the kernel's count; None where it cannot be read."""
+        # A daemon that is out of descriptors goes on without knowing: a death that is
+        # not the model's fault may be blamed on it, which a restart of the row mends.
+        try:
+            return self._read_kills()
+        except OSError:
+            return None
 
     def forgive(self) -> None:
         """Another model is committed: it starts afresh."""

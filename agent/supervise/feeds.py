@@ -5,13 +5,16 @@ The rules this module keeps:
    write that blocks for ever holds up neither the loop nor the end of the daemon.
  * A slow reader fills the pipe; then the worker drops and counts. Nobody waits.
  * Whole lines only: a file that takes half a line is cut back to the last whole one.
+ * A sink's path is opened without waiting; a FIFO or a socket is refused.
 """
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
+import stat
 import struct
 import sys
 import threading
@@ -19,6 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from agent.core.file_kinds import no_file
 from agent.core.flow import FileSink
 from agent.core.reasons import Reason
 from agent.errors import DeviceError
@@ -28,6 +32,8 @@ CHUNK_BYTES = 64 * 1024
 PIPE_BYTES = 1024 * 1024  # 10,000 lines: rides out a card that stalls for a second
 MAX_LINE_BYTES = 1024 * 1024  # no prediction has so much: outputs stop at 4,096 values
 MB = 1024 * 1024
+# A FIFO without a reader is not waited for, nor is a terminal without a line.
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Writer(Protocol):
@@ -86,11 +92,7 @@ class RotatingWriter:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._open()
         except OSError as err:
-            raise DeviceError(
-                f"sink file {sink.path}: {err.strerror}",
-                reason=Reason.PERMISSION,
-                todo="Let the daemon's user write there, or name another path.",
-            ) from err
+            raise _not_writable(sink, err) from err
 
     def write(self, lines: bytes) -> None:
         """Write lines; may block and rotate.
@@ -118,7 +120,7 @@ class RotatingWriter:
 
     def _open(self) -> None:
         """Open the newest file to append to it."""
-        self._file = self._path.open("ab", buffering=0)
+        self._file = os.fdopen(_open_to_append(self._path), "ab", buffering=0)
         self._size = self._file.tell()
 
     def _rotate(self) -> None:
@@ -135,6 +137,63 @@ class RotatingWriter:
     def _numbered(self, number: int) -> Path:
         """Return the path of an older file."""
         return self._path.with_name(f"{self._path.name}.{number}")
+
+
+def check_file(sink: FileSink) -> None:
+    """Check that a sink's file can be written; nothing is left behind by it.
+
+    Raises:
+        DeviceError: ``permission``: it cannot be opened, or made.
+    """
+    path = Path(sink.path).expanduser()
+    try:
+        try:
+            os.close(_open_to_append(path, create=False))
+        except FileNotFoundError:
+            _check_folder(Path(os.path.realpath(path)))
+    except OSError as err:
+        raise _not_writable(sink, err) from err
+
+
+def _check_folder(path: Path) -> None:
+    """Make a file without a name where that of ``path`` would be made."""
+    import tempfile
+
+    folder = next(it for it in path.parents if it.exists())
+    tempfile.TemporaryFile(dir=folder).close()
+
+
+def _open_to_append(path: Path, *, create: bool = True) -> int:
+    """Open a file, or a device such as ``/dev/null``, and never wait for it.
+
+    Raises:
+        OSError: It cannot be opened, or is neither: ``strerror`` says what it is.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        _refuse_other(path.stat().st_mode)
+    descriptor = os.open(path, _APPEND | (os.O_CREAT if create else 0), 0o666)
+    try:
+        _refuse_other(os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    os.set_blocking(descriptor, True)  # writing has a thread that may wait
+    return descriptor
+
+
+def _refuse_other(mode: int) -> None:
+    """Nobody knows how long a FIFO without a reader would have to be waited for."""
+    if (what := no_file(mode)) and not stat.S_ISCHR(mode):
+        raise OSError(errno.EINVAL, what)
+
+
+def _not_writable(sink: FileSink, err: OSError) -> DeviceError:
+    """Return the error for a sink whose file cannot be opened."""
+    return DeviceError(
+        f"sink file {sink.path}: {err.strerror}",
+        reason=Reason.PERMISSION,
+        todo="Let the daemon's user write there, or name another path.",
+    )
 
 
 class Pump:

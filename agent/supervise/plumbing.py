@@ -25,16 +25,20 @@ from agent.core.flow import (
 )
 from agent.core.reasons import Reason
 from agent.core.statistics_block import MAX_SINKS, Block
+from agent.errors import DeviceError
 from agent.settings import PipelineSettings
 from agent.supervise.feeds import (
     Pump,
     RotatingWriter,
     StdoutWriter,
+    check_file,
     feed_board,
     open_pipe,
 )
 from agent.supervise.programs import Program
 
+# Pipes' worth of descriptors that are left for the start of a worker and a scrape.
+SPARE = 8
 STARTS_ANYWHERE = ("mjpeg",)  # formats that find the next frame by themselves
 
 
@@ -272,4 +276,29 @@ def check_sinks(settings: PipelineSettings) -> None:
     """
     for sink in settings.sinks:
         if isinstance(sink, FileSink):
-            RotatingWriter(sink).close()
+            check_file(sink)
+
+
+def check_pipes(tables: Sequence[PipelineSettings]) -> None:
+    """Check that pipelines could have their pipes, and workers, beside what runs.
+
+    Raises:
+        DeviceError: ``descriptors``: too few are left.
+    """
+    pipes = 0
+    for table in tables:
+        pipes += SPARE + 1  # and one of the source
+        pipes += sum(not isinstance(sink, CountSink) for sink in table.sinks)
+    taken: list[int] = []
+    try:
+        for _ in range(pipes):
+            taken += os.pipe2(os.O_CLOEXEC)
+    except OSError as err:
+        raise DeviceError(
+            f"the pipes of {len(tables)} pipelines: {err.strerror}",
+            reason=Reason.DESCRIPTORS,
+            todo="Raise LimitNOFILE= of the unit, or run fewer pipelines.",
+        ) from err
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)

@@ -61,6 +61,10 @@ MISTAKES = {
     "impossible port": ("[local]\nlisten = 'a:65536'", "local.listen: "),
     "port in other digits": ("[local]\nlisten = 'a:\u0663'", "local.listen: "),
     "no TOML": ("pipeline = [", "not TOML"),
+    "more digits than Python reads": ("a = " + "1" * 5000, "not TOML"),
+    "a float like that": ("[update]\npoll_s = 1" + "0" * 400, "update.poll_s: "),
+    "hot above very hot": ("[degrade]\nhot_c = 90", "above degrade.very_hot_c"),
+    "very hot below hot": ("[degrade]\nvery_hot_c = 79", "degrade.hot_c: 80 is above"),
     "same key twice": ("state_dir = 'a'\nstate_dir = 'b'", "not TOML"),
     "nested too deeply": ("a = " + "[" * 5000, "not TOML"),
     "frame without size": (CAMERA + "format = 'rgb24'", "pipeline[0].source: rgb24"),
@@ -100,6 +104,12 @@ def test_a_pipeline_needs_three_keys() -> None:
     (pipeline,) = parse_settings(PIPELINE.encode()).pipeline
     assert (pipeline.name, pipeline.model) == ("door", "kws")
     assert (pipeline.source, pipeline.sinks) == (BoardSource(), (CountSink(),))
+
+
+def test_hot_may_begin_where_very_hot_does() -> None:
+    """Both at one figure is a ladder without its first rung, and nothing wrong."""
+    degrade = parse_settings(b"[degrade]\nhot_c = 90\nvery_hot_c = 90").degrade
+    assert (degrade.hot_c, degrade.very_hot_c) == (90.0, 90.0)
 
 
 def test_a_whole_number_serves_as_a_number() -> None:

@@ -1,6 +1,7 @@
 """SIGHUP on the real daemon: what is applied, what is refused, and nothing is lost."""
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -265,6 +266,8 @@ BROKEN = {
     "no key": ("rate = 500.0", "rat = 500.0", "rat"),
     "no value": ("rate = 500.0", 'rate = "many"', "pipeline[0].source.rate"),
     "no TOML": ("[local]", "[local", "not TOML"),
+    "digits": ("rate = 500.0", f"rate = {'5' * 5000}", "not TOML"),
+    "contradiction": ("[local]", "[degrade]\nhot_c = 90\n[local]", "very_hot_c"),
     "no file for lines": ("lines.jsonl", "notify/lines.jsonl", "sink file"),
 }
 
@@ -299,6 +302,58 @@ def test_a_file_that_is_gone_changes_nothing(reloaded: ReloadedBoard) -> None:
     reloaded.write(text)
     reloaded.reload()
     reloaded.board.wait_said("settings.unchanged")
+    reloaded.assert_nothing_lost()
+
+
+def beats(reloaded: ReloadedBoard) -> bool:
+    """Whether the loop turns: the local listener answers."""
+    return bool(reloaded.board.samples()["ok"])
+
+
+def test_a_fifo_in_place_of_a_file_changes_nothing(
+    reloaded: ReloadedBoard, tmp_path: Path
+) -> None:
+    """Neither settings nor a sink are waited for; the daemon says what is there."""
+    board = reloaded.board
+    os.mkfifo(tmp_path / "pipe")
+    reloaded.write("", ("lines.jsonl", "pipe"))
+    reloaded.reload()
+    assert "pipe: it is a FIFO, not a file" in reloaded.note()
+    board.settings.unlink()
+    os.mkfifo(board.settings)
+    reloaded.reload()
+    assert "cannot be read: it is a FIFO, not a file" in reloaded.note()
+    assert beats(reloaded)
+    board.settings.unlink()
+    reloaded.write()
+    reloaded.reload()
+    assert "refused" not in reloaded.note()
+    reloaded.assert_nothing_lost()
+
+
+def test_a_refused_sink_leaves_no_file(reloaded: ReloadedBoard, tmp_path: Path) -> None:
+    """What could have been written is not made for the sake of what could not."""
+    good, bad = tmp_path / "new" / "good.jsonl", tmp_path / "notify" / "bad.jsonl"
+    sinks = [{"kind": "file", "path": good}, {"kind": "file", "path": bad}]
+    reloaded.write(more={"pipeline": second(sinks=sinks)})
+    reloaded.reload()
+    assert "sink file" in reloaded.note()
+    assert not good.parent.exists()
+
+
+def test_more_pipelines_than_descriptors_are_refused(reloaded: ReloadedBoard) -> None:
+    """The old settings stay in force, and the daemon answers as before."""
+    board = reloaded.board
+    hard = resource.prlimit(board.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(board.pid, resource.RLIMIT_NOFILE, (48, hard))
+    text = board.settings.read_text(encoding="utf-8")
+    tables = [{**second(), "name": f"p{number}"} for number in range(12)]
+    for table in tables:
+        reloaded.write(text, more={"pipeline": table})
+        text = board.settings.read_text(encoding="utf-8")
+    reloaded.reload()
+    board.wait_said("settings.refused reason=descriptors")
+    assert list(board.state()["pipelines"]) == [NAME]
     reloaded.assert_nothing_lost()
 
 

@@ -80,7 +80,7 @@ def test_a_missing_file_ends_with_exit_code_2(tmp_path: Path) -> None:
 def test_a_directory_is_no_settings_file(tmp_path: Path) -> None:
     """What cannot be read says so, whatever it is."""
     result = CliRunner().invoke(cli, ["check", str(tmp_path)])
-    assert (result.exit_code, "Is a directory" in result.stderr) == (2, True)
+    assert (result.exit_code, "it is a directory" in result.stderr) == (2, True)
 
 
 def test_the_output_is_toml_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import socket
 import struct
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from agent.supervise.feeds import (
     MAX_LINE_BYTES,
     Pump,
     RotatingWriter,
+    check_file,
     feed_board,
     open_pipe,
 )
@@ -190,6 +192,59 @@ def test_a_file_that_cannot_be_opened_is_the_operators(tmp_path: Path) -> None:
         Reason.PERMISSION,
         True,
     )
+
+
+def special(path: Path, kind: str) -> None:
+    """Make something that is no file."""
+    if kind == "a FIFO":
+        os.mkfifo(path)
+    elif kind == "a directory":
+        path.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+
+
+@pytest.mark.parametrize("opened", [RotatingWriter, check_file])
+@pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a socket"])
+def test_what_is_no_file_is_refused(
+    tmp_path: Path, kind: str, opened: Callable[[FileSink], object]
+) -> None:
+    """Nobody waits for the reader of a FIFO; the error says what it is."""
+    path = tmp_path / "lines"
+    special(path, kind)
+    with pytest.raises(DeviceError, match=f"{path}: it is {kind}, not a file"):
+        opened(FileSink(str(path)))
+
+
+def test_a_fifo_that_is_read_is_refused_too(tmp_path: Path) -> None:
+    """Rotating would rename it away from its reader."""
+    path = tmp_path / "lines"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(DeviceError, match="it is a FIFO"):
+        RotatingWriter(FileSink(str(path)))
+    os.close(reader)
+
+
+def test_a_check_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Neither the file nor its folders are made; one that is there stays as it is."""
+    check_file(FileSink(str(tmp_path / "deep" / "er" / "lines")))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "lines").write_bytes(b"1\n")
+    check_file(FileSink(str(tmp_path / "lines")))
+    assert (tmp_path / "lines").read_bytes() == b"1\n"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_check_sees_what_could_not_be_made(tmp_path: Path) -> None:
+    """A folder that is a file, and a name that no disk takes."""
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to("loop")
+    for path in ("file/lines", "n" * 300, "loop"):
+        with pytest.raises(DeviceError) as err:
+            check_file(FileSink(str(tmp_path / path)))
+        assert err.value.reason == Reason.PERMISSION
 
 
 @in_loop

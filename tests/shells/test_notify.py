@@ -160,8 +160,30 @@ def test_what_is_owed_does_not_grow(
     manager.read()
     manager.said.clear()
     notifier.beat()
-    assert len(manager.read()) <= OWED
+    assert len(manager.read()) == OWED + 1  # the beat was never owed
     assert manager.said[-2:] == ["READY=1", "WATCHDOG=1"]
+
+
+def test_what_is_not_owed_pushes_nothing_out(
+    notifier_to: MakeNotifier, manager: ServiceSocket
+) -> None:
+    """Beats and lines that a full socket does not take leave the oldest READY alone."""
+    notifier = notifier_to(manager.address)
+    fill(notifier)
+    notifier.ready()
+    for _ in range(OWED - 1):
+        notifier.extend(1.0)
+    for _ in range(3):
+        notifier.beat()
+        notifier.status("well")
+    manager.read()
+    manager.said.clear()
+    notifier.beat()
+    assert manager.read() == [
+        "READY=1",
+        *["EXTEND_TIMEOUT_USEC=1000000"] * (OWED - 1),
+        "WATCHDOG=1",
+    ]
 
 
 def test_whoever_listens_anew_is_heard(

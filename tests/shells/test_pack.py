@@ -144,6 +144,7 @@ def test_a_classifier_without_labels_is_packed(project: Path) -> None:
 KEYS = {
     "not TOML": ("[[[", "not TOML"),
     "not text": ("\udcff", "not TOML"),
+    "digits": ("a = " + "1" * 5000, "not TOML"),
     "nested": ("a = " + "[" * 50_000, "not TOML"),
     "too large": ("#" * (MAX_DESCRIPTION_BYTES + 1), "at most"),
     "empty": ("", "the key `model` is missing"),

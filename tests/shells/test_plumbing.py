@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,8 +21,9 @@ from agent.core.flow import (
     SourceSettings,
 )
 from agent.core.reasons import Reason
+from agent.errors import DeviceError
 from agent.settings import PipelineSettings
-from agent.supervise.plumbing import Plumbing
+from agent.supervise.plumbing import Plumbing, check_pipes
 from tests.fakes.digits import ENDLESS, in_loop, until
 
 SOUND = CommandSource(("sh", "-c", "yes | tr -d '\\n'; sleep 600"), "s16le", values=100)
@@ -161,3 +163,23 @@ async def test_a_silent_program_is_started_again() -> None:
         await until(lambda: plumbing.reason == Reason.SOURCE_SILENT, "the reason")
         plumbing.saw_sample()
         await until(lambda: plumbing.reason == Reason.NONE, "frames")
+
+
+def open_descriptors() -> int:
+    """Return how many descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
+
+
+def test_pipes_that_cannot_be_made_are_told_before(tmp_path: Path) -> None:
+    """Too few descriptors: an error with a word of its own, and none is kept."""
+    table = PipelineSettings("a", "a", BoardSource(), (FileSink(str(tmp_path / "a")),))
+    before, limits = open_descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    check_pipes([table])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 100, limits[1]))
+    try:
+        with pytest.raises(DeviceError) as err:
+            check_pipes([table] * 50)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert err.value.reason == Reason.DESCRIPTORS
+    assert open_descriptors() == before
