@@ -156,9 +156,12 @@ def read_root(settings: Settings) -> bytes:
 
 def _start_logs(level: str) -> None:
     """Send events to standard error, for journald where it listens."""
+    from agent.telemetry.journal import JournalOutput
     from agent.telemetry.logs import is_journal, start_logging
 
-    start_logging(level, sys.stderr, journal=is_journal(sys.stderr, os.environ))
+    journal = is_journal(sys.stderr, os.environ)
+    through = JournalOutput if journal else None
+    start_logging(level, sys.stderr, journal=journal, through=through)
 
 
 def _announce(where: str) -> None:

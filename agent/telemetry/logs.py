@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -54,15 +54,28 @@ class EventFormatter(logging.Formatter):
         return f"{at:%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03}Z {level} {line}"
 
 
-def start_logging(level: str, stream: TextIO, *, journal: bool = False) -> None:
+def start_logging(
+    level: str,
+    stream: TextIO,
+    *,
+    journal: bool = False,
+    through: Callable[[logging.Handler], logging.Handler] | None = None,
+) -> None:
     """Send the agent's events of at least ``level`` to ``stream``, and no others.
 
     Libraries are heard from ``warning`` on. Calling it again replaces the first call.
+
+    Args:
+        level: Of our own events.
+        stream: Where lines go.
+        journal: Write them as journald reads them.
+        through: Makes what events go through first, given what writes to ``stream``:
+            ``agent.telemetry.journal.JournalOutput``.
     """
-    output = logging.StreamHandler(stream)
+    output: logging.Handler = logging.StreamHandler(stream)
     output.setFormatter(EventFormatter(journal=journal))
     root = logging.getLogger()
-    root.handlers[:] = [output]
+    root.handlers[:] = [through(output) if through else output]
     root.setLevel(logging.WARNING)
     logging.getLogger("agent").setLevel(level.upper())
     logging.captureWarnings(capture=True)

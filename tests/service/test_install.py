@@ -65,9 +65,13 @@ def test_the_journal_has_our_events_with_priorities(board: ServiceBoard) -> None
     assert {"6"} <= {row["PRIORITY"] for row in ours}
     assert all("_SYSTEMD_UNIT" in row for row in ours)
     assert not [row for row in ours if str(row["MESSAGE"]).startswith("<")]
+    (name,) = board.state()["pipelines"]
+    answers = board.journal("TINYWARD_EVENT=model.answers")
+    assert {row["TINYWARD_PIPELINE"] for row in answers} == {name}
 
 
 def test_the_doctor_finds_nothing_red(board: ServiceBoard) -> None:
     """As root on a fresh board every finding is green or yellow, also as JSON."""
-    assert "[FAIL]" not in board.tinyward("doctor").upper()
-    json.loads(board.machine.run("tinyward", "doctor", "--json").stdout)
+    assert "[STOP]" not in board.tinyward("doctor")
+    found = json.loads(board.machine.run("tinyward", "doctor", "--json").stdout)
+    assert found["ok"] is True
