@@ -145,8 +145,12 @@ class Container:
         )
 
     def _inside(self) -> list[str]:
-        """Return the words that lead into the namespaces of PID 1."""
-        return ["nsenter", "--target", str(self._leader), "--all", "--wd", "--"]
+        """Return the words that lead into the namespaces of PID 1.
+
+        Time has no namespace: without this a ``date -s`` inside sets our own clock.
+        """
+        enter = ["nsenter", "--target", str(self._leader), "--all", "--wd", "--"]
+        return [*enter, "setpriv", "--bounding-set=-sys_time", "--"]
 
     def path(self, inside: str) -> Path:
         """Return a path inside as this machine sees it, mounts of the boot included."""
