@@ -27,6 +27,7 @@ from tests.fakes.toxic_server import ToxicServer
 SECOND = "second"
 LONG_S = 600.0  # longer than any test waits
 STORM = 100
+TRIALS = ("SHADOWING", "PROBATION")
 
 
 class ReloadedBoard:
@@ -408,6 +409,73 @@ def test_a_storm_of_signals_is_a_few_reloads(
     manager = reloaded.manager
     assert 0 < manager.count("RELOADING=1") <= STORM + 2
     assert manager.count("READY=1") == manager.count("RELOADING=1") + 1
+    stop_and_count(reloaded, lines)
+
+
+def test_pipelines_may_swap_what_they_read_and_write(
+    reloaded: ReloadedBoard, fleet: Fleet, lines: Path, tmp_path: Path
+) -> None:
+    """Each goes on with the other's source and file; no answer is in neither file."""
+    board = reloaded.board
+    other = tmp_path / "other.jsonl"
+    reloaded.write(more={"pipeline": second(sinks=[{"kind": "file", "path": other}])})
+    reloaded.reload()
+    assign_both(fleet)
+    board.wait_for(lambda: ready(board, SECOND), "the second answers")
+    text = board.settings.read_text(encoding="utf-8")
+    for old, new in ((NAME, "third"), (SECOND, NAME), ("third", SECOND)):
+        text = text.replace(f'\nname = "{old}"', f'\nname = "{new}"')
+    reloaded.write(text)
+    reloaded.reload()
+    assert list(board.state()["pipelines"]) == [SECOND, NAME]
+    for name in (NAME, SECOND):
+        board.wait_for(lambda it=name: ready(board, it), name)  # type: ignore[misc]  # a default binds it
+    reloaded.assert_nothing_lost()
+    board.signal(signal.SIGTERM)
+    assert board.wait() == 0
+    written = [it for file in (lines, other) for it in read_lines(file)]
+    for name in (NAME, SECOND):
+        numbers = sorted(it["seq"] for it in written if it["pipeline"] == name)
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_other_delegates_need_a_restart(reloaded: ReloadedBoard) -> None:
+    """A pipeline that is added meanwhile is held to those of before."""
+    board = reloaded.board
+    pid = board.worker_pid()
+    text = board.settings.read_text(encoding="utf-8")
+    table = {"name": "npu", "path": "/opt/npu.so", "sha256": "0" * 64}
+    rows = "\n".join(f"{key} = {toml(it)}" for key, it in table.items())
+    reloaded.write(f"{text}[[delegate]]\n{rows}", more={"pipeline": second()})
+    reloaded.reload()
+    assert reloaded.note().startswith("delegate: needs systemctl restart tinyward")
+    assert list(board.state()["pipelines"]) == [NAME, SECOND]
+    assert board.worker_pid() == pid
+    reloaded.assert_nothing_lost()
+
+
+@pytest.mark.parametrize("touched", ["source", "degrade"])
+def test_a_storm_of_signals_during_a_trial(
+    reloaded: ReloadedBoard, fleet: Fleet, lines: Path, touched: str
+) -> None:
+    """Whether its pipeline changes or not, the update comes; nothing is lost."""
+    board = reloaded.board
+    fleet.publish(2, on_trial(2, shadow_samples=100, probation_s=1.0))
+    board.wait_for(
+        lambda: board.state()["update"]["phase"] in TRIALS, "a trial that lasts"
+    )
+    for number in range(STORM // 2):
+        if touched == "source":
+            reloaded.write("", ("rate = 500.0", f"rate = {400 + number % 2}.0"))
+        else:
+            reloaded.write(more={"degrade": {"hot_c": 60.0 + number % 2}})
+        board.signal(signal.SIGHUP)
+        time.sleep(0.02)
+    reloaded.reload()
+    board.wait_said("version=2 phase=IDLE event=COMMITTED")
+    board.wait_version(2)
+    assert board.state()["update"]["set_aside"] == 0
+    reloaded.assert_nothing_lost()
     stop_and_count(reloaded, lines)
 
 
