@@ -8,6 +8,9 @@ The rules this module keeps:
    ``patience_s``; it is left when no such signal holds any more.
  * Time in which nobody looked proves nothing: of a gap between two looks ``GAP_S`` at
    most counts, of a clock that goes backwards nothing.
+ * Nor does a sensor that is not read: what it said last neither breaks nor lengthens
+   what speaks for going up (for ``RECENT_S``), and while that was too hot for the
+   level below, the level is kept.
  * Frozen values in, frozen values out: no clock, no state of its own.
 
 Laws: a level is never skipped downwards; in ``T`` seconds there are at most
@@ -36,6 +39,9 @@ from agent.core.signals import Limits, Opinion, Signals, judge_signals, worst
 # the stalls and the deaths are counted over windows of their own.
 CONFIRM_S = 1.8
 GAP_S = 1.5  # a loop that was late by half a second still counts in full
+# Readings further apart than this are not of one heat: a board at full load warms and
+# cools by several K in that time.
+RECENT_S = 10.0
 _LEVELS = tuple(Level)
 _WITHOUT_MODEL = (Measure.ABSTAIN, Measure.SAFE_OUTPUT)
 
@@ -70,19 +76,24 @@ class Standing:
 def climb(before: Standing, signals: Signals, limits: Limits) -> Standing:
     """Return where a pipeline stands after one more look."""
     now_s, passed_s = _pass(before.seen_s, signals.now_s)
-    raised = judge_signals(signals, limits)
-    held = judge_signals(signals, limits, relaxed=True)
-    said, level = worst(raised), before.level
-    stuck = level is Level.DEGRADED and _is_held(raised, Level.SAFE)
+    level, last = before.level, _as_last_read(signals)
+    surely, raised = judge_signals(signals, limits), judge_signals(last, limits)
+    recent = signals.lost is None or signals.lost.age_s <= RECENT_S
+    maybe = raised if recent else ()
+    calm = not _is_held(judge_signals(signals, limits, relaxed=True), level)
+    held = judge_signals(last, limits, relaxed=True)
+    stuck_s = _said(before.stuck_s, passed_s, surely, maybe, Level.SAFE)
     looked = replace(
         before,
         seen_s=now_s,
-        suspect_s=_lasting(before.suspect_s, passed_s, holds=said.rank >= 1),
-        degraded_s=_lasting(before.degraded_s, passed_s, holds=said.rank >= 2),
-        stuck_s=_lasting(before.stuck_s, passed_s, holds=stuck),
-        calm_s=_lasting(before.calm_s, passed_s, holds=not _is_held(held, level)),
+        suspect_s=_said(before.suspect_s, passed_s, surely, maybe, Level.SUSPECT),
+        degraded_s=_said(before.degraded_s, passed_s, surely, maybe, Level.DEGRADED),
+        stuck_s=stuck_s if level is Level.DEGRADED else None,
+        calm_s=before.calm_s
+        if calm and _is_held(held, level)
+        else _lasting(before.calm_s, passed_s, holds=calm),
     )
-    moved = _move(looked, raised, limits)
+    moved = _move(looked, (*surely, *raised), limits)
     if moved.level is Level.NORMAL:
         return replace(moved, detail="", reasons=())
     shown = _shown(raised, held, moved.level)
@@ -127,6 +138,29 @@ def _lasting(before_s: float | None, passed_s: float, *, holds: bool) -> float |
     if not holds:
         return None
     return 0.0 if before_s is None else before_s + passed_s
+
+
+def _said(
+    before_s: float | None,
+    passed_s: float,
+    surely: tuple[Opinion, ...],
+    maybe: tuple[Opinion, ...],
+    level: Level,
+) -> float | None:
+    """Return how long a level was asked for, as it was where that is not known."""
+    holds = _is_held(surely, level)
+    if not holds and _is_held(maybe, level):
+        return before_s
+    return _lasting(before_s, passed_s, holds=holds)
+
+
+def _as_last_read(signals: Signals) -> Signals:
+    """Return signals as if the sensor that is not read still said the same."""
+    lost = signals.lost
+    if lost is None or lost.celsius <= signals.celsius:
+        return signals
+    name = f"{lost.sensor}, {lost.age_s:.0f} s ago:"
+    return replace(signals, celsius=lost.celsius, sensor=name)
 
 
 def _is_held(opinions: tuple[Opinion, ...], level: Level) -> bool:

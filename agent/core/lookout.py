@@ -3,10 +3,12 @@
 The rules this module keeps:
  * Only what is the committed model's own counts. What a candidate does, late answers,
    deaths and drift alike, is its probation's business: it must not hold back a
-   pipeline that it leaves in a minute.
+   pipeline that it leaves in a minute. A stand-in that dies gives way to what was
+   committed, which is help enough.
  * Counters that fall, another model or another budget begin their window anew.
- * While a measure keeps the model from answering, its monitor sees nothing: what it
-   said last is no news, until it has looked again for ``REVIEW_S``.
+ * While a measure keeps the model from answering, or another variant answers for it,
+   its monitor sees nothing: what it said last is no news, until it has looked again
+   for ``REVIEW_S``.
 """
 
 from collections import deque
@@ -16,7 +18,8 @@ from agent.core.degradation import Measure
 from agent.core.histogram import count_above
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
-from agent.core.signals import COLDEST_C, HOTTEST_C, Drift, Signals
+from agent.core.sensors import LostSensors, believable
+from agent.core.signals import Drift, Signals
 from agent.core.snapshot import PipelineSnapshot
 from agent.core.statistics_block import OK, Section
 from agent.core.watching import SEVERITIES, ModelWatch
@@ -27,10 +30,6 @@ WINDOW_S = 60.0
 CRASHES_S = 600.0  # as [degrade] says
 REVIEW_S = 60.0  # some windows of a monitor that sees a sample a second
 DEATHS = (Reason.CRASH, Reason.HANG, Reason.OOM)
-# Beginnings of the names of sensors that our work does not heat, which is all that the
-# ladder can help against: a Jetson's PMIC zone (100 C for ever, a constant of its
-# firmware), disks and radios.
-FOREIGN = ("pmic", "nvme", "drivetemp", "iwlwifi")
 _NS_PER_MS = 1e6
 _WITHOUT_MODEL = {Measure.ABSTAIN, Measure.SAFE_OUTPUT}
 
@@ -76,6 +75,7 @@ class Lookout:
         self._own = 0  # those of them that count
         self._tried = False  # what answered last was a candidate
         self._withheld_until_s = float("-inf")
+        self._lost = LostSensors()
 
     def see(
         self,
@@ -92,9 +92,10 @@ class Lookout:
             board: The board's newest readings.
             measures: What is in force in the pipeline.
         """
-        if _WITHOUT_MODEL.intersection(measures):
+        if _WITHOUT_MODEL.intersection(measures) or _is_another(pipeline):
             self._withheld_until_s = now_s + REVIEW_S
         sensor, celsius = hottest(board)
+        lost = self._lost.see(now_s, believable(board))
         answers, late = self._count_late(now_s, pipeline)
         crashes = self._count_crashes(now_s, pipeline)
         reviewed = now_s >= self._withheld_until_s
@@ -105,6 +106,7 @@ class Lookout:
             now_s=now_s,
             celsius=celsius,
             sensor=sensor,
+            lost=lost,
             throttled=tuple(kind for kind, holds in board.throttled if holds),
             memory_available_bytes=board.memory_available_bytes,
             memory_stalled_percent=board.memory_stalled_percent,
@@ -139,6 +141,7 @@ class Lookout:
         which may be after the next one has begun: what answered last decides.
         """
         deaths = sum(pipeline.restarts.get(reason, 0) for reason in DEATHS)
+        deaths -= pipeline.stand_in_deaths
         before = deaths if self._deaths is None else self._deaths
         if not self._tried:
             self._own += max(0, deaths - before)
@@ -154,12 +157,7 @@ def hottest(board: BoardReadings) -> tuple[str, float]:
     >>> hottest(BoardReadings(temperatures=(("CPU-therm", 50.0), ("PMIC-Die", 100.0))))
     ('CPU-therm', 50.0)
     """
-    known = [
-        (celsius, sensor)
-        for sensor, celsius in board.temperatures
-        if COLDEST_C < celsius < HOTTEST_C  # also false for NaN
-        and not sensor.lower().startswith(FOREIGN)
-    ]
+    known = [(celsius, sensor) for sensor, celsius in believable(board).items()]
     celsius, sensor = max(known, default=(float("nan"), ""))
     return sensor, celsius
 
@@ -174,6 +172,12 @@ def judge_watch(watch: ModelWatch | None) -> Drift:
     if any(it.confirmed for it in active):
         return "confirmed"
     return "warning" if active else "none"
+
+
+def _is_another(pipeline: PipelineSnapshot) -> bool:
+    """Whether another variant answers than the one that is watched."""
+    active, stand_in = pipeline.active, pipeline.stand_in
+    return bool(active and stand_in and active.variant != stand_in.variant)
 
 
 def _section_of(pipeline: PipelineSnapshot) -> Section | None:

@@ -81,6 +81,18 @@ class Limits(Protocol):
         """How long all has to be well before the next lower level."""
 
 
+class LastRead(NamedTuple):
+    """What a sensor said when it was read last.
+
+    Attributes:
+        age_s: How long ago that was.
+    """
+
+    celsius: float
+    sensor: str
+    age_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Signals:
     """One look; what is not known stands at its default.
@@ -88,6 +100,8 @@ class Signals:
     Attributes:
         now_s: When it was taken, by a monotonic clock.
         celsius: The hottest sensor, and ``sensor`` its name.
+        lost: The hottest sensor that was read lately and is not now, if there is one;
+            not judged here, see ``agent.core.ladder``.
         throttled: Kinds of throttling that hold now.
         memory_available_bytes: What can be had without swapping.
         memory_stalled_percent: Share of time in which something waited for memory.
@@ -99,6 +113,7 @@ class Signals:
     now_s: float
     celsius: float = nan
     sensor: str = ""
+    lost: LastRead | None = None
     throttled: tuple[str, ...] = ()
     memory_available_bytes: float = nan
     memory_stalled_percent: float = nan

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from agent.core.counts import EMPTY
 from agent.core.degradation import LadderState
 from agent.core.installed import Installed
 from agent.core.statistics_block import Section
@@ -14,12 +15,15 @@ class ModelCounts:
     """Everything one model version answered in one pipeline, over all its workers.
 
     ``labels`` names the words of ``section.labels``; the last of those is ``other``.
+    ``stand_ins`` is the part of ``section`` that was answered by what ran instead of
+    the pair that is committed.
     """
 
     model: str
     version: int
     labels: tuple[str, ...]
     section: Section
+    stand_ins: Section = EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class PipelineSnapshot:
         ladder: How much it is held back, and why.
         runs: Variant and executor that answer now where the ladder chose others than
             ``active`` says: ``small on litert 2.3.0 / xnnpack / 1``; else empty.
+        stand_in: The same as preflight knows it; None where ``active`` runs.
+        stand_in_deaths: Deaths among ``restarts`` that a stand-in is blamed for.
     """
 
     name: str
@@ -73,6 +79,8 @@ class PipelineSnapshot:
     budgets_ms: dict[int, float] = field(default_factory=dict)
     ladder: LadderState = field(default_factory=LadderState)
     runs: str = ""
+    stand_in: Installed | None = None
+    stand_in_deaths: int = 0
 
     def active_watch(self) -> ModelWatch | None:
         """Return what the monitor of the model that answers says, if it has one."""

@@ -4,7 +4,8 @@ The rules this module keeps:
  * Only what passed preflight on this board stands in: whatever was passed over for a
    reason stays passed over.
  * A smaller variant is one that was measured to be faster here than the chosen one, or
-   where none is, to take less memory: by its name alone nothing is smaller.
+   where none is, to take less memory: by its name alone nothing is smaller, and what
+   was never measured (0) is nothing.
  * One thread means the same variant on the same kernels, which were examined so.
 
 >>> from agent.core.executors import Executor
@@ -49,8 +50,12 @@ def choose_stand_in(installed: Installed, measures: Collection[Measure]) -> Pair
 def _smaller(installed: Installed, fit: Iterable[PassedOver]) -> Pair | None:
     """Return the cheapest pair of another variant, if it is cheaper at all."""
     others = [row for row in fit if row.variant != installed.variant]
-    faster = [row for row in others if row.p50_ms < LESS * installed.p50_ms]
-    slighter = [row for row in others if row.ram_bytes < LESS * installed.ram_bytes]
+    faster = [row for row in others if 0 < row.p50_ms < LESS * installed.p50_ms]
+    slighter = [
+        row
+        for row in others
+        if row.p50_ms > 0 and 0 < row.ram_bytes < LESS * installed.ram_bytes
+    ]
     if faster:
         best = min(faster, key=lambda row: (row.p50_ms, row.ram_bytes))
     elif slighter:

@@ -7,6 +7,8 @@ The rules this module keeps:
    could not do about it is another.
  * A pipeline does what it was told with every worker and every model that follows; it
    is told again when that failed, and asked at every look what holds.
+ * A pipeline that was taken away and came back between two looks is another one: it
+   begins at the bottom, and is told what it has to do.
  * The committed model's manifest says what is done, unless the settings do; a candidate
    does not bring its own steps before it is committed.
 """
@@ -90,11 +92,13 @@ class _Held:
     """One pipeline on its ladder.
 
     Attributes:
+        pipeline: Whose ladder it is: by its name alone it may be another one.
         asked: The last order that it took.
         busy: It is carrying out an order.
         retry_s: When an order that failed is given again.
     """
 
+    pipeline: Sheddable
     lookout: Lookout = field(default_factory=Lookout)
     standing: Standing = field(default_factory=Standing)
     state: LadderState = field(default_factory=LadderState)
@@ -159,10 +163,10 @@ class Degrading:
 
     async def carry_out(self, name: str) -> None:
         """Give a pipeline the order that its level asks for."""
-        held, pipeline = self._held.get(name), self._pipelines.get(name)
-        if held is None or pipeline is None or held.busy:
+        held = self._held.get(name)
+        if held is None or held.busy or self._pipelines.get(name) is not held.pipeline:
             return
-        held.busy = True
+        held.busy, pipeline = True, held.pipeline
         order = _order(pipeline, held.standing.level)
         try:
             done = await _shed(pipeline, order)
@@ -187,7 +191,9 @@ class Degrading:
         limits: DegradeSettings,
     ) -> bool:
         """Take one look at one pipeline; return whether it has something to do."""
-        held = self._held.setdefault(name, _Held())
+        held = self._held.get(name)
+        if held is None or held.pipeline is not pipeline:
+            held = self._held[name] = _Held(pipeline)
         now_s, holding = self._clock(), pipeline.holding
         signals = held.lookout.see(now_s, pipeline.snapshot(), board, holding)
         before, now = held.standing, climb(held.standing, signals, limits)

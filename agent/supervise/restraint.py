@@ -3,12 +3,16 @@
 The rules this module keeps:
  * Nothing here is durable, and nothing is sent: what is asked for is turned into an
    order for any worker, and into a stand-in for any committed model.
- * A stand-in is another pair of the same bundle that passed its preflight here. One
-   that was refused, or ended young workers, is not tried again in this daemon's life.
+ * A stand-in is another pair of the same bundle that passed its preflight here. What
+   was refused for what it is, or ended ``DEATHS`` workers within ``DEATHS_S``, is not
+   tried again in this daemon's life; what failed for what the board lacked just then,
+   not before ``PUT_OFF_S``.
  * Law: a measure that cannot be had changes nothing.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from math import inf
 
 from msgspec.structs import replace
 
@@ -16,33 +20,47 @@ from agent.core.degradation import Measure, SafeOutput
 from agent.core.executors import Executor
 from agent.core.installed import Installed, PassedOver
 from agent.core.messages import Shed
+from agent.core.reasons import Reason
 from agent.core.stand_ins import choose_stand_in
 from agent.supervise.placing import Placed
 
 HALF = 2  # one in so many samples is answered at half the rate
 # Fewer than a committed model is forgiven, for there is something else that works...
 DEATHS = 2
-HEALTHY_S = 60.0  # ...within the time in which a worker is still thought to start
+DEATHS_S = 600.0  # ...within the time in which [degrade] counts deaths
+# Long enough for memory to be found or a library to be mounted, and for a load that
+# fails again (a second of a core) to cost next to nothing.
+PUT_OFF_S = 300.0
+# What a pair fails with for want of something; the rest is in its bytes.
+PASSING = (
+    Reason.MEMORY,
+    Reason.OOM,
+    Reason.HANG,
+    Reason.CRASH,  # counted as a death as well
+    Reason.DELEGATE,
+    Reason.NO_EXECUTOR,
+    Reason.DESCRIPTORS,
+    Reason.INTERNAL,
+)
 
 
 class Restraint:
     """What one pipeline is asked to do less.
+
+    Args:
+        clock: Seconds, monotonic.
 
     Attributes:
         measures: What is asked for.
         order: The same as an order for a worker.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.measures: frozenset[Measure] = frozenset()
         self.order = Shed()
-        self._unfit: set[str] = set()
-        self._deaths: dict[str, int] = {}
-
-    @property
-    def silent(self) -> bool:
-        """Whether the model is not asked at all."""
-        return self.order.answer != "model"
+        self._unfit: dict[str, float] = {}  # until when
+        self._deaths: dict[str, list[float]] = {}
 
     def ask(self, measures: Sequence[Measure], safe_output: SafeOutput) -> None:
         """Ask for these measures from now on, and no others.
@@ -69,7 +87,7 @@ class Restraint:
         fit = tuple(row for row in rows if self._is_fit(installed, row))
         fitting = replace(installed, passed_over=fit)
         chosen = choose_stand_in(fitting, self.measures)
-        if chosen is None and _key(placed) in self._unfit:
+        if chosen is None and self._is_unfit(_key(placed)):
             passed = (row for row in fit if not row.reason)
             chosen = next(((row.variant, row.executor) for row in passed), None)
         if chosen is None:
@@ -85,26 +103,38 @@ class Restraint:
             for row in placed.installed.passed_over
         )
 
-    def blame(self, stand_in: Placed, *, lived_s: float) -> None:
-        """Note that a worker died of a stand-in; the last of several spoils it.
+    def blame(self, stand_in: Placed) -> None:
+        """Note that a worker died of a stand-in; the last of several spoils it."""
+        pair, now_s = _key(stand_in), self._clock()
+        recent = [it for it in self._deaths.get(pair, []) if now_s - it < DEATHS_S]
+        self._deaths[pair] = [*recent, now_s]
+        if len(self._deaths[pair]) >= DEATHS:
+            self._unfit[pair] = inf
+
+    def spoil(self, pair: Placed, reason: str) -> None:
+        """Do not try a pair again, a stand-in or the choice itself, or not soon.
 
         Args:
-            stand_in: What ran.
-            lived_s: How long that worker lived: after a good while, as with what is
-                committed, it was no fault of the model's.
+            pair: What could not be placed.
+            reason: Why: for some it is put off, for the others that is for good.
         """
-        pair = _key(stand_in)
-        self._deaths[pair] = self._deaths.get(pair, 0) + 1 if lived_s < HEALTHY_S else 0
-        if self._deaths[pair] >= DEATHS:
-            self.spoil(stand_in)
+        key = _key(pair)
+        until_s = self._clock() + PUT_OFF_S if reason in PASSING else inf
+        self._unfit[key] = max(until_s, self._unfit.get(key, 0.0))
 
-    def spoil(self, stand_in: Placed) -> None:
-        """Do not try this pair again, a stand-in or the choice itself."""
-        self._unfit.add(_key(stand_in))
+    def due_s(self) -> float | None:
+        """Return in how long something may be tried again, None for never."""
+        now_s = self._clock()
+        left = [it - now_s for it in self._unfit.values() if now_s < it < inf]
+        return min(left, default=None)
 
     def _is_fit(self, installed: Installed, row: PassedOver) -> bool:
         """Whether a pair was not tried in vain already."""
-        return _name(installed.sha256, row.variant, row.executor) not in self._unfit
+        return not self._is_unfit(_name(installed.sha256, row.variant, row.executor))
+
+    def _is_unfit(self, pair: str) -> bool:
+        """Whether a pair is not to be tried, for good or for now."""
+        return self._clock() < self._unfit.get(pair, -inf)
 
     def holding(self, committed: Placed | None, runs: Placed | None) -> list[Measure]:
         """Return the measures that hold, in the order of ``Measure``.

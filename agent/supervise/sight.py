@@ -65,6 +65,8 @@ class Sight:
             busy_s=_busy_s(block),
             budgets_ms=dict(self.placing.budgets_ms),
             runs=_describe(runs) if runs and runs.stands_in else "",
+            stand_in=runs.installed if runs and runs.stands_in else None,
+            stand_in_deaths=self.tenancy.stand_in_deaths,
         )
 
     def _reason(self, worker: WorkerProcess | None, block: Block | None) -> Reason:
@@ -72,7 +74,7 @@ class Sight:
         answering = self.placing.answering
         if self._gives_answers(block) and answering is not None:
             # A constant is an answer that somebody has declared; who abstains has none.
-            abstains = self.tenancy.restraint.order.answer == "abstain"
+            abstains = self.tenancy.ordered.answer == "abstain"
             return Reason.ABSTAINED if abstains else Reason.NONE
         source = worker.source.reason if worker else Reason.NONE
         told = most_telling(source, self.plumbing.reason)
@@ -82,7 +84,7 @@ class Sight:
 
     def _gives_answers(self, block: Block | None) -> bool:
         """Whether samples end as they are to end: the model is not always asked."""
-        silent = self.tenancy.restraint.silent
+        silent = self.tenancy.ordered.answer != "model"
         return self.has_answered or (silent and abstained(block) > 0)
 
 

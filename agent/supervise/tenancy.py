@@ -7,12 +7,13 @@ The rules this module keeps:
    stays in memory. The next worker waits for another model.
  * Where the pipeline is held back, a stand-in runs for what was committed, never for a
    candidate, and is not exchanged while somebody compares with its answers.
+ * What a worker did not take is told again, and who asked for it learns that.
 """
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from agent.core.degradation import Measure, SafeOutput
 from agent.core.messages import Shed
@@ -27,7 +28,8 @@ from agent.supervise.worker_process import WorkerProcess
 log = logging.getLogger(__name__)
 # Deaths that a stand-in is blamed for.
 BLAMED = (Reason.CRASH, Reason.HANG)
-ORDER_S = 5.0  # a worker's second thread takes an order at once, or never
+ORDER_S = 5.0  # a worker's second thread takes an order at once, or never...
+AGAIN_S = 10.0  # ...unless it was loading a model just then, which takes seconds
 
 
 class Tenancy:
@@ -45,6 +47,8 @@ class Tenancy:
         unwanted: The worker of now was ended for no fault of its own.
         lock: Held by whoever exchanges models.
         restraint: How much the pipeline is held back.
+        ordered: What the worker took last, which may be less than that.
+        stand_in_deaths: Workers that died of a stand-in.
     """
 
     def __init__(
@@ -62,8 +66,9 @@ class Tenancy:
         self.lock = asyncio.Lock()
         self.restraint = Restraint()
         self._worker: WorkerProcess | None = None  # the one that takes orders
-        self._ordered = Shed()  # what it was told last
-        self._began_s = 0.0  # monotonic: since when there is this worker
+        self.ordered = Shed()
+        self._missed: AgentError | None = None  # why it did not take what is asked for
+        self.stand_in_deaths = 0
         self._compared = False  # a shadow listens to what runs
         self._asked: list[asyncio.Future[None]] = []  # who waits for a measure
 
@@ -164,18 +169,20 @@ class Tenancy:
 
     async def keep(self, worker: WorkerProcess) -> None:
         """Let a worker answer with what is committed, and what is given later."""
-        self._worker, self._ordered = worker, Shed()
-        self._began_s = time.monotonic()
+        self._worker, self.ordered, self._missed = worker, Shed(), None
         asked: list[asyncio.Future[None]] = []
         try:
             while True:
                 self._changed.clear()
                 asked, self._asked = self._asked, []
                 async with self.lock:
-                    await self._hold_back(worker)
+                    missed = await self._hold_back(worker)
                     await self._settle(worker)
-                _release(asked)
-                await self._changed.wait()
+                _release(asked, missed)
+                pause_s = AGAIN_S if missed else self.restraint.due_s()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await self._changed.wait()
         finally:
             self._worker = None
             _release([*asked, *self._asked])
@@ -188,6 +195,9 @@ class Tenancy:
         """Ask for these measures; return those that hold, see ``Pipeline.shed``.
 
         Who asks may be cancelled at any time: it is ``keep`` that exchanges models.
+
+        Raises:
+            TrialFailedError: The worker did not take the order; it is told again.
         """
         self.restraint.ask(measures, safe_output)
         self._changed.set()
@@ -203,7 +213,7 @@ class Tenancy:
         Without a worker nothing is answered; the next one begins with the order.
         """
         held = self.restraint.holding(self.committed, self._placing.runs)
-        if self._worker is None or self._ordered == self.restraint.order:
+        if self._worker is None or self._knows():
             return held
         placed = (Measure.ONE_THREAD, Measure.SMALL_VARIANT)
         return [measure for measure in held if measure in placed]
@@ -218,7 +228,8 @@ class Tenancy:
         """A worker has died: of the stand-in, if that was placed last."""
         tried = self._placing.tried
         if tried is not None and tried.stands_in and reason in BLAMED:
-            self.restraint.blame(tried, lived_s=time.monotonic() - self._began_s)
+            self.restraint.blame(tried)
+            self.stand_in_deaths += 1
 
     async def place_committed(self, worker: WorkerProcess, placed: Placed) -> None:
         """Let a committed model answer, or what stands in for it.
@@ -238,7 +249,7 @@ class Tenancy:
             except TrialFailedError as err:
                 if not self._goes_on(worker, placed, instead, err):
                     raise
-                if self._placing.runs is placed:
+                if self._placing.answering is placed and self._runs_right(placed):
                     return  # it answered before, and still does
             else:
                 return
@@ -254,23 +265,33 @@ class Tenancy:
         dead = worker.gone or err.reason in BLAMED
         if instead is None and (dead or not self.restraint.has_other(placed)):
             return False
-        self.restraint.spoil(instead or placed)
+        self.restraint.spoil(instead or placed, err.reason)
         facts = {"reason": err.reason, "detail": str(err)}
         log.warning("measure.failed" if instead else "model.other_pair", extra=facts)
         return not dead
 
-    async def _hold_back(self, worker: WorkerProcess) -> None:
-        """Tell a worker how much to answer, if it does not know."""
+    async def _hold_back(self, worker: WorkerProcess) -> AgentError | None:
+        """Tell a worker how much to answer, if it does not know.
+
+        Returns:
+            Why it was not taken, or nothing.
+        """
         order = self.restraint.order
-        if order == self._ordered:
-            return
+        if self._knows():
+            return None
         try:
             await worker.tell(order, ORDER_S)
         except TrialFailedError as err:
             said = {"reason": err.reason, "detail": str(err)}
             log.warning("measure.failed", extra=said)
+            self._missed = err  # whether it was sent is not known
         else:
-            self._ordered = order
+            self.ordered, self._missed = order, None
+        return self._missed
+
+    def _knows(self) -> bool:
+        """Whether the worker was told how much to answer."""
+        return self._missed is None and self.ordered == self.restraint.order
 
     async def _settle(self, worker: WorkerProcess) -> None:
         """Bring the worker to what is committed; that may change meanwhile."""
@@ -302,19 +323,26 @@ class Tenancy:
         """
         answering = self._placing.answering
         if answering is self.committed:
-            return answering is not None and not self._runs_as_asked(answering)
+            return answering is not None and not (
+                self._compared or self._runs_right(answering)
+            )
         return bool(self._given) or answering is placed
 
-    def _runs_as_asked(self, committed: Placed) -> bool:
-        """Whether the right pair runs for the committed model, or has to wait."""
-        if self._compared or self._placing.runs is None:
-            return True
+    def _runs_right(self, committed: Placed) -> bool:
+        """Whether of a model that answers the right pair runs."""
+        runs = self._placing.runs
         wanted = self.restraint.stand_in(committed) or committed
-        return runs_alike(self._placing.runs, wanted)
+        return runs is None or runs_alike(runs, wanted)
 
 
-def _release(waiting: Iterable[asyncio.Future[None]]) -> None:
+def _release(
+    waiting: Iterable[asyncio.Future[None]], missed: AgentError | None = None
+) -> None:
     """Let those go on who waited; some have not waited so long."""
     for future in waiting:
-        if not future.done():
+        if future.done():
+            continue
+        if missed is None:
             future.set_result(None)
+        else:
+            future.set_exception(missed)

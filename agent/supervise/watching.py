@@ -8,6 +8,8 @@ The rules this module keeps:
  * What a worker reports is clamped and rate-limited; a lie changes what is shown of
    that worker's model, and nothing else.
  * A profile that cannot be used never keeps a model from running.
+ * A variant that stands in for the committed one is not watched: profile, baseline and
+   alarms are of one variant, and a board that has to do less does that less as well.
 """
 
 import asyncio
@@ -133,14 +135,14 @@ class Watching:
     async def order(self, generation: int, placed: Placed) -> Watch:
         """Return how the model of a Load is to be watched."""
         watch = self._watches.setdefault(_key(placed.installed), _Watch())
+        if self._is_another(placed):  # nor is anything heard of such a load
+            watch.states = _unwatched_states("another variant stands in")
+            return Watch(generation, cpu_share=0.0)
         self._loads[generation] = placed
         self._forget_loads()
         self._forget_watches()
         if why := self._unwatched(placed.bundle.manifest):
-            watch.states = tuple(
-                AnchorState(anchor, valid=False, reason=Reason.UNWATCHED, detail=why)
-                for anchor in ANCHORS
-            )
+            watch.states = _unwatched_states(why)
             return Watch(generation, cpu_share=0.0)
         profile = self._usable_profile(placed, watch)
         site = await self._baselines.find(_variant(placed))
@@ -337,6 +339,19 @@ class Watching:
         """Whether a model is what this pipeline runs, and no candidate."""
         durable = self._committed
         return durable is not None and _key(durable.installed) == _key(placed.installed)
+
+    def _is_another(self, placed: Placed) -> bool:
+        """Whether another variant stands in for what was committed."""
+        durable = self._committed or placed
+        return placed.stands_in and _variant(durable) != _variant(placed)
+
+
+def _unwatched_states(why: str) -> tuple[AnchorState, ...]:
+    """Return what is said of the anchors of a model that is not watched."""
+    return tuple(
+        AnchorState(anchor, valid=False, reason=Reason.UNWATCHED, detail=why)
+        for anchor in ANCHORS
+    )
 
 
 def _show(key: tuple[str, int], watch: _Watch, *, runs: bool) -> ModelWatch:

@@ -74,15 +74,16 @@ def _collect_agent(families: Families, agent: AgentSnapshot) -> None:
 def _collect_pipeline(families: Families, pipeline: PipelineSnapshot) -> None:
     """What belongs to a pipeline, whichever model answers."""
     name = pipeline.name
-    if pipeline.active is not None:
+    runs = pipeline.stand_in or pipeline.active
+    if runs is not None:
         families.add_info(
             "tinyward_model_info",
             name,
-            pipeline.active.model,
-            str(pipeline.active.version),
-            pipeline.active.variant,
-            pipeline.active.executor.describe(),
-            pipeline.active.sha256,
+            runs.model,
+            str(runs.version),
+            runs.variant,
+            runs.executor.describe(),
+            runs.sha256,
             pipeline.state,
         )
     families.add("tinyward_pipeline_ready", float(pipeline.ready), name)
@@ -107,6 +108,9 @@ def _collect_ladder(families: Families, pipeline: PipelineSnapshot) -> None:
     name, ladder = pipeline.name, pipeline.ladder
     families.add("tinyward_degradation_level", float(ladder.level.rank), name)
     families.part = Part(name, Rank.FEATURES)
+    for measure in dict.fromkeys((*ladder.measures, *ladder.lacking)):
+        holds = float(measure in ladder.measures)
+        families.add("tinyward_degradation_measure", holds, name, measure)
     for level, reason, count in ladder.transitions:
         families.add(
             "tinyward_degradation_transitions_total", count, name, level, reason

@@ -11,7 +11,7 @@ from itertools import product
 from typing import Protocol
 
 from agent.core.counts import EMPTY
-from agent.core.degradation import LadderState, Level
+from agent.core.degradation import LadderState, Level, Measure
 from agent.core.executors import Executor
 from agent.core.installed import Installed
 from agent.core.manifest import Manifest
@@ -71,9 +71,10 @@ _BOARD = BoardReadings(
 )
 # A pipeline that was once too hot, for long, and has come back.
 _HELD = LadderState(
+    measures=tuple(Measure),
     transitions=tuple(
         (level, reason, 1) for level in Level for reason in ("heat", "calm")
-    )
+    ),
 )
 _SCOPES: tuple[Scope, ...] = ("input", "output", "all")
 _DETECTORS: tuple[Detector, ...] = ("mewma", "etable")

@@ -24,7 +24,8 @@ _ROWS = (
         "tinyward_model_info",
         "info",
         (*MODEL, "variant", "executor", "digest", "state"),
-        "The model that answers: active, or candidate while it is on trial.",
+        "The model that answers: active, or candidate while it is on trial; with the "
+        "variant and executor that run, which may stand in for the chosen ones.",
     ),
     MetricRow(
         "tinyward_pipeline_ready",
@@ -119,6 +120,12 @@ _ROWS = (
         ("pipeline", "level", "reason"),
         "How often a pipeline came to a level, and why: heat, throttled, deadline...; "
         "calm on the way down.",
+    ),
+    MetricRow(
+        "tinyward_degradation_measure",
+        "gauge",
+        ("pipeline", "measure"),
+        "1 for a measure that holds, 0 for one that was asked for and is lacking.",
     ),
     MetricRow(
         "tinyward_update_phase",

@@ -5,11 +5,14 @@ from math import nan
 
 from hypothesis import strategies as st
 
-from agent.core.signals import Drift, Signals
+from agent.core.ladder import RECENT_S
+from agent.core.signals import Drift, LastRead, Signals
 from agent.settings import DegradeSettings
 
 LIMITS = DegradeSettings()
 DRIFTS: tuple[Drift, ...] = ("none", "warning", "confirmed", "critical")
+# Around the age up to which what was read last neither breaks nor lengthens anything.
+AGES = (1.0, RECENT_S, RECENT_S + 1.0, 600.0)
 KINDS = ("throttled", "under_voltage", "soft_temperature_limit")
 
 
@@ -17,10 +20,13 @@ KINDS = ("throttled", "under_voltage", "soft_temperature_limit")
 def signals(draw: st.DrawFn) -> Signals:
     """Return any look at a board that can be: absent sensors, no nonsense."""
     answers = draw(st.integers(0, 100))
+    ages = st.sampled_from(AGES)
+    lost = st.builds(LastRead, st.floats(0, 120), st.just("gpu"), ages)
     return Signals(
         now_s=0.0,
         celsius=draw(st.just(nan) | st.floats(0, 120)),
         sensor="soc",
+        lost=draw(st.none() | lost),
         throttled=tuple(draw(st.lists(st.sampled_from(KINDS), unique=True))),
         memory_available_bytes=draw(st.just(nan) | st.floats(0, 200e6)),
         memory_stalled_percent=draw(st.just(nan) | st.floats(0, 100)),
@@ -36,10 +42,14 @@ def worsened(draw: st.DrawFn, seen: Signals) -> Signals:
     """Return a look that is worse in any of its signals, or the same."""
     hotter, stalls = draw(st.floats(0, 40)), draw(st.floats(0, 1))
     stalled = seen.memory_stalled_percent
+    lost = seen.lost
+    if lost is not None:
+        lost = lost._replace(celsius=lost.celsius + draw(st.floats(0, 40)))
     worse = DRIFTS[draw(st.integers(DRIFTS.index(seen.drift), 3)) :][0]
     return replace(
         seen,
         celsius=seen.celsius + hotter,
+        lost=lost,
         throttled=seen.throttled or tuple(draw(st.lists(st.sampled_from(KINDS)))),
         memory_available_bytes=seen.memory_available_bytes * draw(st.floats(0, 1)),
         memory_stalled_percent=stalled + (100 - stalled) * stalls,

@@ -6,6 +6,7 @@ from math import nan
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_struct
 
 from agent.core.counts import EMPTY
 from agent.core.degradation import Measure
@@ -22,7 +23,8 @@ from agent.core.lookout import (
     judge_watch,
 )
 from agent.core.readings import BoardReadings
-from agent.core.signals import Signals
+from agent.core.sensors import FORGOTTEN_S
+from agent.core.signals import LastRead, Signals
 from agent.core.snapshot import ModelCounts, PipelineSnapshot
 from agent.core.statistics_block import OK, Section, StageCounts
 from agent.core.watching import Alarm, ModelWatch, Monitored
@@ -139,6 +141,42 @@ def test_a_candidate_holds_nothing_back() -> None:
     assert [it.crashes for it in found] == [0] * 6
     own = see(*enumerate([pipeline(), pipeline(deaths=1)]))
     assert own[-1].crashes == 1
+
+
+def test_a_stand_in_that_dies_is_not_the_committed_model() -> None:
+    """It gives way by itself; deaths for want of memory count, whoever runs."""
+    looks = [pipeline(), replace(pipeline(deaths=2), stand_in_deaths=2)]
+    looks += [replace(pipeline(deaths=3), stand_in_deaths=2)]
+    assert [it.crashes for it in see(*enumerate(looks))] == [0, 0, 1]
+
+
+def test_another_variant_does_not_review_an_alarm() -> None:
+    """Nobody watches it; another executor of the same variant is watched on."""
+    lookout, stuck = Lookout(), pipeline(alarms=(STUCK,))
+    assert stuck.active is not None
+    alike = replace(stuck, stand_in=stuck.active)
+    small = replace(stuck, stand_in=replace_struct(stuck.active, variant="small"))
+    assert lookout.see(0.0, alike, BOARD).drift == "critical"
+    assert lookout.see(1.0, small, BOARD).drift == "none"
+    assert lookout.see(REVIEW_S, stuck, BOARD).drift == "none"
+    assert lookout.see(REVIEW_S + 1.0, stuck, BOARD).drift == "critical"
+
+
+def test_a_sensor_that_is_missing_is_remembered() -> None:
+    """With its age, each by its name, and not for ever."""
+    lookout = Lookout()
+
+    def lost(now_s: float, *temperatures: tuple[str, float]) -> LastRead | None:
+        board = BoardReadings(temperatures=temperatures)
+        return lookout.see(now_s, pipeline(), board).lost
+
+    assert lost(0.0, ("cpu", 97.0), ("gpu", 50.0)) is None
+    assert lost(1.0, ("gpu", 51.0)) == LastRead(97.0, "cpu", 1.0)
+    assert lost(2.0, ("cpu", nan), ("gpu", 51.0)) == LastRead(97.0, "cpu", 2.0)
+    assert lost(3.0) == LastRead(97.0, "cpu", 3.0)
+    assert lost(4.0, ("cpu", 60.0)) == LastRead(51.0, "gpu", 2.0)
+    assert lost(4.0 + FORGOTTEN_S) == LastRead(60.0, "cpu", FORGOTTEN_S)
+    assert lost(4.5 + FORGOTTEN_S) is None
 
 
 @pytest.mark.parametrize("measure", [Measure.ABSTAIN, Measure.SAFE_OUTPUT])

@@ -83,6 +83,10 @@ def row(variant: str, executor: Executor, ms: float, ram: int = 10**6) -> Passed
         ((row("int8", ONE, 1.99), row("small", ONE, 2.1)), "small_variant", None),
         ((row("int8", ONE, 2.5, 900_000),), "small_variant", "int8"),
         ((row("int8", ONE, 1.0), row("small", ONE, 2.0, 9)), "small_variant", "int8"),
+        # What was never measured is not faster, and not slighter.
+        ((row("int8", ONE, 0.0),), "small_variant", None),
+        ((row("int8", ONE, 0.0, 9),), "small_variant", None),
+        ((row("int8", ONE, 2.5, 0),), "small_variant", None),
         ((PassedOver("int8", ONE, "golden", "", 0.1),), "small_variant", None),
         ((row("large", ONE, 3.0),), "small_variant", None),
         ((row("large", ONE, 3.0),), "one_thread", "large"),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from msgspec.structs import replace as replace_struct
 
-from agent.core.degradation import LadderState, Level
+from agent.core.degradation import LadderState, Level, Measure
 from agent.core.snapshot import ModelCounts, PipelineSnapshot
 from agent.core.watching import (
     Alarm,
@@ -64,7 +64,9 @@ def watched(name: str = "door", *versions: ModelWatch) -> PipelineSnapshot:
         budgets_ms={1: 0.05, 2: 0.06},
         busy_s=0.0125,
         ladder=LadderState(
-            level=Level.SUSPECT, transitions=((Level.SUSPECT, "heat", 2),)
+            level=Level.SUSPECT,
+            measures=(Measure.HALF_RATE,),
+            transitions=((Level.SUSPECT, "heat", 2),),
         ),
     )
 

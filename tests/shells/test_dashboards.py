@@ -43,6 +43,8 @@ NOT_SHOWN = {
     "tinyward_board_pressure_cpu_waiting_seconds_total",
     "tinyward_board_pressure_io_stalled_seconds_total",
     "tinyward_board_pressure_memory_stalled_seconds_total",
+    # What is done about a level that is shown: `tinyward status` says it in words.
+    "tinyward_degradation_measure",
     "tinyward_drift_alarms_total",  # "Alarms" shows when they were raised
     "tinyward_drift_confirmed",  # an alert tells it
     "tinyward_drift_feature_ks",  # beside PSI, for who looks closer

@@ -244,6 +244,23 @@ async def test_pipelines_come_and_go() -> None:
 
 
 @in_loop
+async def test_a_pipeline_that_came_back_is_told_anew() -> None:
+    """Taken away and added between two looks it is another one, of the same name."""
+    first, second = HeldPipeline(steps=STEPS), HeldPipeline(steps=STEPS)
+    bench = Bench({"door": first}, celsius=HOT)
+    await bench.looks(6)
+    assert first.holding == (HALF, ONE, SMALL)
+    bench.pipelines["door"] = second
+    await bench.it.carry_out("door")
+    assert second.orders == []
+    await bench.looks(1)
+    assert bench.state().level is Level.NORMAL
+    await bench.looks(4)
+    assert bench.state().level is Level.DEGRADED
+    assert second.holding == (HALF, ONE, SMALL)
+
+
+@in_loop
 async def test_settings_may_change() -> None:
     """A reload that allows more calms down, without a restart."""
     bench = Bench({"door": HeldPipeline(steps=STEPS)}, celsius=WARM)

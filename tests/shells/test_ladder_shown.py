@@ -13,6 +13,7 @@ from agent.cli.board_answers import LadderAnswer, PipelineState, State
 from agent.cli.ladder_view import held_lines
 from agent.core.degradation import LadderState, Level, Measure
 from agent.core.events import Event
+from agent.core.executors import Executor
 from agent.core.ladder_words import LEVELS, MEASURES, say_held, say_measures
 from agent.core.readings import BoardReadings
 from agent.core.snapshot import AgentSnapshot
@@ -195,4 +196,24 @@ def test_a_scrape_says_it() -> None:
         f'{PREFIX}level{{pipeline="hall"}} 0.0',
         f'{counted}{{level="degraded",pipeline="door",reason="heat"}} 2.0',
         f'{counted}{{level="normal",pipeline="door",reason="calm"}} 1.0',
+        f'{PREFIX}measure{{measure="half_rate",pipeline="door"}} 1.0',
+        f'{PREFIX}measure{{measure="small_variant",pipeline="door"}} 0.0',
     }
+
+
+def test_a_scrape_says_what_runs() -> None:
+    """The pair that stands in, under the model's name; else the chosen one."""
+    door = pipeline("door")
+    assert door.active is not None
+    small = renew(door.active, variant="small", executor=Executor("litert", "plain", 1))
+    for shown, variant, executor in (
+        (door, door.active.variant, door.active.executor),
+        (replace(door, stand_in=small), "small", small.executor),
+    ):
+        _, body = render_metrics(agent(shown), BoardReadings(), "")
+        (line,) = (
+            it for it in body.decode().splitlines() if it.startswith("tinyward_model_i")
+        )
+        assert f'variant="{variant}"' in line
+        assert f'executor="{executor.describe()}"' in line
+        assert f'version="{door.active.version}"' in line

@@ -5,20 +5,29 @@ import dataclasses
 import json
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from agent.core.degradation import Measure, SafeOutput
 from agent.core.flow import FileSink
 from agent.core.installed import PassedOver
 from agent.core.manifest import StateLink
-from agent.core.messages import Shed
+from agent.core.messages import Commission, Shed, Watch
 from agent.core.reasons import Reason
 from agent.core.shadow_ring import RING_BYTES
+from agent.errors import TrialFailedError
+from agent.supervise.deaths import Deaths
 from agent.supervise.memfd import shared_memory
-from agent.supervise.placing import Placed
-from agent.supervise.restraint import DEATHS, HEALTHY_S, Restraint
+from agent.supervise.placing import Placed, Placing
+from agent.supervise.restraint import DEATHS, DEATHS_S, PUT_OFF_S, Restraint
+from agent.supervise.tenancy import Tenancy
+from agent.supervise.totals import Totals
+from agent.supervise.watching import Monitoring, Watching
+from agent.supervise.worker_process import WorkerProcess
 from tests.fakes.candidates import candidate
 from tests.fakes.digits import BRISK, Bench, in_loop, placed, running, until
 from tests.fakes.two_variants import (
@@ -222,6 +231,7 @@ async def test_a_stand_in_that_dies_gives_way_and_nobody_is_blamed() -> None:
             await bench.ready()
         assert await bench.pipeline.shed((LITTLE,), SAFE) == NOTHING
         assert (bench.now.restarts, bench.fallen) == ({"crash": DEATHS}, [])
+        assert bench.now.stand_in_deaths == DEATHS
         assert bench.now.active == large.installed
 
 
@@ -350,9 +360,98 @@ def test_a_spoiled_stand_in_is_one_of_its_bundle_only() -> None:
     assert found is not None
     assert (found.installed.variant, found.stands_in) == (SMALL, True)
     assert found.installed.executor == on(1)
-    for lived_s in (1.0, HEALTHY_S, 1.0):  # a good while excuses what was before
-        restraint.blame(found, lived_s=lived_s)
-    assert restraint.stand_in(first) is not None
-    restraint.blame(found, lived_s=1.0)
+    restraint.spoil(found, Reason.DIGEST)
     assert restraint.stand_in(first) is None
     assert restraint.stand_in(second) is not None
+
+
+def test_a_stand_in_may_die_once_in_ten_minutes() -> None:
+    """However long each of its workers lived: twice within them is too often."""
+    now_s = [0.0]
+    restraint, large = Restraint(lambda: now_s[0]), place_large(1, (cheaper(),))
+    restraint.ask((LITTLE,), SAFE)
+    found = restraint.stand_in(large)
+    assert found is not None
+    for _ in range(3):
+        restraint.blame(found)
+        now_s[0] += DEATHS_S
+        assert restraint.stand_in(large) == found
+    restraint.blame(found)
+    now_s[0] += DEATHS_S - 1.0
+    restraint.blame(found)
+    now_s[0] += 1e9
+    assert restraint.stand_in(large) is None
+
+
+@pytest.mark.parametrize("reason", [Reason.MEMORY, Reason.HANG, Reason.DELEGATE])
+def test_what_the_board_lacked_is_tried_again(reason: Reason) -> None:
+    """The choice, and a stand-in, come back after some minutes; bad bytes never."""
+    now_s = [50.0]
+    restraint, large = Restraint(lambda: now_s[0]), place_large(1, (cheaper(),))
+    restraint.spoil(large, reason)
+    instead = restraint.stand_in(large)
+    assert instead is not None
+    assert (instead.installed.variant, restraint.due_s()) == (SMALL, PUT_OFF_S)
+    restraint.spoil(instead, Reason.CONTRACT)
+    assert not restraint.has_other(large)
+    now_s[0] += PUT_OFF_S
+    assert (restraint.stand_in(large), restraint.due_s()) == (None, None)
+    assert not restraint.has_other(large)
+    restraint.spoil(large, Reason.DIGEST)
+    restraint.spoil(large, reason)
+    now_s[0] += 1e9
+    assert restraint.due_s() is None
+    restraint.ask((LITTLE,), SAFE)
+    assert restraint.stand_in(large) is None
+
+
+class Deaf(WorkerProcess):
+    """A worker whose orders are not taken at times."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.takes = False
+        self.told: list[object] = []
+
+    async def tell(self, order: Watch | Commission | Shed, deadline_s: float) -> None:
+        """Note an order, or fail as a full socket does."""
+        if not self.takes:
+            what = f"not taken in {deadline_s:.0f} s"
+            raise TrialFailedError(what, reason=Reason.HANG)
+        self.told.append(order)
+
+
+@asynccontextmanager
+async def kept(worker: Deaf) -> AsyncIterator[Tenancy]:
+    """Keep a worker that has no model."""
+    watching = Watching("digits", Monitoring())
+    placing = Placing("digits", Totals(), 5.0, watching.order)
+    tenancy = Tenancy(placing, Deaths(BRISK), 1.0, watching)
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(tenancy.keep(worker))
+        await asyncio.sleep(0)
+        yield tenancy
+        keeping.cancel()
+
+
+@in_loop
+async def test_an_order_that_was_not_taken_does_not_hold() -> None:
+    """Who asked for it learns that, and the same order is told again."""
+    worker = Deaf()
+    async with kept(worker) as tenancy:
+        with pytest.raises(TrialFailedError, match="not taken in 5 s"):
+            await tenancy.restrain((ABSTAIN,), SAFE)
+        assert (tenancy.holding(), tenancy.ordered) == ([], Shed())
+        worker.takes = True
+        assert await tenancy.restrain((ABSTAIN,), SAFE) == (ABSTAIN,)
+        assert (worker.told, tenancy.ordered.answer) == (
+            [Shed(1, "abstain")],
+            "abstain",
+        )
+        worker.takes = False
+        with pytest.raises(TrialFailedError):
+            await tenancy.restrain(NOTHING, SAFE)
+        worker.takes = True
+        # What was not taken may have been sent all the same.
+        assert await tenancy.restrain((ABSTAIN,), SAFE) == (ABSTAIN,)
+        assert worker.told == [Shed(1, "abstain")] * 2

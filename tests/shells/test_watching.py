@@ -46,6 +46,7 @@ from agent.supervise.watching import (
 )
 from tests.fakes.digits import in_loop, until
 from tests.fakes.placed import PROFILE, place_bytes, variant_of
+from tests.fakes.two_variants import SMALL, on, place_large
 
 NOW = 1_795_000_000.0
 OLD, NEW = place_bytes(7), place_bytes(8)
@@ -210,6 +211,28 @@ class TestOrders:
         assert bench.order.site == b"mine"
         await bench.try_out(NEW)
         assert bench.order.site == b""
+
+    @in_loop
+    async def test_a_variant_that_stands_in_is_not_watched(self) -> None:
+        """Nothing is heard of it, and what was known of the other one goes on."""
+        large = place_large(1)
+        small = replace(large.installed, variant=SMALL)
+        bench = Bench(AlarmsInMemory())
+        await bench.start(large)
+        bench.say(raised())
+        before = bench.shown(large)
+        await bench.try_out(Placed(large.bundle, small, stands_in=True))
+        assert (bench.order.cpu_share, bench.latched()) == (0.0, ())
+        reasons = {it.reason for it in bench.shown(large).monitored.anchors}
+        assert reasons == {Reason.UNWATCHED}
+        bench.say(raised("output"))
+        bench.anchor(b"of another variant", number=0)
+        await bench.try_out(large)
+        assert bench.shown(large) == before
+        assert (bench.latched(), bench.order.site) == ((("shipped", "input"),), b"")
+        calm = replace(large.installed, executor=on(1))
+        await bench.try_out(Placed(large.bundle, calm, stands_in=True))
+        assert (bench.order.cpu_share, bench.latched()) != (0.0, ())
 
     @in_loop
     async def test_alarms_go_to_the_next_worker(self) -> None:
