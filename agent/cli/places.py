@@ -7,7 +7,10 @@ The rules this module keeps:
 
 import errno
 import os
+import stat
 from pathlib import Path
+
+import click
 
 from agent.core.file_kinds import no_file
 from agent.core.reasons import Reason
@@ -27,7 +30,10 @@ def read_settings(path: Path) -> Settings:
     try:
         return parse_settings(read_raw(path))
     except SettingsError as err:
-        todo = err.todo or "The README's section Settings lists every key."
+        todo = err.todo or (
+            f"Mend it, then try it: `tinyward check {path}`, which shows every key of "
+            "a file that is right."
+        )
         raise SettingsError(f"{path}: {err}", reason=err.reason, todo=todo) from err
 
 
@@ -43,12 +49,20 @@ def read_raw(path: Path) -> bytes:
         raise SettingsError(
             f"cannot be read: {err.strerror or err}",
             reason=Reason.SETTINGS,
-            todo="Name the settings file, such as /etc/tinyward/agent.toml.",
+            todo=_other_way(err),
         ) from err
 
 
-def read_file(path: Path, most: int = -1) -> bytes:
-    """Read a file, ``most`` bytes of it at most.
+def _other_way(err: OSError) -> str:
+    """Return what to do where settings cannot be read."""
+    ctx = click.get_current_context(silent=True)
+    if isinstance(err, PermissionError) and ctx is not None:
+        return f"`sudo {ctx.command_path}`: they are closed to this user."
+    return "Name the settings file, such as /etc/tinyward/agent.toml."
+
+
+def read_file(path: Path, most: int = MAX_SETTINGS_BYTES) -> bytes:
+    """Read a file, or a device such as ``/dev/null``, ``most`` bytes of it at most.
 
     Raises:
         OSError: It cannot be read, or is none: ``strerror`` says what it is.
@@ -56,12 +70,12 @@ def read_file(path: Path, most: int = -1) -> bytes:
     _refuse_other(path.stat().st_mode)
     with os.fdopen(os.open(path, _READ), "rb") as file:
         _refuse_other(os.fstat(file.fileno()).st_mode)
-        return file.read(most)
+        return file.read(most) or b""  # None: a terminal with nothing typed
 
 
 def _refuse_other(mode: int) -> None:
-    """Only a file is read to its end without waiting for anyone."""
-    if what := no_file(mode):
+    """Nobody knows how long a FIFO without a writer would have to be waited for."""
+    if (what := no_file(mode)) and not stat.S_ISCHR(mode):
         raise OSError(errno.EINVAL, what)
 
 

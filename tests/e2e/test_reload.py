@@ -290,7 +290,8 @@ def test_broken_settings_change_nothing(reloaded: ReloadedBoard, case: str) -> N
     assert ready(board, NAME)
     reloaded.write()
     reloaded.reload()
-    assert "refused" not in reloaded.note()
+    # The line for people follows READY.
+    board.wait_for(lambda: "refused" not in reloaded.note(), "nothing is refused")
     reloaded.assert_nothing_lost()
 
 
@@ -328,7 +329,8 @@ def test_a_fifo_in_place_of_a_file_changes_nothing(
     board.settings.unlink()
     reloaded.write()
     reloaded.reload()
-    assert "refused" not in reloaded.note()
+    # The line for people follows READY.
+    board.wait_for(lambda: "refused" not in reloaded.note(), "nothing is refused")
     reloaded.assert_nothing_lost()
 
 
