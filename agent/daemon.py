@@ -265,7 +265,13 @@ class Daemon:
         """Build what follows the desired state; nothing of it is read yet."""
         settings = self._settings
         board, ladder = self._facts.readings, self._degrading.state
-        trials = PipelineTrials(self._pipelines, settings.delegate, board, ladder)
+        trials = PipelineTrials(
+            self._pipelines,
+            settings.delegate,
+            board,
+            ladder,
+            lambda: self._reload.settings.degrade.hot_c,
+        )
         return UpdatePoller(
             settings,
             self._known.supply(self._inbox.folder),

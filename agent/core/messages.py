@@ -223,7 +223,8 @@ class Shadowed(Message, frozen=True):
         compared: Samples that the active model answered, and the candidate was given.
         agreed: Those on which both say the same; ``failed`` those that the candidate
             did not answer, ``not_finite`` those it answered with NaN or infinity.
-        timed: Samples in which nothing disturbed it; ``p95_ms`` is of those.
+        timed: Samples in which nothing disturbed it; ``p95_ms`` is of those, and
+            ``late`` how many of them took longer than its budget.
         active_p95_ms: The active model's on all samples compared.
         dropped: Samples that came too fast for the shadow.
         detail: The first sample that went wrong, for people.
@@ -238,6 +239,7 @@ class Shadowed(Message, frozen=True):
     active_p95_ms: float = 0.0
     dropped: Count = 0
     detail: Text = ""
+    late: Count = 0
 
 
 class Watched(Message, frozen=True):

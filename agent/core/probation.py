@@ -5,7 +5,10 @@ The rules this module keeps:
    away from what is there now.
  * It ends early on failure alone.
  * A failure rate is compared with that of the model before it on the same input, and
-   durations with the clock the board had (``agent.core.slowness``).
+   durations with those of the pair that is committed, not of what stood in for it.
+ * Durations of a board that is slowed down (``agent.core.slowness``) fail nobody. Who
+   is fast enough even so passes; who is not is judged by what else was timed, which is
+   waited for, and tried again later where there is hardly anything.
  * Who is kept from answering by the degradation ladder is not judged: nothing of that
    time is evidence, and it neither passes nor fails by it.
  * A candidate whose output does not look as its shipped profile says fails, unless the
@@ -28,12 +31,14 @@ from agent.core.manifest import Budgets, TrialRules
 from agent.core.reasons import Reason
 from agent.core.shadow_verdict import (
     FEWEST_SAMPLES,
+    FEWEST_TIMED,
     PASSED,
     UNDECIDED,
     Durations,
     Verdict,
     failed,
     judge_durations,
+    unseen_for,
 )
 from agent.core.statistics_block import OK, OUTCOMES, Section
 from agent.core.watching import ModelWatch, Monitored
@@ -76,6 +81,7 @@ class OutputDrift:
 
 
 NO_DRIFT = OutputDrift()
+NOTHING_TIMED = Durations(0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +91,15 @@ class Evidence:
     Attributes:
         seconds: Since the candidate answers.
         answered: Samples it answered, and ``failed`` those it did not.
-        durations: How long its answers took.
+        durations: How long its answers took; ``calm`` those of the time in which
+            nothing slowed the board down.
         failed_before: Share of samples that failed with the model before it.
         ended_by: What ended its worker; a candidate does not survive that.
         drift: Of its output.
         withheld: What keeps it from answering: the ladder's reason, while samples end
             without the model; ``seconds`` go on.
+        slowed: What slowed the board down at some time; without it ``calm`` is not
+            looked at.
     """
 
     seconds: float
@@ -101,6 +110,8 @@ class Evidence:
     ended_by: Reason = Reason.NONE
     drift: OutputDrift = NO_DRIFT
     withheld: Reason = Reason.NONE
+    slowed: Reason = Reason.NONE
+    calm: Durations = NOTHING_TIMED
 
     @property
     def samples(self) -> int:
@@ -113,7 +124,8 @@ def judge_probation(evidence: Evidence, rules: TrialRules, budgets: Budgets) -> 
 
     Returns:
         ``unseen`` where the time that ``wait_s`` adds is over as well, and there were
-        not even a few samples to judge it by, or it is still kept from answering.
+        not even a few samples to judge it by, it is still kept from answering, or it
+        was too slow on a board that was slowed down nearly all the time.
     """
     if evidence.ended_by:
         what = "its worker did not survive"
@@ -127,9 +139,10 @@ def judge_probation(evidence: Evidence, rules: TrialRules, budgets: Budgets) -> 
     enough = evidence.answered >= wanted
     ends = not in_time and (enough or waited)
     verdict = _judge_samples(evidence, rules, budgets, ends=ends)
-    if verdict.state == "failed":
+    excused = verdict.state == "unseen"
+    if verdict.state == "failed" or (excused and waited):
         return verdict
-    if not ends:
+    if not ends or excused:
         return UNDECIDED
     if not enough and evidence.answered < min(wanted, FEWEST_SAMPLES):
         what = f"{evidence.answered} answers of {wanted} in {evidence.seconds:.0f} s"
@@ -171,15 +184,17 @@ def failed_share(section: Section) -> float:
     return lost / ended if ended >= FEWEST_BEFORE else 0.0
 
 
-def durations_of(
-    section: Section, before: Section = EMPTY, clock_share: float = 1.0
-) -> Durations:
+def durations_of(section: Section, before: Section = EMPTY) -> Durations:
     """Return the durations of whole samples, beside those of the model before."""
-    timed, tail_ms = _tail(section)
-    known, before_ms = _tail(before)
-    return Durations(
-        timed, tail_ms, before_ms if known >= FEWEST_BEFORE else 0.0, clock_share
-    )
+    timed, tail_ms = _tail(section.stages[-1].buckets)
+    known, before_ms = _tail(before.stages[-1].buckets)
+    return Durations(timed, tail_ms, before_ms if known >= FEWEST_BEFORE else 0.0)
+
+
+def durations_among(buckets: Sequence[int], whole: Durations) -> Durations:
+    """Return the same of some of the samples only, as a histogram has them."""
+    timed, tail_ms = _tail(buckets)
+    return Durations(timed, tail_ms, whole.before_ms)
 
 
 def output_drift(
@@ -221,7 +236,17 @@ def _judge_samples(
     if drift.blamed and drift.watched >= FEWEST_SAMPLES:
         what = f"{drift.ratio:.2f} times the threshold after {drift.watched} samples"
         return failed(Reason.DRIFT, f"its output is not that of its profile: {what}")
-    return judge_durations(evidence.durations, rules, budgets)
+    return _judge_time(evidence, rules, budgets)
+
+
+def _judge_time(evidence: Evidence, rules: TrialRules, budgets: Budgets) -> Verdict:
+    """Judge durations; ``unseen`` where only a slowed board shows that it is slow."""
+    whole = judge_durations(evidence.durations, rules, budgets)
+    if whole.state == "passed" or not evidence.slowed:
+        return whole
+    if evidence.calm.timed < FEWEST_TIMED:
+        return unseen_for(evidence.slowed, whole)
+    return judge_durations(evidence.calm, rules, budgets)
 
 
 def _has_moved(said: Monitored, since: Monitored) -> bool:
@@ -254,9 +279,8 @@ def _highest(said: Monitored, what: tuple[str, str]) -> float:
     return max(found, default=0.0)
 
 
-def _tail(section: Section) -> tuple[int, float]:
+def _tail(buckets: Sequence[int]) -> tuple[int, float]:
     """Return how many whole samples were timed, and their 95th percentile in ms."""
-    buckets = section.stages[-1].buckets
     timed = sum(buckets)
     return timed, quantile(buckets, TAIL) / NS_PER_MS if timed else 0.0
 

@@ -1,11 +1,13 @@
-"""What a board's state explains of a slow model: how much of its clock it had.
+"""What a board's state explains of a slow model: whether it is held down just now.
 
 The rules this module keeps:
  * A board that saves power is not slow: only what holds it down counts, be it said by
    its firmware, by a cooling device of its processor, or by its heat.
- * Where the clock shows how much was lost, durations are corrected by that; where it
-   does not, because the firmware slows down below what the kernel sees (a Pi shows the
-   frequency that was asked for), durations tell nothing: the share is 0.
+ * Heat alone slows nothing down while the clock is full, and may do so where it is not,
+   or where nobody knows it (a Pi shows the frequency that was asked for, which is why
+   its firmware's word counts at any clock).
+ * Durations are not corrected: clocks idle, and some lie. What was timed while a board
+   was held down is just no evidence against a model.
 """
 
 from collections.abc import Sequence
@@ -39,54 +41,40 @@ def slowed_by(board: BoardReadings, hot_c: float = HOT_C) -> Reason:
     if kinds or _brakes(board):
         return Reason.THROTTLED
     _, celsius = hottest(board)
-    return Reason.HEAT if celsius >= hot_c else Reason.NONE
+    hot = celsius >= hot_c and not _has_full_clock(board)
+    return Reason.HEAT if hot else Reason.NONE
 
 
-def clock_share(readings: Sequence[BoardReadings], hot_c: float = HOT_C) -> float:
-    """Return the share of its full clock that a board had: 1 unless it is throttled.
-
-    The full clock is what the processor may reach, else the fastest of all readings;
-    0 if it is held down and does not show by how much.
-
-    >>> hot = BoardReadings(cpu_frequency_hertz=6e8, throttled=(("throttled", True),))
-    >>> clock_share([BoardReadings(cpu_frequency_hertz=15e8), hot])
-    0.7
-    >>> clock_share([BoardReadings(throttled=(("throttled", True),))])
-    0.0
-    """
-    why = [slowed_by(each, hot_c) for each in readings]
-    if not any(why):
-        return 1.0
-    clocks = [each.cpu_frequency_hertz for each in readings]
-    known = [clock for clock in clocks if clock > 0]  # also false for NaN
-    if not known:
-        return 0.0
-    limits = [each.cpu_frequency_max_hertz for each in readings]
-    full = max(*known, *(limit for limit in limits if limit > 0), 0.0)
-    share = min(1.0, sum(known) / len(known) / full)  # rounding aside
-    # Heat alone slows nothing down yet; a brake that no clock shows does.
-    hidden = share > FULL_CLOCK and any(it not in ("", Reason.HEAT) for it in why)
-    return 0.0 if hidden else share
-
-
-def excuse(error: AgentError, readings: Sequence[BoardReadings]) -> AgentError:
+def excuse(
+    error: AgentError, readings: Sequence[BoardReadings], hot_c: float = HOT_C
+) -> AgentError:
     """Return the error that says to try later, where the board explains a slow model.
 
     Args:
         error: Why a trial failed.
         readings: Of the board, around that time.
+        hot_c: From where on heat slows a board down.
 
     Returns:
         ``error`` itself, unless its reason is ``latency`` and the board was slowed
         down: then a ``DeviceError`` with what slowed it, which sets no bundle aside.
     """
-    why = next((found for each in readings if (found := slowed_by(each))), Reason.NONE)
+    found = (slowed_by(each, hot_c) for each in readings)
+    why = next((it for it in found if it), Reason.NONE)
     if error.reason != Reason.LATENCY or not why:
         return error
     return DeviceError(
         f"the board was slowed down ({why}) when it was timed: {error}",
         reason=why,
         todo="It is tried again; cool the board, or give it better power.",
+    )
+
+
+def _has_full_clock(board: BoardReadings) -> bool:
+    """Whether the processor runs as fast as it can; false where nobody knows."""
+    return (
+        board.cpu_frequency_hertz >= FULL_CLOCK * board.cpu_frequency_max_hertz  # NaN
+        and board.cpu_frequency_max_hertz > 0
     )
 
 

@@ -159,7 +159,7 @@ class Placing:
         bundle, installed = placed.bundle, placed.installed
         manifest = bundle.manifest
         self._totals.names[generation] = Identity(
-            manifest.model, manifest.version, manifest.labels
+            manifest.model, manifest.version, manifest.labels, placed.stands_in
         )
         order = Load(
             generation, bundle.raw_manifest, installed.variant, installed.executor

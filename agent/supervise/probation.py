@@ -6,6 +6,8 @@ The rules this module keeps:
    that left for its source is nobody's fault.
  * Only what was counted since ``before``, a snapshot from before the swap, is judged;
    of what was counted while the ladder kept the model from answering, nothing is.
+ * Its durations are compared with what the committed pair answered itself; where only
+   stand-ins did, they are not compared.
 """
 
 import asyncio
@@ -20,6 +22,7 @@ from agent.core.installed import Installed
 from agent.core.probation import (
     Evidence,
     count_failed,
+    durations_among,
     durations_of,
     failed_share,
     judge_probation,
@@ -27,10 +30,11 @@ from agent.core.probation import (
     section_since,
 )
 from agent.core.reasons import Reason
-from agent.core.snapshot import PipelineSnapshot
+from agent.core.slowness import HOT_C
+from agent.core.snapshot import ModelCounts, PipelineSnapshot
 from agent.core.statistics_block import OK, Section
 from agent.core.watching import ModelWatch
-from agent.errors import DeviceError, TrialFailedError
+from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.supervise.conditions import Conditions, ReadBoard, ReadLadder
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
@@ -45,6 +49,7 @@ BLAMED = {
     Reason.OOM: Reason.MEMORY,
 }
 Tell = Callable[[int, int], None]
+Excuse = Callable[[DeviceError], AgentError]
 
 
 @dataclass(slots=True)
@@ -58,6 +63,8 @@ class Probation:
         read_board: The board's readings, to tell a slow model from a hot board.
         tell: Told how many samples were answered, of how many.
         read_ladder: How much the pipeline is held back.
+        read_hot_c: From where on heat slows the board down.
+        excuse: Told why the candidate is excused for being slow; returns what to say.
     """
 
     pipeline: Pipeline
@@ -66,6 +73,8 @@ class Probation:
     read_board: ReadBoard
     tell: Tell
     read_ladder: ReadLadder = LadderState
+    read_hot_c: Callable[[], float] = lambda: HOT_C
+    excuse: Excuse = lambda error: error
     _began_s: float = field(default_factory=time.monotonic)
     _gone_s: float = 0.0
     _ignored: Section | None = None  # counted until the model was let answer again
@@ -73,18 +82,20 @@ class Probation:
 
     def __post_init__(self) -> None:
         """Begin to look at what the candidate goes through."""
-        rules = self.candidate.bundle.manifest.trial
-        longest_s = rules.probation_s + rules.wait_s
-        self._conditions = Conditions(self.read_board, self.read_ladder, longest_s)
+        self._conditions = Conditions(
+            self.read_board, self.read_ladder, self.read_hot_c
+        )
 
     async def run(self) -> None:
         """Return when the candidate has passed.
 
         Raises:
             TrialFailedError: ``failures``, ``latency``, ``drift``, or what ended its
-                worker.
+                worker; or it was excused too often.
             DeviceError: Nobody can tell: its source went away or gave too little
-                (``source_...``), or another model was given (``superseded``).
+                (``source_...``), it was slow and so was the board (``heat``,
+                ``throttled``, ``under_voltage``), or another model was given
+                (``superseded``).
         """
         manifest = self.candidate.bundle.manifest
         while True:
@@ -95,7 +106,8 @@ class Probation:
             if verdict.state == "failed":
                 raise TrialFailedError(said, reason=verdict.reason)
             if verdict.state == "unseen":
-                raise DeviceError(said, reason=verdict.reason)
+                error = DeviceError(said, reason=verdict.reason)
+                raise self.excuse(error) if verdict.excused else error
             if verdict.state == "passed":
                 self._log_passed(evidence)
                 return
@@ -108,19 +120,22 @@ class Probation:
             DeviceError: The candidate does not answer any more, for no fault of its.
         """
         now, at_s = self.pipeline.snapshot(), time.monotonic()
-        self._conditions.look()
-        installed = self.candidate.installed
-        counted, withheld = _of(now, installed), self._conditions.withheld
+        conditions, installed = self._conditions, self.candidate.installed
+        conditions.look()
+        counted, withheld = _of(now, installed), conditions.withheld
+        calm = conditions.count_calm(counted.stages[-1].buckets)
         if withheld:
             self._ignored = counted
         since = section_since(counted, self._ignored or _of(self.before, installed))
         active = self.pipeline.committed
         old = _of(now, active.installed) if active else EMPTY
+        own = _own(now, active.installed) if active else EMPTY
+        durations = durations_of(since, own)
         return Evidence(
             seconds=at_s - self._began_s,
             answered=since.outcomes[OK],
             failed=count_failed(since),
-            durations=durations_of(since, old, self._conditions.share),
+            durations=durations,
             failed_before=failed_share(old),
             ended_by=self._ended_by(now, at_s),
             drift=output_drift(
@@ -129,6 +144,8 @@ class Probation:
                 _watch_of(self.before, active.installed) if active else None,
             ),
             withheld=withheld,
+            slowed=conditions.slowed,
+            calm=durations_among(calm, durations),
         )
 
     def _ended_by(self, now: PipelineSnapshot, at_s: float) -> Reason:
@@ -168,12 +185,23 @@ class Probation:
         log.log(level, "probation.few" if few else "probation.passed", extra=facts)
 
 
-def _of(snapshot: PipelineSnapshot, installed: Installed) -> Section:
-    """Return what one model has counted in a pipeline so far."""
+def _counts_of(snapshot: PipelineSnapshot, installed: Installed) -> ModelCounts | None:
+    """Return the row of one model in a pipeline, if it has one."""
     key = (installed.model, installed.version)
     found = (it for it in snapshot.counts if (it.model, it.version) == key)
-    counts = next(found, None)
+    return next(found, None)
+
+
+def _of(snapshot: PipelineSnapshot, installed: Installed) -> Section:
+    """Return what one model has counted in a pipeline so far."""
+    counts = _counts_of(snapshot, installed)
     return counts.section if counts else EMPTY
+
+
+def _own(snapshot: PipelineSnapshot, installed: Installed) -> Section:
+    """Return what of that no stand-in has answered."""
+    counts = _counts_of(snapshot, installed)
+    return section_since(counts.section, counts.stand_ins) if counts else EMPTY
 
 
 def _watch_of(snapshot: PipelineSnapshot, installed: Installed) -> ModelWatch | None:

@@ -27,7 +27,8 @@ from agent.core.messages import Refused, Shadow, Shadowed
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.shadow_ring import RING_BYTES
-from agent.core.shadow_verdict import Verdict, judge_shadow
+from agent.core.shadow_verdict import Spells, Verdict, judge_shadow
+from agent.core.slowness import HOT_C
 from agent.errors import AgentError, DeviceError, TrialFailedError
 from agent.supervise.allowance import Allowance
 from agent.supervise.child import PROGRAM, Child, spawn_child
@@ -58,6 +59,7 @@ BROKEN = frozenset(
 )
 AGAIN = "It is tried again; see what `tinyward status` says of it."
 Tell = Callable[[int, int], None]
+Excuse = Callable[[DeviceError], AgentError]
 
 
 @dataclass(slots=True)
@@ -72,6 +74,8 @@ class Shadowing:
         program: What is started as the child; only tests start anything else.
         read_board: The board's newest readings.
         read_ladder: How much the pipeline is held back.
+        read_hot_c: From where on heat slows the board down.
+        excuse: Told why the candidate is excused for being slow; returns what to say.
     """
 
     pipeline: Pipeline
@@ -81,12 +85,15 @@ class Shadowing:
     program: Sequence[str] = PROGRAM
     read_board: ReadBoard = BoardReadings
     read_ladder: ReadLadder = LadderState
+    read_hot_c: Callable[[], float] = lambda: HOT_C
+    excuse: Excuse = lambda error: error
     _conditions: Conditions = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin to look at what the candidate goes through."""
-        longest_s = self.candidate.bundle.manifest.trial.wait_s
-        self._conditions = Conditions(self.read_board, self.read_ladder, longest_s)
+        self._conditions = Conditions(
+            self.read_board, self.read_ladder, self.read_hot_c
+        )
 
     async def run(self) -> None:
         """Return when the candidate has shadowed well enough.
@@ -94,7 +101,8 @@ class Shadowing:
         Raises:
             TrialFailedError: It differs, fails, is slow, crashed or hung.
             DeviceError: ``source_silent``: there were too few samples to judge it by;
-                ``memory``: there was no process or memory left.
+                ``memory``: there was no process or memory left; ``heat``,
+                ``throttled``, ``under_voltage``: it was slow, and so was the board.
         """
         if self._says_why_not():
             return
@@ -202,17 +210,20 @@ class Shadowing:
         manifest, conditions = self.candidate.bundle.manifest, self._conditions
         rules = manifest.trial
         conditions.look()
+        timed, late = conditions.count_calm((seen.timed, seen.late))
+        spells = Spells(conditions.slowed, timed, late)
         verdict = judge_shadow(
-            seen, rules, manifest.budgets, ended=ended, clock_share=conditions.share
+            seen, rules, manifest.budgets, ended=ended, spells=spells
         )
         if verdict.state == "failed":
             raise self._blame(verdict)
         if verdict.state == "unseen" and not self._says_why_not():
-            raise DeviceError(
+            error = DeviceError(
                 f"{verdict.detail} within {rules.wait_s:.0f} s",
                 reason=conditions.withheld or verdict.reason,
                 todo=AGAIN,
             )
+            raise self.excuse(error) if verdict.excused else error
         if verdict.state == "passed" and seen.compared < rules.shadow_samples:
             facts = {"compared": seen.compared, "wanted": rules.shadow_samples}
             log.warning("shadow.few", extra={**self._whose, **facts})

@@ -31,11 +31,12 @@ TRIES = 20  # a copy is torn once in some hundred reads of a 26 us loop
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose answers a generation counts."""
+    """Whose answers a generation counts; ``stands_in`` as in ``Placed``."""
 
     model: str
     version: int
     labels: tuple[str, ...]
+    stands_in: bool = False
 
 
 class BlockReader:
@@ -81,6 +82,8 @@ class Totals:
     names: dict[int, Identity] = field(default_factory=dict)
     next_seq: int = 1
     _sums: dict[tuple[str, int], Section] = field(default_factory=dict)
+    # The part of them that stand-ins answered, where there were any.
+    _stood_in: dict[tuple[str, int], Section] = field(default_factory=dict)
     _labels: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
 
     def fold(self, section: Section) -> None:
@@ -91,6 +94,7 @@ class Totals:
         key = (identity.model, identity.version)
         self._sums[key] = add_sections(self._sums.pop(key, EMPTY), section)
         self._labels[key] = identity.labels
+        _add_stand_in(self._stood_in, identity, section)
         self._join_older()
 
     def _join_older(self) -> None:
@@ -104,6 +108,7 @@ class Totals:
             older = (key[0], OLDER)
             section = self._sums.pop(key)
             del self._labels[key]
+            self._stood_in.pop(key, None)
             words = (*(0,) * (len(section.labels) - 1), sum(section.labels))
             joined = add_sections(
                 self._sums.pop(older, EMPTY), replace(section, labels=words)
@@ -129,6 +134,7 @@ class Totals:
     def counts(self, live: Block | None) -> tuple[ModelCounts, ...]:
         """Return the sums, with what a living worker has counted so far."""
         sums, labels = dict(self._sums), dict(self._labels)
+        stood_in = dict(self._stood_in)
         for section in live.sections if live else ():
             identity = self.names.get(section.generation)
             if identity is None:
@@ -136,7 +142,17 @@ class Totals:
             key = (identity.model, identity.version)
             sums[key] = add_sections(sums.get(key, EMPTY), section)
             labels[key] = identity.labels
+            _add_stand_in(stood_in, identity, section)
         return tuple(
-            ModelCounts(model, version, labels[model, version], section)
-            for (model, version), section in sums.items()
+            ModelCounts(*key, labels[key], section, stood_in.get(key, EMPTY))
+            for key, section in sums.items()
         )
+
+
+def _add_stand_in(
+    sums: dict[tuple[str, int], Section], identity: Identity, section: Section
+) -> None:
+    """Add a section to the stand-ins' sums, if one answered it."""
+    if identity.stands_in:
+        key = (identity.model, identity.version)
+        sums[key] = add_sections(sums.get(key, EMPTY), section)

@@ -3,6 +3,7 @@
 The rules this module keeps:
  * A candidate is examined in a child before a worker ever sees it.
  * Calls name the pipeline; what runs where is known here only.
+ * A slow board excuses a slow candidate, but not for ever.
  * Every wait may be cancelled, and leaves nothing of it behind but the candidate that
    answers, which ``swap_back`` takes away.
 """
@@ -12,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from agent.core.degradation import LadderState
 from agent.core.executors import DelegateFile
@@ -19,10 +21,11 @@ from agent.core.installed import Installed
 from agent.core.opened_bundle import OpenedBundle
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
-from agent.core.slowness import excuse
+from agent.core.slowness import HOT_C, excuse
 from agent.core.snapshot import PipelineSnapshot
 from agent.core.trial_verdict import Chosen
-from agent.errors import TrialFailedError
+from agent.errors import DeviceError, TrialFailedError
+from agent.supervise.patience import Patience
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
 from agent.supervise.preflight import Wish, run_preflight
@@ -49,6 +52,7 @@ class PipelineTrials:
         delegates: Libraries that candidates may load.
         read_board: The board's newest readings.
         read_ladder: How much a pipeline is held back.
+        read_hot_c: From where on heat slows the board down.
 
     Attributes:
         seen: Pipeline -> (samples so far, samples wanted) of the trial under way.
@@ -60,11 +64,14 @@ class PipelineTrials:
         delegates: Sequence[DelegateFile],
         read_board: Callable[[], BoardReadings] = BoardReadings,
         read_ladder: Callable[[str], LadderState] = lambda _: LadderState(),
+        read_hot_c: Callable[[], float] = lambda: HOT_C,
     ) -> None:
         self._pipelines = pipelines
         self._delegates = delegates
         self._read_board = read_board
         self._read_ladder = read_ladder
+        self._read_hot_c = read_hot_c
+        self._patience = Patience()
         self._candidates: dict[str, _Candidate] = {}
         self.seen: dict[str, tuple[int, int]] = {}
 
@@ -77,7 +84,7 @@ class PipelineTrials:
                 ``throttled`` or ``under_voltage``.
         """
         settings = self._named(pipeline).settings
-        board = self._read_board()
+        board, hot_c = self._read_board(), self._read_hot_c()
         wish = Wish(
             threads=settings.threads,
             kernels=settings.kernels,
@@ -88,7 +95,10 @@ class PipelineTrials:
         try:
             report = await run_preflight(bundle, wish)
         except TrialFailedError as err:
-            raise excuse(err, (board, self._read_board())) from err
+            found = excuse(err, (board, self._read_board()), hot_c)
+            if isinstance(found, DeviceError):
+                found = self._patience.judge(bundle.sha256, found)
+            raise found from err
         if report.chosen is None:
             raise TrialFailedError("nothing was chosen", reason=Reason.INTERNAL)
         return report.chosen
@@ -114,6 +124,8 @@ class PipelineTrials:
                 tell,
                 read_board=self._read_board,
                 read_ladder=lambda: self._read_ladder(pipeline),
+                read_hot_c=self._read_hot_c,
+                excuse=partial(self._patience.judge, bundle.sha256),
             ).run()
         finally:
             self.seen.pop(pipeline, None)
@@ -161,6 +173,8 @@ class PipelineTrials:
                 self._read_board,
                 tell,
                 lambda: self._read_ladder(pipeline),
+                self._read_hot_c,
+                partial(self._patience.judge, bundle.sha256),
             ).run()
         finally:
             self.seen.pop(pipeline, None)
@@ -172,6 +186,7 @@ class PipelineTrials:
 
     async def commit(self, pipeline: str, installed: Installed) -> None:
         """The candidate is durable now."""
+        self._patience.forget(installed.sha256)
         candidate = self._candidates.pop(pipeline, None)
         if candidate is not None and candidate.placed.installed == installed:
             self._named(pipeline).commit(candidate.placed)

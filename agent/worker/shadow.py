@@ -54,7 +54,9 @@ class Comparison:
         self._tolerance = order.tolerance
         self._form = build_opinion(model)
         self._recollection = Recollection(model, remembers=order.remembers)
+        self._budget_ns = model.manifest.budgets.p95_ms * NS_PER_MS
         self._compared = self._agreed = self._failed = self._not_finite = 0
+        self._late = 0
         self._buckets, self._active_buckets = [0] * BUCKETS, [0] * BUCKETS
         self._detail = ""
 
@@ -77,6 +79,7 @@ class Comparison:
         self._active_buckets[bucket_index(tapped.total_ns)] += 1
         if _disturbances() == disturbed:
             self._buckets[bucket_index(spent)] += 1
+            self._late += spent > self._budget_ns
         self._compare(tapped, said, *answer)
 
     def report(self, dropped: int) -> Shadowed:
@@ -95,6 +98,7 @@ class Comparison:
             ),
             dropped=dropped,
             detail=self._detail,
+            late=self._late,
         )
 
     def _answer(self, tapped: Tapped) -> tuple[Arrays, Arrays, int, float] | None:

@@ -14,6 +14,7 @@ from agent.core.probation import (
     Evidence,
     OutputDrift,
     count_failed,
+    durations_among,
     durations_of,
     failed_share,
     judge_probation,
@@ -85,6 +86,57 @@ def test_verdicts(known: Evidence, state: str, reason: str) -> None:
     """Each rule, at its limit and just beyond it."""
     verdict = judge_probation(known, RULES, BUDGETS)
     assert (verdict.state, str(verdict.reason)) == (state, reason)
+
+
+SLOW, CALM_SLOW = Durations(1000, 99.0), Durations(20, 99.0)
+
+
+@pytest.mark.parametrize(
+    ("durations", "calm", "slowed", "states"),
+    [
+        (SLOW, CALM_SLOW, "", ("failed", "failed", "failed")),
+        # One bad moment: the rest of the time counts as ever.
+        (SLOW, CALM_SLOW, "under_voltage", ("failed", "failed", "failed")),
+        (SLOW, Durations(20, 9.0), "heat", ("undecided", "passed", "passed")),
+        # No rest of the time: it is waited for, and nobody passes unjudged.
+        (SLOW, Durations(19, 9.0), "heat", ("undecided", "undecided", "unseen")),
+        # Fast enough even so.
+        (Durations(1000, 9.0), FAST, "heat", ("undecided", "passed", "passed")),
+        (
+            Durations(1000, 9.0, 4.0),
+            FAST,
+            "throttled",
+            ("undecided", "undecided", "unseen"),
+        ),
+    ],
+)
+def test_a_board_that_was_slowed_down(
+    durations: Durations, calm: Durations, slowed: str, states: tuple[str, ...]
+) -> None:
+    """What was timed then fails nobody, and lets nobody pass who did not keep it."""
+    rules = with_rules(RULES, max_slowdown=2.0)
+    for seconds, state in zip((1, 60, 90), states, strict=True):
+        known = Evidence(seconds, 1000, 0, durations, slowed=Reason(slowed), calm=calm)
+        found = judge_probation(known, rules, BUDGETS)
+        assert found.state == state
+        assert found.excused is (state == "unseen")
+
+
+@given(st.integers(0, 100), st.floats(0, 100), st.floats(0, 100), st.floats(0, 200))
+def test_a_slowed_board_lets_nobody_pass_without_a_look(
+    timed: int, p95_ms: float, calm_ms: float, seconds: float
+) -> None:
+    """Law: who passes kept its budget in all of the time, or in enough calm time."""
+    known = Evidence(
+        seconds,
+        1000,
+        0,
+        Durations(1000, p95_ms),
+        slowed=Reason.HEAT,
+        calm=Durations(timed, calm_ms),
+    )
+    if judge_probation(known, RULES, BUDGETS).state == "passed":
+        assert p95_ms <= 10 or (timed >= 20 and calm_ms <= 10)
 
 
 def test_no_time_and_no_number_is_no_probation() -> None:
@@ -160,12 +212,15 @@ def test_what_a_section_says() -> None:
     assert count_failed(section) == 100
     assert failed_share(section) == 0.25
     assert failed_share(counted(FEWEST_BEFORE // 2, 10, 2.0)) == 0.0
-    measured = durations_of(section, counted(FEWEST_BEFORE, 0, 1.0), 0.5)
-    assert (measured.timed, measured.clock_share) == (300, 0.5)
+    measured = durations_of(section, counted(FEWEST_BEFORE, 0, 1.0))
+    assert measured.timed == 300
     assert measured.p95_ms == pytest.approx(2.0, rel=0.1)
     assert measured.before_ms == pytest.approx(1.0, rel=0.1)
     assert durations_of(section, counted(FEWEST_BEFORE - 1, 0, 1.0)).before_ms == 0.0
     assert durations_of(EMPTY).p95_ms == 0.0
+    among = durations_among(counted(40, 0, 5.0).stages[-1].buckets, measured)
+    assert (among.timed, among.before_ms) == (40, measured.before_ms)
+    assert among.p95_ms == pytest.approx(5.0, rel=0.1)
 
 
 def said(samples: int, *alarms: Alarm, scores: tuple[Score, ...] = ()) -> ModelWatch:

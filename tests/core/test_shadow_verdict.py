@@ -14,6 +14,7 @@ from agent.core.shadow_verdict import (
     FEWEST_SAMPLES,
     FEWEST_TIMED,
     Durations,
+    Spells,
     judge_durations,
     judge_shadow,
 )
@@ -117,6 +118,7 @@ def test_what_passes_has_kept_its_promises(
         (seen(100, timed=19, p95_ms=10.1), False, "passed", ""),
         (Shadowed(1, 2), False, "failed", "crash"),
         (Shadowed(1, 1, timed=2), False, "failed", "crash"),
+        (seen(30, timed=20, late=21), False, "failed", "crash"),
         (seen(100, timed=20, p95_ms=math.nan), False, "failed", "crash"),
         (seen(100, active_p95_ms=math.inf), False, "failed", "crash"),
     ],
@@ -135,16 +137,63 @@ def test_verdicts(report: Shadowed, ended: bool, state: str, reason: str) -> Non
         (Durations(20, 2.1, 1.0), 2.0, "failed"),
         (Durations(20, 2.1, 0.0), 2.0, "passed"),
         (Durations(20, 11.0), 0.0, "failed"),
-        (Durations(20, 11.0, clock_share=0.5), 0.0, "passed"),
-        (Durations(20, 30.0, clock_share=0.5), 0.0, "failed"),
-        (Durations(20, 99.0, clock_share=0.0), 0.0, "passed"),
-        (Durations(20, 99.0, clock_share=math.nan), 0.0, "passed"),
         (Durations(19, 99.0), 0.0, "passed"),
     ],
 )
 def test_durations(measured: Durations, slowdown: float, state: str) -> None:
-    """The budget counts, and the active model's durations; a hot board is forgiven."""
+    """The budget counts, and the active model's durations."""
     stated = TrialRules(max_slowdown=slowdown)
     verdict = judge_durations(measured, stated, BUDGETS)
     assert verdict.state == state
     assert verdict.reason == (Reason.LATENCY if state == "failed" else Reason.NONE)
+
+
+FEW, MANY = FEWEST_TIMED - 1, 10 * FEWEST_TIMED
+
+
+@pytest.mark.parametrize(
+    ("p95_ms", "active_ms", "spells", "states"),
+    [
+        # Who keeps the budget on a slow board keeps it.
+        (9.0, 0.0, Spells(Reason.HEAT), ("passed", "passed")),
+        # Who does not is judged by the rest of the time...
+        (99.0, 0.0, Spells(Reason.UNDER_VOLTAGE, MANY, 10), ("passed", "passed")),
+        (99.0, 0.0, Spells(Reason.UNDER_VOLTAGE, MANY, 11), ("failed", "failed")),
+        # ...and tried again where there was hardly any.
+        (99.0, 0.0, Spells(Reason.THROTTLED, FEW, FEW), ("undecided", "unseen")),
+        (99.0, 0.0, Spells(), ("failed", "failed")),
+        # Both were slowed alike: no excuse beside the active model.
+        (9.0, 4.0, Spells(Reason.THROTTLED), ("failed", "failed")),
+        (99.0, 50.0, Spells(Reason.THROTTLED), ("undecided", "unseen")),
+        (99.0, 40.0, Spells(Reason.THROTTLED), ("failed", "failed")),
+    ],
+)
+def test_a_board_that_was_slowed_down(
+    p95_ms: float, active_ms: float, spells: Spells, states: tuple[str, str]
+) -> None:
+    """A bad minute excuses that minute, and never the comparison of both models."""
+    stated = replace(RULES, max_slowdown=2.0)
+    report = seen(1000, timed=1000, p95_ms=p95_ms, active_p95_ms=active_ms)
+    for ended, state in zip((False, True), states, strict=True):
+        found = judge_shadow(report, stated, BUDGETS, ended=ended, spells=spells)
+        assert found.state == state
+        assert found.excused is (state == "unseen")
+        reason = {"failed": Reason.LATENCY, "unseen": spells.slowed}.get(state, "")
+        assert found.reason == reason
+
+
+@given(
+    reports(),
+    st.sampled_from([Reason.HEAT, Reason.UNDER_VOLTAGE]),
+    st.integers(0, 300),
+    st.floats(0, 1),
+)
+def test_a_slowed_board_lets_nobody_pass_without_a_look(
+    report: Shadowed, slowed: Reason, timed: int, late: float
+) -> None:
+    """Law: who passes kept its budget in all of the time, or in enough calm time."""
+    spells = Spells(slowed, timed, int(late * timed))
+    found = judge_shadow(report, RULES, BUDGETS, ended=True, spells=spells)
+    if found.state == "passed" and report.timed >= FEWEST_TIMED:
+        calm = timed >= FEWEST_TIMED and spells.late <= 0.05 * timed
+        assert calm or report.p95_ms <= BUDGETS.p95_ms
