@@ -13,7 +13,10 @@ HELP = """Show what this board has, what is missing and how to get it.
 \b
 ok    as it should be
 note  Tinyward runs, but something is slower, weaker or not there
-STOP  Tinyward cannot run before this is mended (exit code 1)"""
+STOP  Tinyward cannot run before this is mended (exit code 1)
+
+Where the service is installed, it is examined: /etc/tinyward/agent.toml, its state
+directory, its user."""
 
 MARKS = {"green": " ok ", "yellow": "note", "red": "STOP"}
 
@@ -21,8 +24,9 @@ MARKS = {"green": " ok ", "yellow": "note", "red": "STOP"}
 @click.command(help=HELP, short_help="Show what this board has and lacks.")
 @click.option(
     "--config",
+    "-c",
     type=click.Path(path_type=Path),
-    help="Settings file whose state directory and delegates are meant.",
+    help="Another settings file: its state directory and delegates are meant.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @click.pass_context
@@ -32,12 +36,10 @@ def command(ctx: click.Context, config: Path | None, *, as_json: bool) -> None:
     Raises:
         SettingsError: ``settings``: the settings file is wrong.
     """
-    from agent.cli.places import read_settings, state_directory
     from agent.cli.symptoms import examine_board
-    from agent.settings import Settings
+    from agent.cli.symptoms_state import find_subject
 
-    settings = read_settings(config) if config else Settings()
-    findings = examine_board(state_directory(settings), settings.delegate)
+    findings = examine_board(find_subject(config))
     stopped = any(finding.mark == "red" for finding in findings)
     if as_json:
         click.echo(json.dumps(describe(findings), indent=1))

@@ -112,9 +112,9 @@ def judge_clock(
 def judge_layer(name: str, missing: str) -> Finding:
     """Judge one sandbox layer of the worker; ``missing`` says why it is not there."""
     if not missing:
-        return Finding("sandbox", "green", name)
+        return Finding("sandbox", "green", f"this kernel: {name}")
     todo = _LAYER_TODO.get(name, "A newer kernel has it; the other layers hold.")
-    return Finding("sandbox", "yellow", f"{name}: {missing}", todo)
+    return Finding("sandbox", "yellow", f"this kernel: {name}: {missing}", todo)
 
 
 _RUNTIME_TODO = (

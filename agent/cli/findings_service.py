@@ -31,6 +31,13 @@ RESULTS = {
     "start-limit-hit": "it failed too often",
     "resources": "systemd could not prepare its start",
 }
+# EPERM: this kernel has the layer, for ours ask for nothing that needs rights.
+NOT_PERMITTED = "[Errno 1]"
+FORBIDDEN = (
+    "The other layers hold; a filter around the service forbids this one, such as a "
+    "container's."
+)
+LACKING = "The other layers hold; a newer kernel may have this one."
 # Exit codes: two of ours, and systemd's own (systemd.exec(5), "Process Exit Codes").
 STATUS_TODO = {
     2: "tinyward check /etc/tinyward/agent.toml",
@@ -197,9 +204,13 @@ def judge_workers(workers: Sequence[Worker]) -> list[Finding]:
         names = ", ".join(worker.pipeline for worker in workers)
         layers = ", ".join(workers[0].locks)
         return [Finding("sandbox", "green", f"workers ({names}): {layers}")]
-    todo = "The other layers hold; a newer kernel may have this one."
     return [
-        Finding("sandbox", "yellow", f"worker ({', '.join(names)}): {what}", todo)
+        Finding(
+            "sandbox",
+            "yellow",
+            f"worker ({', '.join(names)}): {what}",
+            FORBIDDEN if NOT_PERMITTED in what else LACKING,
+        )
         for what, names in weak.items()
     ]
 

@@ -10,7 +10,7 @@ from agent.errors import SettingsError
 
 if TYPE_CHECKING:
     from agent.cli.installing import Session
-    from agent.install.plan import Wanted
+    from agent.install.wanted import Wanted
 
 EXTRAS = ("camera", "sound", "jit", "clock", "credentials")
 HELP = """Let the slot that this program lies in run as the board's service.
@@ -61,7 +61,9 @@ class Options(TypedDict):
 
 @click.command(help=HELP, short_help="Run this slot as the board's service.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; needs no root.")
-@click.option("--config", "-c", type=_file, help="Your own agent.toml, where none is.")
+@click.option(
+    "--config", "-c", type=_file, help="Your own agent.toml, where no own is."
+)
 @click.option(
     "--with",
     "extras",
@@ -113,8 +115,8 @@ def _wanted(session: "Session", slot: str, options: Options) -> "Wanted":
 
     from agent import __version__
     from agent.cli.workshop import slot_digest
-    from agent.install.plan import Wanted
     from agent.install.shipped import installed_extras, read_shipped
+    from agent.install.wanted import Wanted
     from agent.store.schema import SCHEMA
     from agent.trust.own_key import Names, name_everything
 

@@ -27,14 +27,22 @@ from agent.core.reasons import Reason
 from agent.errors import AgentError, SettingsError
 from agent.install.facts import Facts, look
 from agent.install.perform import Performer
-from agent.install.places import SETTINGS, SLOT_FOLDER, Places, other_slot
-from agent.install.plan import Wanted, paths_of, plan_install
+from agent.install.places import (
+    IDENTITY,
+    SETTINGS,
+    SLOT_FOLDER,
+    USER,
+    Places,
+    other_slot,
+)
+from agent.install.plan import paths_of, plan_install
 from agent.install.removal import Removal, paths_of_ours, plan_removal
 from agent.install.shipped import installed_extras, read_shipped
 from agent.install.steps import Check, Plan, Planned
 from agent.install.systemd import BootedSystemd, ImageSystemd, Systemd, is_booted
 from agent.install.tree import Tree
 from agent.install.upgrade import Upgrade
+from agent.install.wanted import Wanted
 
 LINE = (
     "sudo sh -c 'python3 -m venv {slot} && {slot}/bin/pip install . && "
@@ -49,18 +57,29 @@ class Telling:
     as_json: bool
     dry_run: bool = False
     rows: list[dict[str, str]] = field(default_factory=list)
+    todo: list[str] = field(default_factory=list)
 
     def __call__(self, planned: Planned) -> None:
         """Take a step that is so now, or would be."""
-        tried = isinstance(planned.step, Check) and not self.dry_run
-        so = planned.already or tried  # a trial makes nothing
-        result = "ok" if so else "would" if self.dry_run else "done"
+        result = self._result(planned)
         kind = type(planned.step).__name__
         row = {"step": kind, "what": planned.step.line, "result": result}
-        self.rows.append(row | ({"note": planned.note} if planned.note else {}))
+        if note := planned.todo or planned.note:
+            row["note"] = note
+        self.rows.append(row)
+        line = f"[{result:^5}] {planned.step.line}{note and ': '}{note}"
+        if planned.todo:
+            self.todo.append(line)
         if not self.as_json:
-            note = f": {planned.note}" if planned.note else ""
-            self.say(f"[{result:^5}] {planned.step.line}{note}")
+            self.say(line)
+
+    def _result(self, planned: Planned) -> str:
+        """Return the word for what became of a step."""
+        if planned.todo:
+            return "todo"
+        if isinstance(planned.step, Check):  # a trial makes nothing
+            return "skip" if self.dry_run else "ok"
+        return "ok" if planned.already else "would" if self.dry_run else "done"
 
     def finish(self, wanted: Wanted, *, changed: bool) -> None:
         """Say how it ended."""
@@ -77,8 +96,11 @@ class Telling:
         """Say how it ended: facts for programs, words for people."""
         if self.as_json:
             start = {"ok": True, "dry_run": self.dry_run, **facts}
-            said = json.dumps({**start, "steps": self.rows}, indent=1)
-        self.say(said)
+            rest = [row["note"] for row in self.rows if row["result"] == "todo"]
+            ends = {"todo": rest} if rest else {}
+            said = json.dumps({**start, "steps": self.rows, **ends}, indent=1)
+        # Once more at the end: among twenty lines that are fine nobody sees it.
+        self.say("\n".join([said, *(() if self.as_json else self.todo)]))
 
     def say(self, line: str) -> None:
         """Print a line; whoever does not listen any more changes nothing."""
@@ -180,7 +202,7 @@ class Session:
         """
         # By name, not by content: a half installation is removed all the same.
         paths = paths_of_ours()
-        facts = look(self.places, self.systemd, paths, b"")
+        facts = look(self.places, self.systemd, paths, b"", may_guess=_may_guess())
         there = frozenset(
             path for path in paths if os.path.lexists(self.places.at(path))
         )
@@ -255,13 +277,19 @@ class Session:
             if settings.is_file() and os.access(settings, os.R_OK):
                 read_settings(settings)
         paths = paths_of(wanted)
-        return look(self.places, self.systemd, paths, wanted.shipped.tmpfiles)
+        fragment = wanted.shipped.tmpfiles
+        return look(self.places, self.systemd, paths, fragment, may_guess=_may_guess())
 
     def _performer(self) -> Performer:
         """Return what performs plans here."""
         now = time.time()  # noqa: TID251 - the clock that the demo is signed by
         workshop = Workshop(self.places, self.prefix, now)
         return Performer(self.places, Tree(), self.systemd, workshop)
+
+
+def _may_guess() -> bool:
+    """Whether this user can change nothing, and so nothing by a guess."""
+    return os.geteuid() != 0
 
 
 def _show(plan: Plan, telling: Telling, wanted: Wanted) -> int:
@@ -279,10 +307,9 @@ def _next_steps(wanted: Wanted) -> list[str]:
     """Return what a person may do now."""
     lines = ["see it: tinyward status; systemctl status tinyward; tinyward doctor"]
     if wanted.board:
-        lines.append("the request to be signed: /var/lib/tinyward/identity/board.csr")
-        lines.append(
-            "then: tinyward ca sign CA board.csr -o board.crt, and put it back"
-        )
+        lines.append(f"the request to be signed: {IDENTITY}/board.csr")
+        lines.append("then: tinyward ca sign CA board.csr -o board.crt, and here:")
+        lines.append(f"install -o {USER} -g {USER} -m 600 board.crt {IDENTITY}/")
     return lines
 
 

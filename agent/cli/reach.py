@@ -5,6 +5,7 @@ The rules this module keeps:
  * Where nothing is said, the socket of the systemd service counts as well.
 """
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +19,7 @@ from agent.cli.board_link import BoardLink
 from agent.cli.connections import Papers, TlsConnection, UnixConnection, parse_address
 from agent.cli.own_certificate import find_fault
 from agent.cli.places import control_socket, read_settings
-from agent.errors import AgentError
+from agent.errors import AgentError, SettingsError
 from agent.settings import Settings
 
 DEFAULT_CONFIG = Path("/etc/tinyward/agent.toml")
@@ -105,17 +106,29 @@ def remote_links(
     return [link(*place) for place in places]
 
 
-def find_socket(config: Path | None) -> Path:
+def find_socket(
+    config: Path | None,
+    *,
+    default: Path = DEFAULT_CONFIG,
+    service: Path = SERVICE_SOCKET,
+) -> Path:
     """Return the socket of the daemon that runs with these settings.
 
     Raises:
         SettingsError: The settings file cannot be read, or is wrong.
     """
-    settings = _settings(config)
+    try:
+        settings = _settings(config, default)
+    except SettingsError as err:
+        # A daemon that refused a new file runs on with the old settings.
+        if config is not None or not os.access(service, os.W_OK):
+            raise
+        click.echo(f"note: {err}; the service is asked at {service}", err=True)
+        return service
     path = control_socket(settings)
     if settings.state_dir or settings.local.socket or _is_there(path):
         return path
-    return SERVICE_SOCKET if _is_there(SERVICE_SOCKET) else path
+    return service if _is_there(service) else path
 
 
 def complete_pipelines(
@@ -142,11 +155,11 @@ def _closed_at_the_end(link: BoardLink) -> BoardLink:
     return link
 
 
-def _settings(config: Path | None) -> Settings:
+def _settings(config: Path | None, default: Path = DEFAULT_CONFIG) -> Settings:
     """Return the settings; all defaults where no file is named and none is there."""
-    if config is None and not _is_there(DEFAULT_CONFIG):
+    if config is None and not _is_there(default):
         return Settings()
-    return read_settings(config or DEFAULT_CONFIG)
+    return read_settings(config or default)
 
 
 def _is_there(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from socket import gethostname
 from typing import TYPE_CHECKING, Unpack
 
 import click
@@ -65,10 +66,11 @@ def command(
         click.UsageError: Two options do not go together.
     """
     link = _link(board, where)
+    host = gethostname() if board is None else ""
     if watch:
         if variants:
             raise click.UsageError("--variants needs more room than --watch has")
-        _watch(link, as_json=as_json)
+        _watch(link, as_json=as_json, host=host)
     elif as_json:
         click.echo(_json(link, indent=2))
     else:
@@ -76,7 +78,7 @@ def command(
 
         from agent.cli.status_view import show_lines
 
-        shown = _render(link, variants=variants)
+        shown = _render(link, variants=variants, host=host)
         show_lines(Console(highlight=False), shown)
 
 
@@ -90,7 +92,11 @@ def _link(board: str | None, where: Where) -> "BoardLink":
 
 
 def _render(
-    link: "BoardLink", console: "Console | None" = None, *, variants: bool = False
+    link: "BoardLink",
+    console: "Console | None" = None,
+    *,
+    variants: bool = False,
+    host: str = "",
 ) -> "Group":
     """Return the status as it is now; as much of it as fits the console if given."""
     from agent.cli.status_room import fit_status
@@ -99,8 +105,9 @@ def _render(
     state = link.state()
     now = time.time()  # noqa: TID251 - for boards without a clock of their own
     if console is None:
-        return render_status(state, _updates(link), now, variants=variants)
-    return fit_status(console, state, _updates(link), now)
+        updates = _updates(link)
+        return render_status(state, updates, now, variants=variants, host=host)
+    return fit_status(console, state, _updates(link), now, host)
 
 
 def _updates(link: "BoardLink") -> "Updates":
@@ -123,19 +130,19 @@ def _json(link: "BoardLink", indent: int | None = None) -> str:
     return json.dumps({"state": state, "updates": updates}, indent=indent)
 
 
-def _watch(link: "BoardLink", *, as_json: bool) -> None:
+def _watch(link: "BoardLink", *, as_json: bool, host: str) -> None:
     """Show it again and again, through restarts of the daemon."""
     try:
         if as_json:
             while True:
                 click.echo(_json(link))
                 time.sleep(WATCH_S)
-        _watch_live(link)
+        _watch_live(link, host)
     except KeyboardInterrupt:
         return
 
 
-def _watch_live(link: "BoardLink") -> None:
+def _watch_live(link: "BoardLink", host: str) -> None:
     """Redraw the status in place.
 
     Raises:
@@ -152,11 +159,12 @@ def _watch_live(link: "BoardLink") -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         raise click.UsageError("--watch needs a terminal; --json --watch does not")
-    with Live(_render(link, console), console=console, auto_refresh=False) as live:
+    shown = _render(link, console, host=host)
+    with Live(shown, console=console, auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_S)
             try:
-                live.update(_render(link, console), refresh=True)
+                live.update(_render(link, console, host=host), refresh=True)
             except AgentError as err:
                 if err.reason != Reason.UNREACHABLE:
                     raise

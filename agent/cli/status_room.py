@@ -21,11 +21,13 @@ EXTENTS = (
 )
 
 
-def fit_status(console: Console, state: State, updates: Updates, now: float) -> Group:
+def fit_status(
+    console: Console, state: State, updates: Updates, now: float, host: str = ""
+) -> Group:
     """Return as much of a status as a terminal shows without scrolling."""
 
     def draw(extent: Extent) -> Group:
-        return render_status(state, updates, now, extent)
+        return render_status(state, updates, now, extent, host=host)
 
     return _first_that_fits(console, draw)
 

@@ -6,6 +6,7 @@ The rules this module keeps:
  * Ages are told by the board's own clock, where it shows one: ``agent.cli.ages``.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from agent.cli.ages import Clock, date_text
-from agent.cli.board_answers import Refusal, State, Updates
+from agent.cli.board_answers import Refusal, State, Updates, UpdateState
 from agent.cli.choice_view import choice_lines
 from agent.cli.ladder_view import held_lines
 from agent.cli.monitor_view import alarm_lines
@@ -38,7 +39,12 @@ ORDERS = {
     "push": "from an operator (push)",
     "ddi": "from a fleet server (ddi)",
 }
+EARLIEST = "the earliest that it can be"
+WITHOUT_REPOSITORY = (
+    "where no repository is set, models come by push, import or factory"
+)
 URGENT = ("phase", "looks", "trouble", "clock")
+RANDOM_ID = re.compile(r"[0-9a-f]{32}")  # what a board is called that nobody named
 Fact = tuple[str, Text]
 
 
@@ -62,6 +68,7 @@ def render_status(
     extent: Extent | None = None,
     *,
     variants: bool = False,
+    host: str = "",
 ) -> Group:
     """Return the whole status.
 
@@ -71,10 +78,11 @@ def render_status(
         now: Unix seconds, for boards that do not say what their clock shows.
         extent: How much of it; everything without.
         variants: Say of everything that was tried why it does not run.
+        host: What this machine is called, if it is the board.
     """
     clock, extent = clock_of(state, now), extent or Extent()
     parts: list[RenderableType] = [
-        Text(_headline(state), "bold"),
+        Text(_headline(state, host), "bold"),
         Text(),
         pipelines_table([*describe_pipelines(state), *describe_strangers(state)]),
     ]
@@ -215,9 +223,12 @@ def _todo(reason: str) -> str:
     return known.get(reason, "")
 
 
-def _headline(state: State) -> str:
+def _headline(state: State, host: str) -> str:
     """Return the board in one line."""
-    board = f"{plain(state.board, 40)}: " if state.board else ""
+    name = plain(state.board or "", 40)
+    if host and RANDOM_ID.fullmatch(name):  # one that somebody chose says enough
+        name = f"{plain(host, 40)} ({name[:8]}...)"
+    board = f"{name}: " if name else ""
     engines = ", ".join(f"{name} {version}" for name, version in state.engines.items())
     ready = "ready" if state.ready else "NOT READY"
     words = [f"{board}tinyward {plain(state.version, 20)}", plain(engines, 40), ready]
@@ -239,7 +250,7 @@ def _rows(state: State, updates: Updates, clock: Clock) -> Iterator[Fact]:
     update = state.update
     yield "orders", Text(ORDERS.get(update.orchestrator or "", "not known"))
     yield "phase", Text(_phase(updates, update.phase, clock))
-    yield "looks", Text(_looks(update.last_look or 0, update.next_look or 0, clock))
+    yield "looks", Text(_looks(update, clock))
     if update.trouble is not None:
         yield "trouble", _trouble(update.trouble, "red")
     if update.last_refusal is not None and update.last_refusal != update.trouble:
@@ -269,12 +280,17 @@ def _phase(updates: Updates, phase: str, clock: Clock) -> str:
     return f"{plain(progress.phase, 20)} ({plain(what, 60)}{since})"
 
 
-def _looks(last: float, following: float, clock: Clock) -> str:
+def _looks(update: UpdateState, clock: Clock) -> str:
     """Say when the repository was looked at, and when it will be."""
+    last, following = update.last_look or 0.0, update.next_look or 0.0
     before = f"last success {clock.noted(last)}" if last else "no success yet"
     if not following:
         return f"{before}, looking now"
-    return f"{before}, next in {span_text(max(0.0, following - clock.now))}"
+    ahead = f"next in {span_text(max(0.0, following - clock.now))}"
+    # Boards do not say whether they have a repository; one that fails is a trouble.
+    if last or update.trouble or update.metadata_expires:
+        return f"{before}, {ahead}"
+    return f"nothing so far, {ahead}; {WITHOUT_REPOSITORY}"
 
 
 def _trouble(trouble: Refusal, style: str) -> Text:
@@ -310,7 +326,7 @@ def _ends(what: str, moment: float, clock: Clock, soon_s: float) -> Text:
 def _clock(floor: float, issued: float, behind_s: float) -> Text:
     """Say whether the clock can be right."""
     # A floor that no metadata says is the day of the release, or signed long ago.
-    source = "the newest signed time" if 0 < floor <= issued + 1 else "the clock floor"
+    source = "the newest signed time" if 0 < floor <= issued + 1 else EARLIEST
     known = f"{source} ({date_text(floor)})" if floor else "what was signed"
     if behind_s > 0:
         return Text(f"WRONG: {span_text(behind_s)} behind {known}", "bold red")

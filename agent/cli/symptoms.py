@@ -2,23 +2,19 @@
 
 The rules this module keeps:
  * Runtimes are imported in a child: a wheel for another processor dies by a signal.
- * The state directory is not created here; where it would be is looked at instead.
 """
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import agent
 from agent.cli.attachments import look_at_delegates, look_at_devices, look_at_programs
 from agent.cli.findings import (
-    MB,
     Finding,
     judge_clock,
     judge_cpu,
@@ -28,32 +24,26 @@ from agent.cli.findings import (
 )
 from agent.cli.symptoms_board import look_at_board
 from agent.cli.symptoms_service import examine_service
-from agent.core.executors import DelegateFile
+from agent.cli.symptoms_state import Subject, look_at_directory
 
 IMPORT_S = 60.0  # a Pi Zero needs 20 s for numpy and a runtime from a cold card
 
 
-def examine_board(
-    state_dir: Path, delegates: Sequence[DelegateFile] = ()
-) -> list[Finding]:
-    """Return all findings, what stops us as well as what is fine.
-
-    Args:
-        state_dir: Where the daemon would keep its state.
-        delegates: The libraries that the settings allow.
-    """
+def examine_board(subject: Subject) -> list[Finding]:
+    """Return all findings, what stops us as well as what is fine."""
     return [
         Finding("agent", "green", f"tinyward {agent.__version__}, Python "
                 f"{platform.python_version()}, {platform.machine()}, "
                 f"Linux {platform.release()}"),
         *look_at_engines(),
         *look_at_machine(),
-        *look_at_board(state_dir),
+        *look_at_board(subject.state_dir),
         look_at_clock(time.time()),  # noqa: TID251 -- the clock itself is examined
-        look_at_directory(state_dir),
+        *subject.findings,
+        look_at_directory(subject.state_dir, subject.user, serves=subject.serves),
         *examine_service(),
         *look_at_sandbox(),
-        *look_at_delegates(delegates),
+        *look_at_delegates(subject.delegates),
         look_at_images(),
         *look_at_programs(),
         *look_at_devices(),
@@ -124,34 +114,6 @@ def look_at_clock(now: float) -> Finding:
         synchronised=clock_synchronised(),
         battery=clock_battery(),
     )
-
-
-def look_at_directory(state_dir: Path) -> Finding:
-    """Look at the state directory, or at where it will be made."""
-    place = state_dir
-    while not _is_there(place) and place != place.parent:
-        place = place.parent
-    note = "" if place == state_dir else " (will be made)"
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        todo = "Choose another state_dir, correct its owner, or remount it read-write."
-        return Finding("state", "red", f"{place} cannot be written", todo)
-    owner = place.stat().st_uid
-    if place == state_dir and owner != os.geteuid():
-        todo = "Run as its owner, or correct the owner."
-        return Finding("state", "red", f"{place} belongs to user {owner}", todo)
-    free = shutil.disk_usage(place).free // MB
-    what = f"{state_dir}{note}, {free} MB free"
-    if free < 50:
-        return Finding("state", "yellow", what, "Free some space for updates.")
-    return Finding("state", "green", what)
-
-
-def _is_there(path: Path) -> bool:
-    """Whether a path exists; what we may not look at does not, for us."""
-    try:
-        return path.exists()
-    except PermissionError:
-        return False
 
 
 def look_at_sandbox() -> list[Finding]:

@@ -14,6 +14,11 @@ from agent.cli.findings_board import (
     judge_wear,
 )
 
+NO_GROUPS = (
+    "In a container its host decides; else start a kernel that has the memory "
+    "controller (CONFIG_MEMCG), without cgroup_disable=memory."
+)
+
 
 def look_at_board(state_dir: Path, root: Path = Path("/")) -> list[Finding]:
     """Look at everything its sensors, its kernel and its disks say.
@@ -48,11 +53,13 @@ def look_at_board(state_dir: Path, root: Path = Path("/")) -> list[Finding]:
 def look_at_kernel(root: Path = Path("/")) -> list[Finding]:
     """Look at what the kernel was started with: limits of memory, and its shortage."""
     from agent.board.boot_words import (
+        MEMORY_WORDS,
         has_memory_groups,
         has_pressure,
         missing_words,
         say_how,
     )
+    from agent.board.identity import find_identity
     from agent.board.kernel import read_memory, read_pressure
     from agent.core.readings import BoardReadings
 
@@ -64,8 +71,13 @@ def look_at_kernel(root: Path = Path("/")) -> list[Finding]:
     groups, pressure = has_memory_groups(root), has_pressure(root)
     # Whoever lacks both edits the line once, with the words for both.
     missing = missing_words(root)
+    pi = find_identity(root).kind == "raspberry_pi"
+    # Only a Pi's kernel waits for these words; elsewhere they would be in vain.
+    elsewhere = not pi and missing[: len(MEMORY_WORDS)] == MEMORY_WORDS
+    if elsewhere:
+        missing = missing[len(MEMORY_WORDS) :]
     how = say_how(missing, root) if missing else ""
     return [
-        judge_groups(there=groups, how=how),
+        judge_groups(there=groups, how=NO_GROUPS if elsewhere else how),
         judge_pressure(readings, there=pressure, how=how),
     ]

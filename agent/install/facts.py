@@ -14,7 +14,7 @@ from pathlib import Path
 from struct import unpack_from
 from types import MappingProxyType
 
-from agent.errors import SettingsError
+from agent.errors import DeviceError, SettingsError
 from agent.install.places import (
     BEFORE,
     CURRENT,
@@ -99,7 +99,12 @@ class Facts:
 
 
 def look(
-    places: Places, systemd: Systemd, paths: Iterable[str], tmpfiles: bytes
+    places: Places,
+    systemd: Systemd,
+    paths: Iterable[str],
+    tmpfiles: bytes,
+    *,
+    may_guess: bool = False,
 ) -> Facts:
     """Read everything that a plan depends on.
 
@@ -108,9 +113,10 @@ def look(
         systemd: Asked about the service.
         paths: Whose content matters beside the fixed ones.
         tmpfiles: The fragment whose directories are compared.
+        may_guess: Whether a systemd that does not answer this user is no error.
 
     Raises:
-        DeviceError: systemd does not answer.
+        DeviceError: systemd does not answer (without ``may_guess``).
     """
     # Links to slots are read apart: only their last part counts.
     named = {*paths, STARTED, SETTINGS, TRIAL}
@@ -128,11 +134,22 @@ def look(
         folders=_are_folders_made(places, tmpfiles),
         demo=all(_exists(places.at(path)) for path in demo),
         identity=all(_exists(places.at(path)) for path in keys),
-        service=systemd.state(SERVICE),
+        service=_service(systemd, may_guess=may_guess),
         state_dir=state_dir,
         schema=read_schema(places.at(f"{state_dir}/state.db")),
         kept_schema=read_schema(places.at(f"{BEFORE}/state.db")),
     )
+
+
+def _service(systemd: Systemd, *, may_guess: bool) -> UnitState:
+    """Return what the service is doing."""
+    try:
+        return systemd.state(SERVICE)
+    except DeviceError:
+        # Without D-Bus systemd answers root alone; a plan can be shown all the same.
+        if not may_guess:
+            raise
+        return UnitState(active="unknown")
 
 
 def find(path: Path) -> Found | None:

@@ -7,12 +7,10 @@ The rules this module keeps:
    points to it, and from before that moment until it was ready, ``previous`` and the
    trial marker say how to go back.
  * Settings of an operator are never overwritten, nor is a fleet's root without being
-   asked.
+   asked. Settings that nobody has changed since an installation wrote them are ours.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from agent.core.reasons import Reason
 from agent.errors import SettingsError
@@ -35,7 +33,7 @@ from agent.install.places import (
     TRIAL,
     USER,
 )
-from agent.install.shipped import Shipped
+from agent.install.settings_change import rewrites, settings_after, what_lacks
 from agent.install.steps import (
     Apply,
     Check,
@@ -54,56 +52,9 @@ from agent.install.steps import (
     Stop,
     WriteFile,
 )
-from agent.settings import parse_settings
+from agent.install.wanted import Wanted
 
 _IDLE = ("inactive", "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be there.
-
-    Attributes:
-        slot: The slot that this program runs from.
-        version: Its version, for people.
-        digest: Of everything in the slot: a slot that was filled anew differs.
-        schema: Of the state that it writes.
-        shipped: Its unit files and fragments.
-        drop_ins: Path -> content of the drop-ins that are asked for or there already.
-        settings: Content of agent.toml where there is none.
-        own_settings: Whether the operator named that content.
-        fleet_root: The fleet's root.json; None where none was named.
-        replace_root: Whether it may replace another one.
-        board: The id to make an identity for; "" for none.
-        starts: Whether the service is to be started.
-    """
-
-    slot: str
-    version: str
-    digest: str
-    schema: int
-    shipped: Shipped
-    drop_ins: Mapping[str, bytes]
-    settings: bytes
-    own_settings: bool = False
-    fleet_root: bytes | None = None
-    replace_root: bool = False
-    board: str = ""
-    starts: bool = True
-
-    @property
-    def units(self) -> dict[str, bytes]:
-        """Path -> content of all unit files."""
-        return {**self.shipped.units, **self.drop_ins}
-
-    @property
-    def stamp(self) -> bytes:
-        """What a service that was started with all this is known by."""
-        # Content and not times: boards without a clock battery set files' times anew.
-        digest = hashlib.sha256(self.digest.encode())
-        for path, content in sorted(self.units.items()):
-            digest.update(path.encode() + b"\0" + content + b"\0")
-        return f"{self.slot} {self.version} {digest.hexdigest()}\n".encode()
 
 
 def paths_of(wanted: Wanted) -> list[str]:
@@ -224,40 +175,23 @@ def _prepare(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
 
 
 def _settings(facts: Facts, wanted: Wanted) -> Planned:
-    """The settings, where there are none: nobody's own are overwritten."""
+    """The settings, where there are none or ours: nobody's own are overwritten."""
     found = facts.found.get(SETTINGS)
+    content = settings_after(facts, wanted)
     line = "settings that work as they are"
     if wanted.own_settings:
         line = "your settings"
     # Not for everybody: addresses and commands of a fleet are nobody else's business.
-    step = WriteFile(f"{line} ({SETTINGS})", SETTINGS, wanted.settings, 0o640, True)
-    if found is None:
+    step = WriteFile(f"{line} ({SETTINGS})", SETTINGS, content, 0o640, True)
+    if found is None or rewrites(facts, wanted):
         return Planned(step)
-    return Planned(step, already=True, note=_why_kept(found, wanted))
-
-
-def _why_kept(found: Found, wanted: Wanted) -> str:
-    """Say that settings which are there do not say what was asked for."""
-    if wanted.own_settings:
-        same = found.content == wanted.settings
-        return "" if same else "kept: it differs from the file you named"
-    have, want = configured(found), parse_settings(wanted.settings)
-    lacks = []
-    if have and wanted.fleet_root is not None and have.update != want.update:
-        repository = f'repository = "{want.update.repository}", ' * bool(
-            want.update.repository
-        )
-        lacks.append(f'[update] {repository}root = "{FLEET_ROOT}"')
-    if have and wanted.board and have.board.id != wanted.board:
-        lacks.append(f'[board] id = "{wanted.board}"')
-    return f"kept: put into it what you asked for: {'; '.join(lacks)}" if lacks else ""
+    return Planned(step, already=True, todo=what_lacks(found, wanted))
 
 
 def _runs_demo(facts: Facts, wanted: Wanted) -> bool:
     """Whether the settings, those there or else the new ones, name the demo."""
-    found = facts.found.get(SETTINGS)
     # An upgrade of a board with models of its own must not bring the demo back.
-    settings = configured(found) if found else parse_settings(wanted.settings)
+    settings = configured(Found(content=settings_after(facts, wanted)))
     slices = [it.factory for it in settings.pipeline] if settings else []
     return DEMO_REPOSITORY in slices
 
@@ -288,7 +222,8 @@ def _take_over(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
     steps.append(Planned(Enable(line), facts.service.enabled))
     yield from steps
     if wanted.starts:
-        yield from _start(facts, wanted, changed=not all(it.already for it in steps))
+        changed = rewrites(facts, wanted) or not all(it.already for it in steps)
+        yield from _start(facts, wanted, changed=changed)
 
 
 def _start(facts: Facts, wanted: Wanted, *, changed: bool) -> Iterator[Planned]:
@@ -297,8 +232,9 @@ def _start(facts: Facts, wanted: Wanted, *, changed: bool) -> Iterator[Planned]:
     # One restart is one pause of every pipeline: not without need.
     runs = facts.service.active == "active" and same and not changed
     line = f"tinyward {wanted.version} runs and is ready"
-    refilled = facts.current == wanted.slot and STARTED in facts.found and not same
-    note = "there is no way back: next time fill the other slot" * refilled
+    note = "there is no way back: next time fill the other slot" * _was_refilled(
+        facts, wanted
+    )
     yield Planned(Restart(line), runs, note)
     line = f"no version is on trial ({TRIAL})"
     trial = facts.on_trial or facts.current not in ("", wanted.slot)
@@ -310,10 +246,21 @@ def _start(facts: Facts, wanted: Wanted, *, changed: bool) -> Iterator[Planned]:
     yield _write(facts, "a note of what was started", STARTED, wanted.stamp)
 
 
+def _was_refilled(facts: Facts, wanted: Wanted) -> bool:
+    """Whether this slot was filled anew while it ran; other units do not count."""
+    started = facts.found.get(STARTED)
+    if facts.current != wanted.slot or started is None:
+        return False
+    # The last word is the digest of the units.
+    have = (started.content or b"").split()
+    return have[:3] != wanted.stamp.split()[:3]
+
+
 def _units(facts: Facts, wanted: Wanted) -> Iterator[Planned]:
-    """The unit files."""
+    """The unit files, and the drop-ins that change one."""
     for path, content in wanted.units.items():
-        yield _write(facts, "the unit", path, content)
+        what = "the drop-in" if path in wanted.drop_ins else "the unit"
+        yield _write(facts, what, path, content)
 
 
 def _knows(facts: Facts, steps: list[Planned]) -> bool:

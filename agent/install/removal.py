@@ -132,5 +132,6 @@ def _gone(
     removal: Removal, path: str, line: str = "", *, if_empty: bool = False
 ) -> Planned:
     """A path that is there no more."""
-    step = Remove(line or f"{path} is gone", path, if_empty)
-    return Planned(step, path not in removal.there)
+    there = path in removal.there
+    said = f"{path} is gone" if there else f"{path} is not there"
+    return Planned(Remove(line or said, path, if_empty), not there)

@@ -3,11 +3,14 @@
 The rules this module keeps:
  * What is written parses, whatever was asked for: values are spelled by JSON, whose
    strings TOML shares.
+ * Its last line is a digest of all before it: whoever changes a byte makes the file
+   their own, and no later version has to know how an earlier one spelled it.
  * Nothing in it writes to the card: predictions of the demo are only counted.
 """
 
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.install.places import (
     DEMO_REPOSITORY,
@@ -17,6 +20,7 @@ from agent.install.places import (
     IDENTITY,
     STATE,
 )
+from agent.settings import Settings, parse_settings
 
 _HEAD = """\
 # Settings of Tinyward. `tinyward check {settings}` explains every effective value;
@@ -76,6 +80,8 @@ _LOCAL = """\
 # Metrics, health and a page, for this board alone; "0.0.0.0:9797" for all who reach it.
 listen = "127.0.0.1:9797"
 """
+_MARK = b"\n# As installed: "  # before the digest of what it follows
+_MARK_DIGITS = 16  # against accidents: whoever may write the file needs no trick
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,48 @@ def render_settings(asked: Asked, path: str) -> bytes:
         _LOCAL,
         _CONTROL.format(identity=IDENTITY),
     ]
-    return "\n".join(parts).encode()
+    content = "\n".join(parts).encode()
+    return content + _MARK + _digest(content) + b"\n"
+
+
+def is_shipped(content: bytes) -> bool:
+    """Whether nobody has changed a byte since an installation wrote this.
+
+    >>> is_shipped(render_settings(Asked(), "/x")), is_shipped(b"state_dir = ''")
+    (True, False)
+    """
+    written, _, digest = content.rpartition(_MARK)
+    return digest == _digest(written) + b"\n"
+
+
+def join_settings(found: bytes, wanted: bytes, path: str, *, fleet: bool) -> bytes:
+    """Return settings as shipped that also say what is asked for now.
+
+    Args:
+        found: Those that are there, as shipped.
+        wanted: Those of a new installation with what is asked for.
+        path: Where they lie.
+        fleet: Whether a fleet is asked for; else the one that is there stays.
+    """
+    old, new = (asked_of(parse_settings(content)) for content in (found, wanted))
+    board = new.board or old.board
+    return render_settings(replace(new if fleet else old, board=board), path)
+
+
+def asked_of(settings: Settings) -> Asked:
+    """Return what was asked for when these settings were written."""
+    update = settings.update
+    return Asked(
+        fleet=update.root == FLEET_ROOT,
+        repository=update.repository,
+        groups=tuple(update.groups),
+        board=settings.board.id,
+    )
+
+
+def _digest(content: bytes) -> bytes:
+    """Return what the last line says of those before it."""
+    return hashlib.sha256(content).hexdigest()[:_MARK_DIGITS].encode()
 
 
 def _demo(*, commented: bool) -> str:

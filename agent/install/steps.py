@@ -140,11 +140,13 @@ class Planned:
 
     Attributes:
         note: Something to know about it, such as why an own file stays.
+        todo: What was asked for and only the operator may do.
     """
 
     step: AnyStep
     already: bool = False
     note: str = ""
+    todo: str = ""
 
 
 Plan = tuple[Planned, ...]

@@ -11,7 +11,7 @@ The rules this module keeps:
 import fcntl
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ from agent.errors import DeviceError
 from agent.install.facts import Facts
 from agent.install.perform import Performer, Told
 from agent.install.places import SERVICE, SLOT_FOLDER, Places
-from agent.install.plan import Wanted, plan_fall_back, plan_install
+from agent.install.plan import plan_fall_back, plan_install
 from agent.install.systemd import StartFailedError
 from agent.install.tree import machine_errors
+from agent.install.wanted import Wanted
 
 GO_BACK_S = 240.0  # a slow card starts Python for 20 s, and copies a state
 
@@ -83,13 +84,13 @@ class Upgrade:
         systemd, wanted = self.performer.systemd, self.wanted
         words = systemd.last_words(SERVICE, facts.service.invocation)
         what = f"tinyward {wanted.version} in slot {wanted.slot} did not get ready"
-        said = "".join(f"\n  {line}" for line in words) or f"\n  {failed}"
+        said = f" {last_word(words) or failed}"
         before = self._slot_before(facts)
         if not before:
             return DeviceError(
                 f"{what}; its last words:{said}",
                 reason=Reason.NOT_INSTALLED,
-                todo="Mend what they say, then run this again. All of them: "
+                todo="Mend what they say, then run this again. What came before: "
                 "`journalctl -u tinyward`.",
             )
         # systemd tries it again every two seconds, and each try may migrate.
@@ -109,6 +110,20 @@ class Upgrade:
             return facts.current
         # An earlier run was killed after it had switched.
         return facts.previous if facts.on_trial and facts.previous != slot else ""
+
+
+def last_word(lines: Sequence[str]) -> str:
+    """Return what a program says last of why it ended, without its traceback.
+
+    >>> last_word(["Traceback:", "  File x", "ValueError: no good"])
+    'ValueError: no good'
+    >>> last_word(["ready", "error: no key `x` [settings]", "to do: Mend it."])
+    'error: no key `x` [settings] to do: Mend it.'
+    """
+    # Groups of exceptions are drawn with lines around them.
+    said = [words for line in lines if (words := line.strip(" |+-"))]
+    last = 2 if said and said[-1].startswith("to do: ") else 1
+    return " ".join(said[-last:])
 
 
 def run_fall_back(slot: Path) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.core.reasons import Reason
+from agent.errors import DeviceError
 from agent.store.atomic import device_error, device_errors
 
 LOCK_FILE = "lock"
@@ -46,9 +47,13 @@ def _check_owner(state_dir: Path) -> None:
     found = state_dir.stat()
     user = os.geteuid()
     if found.st_uid != user:
-        raise device_error(
-            Reason.PERMISSION,
-            f"{state_dir} belongs to {_user(found.st_uid)}, this is {_user(user)}",
+        owner = _user(found.st_uid)
+        # Giving a service's directory to another user would end the service.
+        raise DeviceError(
+            f"{state_dir} belongs to {owner}, this is {_user(user)}",
+            reason=Reason.PERMISSION,
+            todo="Run as its owner (the service: `sudo systemctl start tinyward`), or "
+            "choose another `state_dir`.",
         )
     if found.st_mode & 0o077:
         state_dir.chmod(0o700)

@@ -28,13 +28,14 @@ from agent.install.places import (
     UNIT_FOLDER,
     Places,
 )
-from agent.install.plan import Wanted, paths_of, plan_fall_back, plan_install
+from agent.install.plan import paths_of, plan_fall_back, plan_install
 from agent.install.removal import Removal, paths_of_ours, plan_removal
 from agent.install.settings_file import Asked, render_settings
 from agent.install.shipped import Shipped
 from agent.install.steps import Plan, Planned
 from agent.install.systemd import StartFailedError, Tool, UnitState
 from agent.install.tree import Tree
+from agent.install.wanted import Wanted
 
 KNOWN = "run/fake-systemd.json"
 USER_LINE = "tinyward:x:{user}:{group}::/var/lib/tinyward:/usr/sbin/nologin\n"

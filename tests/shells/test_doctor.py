@@ -25,12 +25,10 @@ from agent.cli.findings import (
     judge_layer,
     judge_memory,
 )
-from agent.cli.symptoms import (
-    look_at_directory,
-    look_at_engines,
-    try_import,
-)
+from agent.cli.symptoms import look_at_engines, try_import
+from agent.cli.symptoms_state import find_subject, look_at_directory
 from agent.core.executors import DelegateFile
+from agent.errors import SettingsError
 
 LITERT = {"litert": "2.3.0"}
 BROKEN = {"tflite 2.14.0": "needs numpy < 2"}
@@ -269,3 +267,75 @@ def test_wrong_settings_are_exit_code_2(tmp_path: Path) -> None:
     config.write_text("colour = 1")
     result = CliRunner().invoke(cli, ["doctor", "--config", str(config)])
     assert (result.exit_code, "colour" in result.stderr) == (2, True)
+
+
+OWNER = 4711
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Path:
+    """Give a tree with the service installed, its user and its state directory."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    for name in ("etc/systemd/system", "etc/tinyward", "var/lib/tinyward"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "etc/systemd/system/tinyward.service").touch()
+    (tmp_path / "etc/passwd").write_text(f"tinyward:x:{OWNER}:{OWNER}::/:/bin/false\n")
+    (tmp_path / "etc/tinyward/agent.toml").write_text("log_level = 'info'\n")
+    os.chown(tmp_path / "var/lib/tinyward", OWNER, OWNER)
+    return tmp_path
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_installed_service_is_examined(service: Path, *, named: bool) -> None:
+    """Its directory is judged for its user, also where its settings are named."""
+    config = service / "etc/tinyward/agent.toml" if named else None
+    subject = find_subject(config, service)
+    assert (subject.serves, subject.user, subject.findings) == (True, OWNER, ())
+    assert subject.state_dir == service / "var/lib/tinyward"
+    found = look_at_directory(subject.state_dir, subject.user, serves=True)
+    assert found.mark == "green"
+    os.chown(subject.state_dir, 0, 0)
+    found = look_at_directory(subject.state_dir, subject.user, serves=True)
+    assert (found.mark, found.todo) == (
+        "red",
+        f"sudo chown -R tinyward: {subject.state_dir}",
+    )
+
+
+def test_other_settings_are_this_users(service: Path, tmp_path: Path) -> None:
+    """Beside an installed service, too."""
+    other = tmp_path / "own.toml"
+    other.write_text(f"state_dir = '{tmp_path}'\n")
+    subject = find_subject(other, service)
+    assert (subject.serves, subject.user) == (False, os.geteuid())
+    assert subject.state_dir == tmp_path
+
+
+def test_settings_that_are_closed_to_this_user(service: Path) -> None:
+    """It is said who may look, and nothing stops."""
+    (service / "etc/tinyward").chmod(0o750)
+    service.chmod(0o755)
+    users = os.getresuid()
+    os.setresuid(65534, 65534, 0)
+    try:
+        (found,) = find_subject(None, service).findings
+    finally:
+        os.setresuid(*users)
+    assert (found.mark, "sudo tinyward doctor" in found.todo) == ("yellow", True)
+
+
+def test_broken_settings_of_the_service_are_a_finding(service: Path) -> None:
+    """Everything else is examined all the same; a named file is refused."""
+    path = service / "etc/tinyward/agent.toml"
+    path.write_text("colour = 1\n")
+    (found,) = find_subject(None, service).findings
+    assert (found.mark, "colour" in found.what) == ("red", True)
+    with pytest.raises(SettingsError, match="colour"):
+        find_subject(path, service)
+
+
+def test_settings_are_named_as_everywhere(tmp_path: Path) -> None:
+    """``-c`` is short for ``--config``."""
+    result = CliRunner().invoke(cli, ["doctor", "-c", str(tmp_path / "none.toml")])
+    assert (result.exit_code, "none.toml: cannot be read" in result.stderr) == (2, True)

@@ -159,3 +159,16 @@ def test_the_board_is_named_first(tmp_path: Path) -> None:
         "NVIDIA Jetson Orin Nano Developer Kit, Ubuntu 22.04.5 LTS, "
         "Linux 5.15.148-tegra, power mode 25W"
     )
+
+
+def test_words_for_a_pi_are_not_for_other_boards(tmp_path: Path) -> None:
+    """Neither for a PC nor for a container; what they may do is said instead."""
+    files = {
+        **without("x86", "sys/fs/cgroup", "proc/pressure"),
+        "sys/fs/cgroup/cgroup.controllers": "cpu io\n",
+    }
+    found = look(tmp_path, files)
+    assert "cgroup_enable" not in found["limits"][0].todo
+    assert "container" in found["limits"][0].todo
+    assert "cgroup_enable" not in found["pressure"][0].todo
+    assert "psi=1" in found["pressure"][0].todo

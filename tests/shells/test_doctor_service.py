@@ -389,3 +389,12 @@ def test_a_daemon_that_does_not_answer_is_told() -> None:
 
     (found,) = look_at_workers(ask)
     assert (found.mark, found.what) == ("yellow", "workers: nobody listens")
+
+
+def test_a_layer_that_is_forbidden_needs_no_newer_kernel() -> None:
+    """EPERM is a filter's answer; the kernel says that it lacks one otherwise."""
+    weak = LAYERS | {"landlock": "[Errno 1] Operation not permitted"}
+    (found,) = judge_workers([Worker("kws", weak)])
+    assert "a filter around the service forbids this one" in found.todo
+    (found,) = judge_workers([Worker("kws", LAYERS | {"landlock": "no kernel has it"})])
+    assert "a newer kernel" in found.todo

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.installing import Session
+from agent.cli.installing import Session, Telling
 from agent.errors import SettingsError
 from agent.install.places import SETTINGS
+from agent.install.steps import Check, Planned
 from agent.publish.repository import init_repository
 from agent.settings import parse_settings
 
@@ -212,7 +213,10 @@ def test_own_settings(tree: Path, tmp_path: Path) -> None:
     assert not (tree / "opt/tinyward/demo").exists()
     own.write_text("log_level = 'error'\n")
     kept = call(tree, "install", "--config", own)
-    assert (kept.returncode, "it differs from the file" in kept.stdout) == (0, True)
+    assert (kept.returncode, "differ from the file you named" in kept.stdout) == (
+        0,
+        True,
+    )
     (tree / SETTINGS.lstrip("/")).write_text("nonsense")
     broken = call(tree, "install")
     assert (broken.returncode, "agent.toml: not TOML" in broken.stderr) == (2, True)
@@ -320,3 +324,36 @@ def test_only_root_installs(tmp_path: Path) -> None:
     )
     line = f"sudo {sys.prefix}/bin/tinyward install"
     assert ran.stdout == f"2 permission {line}\n"
+
+
+def test_joining_a_fleet_later(tree: Path, tmp_path: Path) -> None:
+    """Settings as installed are written anew; own ones are kept, and nobody misses
+    what they lack: it stands last, in JSON too."""
+    assert call(tree, "install").returncode == 0
+    init_repository(tmp_path / "repo", None, b"x", now=1.8e9)
+    root = tmp_path / "repo/metadata/1.root.json"
+    words = ["--repository", "https://models.example/fleet", "--root", root]
+    done = call(tree, "install", *words)
+    path = tree / SETTINGS.lstrip("/")
+    assert (done.returncode, "[todo ]" in done.stdout) == (0, False)
+    settings = parse_settings(path.read_bytes())
+    assert settings.update.repository == "https://models.example/fleet"
+
+    path.write_text("log_level = 'info'\n")
+    kept = call(tree, "install", *words)
+    assert kept.returncode == 0
+    assert kept.stdout.count("[todo ] settings") == 2
+    last = kept.stdout.splitlines()[-1]
+    assert last.startswith("[todo ] settings")
+    assert 'repository = "https://models.example/fleet"' in last
+    said = json.loads(call(tree, "install", "--json", *words).stdout)
+    assert [*said][-1] == "todo"
+    assert "put into them" in said["todo"][0]
+    assert path.read_text() == "log_level = 'info'\n"
+
+
+def test_a_trial_is_neither_done_nor_due_in_a_dry_run() -> None:
+    """What only an installation tries is skipped."""
+    telling = Telling(as_json=True, dry_run=True)
+    telling(Planned(Check("slot a runs here")))
+    assert [row["result"] for row in telling.rows] == ["skip"]

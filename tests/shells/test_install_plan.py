@@ -20,8 +20,15 @@ from agent.install.places import (
     STARTED,
     TRIAL,
 )
-from agent.install.plan import Wanted, plan_fall_back, plan_install
-from agent.install.settings_file import Asked, render_settings
+from agent.install.plan import plan_fall_back, plan_install
+from agent.install.settings_change import settings_after
+from agent.install.settings_file import (
+    Asked,
+    asked_of,
+    is_shipped,
+    join_settings,
+    render_settings,
+)
 from agent.install.steps import (
     Apply,
     Check,
@@ -40,6 +47,8 @@ from agent.install.steps import (
     WriteFile,
 )
 from agent.install.systemd import UnitState
+from agent.install.wanted import Wanted
+from agent.settings import parse_settings
 from tests.fakes.machine import wanted
 
 RUNS = UnitState(active="active", enabled=True, pid=7)
@@ -208,9 +217,9 @@ def test_own_settings_are_kept_and_it_is_said() -> None:
     want = replace(wanted(), own_settings=True)
     plan = plan_install(facts, want)
     kept = plan[place_of(plan, WriteFile, SETTINGS)]
-    assert (kept.already, kept.note) == (
+    assert (kept.already, kept.todo) == (
         True,
-        "kept: it differs from the file you named",
+        "they were kept, and differ from the file you named",
     )
 
 
@@ -256,14 +265,15 @@ def test_settings_that_are_there_are_told_what_they_lack() -> None:
     own = Found(content=b'[update]\nroot = "/x"\n', mode=0o640)
     want = replace(fleet(), board="door-7")
     plan = plan_install(Facts(found={SETTINGS: own}), want)
-    note = plan[place_of(plan, WriteFile, SETTINGS)].note
-    assert note == (
-        'kept: put into it what you asked for: [update] repository = "https://x", '
-        f'root = "{FLEET_ROOT}"; [board] id = "door-7"'
+    todo = plan[place_of(plan, WriteFile, SETTINGS)].todo
+    assert todo == (
+        'they are yours and were kept; put into them: [update] repository = "https://x"'
+        f', root = "{FLEET_ROOT}"; [board] id = "door-7"; '
+        "then `systemctl restart tinyward`"
     )
     said = Found(content=want.settings, mode=0o640)
     plan = plan_install(Facts(found={SETTINGS: said}), want)
-    assert plan[place_of(plan, WriteFile, SETTINGS)].note == ""
+    assert plan[place_of(plan, WriteFile, SETTINGS)].todo == ""
 
 
 def test_the_demo_is_made_for_settings_that_name_it() -> None:
@@ -284,3 +294,81 @@ def test_a_slot_that_was_filled_while_it_ran_has_no_way_back() -> None:
     assert (restart.already, "other slot" in restart.note) == (False, True)
     plan = plan_install(Facts(current="b", service=RUNS, found=found), wanted("a"))
     assert plan[place_of(plan, Restart)].note == ""
+
+
+def with_settings(content: bytes) -> Facts:
+    """Return a machine that runs slot a with these settings, all of it as it was."""
+    want = wanted()
+    files = {**want.units, STARTED: want.stamp}
+    found = {path: Found(each, mode=0o644) for path, each in files.items()}
+    found |= {
+        PROGRAM: Found(target=PROGRAM_TARGET),
+        SETTINGS: Found(content, "", 0o640),
+    }
+    return Facts(current="a", service=RUNS, found=found)
+
+
+def test_settings_as_shipped_join_a_fleet() -> None:
+    """They are written anew, and the service starts with them."""
+    want = fleet()
+    plan = plan_install(with_settings(wanted().settings), want)
+    step = plan[place_of(plan, WriteFile, SETTINGS)]
+    assert (step.already, step.todo) == (False, "")
+    assert isinstance(step.step, WriteFile)
+    assert step.step.content == want.settings
+    assert not plan[place_of(plan, Restart)].already
+    again = plan_install(with_settings(want.settings), want)
+    assert again[place_of(again, WriteFile, SETTINGS)].already
+    assert again[place_of(again, Restart)].already
+
+
+def test_settings_as_shipped_keep_what_was_asked_for_before() -> None:
+    """An id that is asked for later leaves the fleet in them; nothing asked, nothing
+    written."""
+    have = render_settings(
+        Asked(fleet=True, repository="https://x", groups=("doors",)), SETTINGS
+    )
+    content = render_settings(Asked(board="door-7"), SETTINGS)
+    want = replace(wanted(), settings=content, board="door-7")
+    after = parse_settings(settings_after(with_settings(have), want))
+    assert after.update.repository == "https://x"
+    assert after.update.groups == ("doors",)
+    assert after.board.id == "door-7"
+    assert settings_after(with_settings(have), wanted()) == have
+
+
+@given(st.integers(min_value=0), st.integers(1, 255))
+def test_one_changed_byte_makes_settings_somebodys_own(where: int, other: int) -> None:
+    """Wherever it is, the digest in the last line included."""
+    shipped = bytearray(render_settings(Asked(fleet=True), SETTINGS))
+    assert is_shipped(bytes(shipped))
+    shipped[where % len(shipped)] ^= other
+    assert not is_shipped(bytes(shipped))
+
+
+@given(
+    st.builds(
+        Asked,
+        fleet=st.just(True),
+        repository=st.sampled_from(["", "https://x", "/srv/fleet"]),
+        groups=st.lists(st.from_regex("[a-z]{1,9}", fullmatch=True), min_size=1).map(
+            lambda names: tuple(dict.fromkeys(names))
+        ),
+        board=st.sampled_from(["", "door-7"]),
+    )
+)
+def test_what_was_asked_for_is_read_back(asked: Asked) -> None:
+    """All that settings as shipped can say survives their being written anew."""
+    content = render_settings(asked, SETTINGS)
+    assert asked_of(parse_settings(content)) == asked
+    assert join_settings(content, content, SETTINGS, fleet=False) == content
+
+
+def test_a_drop_in_takes_no_way_back_away() -> None:
+    """Only a slot that was filled anew does; and it is called what it is."""
+    path = "/etc/systemd/system/tinyward.service.d/tinyward-camera.conf"
+    want = replace(wanted(), drop_ins={path: b"[Service]\n"})
+    plan = plan_install(with_settings(wanted().settings), want)
+    restart = plan[place_of(plan, Restart)]
+    assert (restart.already, restart.note) == (False, "")
+    assert plan[place_of(plan, WriteFile, path)].step.line == f"the drop-in ({path})"

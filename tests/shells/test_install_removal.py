@@ -129,3 +129,11 @@ def test_the_program_itself_goes_last(tmp_path: Path) -> None:
     told = [it for it in machine.remove(purge=True) if isinstance(it.step, Remove)]
     last = [getattr(it.step, "path", "") for it in told[-3:]]
     assert last == ["/opt/tinyward/a", "/opt/tinyward/b", "/opt/tinyward"]
+
+
+def test_what_never_was_is_not_said_to_be_gone(tmp_path: Path) -> None:
+    """Drop-ins that nobody asked for, for example."""
+    lines = [it.step.line for it in installed(tmp_path).remove(purge=False)]
+    folder = "/etc/systemd/system/tinyward.service.d"
+    assert f"{folder}/tinyward-jit.conf is not there" in lines
+    assert "/etc/systemd/system/tinyward.service is gone" in lines

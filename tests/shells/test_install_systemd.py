@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.reasons import Reason
 from agent.errors import DeviceError
 from agent.install.facts import group_id, look, user_id
 from agent.install.places import SYSUSERS, TMPFILES, UNIT_FOLDER, Places
@@ -23,7 +24,13 @@ from agent.install.shipped import (
     read_shipped,
     shipped_folder,
 )
-from agent.install.systemd import ImageSystemd, Systemd, is_booted, run_tool
+from agent.install.systemd import (
+    ImageSystemd,
+    Systemd,
+    UnitState,
+    is_booted,
+    run_tool,
+)
 from tests.fakes.machine import FakeSystemd
 
 UNIT = "tinyward.service"
@@ -234,3 +241,20 @@ def test_booted_by_systemd_is_seen_as_sd_booted_sees_it(tmp_path: Path) -> None:
     assert not is_booted(tmp_path)
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     assert is_booted(tmp_path)
+
+
+class SilentSystemd(FakeSystemd):
+    """A systemd that does not answer this user."""
+
+    def state(self, unit: str) -> UnitState:
+        """Say nothing."""
+        raise DeviceError(f"{unit}: not connected", reason=Reason.INTERNAL)
+
+
+def test_a_bus_that_does_not_answer_keeps_nobody_from_a_plan(tmp_path: Path) -> None:
+    """What the service does is unknown then; whoever changes something has to know."""
+    places, silent = lay_out(tmp_path), SilentSystemd(tmp_path)
+    facts = look(places, silent, (), b"", may_guess=True)
+    assert facts.service.active == "unknown"
+    with pytest.raises(DeviceError, match="not connected"):
+        look(places, silent, (), b"")

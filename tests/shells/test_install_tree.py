@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from agent.core.reasons import Reason
 from agent.errors import DeviceError
 from agent.install.places import BEFORE, CURRENT, SETTINGS, TRIAL
-from agent.install.plan import Wanted
 from agent.install.systemd import StartFailedError
+from agent.install.wanted import Wanted
 from tests.fakes.machine import (
     DyingTree,
     Killed,

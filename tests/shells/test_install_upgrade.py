@@ -23,7 +23,7 @@ from agent.install.places import BEFORE, CURRENT, TRIAL, Places
 from agent.install.state_copy import keep_state, restore_state
 from agent.install.steps import Planned
 from agent.install.tree import Tree
-from agent.install.upgrade import Upgrade, locked
+from agent.install.upgrade import Upgrade, last_word, locked
 from agent.store.schema import SCHEMA
 from agent.store.store import Store
 from tests.fakes.machine import Machine, wanted
@@ -88,7 +88,7 @@ def test_a_version_that_is_not_ready_makes_way(tmp_path: Path) -> None:
     assert caught.value.reason == Reason.UPGRADE
     assert str(caught.value) == (
         "tinyward 2 in slot b did not get ready; slot a runs again. "
-        "Its last words:\n  Traceback\n  no good"
+        "Its last words: no good"
     )
     assert machine.systemd.known.runs == "a"
     assert machine.places.at(CURRENT).readlink() == Path("a")
@@ -113,7 +113,7 @@ def test_a_first_version_that_is_not_ready_has_none_to_make_way_for(
 ) -> None:
     """It stays, is tried again by systemd, and its words are told."""
     machine = Machine(tmp_path, ("a",))
-    with pytest.raises(DeviceError, match="last words:\n  Traceback") as caught:
+    with pytest.raises(DeviceError, match="last words: no good") as caught:
         upgrade(machine, "a").run(ignore)
     assert caught.value.reason == Reason.NOT_INSTALLED
     assert machine.places.at(CURRENT).readlink() == Path("a")
@@ -341,3 +341,20 @@ def test_a_lock_is_no_file(tmp_path: Path) -> None:
         os.close(descriptor)
     assert machine.snapshot() == before
     assert BEFORE not in before
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], ""),
+        (["Traceback:", "  File x", "ValueError: no good"], "ValueError: no good"),
+        (["  | ValueError: no good", "  +------------------"], "ValueError: no good"),
+        (
+            ["ready", "error: no [x]", "to do: Mend it."],
+            "error: no [x] to do: Mend it.",
+        ),
+    ],
+)
+def test_a_traceback_is_left_to_the_journal(lines: list[str], expected: str) -> None:
+    """Its last line is the cause; of an error of ours also what to do."""
+    assert last_word(lines) == expected

@@ -78,9 +78,11 @@ def test_settings_of_root_are_read_by_sudo(tmp_path: Path) -> None:
     if users[0] == 0:
         os.setresuid(65534, 65534, 0)
     try:
-        with click.Context(click.Command("status"), info_name="tinyward status"):
-            with pytest.raises(SettingsError) as caught:
-                read_settings(path)
+        with (
+            click.Context(click.Command("status"), info_name="tinyward status"),
+            pytest.raises(SettingsError) as caught,
+        ):
+            read_settings(path)
     finally:
         os.setresuid(*users)
     assert caught.value.todo.startswith("`sudo tinyward status`")

@@ -26,6 +26,7 @@ from agent.cli.plain_text import bytes_text, plain, span_text
 from agent.cli.reach import complete_pipelines, find_socket
 from agent.cli.status_room import fit_status
 from agent.cli.status_view import render_status, show_lines
+from agent.errors import SettingsError
 from tests.fakes.board_server import (
     NOW,
     FakeBoard,
@@ -279,7 +280,9 @@ def test_a_floor_that_nobody_signed_is_not_called_signed(
     """A new board knows the day of its release, and has seen no metadata."""
     board.state["update"] |= {"metadata_expires": {}, "metadata_issued": 0.0}
     shown = run("--socket", socket).stdout
-    assert "clock        fine: not before the clock floor (2026-11-18" in shown
+    assert (
+        "clock        fine: not before the earliest that it can be (2026-11-18" in shown
+    )
 
 
 def test_json_is_all_the_board_says(board: FakeBoard, socket: Path) -> None:
@@ -588,3 +591,53 @@ def test_law_any_state_is_shown_or_refused(key: str, value: object) -> None:
     console = Console(width=80, force_terminal=False)
     with console.capture():
         show_lines(console, render_status(known, Updates(), NOW))
+
+
+def test_a_board_that_nobody_named_is_known_by_its_host(board: FakeBoard) -> None:
+    """On itself alone; a chosen id says enough."""
+    board.state["board"] = "a6fab23dca9919104090f94fca9394a9"
+
+    def headline(host: str) -> str:
+        shown = render_status(
+            msgspec.convert(board.state, State), Updates(), NOW, host=host
+        )
+        console = Console(width=80)
+        with console.capture() as captured:
+            show_lines(console, shown)
+        return captured.get().splitlines()[0].partition(":")[0]
+
+    assert headline("kitchen") == "kitchen (a6fab23d...)"
+    assert headline("") == "a6fab23dca9919104090f94fca9394a9"
+    board.state["board"] = "board-7"
+    assert headline("kitchen") == "board-7"
+
+
+def test_a_board_without_a_repository_does_not_seem_to_fail(
+    board: FakeBoard, socket: Path
+) -> None:
+    """It says how models come; one whose looks fail says that."""
+    board.state["update"] |= {
+        "last_look": 0.0,
+        "next_look": NOW + 60,
+        "metadata_expires": {},
+        "trouble": None,
+    }
+    shown = " ".join(run("--socket", socket).stdout.split())
+    assert "looks nothing so far, next in 1 min; where no repository is set" in shown
+    board.state["update"]["trouble"] = {"reason": "unreachable", "message": "gone"}
+    assert "no success yet, next in 1 min\n" in run("--socket", socket).stdout
+
+
+def test_a_broken_file_does_not_hide_the_daemon_that_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It runs on with the old settings: the service's socket, with a note."""
+    broken, socket = tmp_path / "agent.toml", tmp_path / "control.sock"
+    broken.write_text("colour = 1\n")
+    with pytest.raises(SettingsError, match="colour"):
+        find_socket(None, default=broken, service=socket)
+    socket.touch()
+    assert find_socket(None, default=broken, service=socket) == socket
+    assert "colour" in capsys.readouterr().err
+    with pytest.raises(SettingsError, match="colour"):
+        find_socket(broken, service=socket)
