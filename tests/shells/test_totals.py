@@ -273,3 +273,18 @@ def test_a_swap_between_the_last_look_and_the_end_is_believed() -> None:
     assert [section.received for section in final.sections] == [5, 2]
     assert final.next_seq == 8
     reader.close()
+
+
+def test_what_stand_ins_answered_is_told_apart() -> None:
+    """It is part of the version's sum, living or folded, and nobody else's."""
+    life = Life(versions=1)
+    life.board.writer.count(INPUT)
+    life.totals.names[life.generation] = Identity("digits", 1, (), stands_in=True)
+    living = life.totals.counts(life.board.block())
+    life.swap()
+    folded = life.totals.counts(life.board.block())
+    for (row,) in (living, folded):
+        assert row.section.received == row.stand_ins.received == 1
+    life.board.writer.count(INPUT)
+    (row,) = life.totals.counts(life.board.block())
+    assert (row.section.received, row.stand_ins.received) == (2, 1)
