@@ -10,7 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from agent.core.status_lines import NOT_READY
+
 STATUS_S = 5.0  # a line for people; each change wakes whoever follows D-Bus
+SOON_S = 0.5  # whoever reads that nothing answers yet looks again at once
 BEATS = 3  # in a watchdog's period; sd_watchdog_enabled(3) asks for two
 
 
@@ -105,7 +108,7 @@ class Lifeline:
             await asyncio.sleep(period_s)
 
     async def _tell(self) -> None:
-        """Say how things are, now and then."""
+        """Say how things are, now and then; of what is not ready yet, soon."""
         while True:
-            await asyncio.sleep(STATUS_S)
+            await asyncio.sleep(SOON_S if NOT_READY in self._said else STATUS_S)
             self.tell()

@@ -121,14 +121,14 @@ class Follower:
         while True:
             seen = self._look_at()
             if seen is not None:
-                state, updates = seen
+                _, updates = seen
                 self._show(updates, mark)
                 if updates.progress is not None:
                     touched_at = self._clock()
                 ours = [r for r in _newer(updates, mark) if r.pipeline == pipeline]
                 untouched = self._clock() - touched_at > UNTOUCHED_S
                 ended = updates.progress is None and (ours or untouched)
-                # The state was read before the report: what runs may have changed since.
+                # The state was read before the report: what runs may be another.
                 after = self._look_at() if ended else None
                 if after is not None:
                     rows = judge(mark.state, after[0], ours)

@@ -207,9 +207,10 @@ def _judge_memory(signals: Signals, limits: Limits, *, relaxed: bool) -> Opinion
         limit = most if stalled is Level.DEGRADED else allowed
         text = f"{waits:.0f} % of time spent waiting for memory, {limit:.0f} % allowed"
         return Opinion(stalled, Reason.MEMORY_PRESSURE, text)
+    asked = f"{wanted:.0f} MB wanted"
     if short is Level.DEGRADED:
-        wanted /= 2
-    text = f"{left:.0f} MB of memory left, {wanted:.0f} MB wanted"
+        asked = f"less than half of {asked}"
+    text = f"{left:.0f} MB of memory left, {asked}"
     return Opinion(short, Reason.MEMORY_PRESSURE, text)
 
 

@@ -14,6 +14,7 @@ from agent.core.executors import Executor
 from agent.core.snapshot import AgentSnapshot, PipelineSnapshot
 from agent.core.trend import PERIOD_S, TrendPoint
 
+NOT_READY = "not ready"  # what a line says that somebody waits for
 MAX_CHARS = 200  # two lines of a terminal: more is read by nobody
 LAST = 3  # points, 6 s: figures that stand still for a glance, and are no history
 MORE_CHARS = len("; and 64 more")  # 64 pipelines are the most that settings hold
@@ -44,7 +45,7 @@ def describe_agent(
 
 def _waiting(pipeline: PipelineSnapshot) -> str:
     """Name a pipeline that is not ready, and why."""
-    return f"{pipeline.name} not ready: {pipeline.reason}{_level(pipeline)}"
+    return f"{pipeline.name} {NOT_READY}: {pipeline.reason}{_level(pipeline)}"
 
 
 def _under_way(agent: AgentSnapshot) -> list[str]:
