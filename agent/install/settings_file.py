@@ -80,7 +80,8 @@ _LOCAL = """\
 # Metrics, health and a page, for this board alone; "0.0.0.0:9797" for all who reach it.
 listen = "127.0.0.1:9797"
 """
-_MARK = b"\n# As installed: "  # before the digest of what it follows
+# Before the digest of what it follows; people read it, too.
+_MARK = b"\n# As installed (any change makes this file yours): "
 _MARK_DIGITS = 16  # against accidents: whoever may write the file needs no trick
 
 
