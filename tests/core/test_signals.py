@@ -42,8 +42,8 @@ def said(found: tuple[Opinion, ...]) -> list[str]:
         (
             replace(QUIET, memory_available_bytes=0.0),
             [
-                "degraded memory_pressure: 0 MB of memory left, "
-                "less than half of 48 MB wanted"
+                ("degraded memory_pressure: 0 MB of memory left, "
+                "less than half of 48 MB wanted")
             ],
         ),
         (
