@@ -115,6 +115,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "reason": pipeline.reason,
         "why": explain(pipeline.reason),
         "active": describe_installed(pipeline.active),
+        "runs": pipeline.runs,
         "held": _describe_held(pipeline.ladder),
         "samples": _describe_samples(pipeline.counts),
         "stages": _describe_stages(section) if section else [],

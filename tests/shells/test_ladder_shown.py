@@ -105,6 +105,19 @@ def test_the_page_has_a_badge() -> None:
     }
 
 
+def test_the_page_names_what_stands_in() -> None:
+    """Nobody reads the name of a variant that does not compute."""
+    agent = held()
+    runs = "small on litert 2.3.0 / plain / 1"
+    door = replace(agent.pipelines[0], runs=runs)
+    shown = describe_live(
+        replace(agent, pipelines=(door,)), BoardReadings(), {}, Stories()
+    )
+    pipelines = shown["pipelines"]
+    assert isinstance(pipelines, list)
+    assert pipelines[0]["runs"] == runs
+
+
 @pytest.mark.parametrize(
     ("level", "shown", "health"),
     [

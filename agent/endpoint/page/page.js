@@ -172,7 +172,8 @@ class Card {
     write(this.f.state, ...it.health);
     const active = it.active;
     write(this.f.model, active ? `${active.model} ${active.version}` : `${it.model}: no model yet`);
-    write(this.f.how, active ? ` · ${active.variant} on ${active.executor}` : "");
+    const chosen = active ? `${active.variant} on ${active.executor}` : "";
+    write(this.f.how, active ? ` · ${it.runs ? `${it.runs}, standing in for ${chosen}` : chosen}` : "");
     write(this.f.held, it.held ? it.held.text : "", it.held ? it.held.level : "");
     this.f.held.hidden = !it.held;
     const looked = active && active.verified_at ? `, ${when(active.verified_at)} (${ago(active.verified_at)})` : "";
@@ -203,7 +204,7 @@ class Card {
     const lost = Object.entries(it.samples.reasons).map(([reason, count]) => `${count.toLocaleString()} ${reason}`).join(", ");
     facts(this.f.facts, [
       ["samples in", it.samples.in.toLocaleString()],
-      ["lost", lost || "none", it.samples.failed ? "warning" : ""],
+      ["not answered", lost || "none", it.samples.failed ? "warning" : ""],
       ["source lag", milli(it.lag_ms)],
       ["queue age", milli(it.busy_ms), it.busy_ms > 1000 ? "warning" : ""],
       ["processor", pace(this.readings), this.readings?.throttled.some((row) => row[1]) ? "warning" : ""],
