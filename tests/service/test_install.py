@@ -18,9 +18,8 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(
     assert set() == installation.after_dry_run ^ installation.untouched
 
 
-def test_installing_again_changes_nothing(installation: Installation) -> None:
+def test_installing_again_changes_nothing(board: ServiceBoard) -> None:
     """The second run says so and leaves the daemon running."""
-    board = installation.board
     pid = board.daemon_pid
     before = board.shows("NRestarts")
     said = board.tinyward("install")

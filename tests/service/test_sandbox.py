@@ -22,6 +22,7 @@ def test_workers_tell_of_more_locks_than_the_unit_has(board: ServiceBoard) -> No
     """Landlock, MDWE and its own filter are the worker's, inside the unit too."""
     locks = board.pipeline()["worker"]["locks"]
     assert {"no_new_privs", "seccomp", "landlock"} <= set(locks)
+    assert {name: why for name, why in locks.items() if why} == {}
     filters = [int(board.process(pid)["Seccomp_filters"]) for pid in _pids(board)]
     assert filters[0] < filters[1]
 
