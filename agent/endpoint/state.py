@@ -91,6 +91,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "latency_ms": _describe_stage(_all_models(pipeline.counts)),
         "swaps": _describe_results(pipeline.swaps),
         "restarts": pipeline.restarts,
+        "stand_in_deaths": pipeline.stand_in_deaths,
         "sink_dropped": pipeline.sink_dropped,
         "worker": {
             "pid": pipeline.worker_pid,

@@ -111,6 +111,7 @@ def test_nothing_of_the_snapshot_is_left_out() -> None:
         "seq": "next_seq",
         "busy_s": "busy_ms",
         "budgets_ms": "models",
+        "stand_in": "runs",
         "worker_pid": "worker",
         "worker_rss_bytes": "worker",
         "worker_locks": "worker",
