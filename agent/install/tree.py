@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.core.disk_reasons import disk_reason
+from agent.core.disk_reasons import disk_error
 from agent.core.reasons import Reason
-from agent.errors import DeviceError
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TODOS = {
@@ -36,9 +35,7 @@ def machine_errors() -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        reason = disk_reason(err.errno)
-        what = f"{err.filename}: {err.strerror}" if err.filename else str(err)
-        raise DeviceError(what, reason=reason, todo=_TODOS.get(reason, "")) from err
+        raise disk_error(err, _TODOS) from err
 
 
 class Tree:

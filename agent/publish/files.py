@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.core.disk_reasons import disk_reason
+from agent.core.disk_reasons import disk_error
 from agent.core.reasons import Reason
 from agent.errors import DeviceError
 
@@ -50,8 +50,7 @@ def owners_disk() -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        reason = disk_reason(err.errno)
-        raise DeviceError(str(err), reason=reason, todo=_TODOS.get(reason, "")) from err
+        raise disk_error(err, _TODOS) from err
 
 
 def sync_directory(path: Path) -> None:

@@ -237,15 +237,18 @@ def test_mutated_requests_only_raise_our_error(data: st.DataObject) -> None:
     The latter where nothing is changed that the signature covers, such as the number
     of unused bits of the signature itself.
     """
-    signed = parse_request(REQUEST)
-    whole = x509.load_pem_x509_csr(REQUEST).public_bytes(Encoding.DER)
+    signed, asked = parse_request(REQUEST), x509.load_pem_x509_csr(REQUEST)
+    covered = asked.tbs_certrequest_bytes
+    whole = asked.public_bytes(Encoding.DER)
     der = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(der) - 1))
         der[place] ^= data.draw(st.integers(1, 255))
     assume(bytes(der) != whole)
+    sent = _pem(bytes(der))
     with suppress(RequestRefusedError):
-        assert parse_request(_pem(bytes(der))) == signed
+        assert parse_request(sent) == signed
+        assert x509.load_pem_x509_csr(sent).tbs_certrequest_bytes == covered
 
 
 @given(st.binary(max_size=300))
