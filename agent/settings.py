@@ -17,6 +17,7 @@ from msgspec import Meta, Struct, field
 
 from agent.core.degradation import DegradeSteps
 from agent.core.executors import DelegateFile
+from agent.core.fleet_settings import FleetSettings
 from agent.core.flow import (
     CommandSource,
     CountSink,
@@ -26,8 +27,9 @@ from agent.core.flow import (
 )
 from agent.core.mistakes import describe_mistake
 from agent.core.reasons import Reason
+from agent.core.schedule import parse_window
 from agent.core.statistics_block import MAX_SINKS
-from agent.errors import SettingsError
+from agent.errors import BundleRefusedError, SettingsError
 
 MAX_SETTINGS_BYTES = 1024 * 1024  # nobody writes a megabyte of TOML by hand
 Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$(?!\n)")]
@@ -228,7 +230,7 @@ class Settings(Table, frozen=True):
             else ``~/.local/state/tinyward``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         update: Table ``[update]``; ``local``, ``control``, ``board``, ``supervise``,
-            ``monitor`` and ``degrade`` likewise.
+            ``monitor``, ``degrade`` and ``fleet`` likewise.
         delegate: Tables ``[[delegate]]``, one for each library that is allowed.
     """
 
@@ -242,6 +244,7 @@ class Settings(Table, frozen=True):
     supervise: SuperviseSettings = SuperviseSettings()
     monitor: MonitorSettings = MonitorSettings()
     degrade: DegradeSettings = DegradeSettings()
+    fleet: FleetSettings = FleetSettings()
     delegate: Annotated[tuple[DelegateFile, ...], Meta(max_length=16)] = field(
         default=()
     )
@@ -290,6 +293,7 @@ def check_settings(settings: Settings) -> None:
     _check_listen("local", settings.local.listen)
     _check_control(settings.control)
     _check_degrade(settings.degrade)
+    _check_ddi(settings)
     if bool(settings.update.certificate) != bool(settings.update.key):
         raise _wrong("update.certificate and update.key: one is of no use alone")
 
@@ -313,6 +317,24 @@ def _check_degrade(degrade: DegradeSettings) -> None:
     if hot_c > very_hot_c:
         what = f"{hot_c:g} is above degrade.very_hot_c, which is {very_hot_c:g}"
         raise _wrong(f"degrade.hot_c: {what}: set both")
+
+
+def _check_ddi(settings: Settings) -> None:
+    """Who is orchestrated by a server has to name it, and one way to be let in."""
+    ddi = settings.fleet.ddi
+    wanted = settings.update.orchestrator == "ddi"
+    if wanted and not ddi.url:
+        raise _wrong('fleet.ddi.url: update.orchestrator = "ddi" needs it')
+    if wanted and not settings.update.repository:
+        raise _wrong("update.repository: a DDI server names bundles, and gives none")
+    if ddi.token_credential and ddi.token_file:
+        raise _wrong("fleet.ddi.token_credential and token_file: name one of them")
+    if bool(ddi.certificate) != bool(ddi.key):
+        raise _wrong("fleet.ddi.certificate and key: one is of no use alone")
+    try:
+        parse_window(ddi.window)
+    except BundleRefusedError as err:
+        raise _wrong(f"fleet.ddi.window: {err}") from err
 
 
 def _check_control(control: ControlSettings) -> None:

@@ -1,7 +1,7 @@
 """What each reason means, who has to act, and what they can do.
 
 The README's table of refusals is rendered from ``EXPLANATIONS`` and checked by a test.
-The words stand in ``reason_words`` and ``reason_words_board``.
+The words stand in ``reason_words*.py``.
 
 >>> EXPLANATIONS[Reason.SIGNATURE].actor
 'sender'
@@ -14,6 +14,7 @@ from typing import Literal
 
 from agent.core.reason_words import AUTHOR, SENDER, US, Words
 from agent.core.reason_words_board import NOBODY, OPERATOR
+from agent.core.reason_words_fleet import FLEET
 from agent.core.reasons import Reason
 
 Actor = Literal["sender", "author", "operator", "nobody", "us"]
@@ -38,7 +39,7 @@ class Explanation:
 _ACTORS: Mapping[Actor, Words] = {
     "sender": SENDER,
     "author": AUTHOR,
-    "operator": OPERATOR,
+    "operator": {**OPERATOR, **FLEET},
     "nobody": NOBODY,
     "us": US,
 }

@@ -179,6 +179,10 @@ OPERATOR: Words = {
 }
 # It passes by itself.
 NOBODY: Words = {
+    Reason.DELTA: (
+        "A delta did not give the signed bytes: the whole bundle is fetched instead.",
+        "Nothing; if every board says so, publish the delta anew.",
+    ),
     Reason.SHED: (
         "The board does less for a while: this sample was left out on purpose.",
         "Nothing: `tinyward status` says what holds it back.",

@@ -31,6 +31,16 @@ class Reason(StrEnum):
     TLS = "tls"
     REDIRECT = "redirect"
     RATE_LIMITED = "rate_limited"
+    # A fleet's orchestrator, and rollouts from an operator's own machine
+    UNAUTHORIZED = "unauthorized"
+    PROTOCOL = "protocol"
+    FOREIGN_URL = "foreign_url"
+    CANCELED = "canceled"
+    SKIPPED = "skipped"
+    GAVE_UP = "gave_up"
+    INVENTORY = "inventory"
+    ROLLOUT = "rollout"
+    GATE = "gate"
     # Bundles
     TOO_LARGE = "too_large"
     TRUNCATED = "truncated"
@@ -42,6 +52,7 @@ class Reason(StrEnum):
     HARDWARE = "hardware"
     MIN_AGENT = "min_agent"
     MISMATCH = "mismatch"
+    DELTA = "delta"
     NO_EXECUTOR = "no_executor"
     DELEGATE = "delegate"
     # Trial

@@ -1,0 +1,102 @@
+"""What a board keeps about a DDI server's actions, durably: the words of the client.
+
+An *action* is the server's order to this board. What it wants becomes a desired state
+of source ``ddi``, under a generation of our own: the plan and the update machine treat
+it like any other. What the server is told waits in ``outbox`` until it has been taken.
+
+Source: hawkBit, "Direct Device Integration API" (release 1.1.0).
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from agent.core.manifest import MAX_VERSION, ModelName
+from agent.core.targets import Strict, Wanted
+
+SOURCE = "ddi"  # what decisions, reports and holds call it
+MAX_OUTBOX = 64  # a server may be away for weeks; what an action ended with stays
+
+ActionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)")]
+Mode = Literal["skip", "attempt", "forced"]
+Execution = Literal[
+    "closed",
+    "proceeding",
+    "canceled",
+    "scheduled",
+    "rejected",
+    "resumed",
+    "downloaded",
+    "download",
+]
+Finished = Literal["success", "failure", "none"]
+# Which of the server's resources takes the feedback.
+Resource = Literal["deploymentBase", "cancelAction", "confirmationBase"]
+
+
+class Feedback(Strict, frozen=True):
+    """One thing that the server has to be told.
+
+    Attributes:
+        resource: Where it is posted, below the controller's own path.
+        execution: State of the action, or ``confirmed`` / ``denied``.
+        reason: Our word for why; ``details`` are for people.
+        at_ms: Unix milliseconds.
+    """
+
+    resource: Resource
+    action: ActionId
+    execution: Execution | Literal["confirmed", "denied"]
+    finished: Finished = "none"
+    reason: str = ""
+    details: tuple[str, ...] = ()
+    at_ms: int = 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it ends something: it is never dropped for a newer one."""
+        return self.execution in {"closed", "canceled", "confirmed", "denied"}
+
+
+class Action(Strict, frozen=True):
+    """The action that is open.
+
+    Attributes:
+        generation: Ours, of the desired state that it became.
+        pipelines: What it wants.
+        download: Whether bytes may come: ``attempt`` waits for the board's own window,
+            ``forced`` does not, ``skip`` asks for none.
+        update: Whether it may be tried and committed, likewise.
+        window_open: The server's maintenance window is open, or there is none.
+        said: The execution state that was reported last.
+        failures: How often it failed for what may pass by itself.
+    """
+
+    id: ActionId
+    generation: Annotated[int, Meta(ge=1, le=MAX_VERSION)]
+    pipelines: Annotated[dict[ModelName, Wanted], Meta(max_length=64)]
+    download: Mode = "forced"
+    update: Mode = "forced"
+    window_open: bool = True
+    said: str = ""
+    failures: int = 0
+
+
+class Record(Strict, frozen=True):
+    """Everything that must outlast a power cut.
+
+    Attributes:
+        generation: The last one that was given.
+        runs: What earlier actions brought, and is still wanted.
+        open: The action under way.
+        ended: Ids of the last actions that ended, newest last: not begun again.
+        outbox: What the server has to be told, in this order.
+    """
+
+    generation: Annotated[int, Meta(ge=0, le=MAX_VERSION)] = 0
+    runs: Annotated[dict[ModelName, Wanted], Meta(max_length=64)] = field(
+        default_factory=dict
+    )
+    open: Action | None = None
+    ended: Annotated[tuple[ActionId, ...], Meta(max_length=64)] = ()
+    outbox: Annotated[tuple[Feedback, ...], Meta(max_length=MAX_OUTBOX)] = ()
