@@ -29,7 +29,7 @@ class ForeignVenv(Protocol):
     """Makes venvs for foreign software."""
 
     def __call__(
-        self, name: str, requirements: Sequence[str], no_deps: bool = False
+        self, name: str, requirements: Sequence[str], *, no_deps: bool = False
     ) -> Path:
         """Return the Python of a venv that has these requirements, made once.
 
@@ -58,7 +58,7 @@ def foreign_venv(tmp_path_factory: pytest.TempPathFactory) -> ForeignVenv:
     named = os.environ.get("TINYWARD_FOREIGN_CACHE")
     folder = Path(named) if named else tmp_path_factory.mktemp("venvs")
 
-    def make(name: str, requirements: Sequence[str], no_deps: bool = False) -> Path:  # noqa: FBT001, FBT002 - as pip calls it
+    def make(name: str, requirements: Sequence[str], *, no_deps: bool = False) -> Path:
         wanted = "\n".join([sys.version, str(no_deps), *requirements])
         home = folder / f"{name}-{sha256(wanted.encode()).hexdigest()[:12]}"
         python, whole = home / "bin/python", home / "installed"
