@@ -1,17 +1,22 @@
 """An operator's inventory of a small fleet (``fleet.toml``), parsed and checked.
 
 The rules this module keeps:
- * Strict, like agent.toml: unknown keys, wrong types and boards that are named twice
-   are errors that name the key.
+ * Strict, like agent.toml: unknown keys, wrong types and boards that are named twice,
+   however they are spelled, are errors that name the key.
+ * What Prometheus would silently rename, drop or mix up is an error here: labels of its
+   own and of our metrics, two boards behind one address.
  * Paths stay as written; whoever reads the file resolves them beside it.
 """
 
+import re
 import tomllib
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct, field
 
+from agent.core.addresses import CONTROL_PORT, Place, parse_place
 from agent.core.mistakes import describe_mistake
 from agent.core.reasons import Reason
 from agent.core.targets import BoardId
@@ -20,7 +25,24 @@ from agent.errors import SettingsError
 MAX_INVENTORY_BYTES = 4 * 1024 * 1024  # ten thousand boards take 2 MB
 MAX_BOARDS = 10_000
 Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$(?!\n)")]
-LabelName = Annotated[str, Meta(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}$(?!\n)")]
+LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
+LabelValue = Annotated[str, Meta(max_length=256)]
+# What a label of a board may not be called. Prometheus renames (``exported_model``) or
+# replaces what a series has already, and every rule and dashboard would miss it; a test
+# keeps this up with the table of metrics.
+RESERVED_LABELS = frozenset(
+    {
+        # Prometheus's own, and what we say of every board.
+        *("job", "instance", "le", "quantile", "alertname", "alertstate", "severity"),
+        *("groups",),
+        # Labels of our metrics.
+        *("pipeline", "model", "version", "variant", "executor", "digest", "state"),
+        *("runtime", "python", "machine", "outcome", "reason", "stage", "label"),
+        *("result", "sink", "level", "measure", "phase", "kind", "source", "role"),
+        *("anchor", "calibration", "scope", "detector", "feature", "method"),
+        *("kernel", "system", "power_mode", "sensor", "type", "governor", "device"),
+    }
+)
 Address = Annotated[str, Meta(min_length=1, max_length=255)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(gt=0, le=1e7)]
@@ -53,10 +75,20 @@ class BoardTable(Table, frozen=True):
     id: BoardId
     address: Address
     groups: Annotated[tuple[Word, ...], Meta(max_length=32)] = ()
-    labels: Annotated[dict[LabelName, str], Meta(max_length=32)] = field(
+    labels: Annotated[dict[str, LabelValue], Meta(max_length=32)] = field(
         default_factory=dict
     )
-    metrics: str = ""
+    metrics: Annotated[str, Meta(max_length=255)] = ""
+
+    @property
+    def place(self) -> Place:
+        """Where its control listener is."""
+        return parse_place(self.address, CONTROL_PORT)
+
+    @property
+    def scraped(self) -> Place:
+        """Where Prometheus finds its metrics: over TLS unless ``metrics`` is said."""
+        return parse_place(self.metrics) if self.metrics else self.place
 
 
 class GateTable(Table, frozen=True):
@@ -106,6 +138,22 @@ class Inventory(Table, frozen=True):
     papers: PapersTable = PapersTable()
     rollout: RolloutTable = RolloutTable()
 
+    def groups(self) -> tuple[str, ...]:
+        """Return the groups that boards belong to, sorted."""
+        return tuple(sorted({group for board in self.board for group in board.groups}))
+
+    def chosen(self, group: str = "") -> tuple[BoardTable, ...]:
+        """Return the boards of a group, or all without one.
+
+        Raises:
+            SettingsError: ``inventory``: no board belongs to it.
+        """
+        found = tuple(it for it in self.board if not group or group in it.groups)
+        if not found:
+            known = ", ".join(self.groups()) or "none"
+            raise _wrong(f"no board belongs to the group {group!r} (groups: {known})")
+        return found
+
 
 def parse_inventory(raw: bytes) -> Inventory:
     """Parse and check an inventory.
@@ -121,14 +169,71 @@ def parse_inventory(raw: bytes) -> Inventory:
         raise _wrong(describe_mistake(str(err))) from err
     except (ValueError, RecursionError) as err:
         raise _wrong(f"not TOML: {err}") from err
-    for key in ("id", "address"):
-        seen: dict[str, int] = field(default_factory=dict)
-        for index, board in enumerate(inventory.board):
-            first = seen.setdefault(getattr(board, key), index)
-            if first != index:
-                what = f"{getattr(board, key)!r} is that of board[{first}] already"
-                raise _wrong(f"board[{index}].{key}: {what}")
+    for index, board in enumerate(inventory.board):
+        _check_board(f"board[{index}]", board)
+    _check_once("id", inventory.board, lambda board: board.id.lower())
+    _check_once("address", inventory.board, lambda board: board.place)
+    _check_once(
+        "metrics",
+        inventory.board,
+        lambda board: parse_place(board.metrics) if board.metrics else None,
+    )
     return inventory
+
+
+def _check_board(where: str, board: BoardTable) -> None:
+    """Check what the types of a board's table do not say.
+
+    Raises:
+        SettingsError: ``inventory``.
+    """
+    for key, text, port in (
+        ("address", board.address, CONTROL_PORT),
+        ("metrics", board.metrics or f"unsaid:{CONTROL_PORT}", 0),
+    ):
+        try:
+            parse_place(text, port)
+        except ValueError as err:
+            raise _wrong(f"{where}.{key}: {err}") from err
+    if again := _repeated(board.groups):
+        raise _wrong(f"{where}.groups: {again!r} is there twice")
+    for name in board.labels:
+        if not LABEL_NAME.fullmatch(name):
+            what = "is no label's name: a-z, A-Z, 0-9 and _, no digit first"
+            raise _wrong(f"{where}.labels: {name!r} {what}")
+        if name in RESERVED_LABELS or name.startswith(("__", "exported_")):
+            what = "is a label that series have already; call it otherwise"
+            raise _wrong(f"{where}.labels.{name}: {what}")
+
+
+def _check_once(
+    key: str,
+    boards: Iterable[BoardTable],
+    spelled: Callable[[BoardTable], object],
+) -> None:
+    """Check that no two boards have the same, None aside.
+
+    Raises:
+        SettingsError: ``inventory``: both are named.
+    """
+    seen: dict[object, int] = {}
+    for index, board in enumerate(boards):
+        value = spelled(board)
+        first = index if value is None else seen.setdefault(value, index)
+        if first != index:
+            written = getattr(board, key)
+            what = f"{written!r} is that of board[{first}] already"
+            raise _wrong(f"board[{index}].{key}: {what}")
+
+
+def _repeated(words: Iterable[str]) -> str:
+    """Return a word that is there twice, or nothing."""
+    seen: set[str] = set()
+    for word in words:
+        if word in seen:
+            return word
+        seen.add(word)
+    return ""
 
 
 def _wrong(what: str) -> SettingsError:
