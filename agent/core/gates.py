@@ -1,0 +1,169 @@
+"""Health gates: whether the boards of a wave do well enough for the next one.
+
+The rules this module keeps:
+ * A limit of one board (errors, latency, drift) makes that board a bad one; the share
+   of bad boards, and that of boards out of reach, is what closes a gate.
+ * What is not known closes nothing: few samples have no share, and no p95.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from agent.core.inventory import GateTable
+from agent.core.reasons import Reason
+from agent.core.waves_course import BoardCourse, Figures, Health, Standing
+
+# Of fewer samples a p95 is the slowest one, and one failure a bad share.
+MIN_SAMPLES = 20
+# A share of k in n boards is compared as k with share * n, which floats may miss.
+TINY = 1e-9
+COUNTED = frozenset({Standing.COMMITTED, Standing.RUNS})
+BAD = frozenset({Standing.FAILED, Standing.OVERRULED})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One gate: a figure beside its limit.
+
+    Attributes:
+        name: ``failed``, ``unreachable``, ``errors``, ``latency`` or ``drift``.
+        figure: A share of the wave's boards for the first two; the worst board's share,
+            ratio, and the number of boards for the others. None where nothing is known.
+        limit: What it may be at most.
+        boards: Those that are above, or are counted, in the wave's order.
+        closes: The gate is closed by this figure.
+    """
+
+    name: str
+    figure: float | None
+    limit: float
+    boards: tuple[str, ...] = ()
+    closes: bool = False
+
+
+def compare(active: Figures, wanted: Figures, after: Figures) -> Health:
+    """Return how a version does, beside the one before it.
+
+    Args:
+        active: The version before, when the board was told.
+        wanted: The new version at that moment: it may have run there once.
+        after: The new version now.
+    """
+    # A daemon that started anew counts from zero.
+    fresh = after.answered < wanted.answered or after.failed < wanted.failed
+    begun = Figures() if fresh else wanted
+    failed = after.failed - begun.failed
+    samples = after.answered - begun.answered + failed
+    known = min(active.answered, after.answered) >= MIN_SAMPLES and active.p95_ms > 0
+    return Health(
+        samples=samples,
+        errors_share=failed / samples if samples >= MIN_SAMPLES else 0.0,
+        latency_ratio=after.p95_ms / active.p95_ms if known else 0.0,
+        critical=after.critical,
+    )
+
+
+def worst(healths: Iterable[Health]) -> Health:
+    """Return the health of a board by those of its pipelines.
+
+    Law: the order of pipelines does not matter.
+    """
+    rows = list(healths)
+    if not rows:
+        return Health()
+    return Health(
+        samples=min(row.samples for row in rows),
+        errors_share=max(row.errors_share for row in rows),
+        latency_ratio=max(row.latency_ratio for row in rows),
+        critical=any(row.critical for row in rows),
+    )
+
+
+def find_fault(board: BoardCourse, limits: GateTable) -> str:
+    """Return why a board is a bad one: a reason; empty for a good one.
+
+    >>> slow = Health(samples=99, latency_ratio=2.0)
+    >>> board = BoardCourse(standing=Standing.COMMITTED, health=slow)
+    >>> str(find_fault(board, GateTable()))
+    'latency'
+    """
+    if board.standing in BAD:
+        return board.reason or Reason.ROLLOUT
+    if board.standing not in COUNTED:
+        return Reason.NONE
+    health = board.health
+    if health.errors_share > limits.errors_share:
+        return Reason.FAILURES
+    if health.latency_ratio > limits.latency_ratio:
+        return Reason.LATENCY
+    return Reason.DRIFT if limits.drift and health.critical else Reason.NONE
+
+
+def judge(
+    boards: Sequence[tuple[str, BoardCourse]],
+    limits: GateTable,
+    now: float,
+    patience_s: float,
+) -> tuple[Reading, ...]:
+    """Return all readings of one wave.
+
+    Args:
+        boards: The wave's, in its order.
+        limits: What they may do.
+        now: Unix seconds.
+        patience_s: How long a board may be out of reach.
+    """
+    lost = [name for name, it in boards if it.is_lost(now, patience_s)]
+    bad = [name for name, it in boards if find_fault(it, limits)]
+    return (
+        _share("failed", bad, limits.failed_share, len(boards)),
+        _share("unreachable", lost, limits.unreachable_share, len(boards)),
+        *_worst_readings([it for it in boards if it[1].standing in COUNTED], limits),
+    )
+
+
+def explain(reading: Reading, size: int) -> str:
+    """Return what a closed gate says.
+
+    >>> explain(Reading("failed", 0.25, 0.0, ("a",), closes=True), 4)
+    'failed: 1 of 4 boards of the wave (25 %), at most 0 % allowed: a'
+    """
+    count = len(reading.boards)
+    some = ", ".join(reading.boards[:3]) + (", ..." if count > 3 else "")
+    share, limit = f"{count / size:.3g}", f"{reading.limit * 100:.3g} %"
+    of_wave = f"{count} of {size} boards of the wave ({float(share) * 100:.3g} %)"
+    return f"{reading.name}: {of_wave}, at most {limit} allowed: {some}"
+
+
+def _share(name: str, boards: Sequence[str], limit: float, size: int) -> Reading:
+    """Return the reading of a share of boards."""
+    closes = len(boards) > limit * size + TINY
+    figure = len(boards) / size if size else 0.0
+    return Reading(name, figure, limit, tuple(boards), closes)
+
+
+def _worst_readings(
+    boards: Sequence[tuple[str, BoardCourse]], limits: GateTable
+) -> tuple[Reading, ...]:
+    """Return the figures of the worst boards; they make bad boards, and close nothing.
+
+    Boards that have not answered enough samples say nothing about errors.
+    """
+    known = [it.health for _, it in boards if it.health.samples >= MIN_SAMPLES]
+    ratios = [it.health.latency_ratio for _, it in boards if it.health.latency_ratio]
+    faults = [(name, find_fault(it, limits)) for name, it in boards]
+
+    def at_fault(reason: str) -> tuple[str, ...]:
+        return tuple(name for name, fault in faults if fault == reason)
+
+    errors = max((health.errors_share for health in known), default=None)
+    drifting = float(sum(it.health.critical for _, it in boards))
+    failing, slow, moved = map(
+        at_fault, (Reason.FAILURES, Reason.LATENCY, Reason.DRIFT)
+    )
+    latency = max(ratios, default=None)
+    rows = [
+        Reading("errors", errors, limits.errors_share, failing),
+        Reading("latency", latency, limits.latency_ratio, slow),
+    ]
+    return (*rows, Reading("drift", drifting, 0.0, moved)) if limits.drift else (*rows,)

@@ -1,0 +1,282 @@
+"""Waves of a rollout: from what is known of each board to what is to be done now.
+
+The rules this module keeps:
+ * No board outside the waves that were reached is told anything, and no wave is left
+   while a gate is closed: that of any wave so far, not only of the last.
+ * At most ``at_once`` boards are on their way; one that is given up as out of reach is
+   not counted any more.
+ * A board is told once, and once more for each time that an operator says so.
+ * Nothing here remembers: the same plan, course and time decide the same.
+
+>>> from agent.core.inventory import BoardTable
+>>> boards = [BoardTable(f"b{n}", f"10.0.0.{n}") for n in range(4)]
+>>> plan = Plan(draw_waves(boards, ("25%", "all"), "kws@8"))
+>>> course = begin(plan, now=100.0)
+>>> decide(plan, course, now=100.0).act
+<Act.TELL: 'tell'>
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from msgspec.structs import replace
+
+from agent.core.gates import Reading, explain, judge
+from agent.core.inventory import GateTable
+from agent.core.reasons import Reason
+from agent.core.waves_course import (
+    BoardCourse,
+    Course,
+    LogRow,
+    Phase,
+    Standing,
+    is_settled,
+)
+from agent.core.waves_draw import Wave, draw_waves
+
+__all__ = [
+    "Act",
+    "BoardCourse",
+    "Course",
+    "Decision",
+    "Phase",
+    "Plan",
+    "Standing",
+    "Wave",
+    "begin",
+    "carry_out",
+    "decide",
+    "draw_waves",
+    "end",
+    "readings",
+    "resume",
+]
+
+PATIENCE_S = 60.0  # a board that restarts is back in 10 s, a router in 60 s
+ENDED = frozenset({Standing.COMMITTED, Standing.FAILED})
+
+
+class Act(StrEnum):
+    """What is to be done now."""
+
+    TELL = "tell"
+    WAIT = "wait"
+    PASS = "pass"  # noqa: S105 - to the next wave
+    PAUSE = "pause"
+    DONE = "done"
+    REST = "rest"  # paused, aborted or done already
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What does not change while a rollout goes on.
+
+    Attributes:
+        waves: In their order.
+        gate: What boards may do; ``at_once`` how many are on their way together.
+        patience_s: How long a board may be out of reach before it counts as lost.
+    """
+
+    waves: Sequence[Wave]
+    gate: GateTable = field(default_factory=GateTable)
+    at_once: int = 8
+    patience_s: float = PATIENCE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do now.
+
+    Attributes:
+        boards: Whom to tell; for a wait, for whom.
+        until: When a wait may be over by the passing of time alone, Unix seconds; 0
+            where nobody knows.
+        reason: Why not more; ``why`` the same for people.
+    """
+
+    act: Act
+    boards: tuple[str, ...] = ()
+    until: float = 0.0
+    reason: str = ""
+    why: str = ""
+
+
+def begin(plan: Plan, now: float) -> Course:
+    """Return a rollout that has not told anybody anything."""
+    boards = {board: BoardCourse() for wave in plan.waves for board in wave.boards}
+    return Course(began_at=now, boards=boards)
+
+
+def decide(plan: Plan, course: Course, now: float) -> Decision:
+    """Return what to do now.
+
+    Args:
+        plan: The waves and their limits.
+        course: What is known of every board.
+        now: Unix seconds.
+    """
+    if course.phase is not Phase.RUNNING:
+        return Decision(Act.REST, reason=course.reason, why=course.why)
+    closed = next(_obstacles(plan, course, now), None)
+    if closed is not None:
+        return closed
+    pending = _pending(plan, course, now)
+    if not pending:
+        return _go_on(plan, course, now)
+    deadline = course.began_at + plan.gate.deadline_s
+    if now >= deadline:
+        why = f"{len(pending)} boards are not at an end in time: {_some(pending)}"
+        return Decision(Act.PAUSE, pending, 0.0, Reason.DEADLINE, why)
+    fresh = _fresh(plan, course)
+    room = max(0, plan.at_once - len(_flying(plan, course, now)))
+    if fresh[:room]:
+        return Decision(Act.TELL, fresh[:room])
+    return Decision(Act.WAIT, pending, deadline, why=f"{len(pending)} on their way")
+
+
+def carry_out(course: Course, decision: Decision, now: float) -> Course:
+    """Return the course with a decision taken down, before anybody is told of it."""
+    if decision.act in {Act.WAIT, Act.REST}:
+        return course
+    row = LogRow(
+        now,
+        decision.act,
+        course.wave,
+        decision.boards,
+        decision.reason,
+        decision.why,
+    )
+    course = replace(course, log=(*course.log, row))
+    match decision.act:
+        case Act.TELL:
+            return _tell(course, decision.boards, now)
+        case Act.PASS:
+            return replace(course, wave=course.wave + 1, began_at=now)
+        case Act.DONE:
+            return replace(course, phase=Phase.DONE, reason="", why=decision.why)
+        case _:
+            return end(course, Phase.PAUSED, decision.reason, decision.why)
+
+
+def end(course: Course, phase: Phase, reason: str, why: str) -> Course:
+    """Return the course paused or aborted, which an operator may do at any time."""
+    return replace(course, phase=phase, reason=reason, why=why)
+
+
+def resume(course: Course, now: float, *, retry: bool = False) -> Course:
+    """Return a paused course that goes on.
+
+    Args:
+        course: What was saved.
+        now: Unix seconds; the wave's deadline counts from here.
+        retry: Boards that failed, and those that were told and then lost, are told
+            once more.
+    """
+    course = replace(course, phase=Phase.RUNNING, reason="", why="", began_at=now)
+    # Somebody waited for this: what was lost yesterday is looked for again today.
+    boards = {name: _found_again(it, now) for name, it in course.boards.items()}
+    if not retry:
+        return replace(course, boards=boards)
+    again = {name: _renewed(it) for name, it in boards.items()}
+    return replace(course, boards=again, retries=course.retries + 1)
+
+
+def readings(
+    plan: Plan, course: Course, now: float, wave: int | None = None
+) -> tuple[Reading, ...]:
+    """Return the gates of a wave, by default of the one that is under way."""
+    index = course.wave if wave is None else wave
+    boards = [(name, course.boards[name]) for name in plan.waves[index].boards]
+    return judge(boards, plan.gate, now, plan.patience_s)
+
+
+def _obstacles(plan: Plan, course: Course, now: float) -> Iterator[Decision]:
+    """Yield why nobody may be told anything more."""
+    for name in _reached(plan, course):
+        board = course.boards[name]
+        if board.standing is Standing.OVERRULED:
+            why = f"{name}: {board.detail}"
+            yield Decision(Act.PAUSE, (name,), 0.0, Reason.ROLLOUT, why)
+    for wave in range(course.wave + 1):
+        for reading in readings(plan, course, now, wave):
+            if reading.closes:
+                size = len(plan.waves[wave].boards)
+                why = f"{plan.waves[wave].name}: {explain(reading, size)}"
+                yield Decision(Act.PAUSE, reading.boards, 0.0, Reason.GATE, why)
+
+
+def _reached(plan: Plan, course: Course) -> Iterator[str]:
+    """Yield the boards of the waves that were reached, in their order."""
+    for wave in plan.waves[: course.wave + 1]:
+        yield from wave.boards
+
+
+def _fresh(plan: Plan, course: Course) -> tuple[str, ...]:
+    """Return who may be told: boards that answer, and that nobody told so far."""
+    return tuple(
+        name
+        for name in _reached(plan, course)
+        if course.boards[name].standing is Standing.NEW
+        and not course.boards[name].lost_at
+    )
+
+
+def _flying(plan: Plan, course: Course, now: float) -> list[str]:
+    """Return the boards that are on their way."""
+    return [
+        name
+        for name in _reached(plan, course)
+        if course.boards[name].is_under_way(now, plan.patience_s)
+    ]
+
+
+def _pending(plan: Plan, course: Course, now: float) -> tuple[str, ...]:
+    """Return the boards that the wave waits for."""
+    return tuple(
+        name
+        for name in _reached(plan, course)
+        if not is_settled(course.boards[name], now, plan.patience_s)
+    )
+
+
+def _go_on(plan: Plan, course: Course, now: float) -> Decision:
+    """Soak, then go to the next wave, or be done."""
+    boards = [course.boards[name] for name in plan.waves[course.wave].boards]
+    ended_at = max((it.settled_at for it in boards if it.standing in ENDED), default=0)
+    # A clock that was set back makes the soak as long as it was meant, not longer.
+    left_s = min(ended_at + plan.gate.soak_s - now, plan.gate.soak_s)
+    if ended_at and left_s > 0:
+        return Decision(Act.WAIT, (), now + left_s, why="soaks")
+    if course.wave + 1 < len(plan.waves):
+        return Decision(Act.PASS, why=f"{plan.waves[course.wave].name} is through")
+    return Decision(Act.DONE, why="all waves are through")
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first of some boards."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _tell(course: Course, names: Sequence[str], now: float) -> Course:
+    """Mark boards as told."""
+    told = {}
+    for name in names:
+        board = course.boards[name]
+        told[name] = replace(
+            board, standing=Standing.TOLD, told=board.told + 1, told_at=now
+        )
+    return course.with_boards(told)
+
+
+def _found_again(board: BoardCourse, now: float) -> BoardCourse:
+    """Return a board whose absence counts from now on."""
+    return replace(board, lost_at=now) if board.lost_at else board
+
+
+def _renewed(board: BoardCourse) -> BoardCourse:
+    """Return a board that may be told once more, if it has to be."""
+    stuck = board.lost_at and board.standing is not Standing.COMMITTED
+    if not stuck and board.standing not in {Standing.FAILED, Standing.OVERRULED}:
+        return board
+    return BoardCourse(told=board.told, lost_at=board.lost_at, before=board.before)
