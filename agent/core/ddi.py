@@ -17,7 +17,7 @@ from agent.core.targets import Strict, Wanted
 SOURCE = "ddi"  # what decisions, reports and holds call it
 MAX_OUTBOX = 64  # a server may be away for weeks; what an action ended with stays
 
-ActionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)")]
+ActionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$(?!\n)")]
 Mode = Literal["skip", "attempt", "forced"]
 Execution = Literal[
     "closed",

@@ -106,7 +106,11 @@ class Errands(Protocol):
         """
 
     def look(self) -> None:
-        """Plan again with what is saved now; fetch and try what may be."""
+        """Plan again with what is saved now; fetch and try what may be.
+
+        What failed and may pass by itself is tried again at once: the client paces
+        these attempts, and counts them.
+        """
 
     async def withdraw(self, generation: int) -> bool:
         """End what is under way of a generation, at whatever stage.
@@ -123,4 +127,8 @@ class Errands(Protocol):
         """
 
     def identify(self) -> Mapping[str, str]:
-        """Return the attributes that the server may know: hardware, agent, versions."""
+        """Return the attributes that the server may know: hardware, agent, versions.
+
+        Names that begin with ``model.`` change with each update. They are told when
+        the server asks (hawkBit does after each); the others also when they change.
+        """
