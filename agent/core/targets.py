@@ -46,12 +46,17 @@ class BundleFields(Strict, frozen=True):
     min_agent: MinAgent = ""
 
 
-class SignedTarget(Strict, frozen=True):
-    """A bundle as the ``targets`` role signed it: where, how long, which bytes."""
+class SignedFile(Strict, frozen=True):
+    """A target as it was signed: where, how long, which bytes."""
 
     path: str
     length: int
     sha256: str
+
+
+class SignedTarget(SignedFile, frozen=True):
+    """A bundle as the ``targets`` role signed it."""
+
     fields: BundleFields
 
 

@@ -69,6 +69,8 @@ WORDS: Mapping[str, str] = {
     "store.not_written": "The disk took no more",
     "swap.back_failed": "The model before could not be taken back",
     "update.committed": "Installed {model} {version}.",
+    "update.delta": "No delta to {model} {version}, all of it is fetched",
+    "update.delta_applied": "Built {model} {version} from what was here and a delta.",
     "update.desired": "What is wanted has changed.",
     "update.failed": "Tried {model} {version} and gave up",
     "update.interrupted": "The update to {model} {version} was interrupted",

@@ -19,9 +19,11 @@ The rules this module keeps:
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.core.deltas import FOLDER, SignedDelta, parse_delta
 from agent.core.reasons import Reason
 from agent.core.targets import (
     MAX_GROUP_BYTES,
@@ -29,6 +31,7 @@ from agent.core.targets import (
     REVOKED_PATH,
     GroupFile,
     Revocations,
+    SignedFile,
     SignedTarget,
     bundle_path,
     device_path,
@@ -253,9 +256,26 @@ class TrustedRepository:
                 return _parse(found)
         return None
 
+    def deltas(self, target: SignedTarget) -> list[SignedDelta]:
+        """Return the signed deltas that lead to a bundle, by their names.
+
+        Only ``targets`` counts. An entry that makes no sense is no delta: the whole
+        bundle is there without it.
+
+        Raises:
+            BundleRefusedError: ``unreachable``: nothing was verified yet.
+        """
+        found = []
+        for path, file in self._verified().targets.targets.items():
+            if path.startswith(FOLDER) and path.endswith(f"-{target.sha256}.zst"):
+                with suppress(BundleRefusedError):
+                    delta = parse_delta(path, file.length, file.hashes, file.custom)
+                    found.append(delta)
+        return found
+
     def fetch(
         self,
-        target: SignedTarget,
+        target: SignedFile,
         write: Callable[[memoryview], None],
         max_bytes: int,
         resume: "Resumable | None" = None,

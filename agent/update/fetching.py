@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from agent.core.reasons import Reason
-from agent.core.targets import SignedTarget
+from agent.core.targets import SignedFile
 from agent.errors import BundleRefusedError, DeviceError
 from agent.update.endings import NETWORK
 from agent.update.needs import Incoming, Repository
@@ -28,7 +28,7 @@ NOT_ABOUT_KEPT = frozenset({Reason.LENGTH, Reason.MISSING_TARGET})
 
 
 class Fetching:
-    """Fetches one bundle.
+    """Fetches one bundle, or one delta.
 
     Attributes:
         incoming: Where its bytes go.
@@ -40,7 +40,7 @@ class Fetching:
     def __init__(
         self,
         sources: Sequence[Repository],
-        target: SignedTarget,
+        target: SignedFile,
         incoming: Incoming,
         max_bytes: int,
     ) -> None:

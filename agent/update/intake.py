@@ -66,7 +66,9 @@ class Intake:
         self._clock = surroundings.clock
         self._board = surroundings.board
         self._store = surroundings.store
-        self._work = UpdateWork(surroundings, max_bytes, self._count_bytes)
+        self._work = UpdateWork(
+            surroundings, max_bytes, self._count_bytes, self._count_delta_bytes
+        )
         self._runner = UpdateRunner(surroundings.store, self._work, surroundings.clock)
 
     @property
@@ -220,6 +222,11 @@ class Intake:
     def _count_bytes(self, received: int, resumed: int) -> None:
         """Count what came in, and what did not have to."""
         self.ledger.tally.bytes["full"] += received
+        self.ledger.tally.bytes["resumed"] += resumed
+
+    def _count_delta_bytes(self, received: int, resumed: int) -> None:
+        """Count what came in of deltas, and what did not have to."""
+        self.ledger.tally.bytes["delta"] += received
         self.ledger.tally.bytes["resumed"] += resumed
 
 

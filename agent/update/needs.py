@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
+from agent.core.deltas import SignedDelta
 from agent.core.installed import Board, Installed, Slots
 from agent.core.opened_bundle import OpenedBundle
-from agent.core.targets import GroupFile, Revocations, SignedTarget
+from agent.core.targets import GroupFile, Revocations, SignedFile, SignedTarget
 from agent.core.trial_verdict import Chosen
 from agent.core.update_machine import Job
 from agent.core.updates import Hold, Report, SetAside
@@ -75,14 +76,17 @@ class Repository(Protocol):
     def find(self, model: str, version: int) -> SignedTarget:
         """Return what was signed about a bundle."""
 
+    def deltas(self, target: SignedTarget) -> Sequence[SignedDelta]:
+        """Return the signed deltas that lead to a bundle."""
+
     def fetch(
         self,
-        target: SignedTarget,
+        target: SignedFile,
         write: Callable[[memoryview], None],
         max_bytes: int,
         resume: Resumable | None = None,
     ) -> int:
-        """Write a bundle of the signed length and hash; errors of ``write`` pass.
+        """Write a target of the signed length and hash; errors of ``write`` pass.
 
         Returns:
             How many bytes of ``resume`` did not have to be fetched again.

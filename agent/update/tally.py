@@ -15,15 +15,15 @@ class Tally:
         results: (result, reason) -> updates that ended so; a refusal that repeats
             itself counts once, until something changes.
         verify_failures: reason -> verifications that failed, each time.
-        bytes: kind -> bytes of bundles: ``full`` came in, ``resumed`` were here from
-            an interrupted fetch and did not have to.
+        bytes: kind -> bytes of bundles: ``full`` came in, ``delta`` came in their
+            stead, ``resumed`` were here from an interrupted fetch and did not have to.
         last_refusal: (reason, message) of the last refusal, or None.
     """
 
     results: Counter[tuple[str, str]] = field(default_factory=Counter)
     verify_failures: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(
-        default_factory=lambda: Counter({"full": 0, "resumed": 0})
+        default_factory=lambda: Counter({"full": 0, "delta": 0, "resumed": 0})
     )
     last_refusal: tuple[str, str] | None = None
 

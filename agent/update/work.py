@@ -28,6 +28,7 @@ from agent.errors import (
     DeviceError,
     IllegalTransitionError,
 )
+from agent.update.deltas import Deltas
 from agent.update.endings import COMMITTED, Ending, report_of
 from agent.update.fetching import Fetching
 from agent.update.needs import Repository, Surroundings
@@ -48,6 +49,7 @@ class UpdateWork:
         max_bytes: Larger bundles are refused.
         revoked: Digests of bundles that must not answer.
         on_bytes: Told how many bytes came in, and how many were here already.
+        deltas: What spares fetching whole bundles, and told the same of its bytes.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class UpdateWork:
         surroundings: Surroundings,
         max_bytes: int,
         on_bytes: Callable[[int, int], None],
+        on_delta_bytes: Callable[[int, int], None],
     ) -> None:
         self.max_bytes = max_bytes
         self.revoked: Collection[str] = frozenset()
         self.on_bytes = on_bytes
+        self.deltas = Deltas(surroundings, on_delta_bytes)
         self._around = surroundings
         self._store = surroundings.store
         self._trials = surroundings.trials
@@ -124,7 +128,8 @@ class UpdateWork:
         fetching = Fetching(self._sources, target, incoming, self.max_bytes)
         self._fetching = fetching
         try:
-            await fetching.run()
+            if not await self.deltas.fill(self._sources, target, fetching):
+                await fetching.run()
         finally:
             self.on_bytes(fetching.received, fetching.resumed)
         return Event.FETCHED

@@ -6,11 +6,13 @@ from typing import Protocol
 
 import msgspec
 
+from agent.core.deltas import SignedDelta
 from agent.core.reasons import Reason
 from agent.core.targets import (
     BundleFields,
     GroupFile,
     Revocations,
+    SignedFile,
     SignedTarget,
     Wanted,
     bundle_path,
@@ -57,6 +59,8 @@ class ScriptedRepository:
         calls: What was asked, in order.
         refreshed: Called when a refresh succeeded.
         clock_floor: What it says about time.
+        patches: Signed deltas -> content that is delivered, None: nothing.
+        undelta: What the asking for deltas raises.
     """
 
     def __init__(self, bundles: Mapping[tuple[str, int], bytes] | None = None) -> None:
@@ -78,6 +82,8 @@ class ScriptedRepository:
         self.ends: dict[str, float] = {}
         self.issued = 0.0
         self.retry_after = 0.0
+        self.patches: dict[SignedDelta, bytes | None] = {}
+        self.undelta: AgentError | None = None
         self._believed = False
 
     def assign(self, group: str = "all", **pipelines: tuple[str, int]) -> None:
@@ -137,9 +143,15 @@ class ScriptedRepository:
         fields = msgspec.convert(said, BundleFields)
         return SignedTarget(bundle_path(model, version), size, sha256, fields)
 
+    def deltas(self, target: SignedTarget) -> Sequence[SignedDelta]:
+        """Return the deltas that lead to a bundle; all that were scripted may."""
+        if self.undelta is not None:
+            raise self.undelta
+        return [it for it in self.patches if it.fields.to_sha256 == target.sha256]
+
     def fetch(
         self,
-        target: SignedTarget,
+        target: SignedFile,
         write: Callable[[memoryview], None],
         max_bytes: int,
         resume: Resumable | None = None,
@@ -148,9 +160,8 @@ class ScriptedRepository:
         self.calls.append(f"fetch {target.path}")
         if target.length > max_bytes:
             raise BundleRefusedError("too large", reason=Reason.TOO_LARGE)
-        key = (target.fields.model, target.fields.version)
-        content = self.spoiled.get(key, self.bundles.get(key))
-        if content is None or key in self.gone:
+        content = self._served(target)
+        if content is None:
             raise BundleRefusedError("it is gone", reason=Reason.MISSING_TARGET)
         kept = self._kept(content, resume)
         for start in range(kept, min(len(content), target.length), CHUNK_BYTES):
@@ -164,6 +175,14 @@ class ScriptedRepository:
         if hashlib.sha256(content).hexdigest() != target.sha256:
             raise BundleRefusedError("another digest", reason=Reason.DIGEST)
         return kept
+
+    def _served(self, target: SignedFile) -> bytes | None:
+        """Return what is delivered; None where it is not there."""
+        if isinstance(target, SignedTarget):
+            key = (target.fields.model, target.fields.version)
+            content = self.spoiled.get(key, self.bundles.get(key))
+            return None if key in self.gone else content
+        return self.patches[target] if isinstance(target, SignedDelta) else None
 
     def _kept(self, content: bytes, resume: Resumable | None) -> int:
         """Return where to go on; what was served under another tag is dropped."""

@@ -619,7 +619,7 @@ class TestSources:
         assert bench.versions() == (2, 0)
         length = len(BUNDLES["kws", 2])
         bytes_ = bench.poller.snapshot().bytes
-        assert bytes_ == {"full": length, "resumed": 2048}
+        assert bytes_ == {"full": length, "delta": 0, "resumed": 2048}
 
     def test_what_was_refused_is_not_kept(self) -> None:
         """Bytes that are not the signed ones leave nothing to be resumed."""

@@ -44,7 +44,7 @@ class TestCommitted:
         ]
         assert bench.results() == {("committed", ""): 1}
         bytes_ = bench.poller.snapshot().bytes
-        assert bytes_ == {"full": len(BUNDLES["kws", 2]), "resumed": 0}
+        assert bytes_ == {"full": len(BUNDLES["kws", 2]), "delta": 0, "resumed": 0}
         assert bench.poller.snapshot().phase == "IDLE"
 
     def test_then_nothing_is_done(self) -> None:

@@ -223,7 +223,7 @@ def test_a_stop_keeps_what_came() -> None:
     bench.look()
     assert bench.versions() == (2, 0)
     rest = len(BUNDLES["kws", 2]) - 2048
-    assert bench.poller.snapshot().bytes == {"full": rest, "resumed": 2048}
+    assert bench.poller.snapshot().bytes == {"full": rest, "delta": 0, "resumed": 2048}
     results = [report.result for report in bench.store.reports()]
     assert results == ["committed", "interrupted"]
 
