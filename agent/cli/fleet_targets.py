@@ -1,0 +1,197 @@
+"""``tinyward fleet targets``: the inventory as Prometheus discovers it.
+
+The rules this module keeps:
+ * A file is replaced whole: Prometheus reads it the moment it changes.
+ * Boards without a plain ``metrics`` address are scraped at their control listener,
+   over TLS with a scraper's certificate.
+ * ``instance`` is the board's id: series, alerts and dashboards speak of boards, and go
+   on where an address changes.
+"""
+
+import json
+from collections.abc import Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli.fleet_boards import group_option, inventory_option
+from agent.core.reasons import Reason
+from agent.errors import SettingsError
+
+if TYPE_CHECKING:
+    from agent.core.addresses import Place
+    from agent.core.inventory import BoardTable
+
+JOB = "tinyward"  # fleet-rules.yml looks for jobs that begin so
+DEFAULT_FILE = Path("/etc/prometheus/tinyward/fleet.json")
+DEFAULT_SERVER = "127.0.0.1:9798"  # the next beside a board's own 9797
+HELP = """Write or serve what Prometheus should scrape.
+
+\b
+tinyward fleet targets                                   print it
+tinyward fleet targets -o /etc/prometheus/tinyward/fleet.json
+                                         file_sd: a file, read when it changes
+tinyward fleet targets --serve 127.0.0.1:9798
+                                         http_sd: follows the inventory by itself
+tinyward fleet targets --config [--format http_sd]
+                                         print what belongs into prometheus.yml
+
+Each board is a target with the label `instance`, its id, with `groups` (",a,b,", for
+groups=~".*,a,.*") and the labels of the inventory."""
+Json = dict[str, object]
+
+
+@click.command(help=HELP, short_help="Write what Prometheus should scrape.")
+@inventory_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["file_sd", "http_sd"]),
+    help="Which discovery --config shows; the JSON of both is the same.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write here instead, whole or not at all.",
+)
+@click.option("--serve", metavar="HOST:PORT", help="Answer Prometheus over HTTP.")
+@click.option(
+    "--beyond-loopback",
+    is_flag=True,
+    help="Let --serve listen where other machines can read the inventory.",
+)
+@group_option
+@click.option("--config", is_flag=True, help="Print a scrape_config instead.")
+def command(  # noqa: PLR0913 - one parameter for each option
+    *,
+    inventory: Path,
+    form: str | None,
+    output: Path | None,
+    serve: str | None,
+    beyond_loopback: bool,
+    group: str,
+    config: bool,
+) -> None:
+    """Print, write or serve the targets.
+
+    Raises:
+        AgentError: The inventory is wrong, or the output cannot be written.
+        click.UsageError: Two options do not go together.
+    """
+    from agent.cli.fleet_boards import read_inventory
+
+    place = parse_listen(serve, beyond_loopback=beyond_loopback) if serve else None
+    if place and output:
+        raise click.UsageError("--serve and --output do not go together")
+    if place and form == "file_sd":
+        raise click.UsageError("--serve is http_sd")
+    boards = read_inventory(inventory).chosen(group)
+    if config:
+        url = f"http://{serve or DEFAULT_SERVER}/" if place or form == "http_sd" else ""
+        write(scrape_config((output or DEFAULT_FILE).absolute(), url), None)
+    elif place:
+        from agent.cli.fleet_targets_server import serve_targets
+
+        serve_targets(inventory, group, place)
+    else:
+        write(render_targets(boards), output)
+
+
+def render_targets(boards: "Iterable[BoardTable]") -> str:
+    """Return the JSON of file_sd and http_sd: targets by their labels."""
+    targets = [
+        {"targets": [str(board.scraped)], "labels": _labels(board)} for board in boards
+    ]
+    return json.dumps(targets, indent=1) + "\n"
+
+
+def _labels(board: "BoardTable") -> dict[str, str]:
+    """Return what Prometheus should know of a board."""
+    labels = {"instance": board.id, **board.labels}
+    if board.groups:
+        # Commas around each: ``groups=~".*,a,.*"`` finds ``a`` and not ``aa``.
+        labels["groups"] = f",{','.join(board.groups)},"
+    if not board.metrics:
+        labels["__scheme__"] = "https"
+    return labels
+
+
+def scrape_config(file: Path, url: str) -> str:
+    """Return what belongs into prometheus.yml.
+
+    Args:
+        file: Where the targets are written; for file_sd.
+        url: Where they are served; empty for file_sd.
+    """
+    found = (
+        f"- url: {json.dumps(url)}" if url else f"- files: [{json.dumps(str(file))}]"
+    )
+    return f"""\
+scrape_configs:
+  - job_name: {JOB}
+    scrape_interval: 15s
+    {"http" if url else "file"}_sd_configs:
+      {found}
+    # For boards that are scraped at their control listener (https): a certificate of
+    # `tinyward ca issue CA --role scraper`. Those with `metrics` do without.
+    # Each board's own certificate has to name its address: `identity init --dns --ip`.
+    tls_config:
+      ca_file: /etc/prometheus/tinyward/fleet-ca.crt
+      cert_file: /etc/prometheus/tinyward/scraper.crt
+      key_file: /etc/prometheus/tinyward/scraper.key
+      min_version: TLS13
+"""
+
+
+def write(text: str, output: Path | None) -> None:
+    """Print text, or replace a file by it.
+
+    Raises:
+        DeviceError: It cannot be written; what was there is there still.
+    """
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    from agent.publish.files import write_durably
+
+    write_durably(output, text.encode())
+    click.echo(str(output), err=True)
+
+
+def parse_listen(text: str, *, beyond_loopback: bool) -> "Place":
+    """Return where to listen; port 0 asks for any that is free.
+
+    Raises:
+        SettingsError: ``settings``: it is no address, or other machines reach it.
+    """
+    from agent.core.addresses import Place, parse_place
+
+    host, _, port = text.rpartition(":")
+    try:
+        free = parse_place(f"{host}:1") if port == "0" else None
+        place = Place(free.host, 0) if free else parse_place(text)
+    except ValueError as err:
+        raise SettingsError(
+            f"--serve: {err}",
+            reason=Reason.SETTINGS,
+            todo=f"Write HOST:PORT, such as {DEFAULT_SERVER}.",
+        ) from err
+    if not beyond_loopback and not _is_loopback(place.host):
+        raise SettingsError(
+            f"--serve: {place.host} can be reached by other machines, and nobody is "
+            "asked who they are",
+            reason=Reason.SETTINGS,
+            todo="Serve on 127.0.0.1, or say --beyond-loopback.",
+        )
+    return place
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a host."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,109 @@
+"""Targets over HTTP (Prometheus http_sd), read anew when the inventory changes.
+
+The rules this module keeps:
+ * An inventory that is wrong is answered with 503: Prometheus keeps the targets it has,
+   and counts the failure (``prometheus_sd_http_failures_total``).
+ * Only a name of this machine is answered: a web page that lets its own name point here
+   (DNS rebinding) reads nothing.
+"""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import click
+from aiohttp import web
+
+from agent.cli.fleet_boards import read_inventory
+from agent.cli.fleet_targets import render_targets
+from agent.core.addresses import Place
+from agent.core.reasons import Reason
+from agent.endpoint.origins import is_own_name
+from agent.errors import AgentError, DeviceError
+
+Stamp = tuple[int, int, int]
+
+
+class Targets:
+    """What is answered: the inventory's targets, as of its last change.
+
+    Args:
+        inventory: The file.
+        group: Only boards of it; all without.
+    """
+
+    def __init__(self, inventory: Path, group: str) -> None:
+        self._inventory = inventory
+        self._group = group
+        self._stamp: Stamp | None = None
+        self._text = ""
+
+    def text(self) -> str:
+        """Return the targets as JSON.
+
+        Raises:
+            SettingsError: The inventory is wrong, or gone.
+        """
+        stamp = self._look()
+        if stamp is None or stamp != self._stamp:
+            boards = read_inventory(self._inventory).chosen(self._group)
+            self._text, self._stamp = render_targets(boards), stamp
+        return self._text
+
+    def _look(self) -> Stamp | None:
+        """Return what changes with the file; None where it cannot be seen."""
+        try:
+            seen = self._inventory.stat()
+        except OSError:
+            return None
+        return seen.st_mtime_ns, seen.st_size, seen.st_ino
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Answer Prometheus."""
+        if not is_own_name(request.headers.get("Host"), ()):
+            return web.Response(status=421, text="not by this name\n")
+        try:
+            text = self.text()
+        except AgentError as err:
+            click.echo(f"error: {err} [{err.reason}]", err=True)
+            return web.Response(status=503, text=f"{err}\n")
+        return web.Response(text=text, content_type="application/json")
+
+
+def serve_targets(inventory: Path, group: str, place: Place) -> None:
+    """Answer until Ctrl-C or SIGTERM.
+
+    Raises:
+        DeviceError: It cannot be listened there.
+    """
+    asyncio.run(_serve(Targets(inventory, group), place))
+
+
+async def _serve(targets: Targets, place: Place) -> None:
+    """Listen, say where, and wait for the end."""
+    app = web.Application()
+    app.router.add_get("/", targets.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await _listen(runner, place)
+        ended = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        await ended.wait()
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, place: Place) -> None:
+    """Listen, and say where."""
+    try:
+        await web.TCPSite(runner, place.host, place.port).start()
+    except OSError as err:
+        raise DeviceError(
+            f"cannot listen on {place}: {err.strerror or err}",
+            reason=Reason.ADDRESS,
+            todo="Choose another port, or end what listens there.",
+        ) from err
+    port = runner.addresses[0][1]
+    click.echo(f"serving targets on http://{Place(place.host, port)}/", err=True)
