@@ -12,7 +12,7 @@ The rules this folder keeps:
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
@@ -20,8 +20,11 @@ from typing import Protocol
 import pytest
 
 from tests.conftest import missing
+from tests.foreign.goosebit import REQUIREMENTS, GooseBit
 
 HERE = Path(__file__).parent
+# They run in a venv of their own, where what they import is.
+collect_ignore_glob = ["*_driver.py"]
 INSTALL_S = 600  # a slow mirror
 
 
@@ -80,3 +83,18 @@ def _run(command: Sequence[str], name: str) -> None:
         )
     except subprocess.CalledProcessError as err:
         missing(f"{name} (a package index that has it)\n{err.stderr[-2000:]}\n")
+
+
+@pytest.fixture(scope="session")
+def goosebit_python(foreign_venv: ForeignVenv) -> Path:
+    """Give a Python that has gooseBit."""
+    return foreign_venv("goosebit", REQUIREMENTS)
+
+
+@pytest.fixture(scope="session")
+def goosebit(
+    goosebit_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GooseBit]:
+    """Give a gooseBit for all tests; each enlists a board of its own."""
+    with GooseBit(tmp_path_factory.mktemp("goosebit"), goosebit_python) as server:
+        yield server
