@@ -90,6 +90,32 @@ class WatchAnswer(Struct, frozen=True):
     features: tuple[FeatureAnswer, ...] = ()
 
 
+class SamplesAnswer(Struct, frozen=True):
+    """Samples of one version by outcome, since its daemon began."""
+
+    ok: int = 0
+    failed: int = 0
+    dropped: int = 0
+
+
+class StageAnswer(Struct, frozen=True):
+    """Percentiles of one stage in milliseconds, None without a sample."""
+
+    count: int = 0
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+class ModelAnswer(Struct, frozen=True):
+    """What one model version answered, and how fast, by stage."""
+
+    model: str
+    version: int
+    samples: SamplesAnswer = SamplesAnswer()
+    latency_ms: dict[str, StageAnswer] = {}
+
+
 class PassedOverAnswer(Struct, frozen=True):
     """A variant on an executor that was tried, and why it does not run."""
 
@@ -127,6 +153,7 @@ class PipelineState(Struct, frozen=True):
     active: Active | None = None
     ladder: LadderAnswer | None = None
     watch: tuple[WatchAnswer, ...] | None = ()
+    models: tuple[ModelAnswer, ...] | None = ()
     choice: ChoiceAnswer | None = None
     runs: str | None = ""  # instead of the choice, for a while
 
