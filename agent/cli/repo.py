@@ -117,13 +117,28 @@ def init(
 )
 @click.option("--hardware", multiple=True, help="Only for this hardware (repeatable).")
 @click.option("--min-agent", default="", help="Oldest agent that may run it: 1.2.3.")
+@click.option(
+    "--delta-from",
+    "delta_from",
+    metavar="VERSION",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Also a delta for boards that hold this version (repeatable).",
+)
 def add(
     repository: Path,
     bundles: Sequence[Path],
     hardware: Sequence[str],
     min_agent: str,
+    delta_from: Sequence[int],
 ) -> None:
-    """Stage bundles; `publish` signs them."""
+    """Stage bundles; `publish` signs them.
+
+    With --delta-from, boards that hold that version of the same model fetch what
+    changed instead of the whole bundle, which stays there for all others. A delta that
+    spares too little is not published.
+    """
+    from agent.cli.repo_delta import add_deltas
     from agent.trust.bundle import open_bundle
 
     opened = open_keyless(repository)
@@ -142,6 +157,7 @@ def add(
             min_agent=min_agent,
         )
         click.echo(f"staged {target.path} ({target.length} bytes)")
+        add_deltas(repository, target, delta_from)
 
 
 @command.command(short_help="Sign what is staged, renew what would expire.")

@@ -29,6 +29,8 @@ def show_tables(status: Status, now: float) -> None:
         console.print(_bundles(status))
     else:
         console.print("no bundles yet: `tinyward repo add`")
+    if status.deltas:
+        console.print(_deltas(status))
     if status.groups:
         console.print(_states("group", status.groups))
     else:
@@ -77,6 +79,17 @@ def _bundles(status: Status) -> Table:
     return bundles
 
 
+def _deltas(status: Status) -> Table:
+    """Return the table of deltas."""
+    table = Table("delta", "from", "to", "bytes", "of the bundle")
+    for delta in status.deltas:
+        said = delta.fields
+        share = f"{delta.length / said.bytes:.1%}"
+        from_version, version = str(said.from_version), str(said.version)
+        table.add_row(said.model, from_version, version, str(delta.length), share)
+    return table
+
+
 def _states(word: str, states: Mapping[str, GroupFile]) -> Table:
     """Return the table of desired states of groups or of devices."""
     table = Table(word, "generation", "percent", "begins", "pipelines")
@@ -115,6 +128,10 @@ def _staged(staged: Staged) -> list[str]:
     ]
     return [
         *staged.bundles,
+        *(
+            f"delta {it.fields.model} {it.fields.from_version} to {it.fields.version}"
+            for it in staged.deltas.values()
+        ),
         *(f"{path} unlisted" for path in staged.unlisted),
         *(f"group {name}" for name in staged.groups),
         *devices,

@@ -3,12 +3,14 @@
 The rules this module keeps:
  * Nothing here is believed: metadata is read only to leave out what the board would
    not ask for. What cannot be read that way is sent whole.
+ * A delta goes there only in the stead of a bundle that the slice does not hold, to a
+   board that runs what it leads from.
  * Bundles go first and the largest last among them; metadata follows, and what makes
    it count, timestamp.json, comes at the very end: a slice that is cut off is no slice.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from urllib.parse import quote
@@ -16,6 +18,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from agent.core.deltas import delta_path
 from agent.core.targets import (
     REVOKED_PATH,
     GroupFile,
@@ -102,10 +105,13 @@ def choose_files(
     there = [places[path] for path in states if places[path] in sizes]
     wanted = needs.wanted.union(*(_wanted_by(read(place)) for place in there))
     bundles = _bundles(targets, wanted, needs)
+    missing = {path for path in bundles if places.get(path) not in sizes}
+    held = {path for path, place in places.items() if place in sizes}
+    deltas = {path: it for path, it in _deltas(targets, missing, needs) if it in held}
+    absent = missing - deltas.keys()
     # Revocations concern every board, whatever it runs.
-    chosen = {*states, *bundles, REVOKED_PATH} & places.keys()
+    chosen = {*states, *bundles, *deltas.values(), REVOKED_PATH} & places.keys()
     paths = metadata | {places[path] for path in chosen}
-    absent = [path for path in bundles if places.get(path) not in sizes]
     return Choice(_in_order(paths & sizes.keys(), sizes), tuple(sorted(absent)))
 
 
@@ -189,6 +195,16 @@ def _bundles(
         if needs.models.get(pipeline) == model and not runs:
             found.add(path)
     return found
+
+
+def _deltas(
+    targets: Mapping[str, _Target], missing: set[str], needs: Needs
+) -> Iterator[tuple[str, str]]:
+    """Yield bundles that are not there, each with a delta from what the board runs."""
+    for path in missing & targets.keys():
+        digest = targets[path].hashes.get("sha256", "")
+        for base in needs.running.values():
+            yield path, delta_path(base, digest)
 
 
 def _in_order(paths: set[str], sizes: Mapping[str, int]) -> tuple[str, ...]:

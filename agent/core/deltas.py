@@ -63,6 +63,15 @@ def delta_path(from_sha256: str, to_sha256: str) -> str:
     return f"{FOLDER}{from_sha256}-{to_sha256}.zst"
 
 
+def ends_of(path: str) -> tuple[str, str]:
+    """Return the digests in a delta's name: from, to.
+
+    Law: ``ends_of(delta_path(a, b)) == (a, b)``.
+    """
+    before, _, after = path.removeprefix(FOLDER).removesuffix(".zst").partition("-")
+    return before, after
+
+
 def parse_delta(
     path: str, length: int, hashes: dict[str, str], custom: object
 ) -> SignedDelta:

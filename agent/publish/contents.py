@@ -3,6 +3,7 @@
 The rules this module keeps:
  * A bundle that is listed no longer is remembered, signed, with its digest: its version
    is never given to other bytes.
+ * A delta is listed only while both of its bundles are, and neither is revoked.
  * A desired state that is new begins above every generation that its path ever had.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 from tuf.api.metadata import TargetFile
 
+from agent.core.deltas import FOLDER, SignedDelta, ends_of
 from agent.core.targets import (
     REVOKED_PATH,
     GroupFile,
@@ -48,7 +50,16 @@ class Contents:
     def bundles(self) -> dict[str, TargetFile]:
         """Return the bundles that are listed, by path."""
         listed = self.roles.targets.signed.targets
-        return {path: file for path, file in listed.items() if path != REVOKED_PATH}
+        return {
+            path: file
+            for path, file in listed.items()
+            if path != REVOKED_PATH and not path.startswith(FOLDER)
+        }
+
+    def deltas(self) -> dict[str, TargetFile]:
+        """Return the deltas that are listed, by path."""
+        listed = self.roles.targets.signed.targets
+        return {path: it for path, it in listed.items() if path.startswith(FOLDER)}
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of every bundle that is or was listed, by path."""
@@ -106,6 +117,11 @@ class Contents:
                 TargetFile(target.length, {"sha256": target.sha256}, path, custom)
             )
             told(f"bundle {path}")
+        for path, delta in staged.deltas.items():
+            custom = {"custom": msgspec.to_builtins(delta.fields)}
+            entry = TargetFile(delta.length, {"sha256": delta.sha256}, path, custom)
+            self.roles.targets.signed.targets[path] = entry
+            told(_describe(delta))
         self._unlist(staged.unlisted, told)
         for path, file in staged.states().items():
             self._set_state(path, file, told)
@@ -116,7 +132,20 @@ class Contents:
                 f"revoked: {len(staged.revoked.bundles)} bundles, "
                 f"{len(staged.revoked.operators)} operators"
             )
+        if staged.needs_targets:
+            self._drop_deltas(told)
         return staged.needs_targets
+
+    def _drop_deltas(self, told: Told) -> None:
+        """List no delta from or to a bundle that is not listed, or is revoked."""
+        sound = {file.hashes["sha256"] for file in self.bundles().values()}
+        sound -= set(self.revocations().bundles)
+        for path in self.deltas():
+            before, after = ends_of(path)
+            if not {before, after} <= sound:
+                del self.roles.targets.signed.targets[path]
+                named = f"delta {before[:12]} to {after[:12]}"
+                told(f"{named} is listed no longer, as one of its bundles")
 
     def _set_state(self, path: str, file: GroupFile | None, told: Told) -> None:
         """List a desired state, or end it."""
@@ -170,3 +199,9 @@ class Contents:
         place = stored_target(self._targets, path, found.hashes["sha256"])
         with owners_disk():
             return place.read_bytes()
+
+
+def _describe(delta: SignedDelta) -> str:
+    """Return a delta in words: its path is 140 characters long."""
+    said = delta.fields
+    return f"delta {said.model} {said.from_version} to {said.version}"

@@ -205,6 +205,7 @@ class KeylessRepository:
                     reason=Reason.SETTINGS,
                     todo="Assign another version to them first.",
                 )
+            staged = staged.without_deltas({_bundles(contents, staged)[path]})
             bundles = {name: b for name, b in staged.bundles.items() if name != path}
             unlisted = set(staged.unlisted)
             if path in contents.bundles():
@@ -245,6 +246,7 @@ class KeylessRepository:
                 "digits",
             )
             changed = None if after == published else after
+            staged = staged.without_deltas(after.bundles)
             save_staged(self.path, replace(staged, revoked=changed))
         return after
 

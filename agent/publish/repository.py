@@ -32,7 +32,7 @@ from agent.publish.release import (
 )
 from agent.publish.roles import FLEET, ONLINE, ROLES, RoleFiles, RoleSet, utc
 from agent.publish.staging import Assignment, Staged, load_staged, save_staged
-from agent.publish.status import Status, listed_bundles, role_statuses
+from agent.publish.status import Status, listed_bundles, listed_deltas, role_statuses
 from agent.publish.upkeep import Deadlines, deadlines, due_online
 
 __all__ = [
@@ -211,6 +211,7 @@ class Repository(KeylessRepository):
         return Status(
             roles=role_statuses(roles, self._ring),
             bundles=listed_bundles(contents.bundles().values()),
+            deltas=listed_deltas(contents.deltas().values()),
             groups=contents.states(GROUPS),
             devices=contents.states(DEVICES),
             revoked=contents.revocations(),

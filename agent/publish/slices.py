@@ -3,6 +3,8 @@
 The rules this module keeps:
  * Every root, the current metadata and every desired state are always in it, so that a
    board that was off for years can follow; bundles are chosen.
+ * Of a bundle, the deltas from versions that are named go along instead; without
+   such a choice only a slice of everything has deltas.
  * What is copied is checked against the signed length and digest on the way.
  * The same publication and choice give the same bytes; timestamp.json comes last.
  * A slice appears whole or not at all.
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from tuf.api.metadata import TargetFile
 
+from agent.core.deltas import delta_path
 from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, bundle_path
 from agent.errors import BundleRefusedError, DeviceError, SettingsError
@@ -38,12 +41,15 @@ class Choice:
         groups: Those that these groups want; ``devices`` likewise.
         models: (model, version) of further ones.
         everything: All that are listed.
+        deltas_from: (model, version) that the boards hold: a bundle that a delta leads
+            to from any of them stays behind, and the delta goes along.
     """
 
     groups: Sequence[str] = ()
     devices: Sequence[str] = ()
     models: Sequence[tuple[str, int]] = ()
     everything: bool = False
+    deltas_from: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,8 @@ def export_slice(repository: Path, out: Path, choice: Choice) -> list[Piece]:
 
     Raises:
         SettingsError: A group or device is unknown, or the folder exists.
-        BundleRefusedError: ``missing_target``: a bundle is not listed; ``digest`` or
+        BundleRefusedError: ``missing_target``: a bundle is not listed, or no delta
+            from a version that is named leads to any of them; ``digest`` or
             ``length``: the repository's own copy is damaged.
         DeviceError: It cannot be read or written.
     """
@@ -71,8 +78,8 @@ def export_slice(repository: Path, out: Path, choice: Choice) -> list[Piece]:
         files = RoleFiles(repository / "metadata")
         roles = files.load()
         contents = Contents(roles, repository / "targets")
-        bundles = chosen_bundles(contents, choice)
-        pieces = list(_pieces(repository, roles, bundles))
+        chosen = chosen_content(contents, choice)
+        pieces = list(_pieces(repository, roles, chosen))
         aside = out.with_name(f".{out.name}.tmp")
         as_file = out.suffix == ".tar"
         with owners_disk():
@@ -91,6 +98,33 @@ def export_slice(repository: Path, out: Path, choice: Choice) -> list[Piece]:
                 raise
             sync_directory(out.absolute().parent)
     return pieces
+
+
+def chosen_content(contents: Contents, choice: Choice) -> list[str]:
+    """Return the paths of the bundles and deltas that go along.
+
+    Raises:
+        SettingsError: A group or a device has no desired state.
+        BundleRefusedError: ``missing_target``.
+    """
+    bundles, published = chosen_bundles(contents, choice), contents.deltas()
+    if not choice.deltas_from:
+        return bundles + (sorted(published) if choice.everything else [])
+    digests = {path: it.hashes["sha256"] for path, it in contents.bundles().items()}
+    left, deltas = set(bundles), set[str]()
+    for model, version in choice.deltas_from:
+        base = digests.get(bundle_path(model, version), "")
+        leads = {path: delta_path(base, digests[path]) for path in bundles}
+        found = {path: it for path, it in leads.items() if it in published}
+        if not found:
+            raise BundleRefusedError(
+                f"no delta from {model} {version} leads to what goes along",
+                reason=Reason.MISSING_TARGET,
+                todo="See `tinyward repo status` for the deltas that are published.",
+            )
+        left -= found.keys()
+        deltas |= set(found.values())
+    return sorted(left) + sorted(deltas)
 
 
 def chosen_bundles(contents: Contents, choice: Choice) -> list[str]:
@@ -130,9 +164,7 @@ def _named(states: dict[str, GroupFile], name: str, word: str) -> GroupFile:
     return states[name]
 
 
-def _pieces(
-    repository: Path, roles: RoleSet, bundles: Sequence[str]
-) -> Iterator[Piece]:
+def _pieces(repository: Path, roles: RoleSet, chosen: Sequence[str]) -> Iterator[Piece]:
     """Yield the files of a slice, timestamp.json last."""
     metadata = repository / "metadata"
     versions = {
@@ -147,7 +179,7 @@ def _pieces(
     listed = roles.targets.signed.targets
     small = [path for path in listed if "/" not in path]  # revoked.json
     targets = [roles.fleet.signed.targets[path] for path in roles.listed(FLEET)]
-    targets += [listed[path] for path in (*small, *bundles)]
+    targets += [listed[path] for path in (*small, *chosen)]
     for signed in sorted(targets, key=lambda target: target.path):
         sha256 = signed.hashes["sha256"]
         place = stored_target(repository / "targets", signed.path, sha256)

@@ -2,13 +2,14 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from agent.core.deltas import SignedDelta
 from agent.core.desired import check_dates
 from agent.core.manifest import ModelName
 from agent.core.reasons import Reason
@@ -40,6 +41,7 @@ class Staged(Struct, frozen=True, forbid_unknown_fields=True):
         devices: Desired states by board id; None ends that board's exception.
         revoked: Everything that is revoked from then on; None keeps what is.
         unlisted: Paths of bundles that are listed no longer.
+        deltas: By path; their content is stored already.
     """
 
     bundles: dict[str, SignedTarget] = {}
@@ -47,6 +49,7 @@ class Staged(Struct, frozen=True, forbid_unknown_fields=True):
     devices: dict[str, GroupFile | None] = {}
     revoked: Revocations | None = None
     unlisted: tuple[str, ...] = ()
+    deltas: dict[str, SignedDelta] = {}
 
     def __bool__(self) -> bool:
         """Tell whether anything waits for a signature."""
@@ -55,7 +58,17 @@ class Staged(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def needs_targets(self) -> bool:
         """Whether the targets role has to sign."""
-        return bool(self.bundles or self.unlisted) or self.revoked is not None
+        changed = self.bundles or self.unlisted or self.deltas
+        return bool(changed) or self.revoked is not None
+
+    def without_deltas(self, digests: Collection[str]) -> "Staged":
+        """Return the same without the deltas from or to any of these bundles."""
+        kept = {
+            path: delta
+            for path, delta in self.deltas.items()
+            if not {delta.fields.from_sha256, delta.fields.to_sha256} & set(digests)
+        }
+        return replace(self, deltas=kept)
 
     def states(self) -> dict[str, GroupFile | None]:
         """Return the desired states by path; None where one ends."""

@@ -6,7 +6,10 @@ from datetime import datetime
 
 from tuf.api.metadata import TargetFile
 
+from agent.core.deltas import SignedDelta, parse_delta
+from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, Revocations, SignedTarget
+from agent.errors import BundleRefusedError, SettingsError
 from agent.publish.keys import KeyRing
 from agent.publish.roles import ROLES, RoleSet
 from agent.publish.staging import Staged, checked_fields
@@ -35,6 +38,7 @@ class Status:
 
     roles: tuple[RoleStatus, ...]
     bundles: tuple[SignedTarget, ...]
+    deltas: tuple[SignedDelta, ...]
     groups: Mapping[str, GroupFile]
     devices: Mapping[str, GroupFile]
     revoked: Revocations
@@ -75,3 +79,22 @@ def listed_bundles(bundles: Iterable[TargetFile]) -> tuple[SignedTarget, ...]:
         )
         for found in bundles
     )
+
+
+def listed_deltas(deltas: Iterable[TargetFile]) -> tuple[SignedDelta, ...]:
+    """Return deltas with their signed fields.
+
+    Raises:
+        SettingsError: Another tool wrote fields that make no sense.
+    """
+    try:
+        return tuple(
+            parse_delta(found.path, found.length, found.hashes, found.custom)
+            for found in deltas
+        )
+    except BundleRefusedError as err:
+        raise SettingsError(
+            str(err),
+            reason=Reason.SETTINGS,
+            todo="Remove it with the tool that made it.",
+        ) from err

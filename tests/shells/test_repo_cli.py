@@ -80,6 +80,7 @@ def test_from_init_to_status(shell: Shell) -> None:
         "devices": {},
         "revoked": None,
         "unlisted": [],
+        "deltas": {},
     }
 
 
