@@ -16,6 +16,8 @@ from agent.core.targets import Strict, Wanted
 
 SOURCE = "ddi"  # what decisions, reports and holds call it
 MAX_OUTBOX = 64  # a server may be away for weeks; what an action ended with stays
+MAX_PIPELINES = 64  # as many as a desired state names
+MAX_ENDED = 64  # servers offer an action or two at a time
 
 ActionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$(?!\n)")]
 Mode = Literal["skip", "attempt", "forced"]
@@ -40,6 +42,7 @@ class Feedback(Strict, frozen=True):
     Attributes:
         resource: Where it is posted, below the controller's own path.
         execution: State of the action, or ``confirmed`` / ``denied``.
+        action: Whose resource it is: of a cancellation its own id.
         reason: Our word for why; ``details`` are for people.
         at_ms: Unix milliseconds.
     """
@@ -55,7 +58,9 @@ class Feedback(Strict, frozen=True):
     @property
     def is_last(self) -> bool:
         """Whether it ends something: it is never dropped for a newer one."""
-        return self.execution in {"closed", "canceled", "confirmed", "denied"}
+        # An answer to a question (may it be canceled, may it begin) is its end, too.
+        asked = self.resource != "deploymentBase"
+        return asked or self.execution in {"closed", "canceled"}
 
 
 class Action(Strict, frozen=True):
@@ -70,16 +75,41 @@ class Action(Strict, frozen=True):
         window_open: The server's maintenance window is open, or there is none.
         said: The execution state that was reported last.
         failures: How often it failed for what may pass by itself.
+        told: How many times something was said of it.
+        held: Why this board had better not begin it now (``heat``), else empty.
+        leaving: Why it is being withdrawn (``canceled``, ``superseded``), else empty:
+            it is wanted no more, and what is under way of it has not ended yet.
+        cancel: Id of the cancellation that asks for it.
     """
 
     id: ActionId
     generation: Annotated[int, Meta(ge=1, le=MAX_VERSION)]
-    pipelines: Annotated[dict[ModelName, Wanted], Meta(max_length=64)]
+    pipelines: Annotated[
+        dict[ModelName, Wanted], Meta(min_length=1, max_length=MAX_PIPELINES)
+    ]
     download: Mode = "forced"
     update: Mode = "forced"
     window_open: bool = True
     said: str = ""
     failures: int = 0
+    told: int = 0
+    held: str = ""
+    leaving: str = ""
+    cancel: str = ""
+
+
+class Ended(Strict, frozen=True):
+    """An action that ended.
+
+    Attributes:
+        word: What the server was told of its end.
+        gone: The server has stopped offering it since: it believed the word, and
+            whoever offers that id again means something new.
+    """
+
+    id: ActionId
+    word: Feedback
+    gone: bool = False
 
 
 class Record(Strict, frozen=True):
@@ -89,14 +119,16 @@ class Record(Strict, frozen=True):
         generation: The last one that was given.
         runs: What earlier actions brought, and is still wanted.
         open: The action under way.
-        ended: Ids of the last actions that ended, newest last: not begun again.
+        ended: The last actions that ended, newest last: not begun again.
         outbox: What the server has to be told, in this order.
+        identity: Digest of the attributes that the server was told.
     """
 
     generation: Annotated[int, Meta(ge=0, le=MAX_VERSION)] = 0
-    runs: Annotated[dict[ModelName, Wanted], Meta(max_length=64)] = field(
+    runs: Annotated[dict[ModelName, Wanted], Meta(max_length=MAX_PIPELINES)] = field(
         default_factory=dict
     )
     open: Action | None = None
-    ended: Annotated[tuple[ActionId, ...], Meta(max_length=64)] = ()
+    ended: Annotated[tuple[Ended, ...], Meta(max_length=MAX_ENDED)] = ()
     outbox: Annotated[tuple[Feedback, ...], Meta(max_length=MAX_OUTBOX)] = ()
+    identity: str = ""
