@@ -4,7 +4,8 @@ Satisfies ``agent.endpoint.needs.Operations``.
 
 The rules this module keeps:
  * Who comes while an update is under way is told so, with its phase; nothing queues
-   up. A trial that lasts may be ended, by a rollback or by a newer desired state.
+   up. A trial that lasts may be ended by a rollback, and whatever is not yet committed
+   by a newer desired state.
  * What was accepted is durable when the call returns, or under way.
  * Every request that changes something is one log line with the operator's name.
 """
@@ -23,6 +24,7 @@ from agent.settings import Settings
 from agent.update.endings import COMMITTED
 from agent.update.needs import UpdateStore
 from agent.update.poller import UpdatePoller
+from agent.update.runner import ENDABLE
 from agent.update.wishes import Wish
 
 log = logging.getLogger(__name__)
@@ -101,12 +103,13 @@ class Desk:
             raise Refused(str(err), reason=Reason.REQUEST) from err
         pushed = self._poller.sources.pushed
         if desired != pushed.load():
-            self._check_vacant(lasting=True)
+            self._check_vacant(ending=True)
             pushed.take(desired)
         log.info(
             "operator.desired",
             extra={"operator": operator, "generation": desired.generation},
         )
+        self._poller.hear()
         self._poller.poke(inbox=True, explained=True)
 
     async def forget_desired(self, operator: str) -> None:
@@ -238,10 +241,10 @@ class Desk:
             )
             self._poller.intake.abort(ended)
 
-    def _check_vacant(self, *, lasting: bool = False) -> None:
-        """Refuse while an update is under way, but for trials that last if allowed."""
+    def _check_vacant(self, *, ending: bool = False) -> None:
+        """Refuse while an update is under way, but for one that can end if allowed."""
         phase = self._poller.intake.phase
-        if self._poller.intake.job is not None and not (lasting and phase in LONG):
+        if self._poller.intake.job is not None and not (ending and phase in ENDABLE):
             raise self._busy()
 
     def _check_previous(self, name: str) -> None:

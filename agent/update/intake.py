@@ -2,11 +2,15 @@
 
 The rules this module keeps:
  * Nothing is fetched of a target that admission refuses.
+ * Of an order that was withdrawn nothing begins, whenever that was: what looked for
+   its target meanwhile finds out before the job does begin.
  * One job at a time; an operator's rollback is one like any other, whose bytes are
    here already and were admitted when they came.
 """
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,6 +34,9 @@ from agent.update.work import UpdateWork
 
 # What a repository or the disk may answer; anything else is a bug.
 EXPECTED = (BundleRefusedError, DeviceError)
+# An order is looked for when it is withdrawn, or never begins: one would do.
+KEPT_WITHDRAWN = 16
+Bring = Callable[[Sequence[Repository], SignedTarget], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +74,11 @@ class Intake:
         self._board = surroundings.board
         self._store = surroundings.store
         self._work = UpdateWork(
-            surroundings, max_bytes, self._count_bytes, self._count_delta_bytes
+            surroundings, max_bytes, self.count_bytes, self._count_delta_bytes
         )
         self._runner = UpdateRunner(surroundings.store, self._work, surroundings.clock)
+        self._withdrawn: deque[tuple[str, int]] = deque(maxlen=KEPT_WITHDRAWN)
+        self._ended = asyncio.Event()
 
     @property
     def revoked(self) -> Collection[str]:
@@ -84,6 +93,15 @@ class Intake:
     def limit(self, max_bytes: int) -> None:
         """Refuse larger bundles from now on."""
         self._max_bytes = self._work.max_bytes = max_bytes
+
+    def keep(self, digests: Callable[[], Collection[str]]) -> None:
+        """Remove no object as rubbish whose digest is among these."""
+        self._work.keep = digests
+
+    @property
+    def max_bytes(self) -> int:
+        """Larger bundles are refused."""
+        return self._max_bytes
 
     @property
     def phase(self) -> Phase:
@@ -125,8 +143,19 @@ class Intake:
         self.ledger.count_set_aside()
 
     def abort(self, error: AgentError) -> bool:
-        """End a trial that lasts; return whether there is one."""
+        """End what is under way before its commit; return whether it ends so."""
         return self._runner.abort(error)
+
+    async def withdraw(self, source: str, generation: int) -> None:
+        """Let nothing more of an order begin, and return when nothing of it goes on."""
+        self._withdrawn.append((source, generation))
+        job = self.job
+        if job is None or job.rollback:
+            return
+        if (job.source, job.generation) == (source, generation):
+            what = f"{source} took its order back"
+            self.abort(DeviceError(what, reason=Reason.CANCELED))
+            await self._ended.wait()
 
     async def consider(self, origin: Origin, order: Order) -> bool:
         """Carry out an order, unless it was refused before and nothing changed.
@@ -135,25 +164,41 @@ class Intake:
             Whether it was committed.
         """
         subject = f"factory/{order.pipeline}" if origin.last_resort else order.pipeline
-        key = (order.source, order.generation, order.version)
-        memory = self.ledger.memory
-        try:
-            sources, target = await in_thread(partial(_find, origin.sources, order))
-        except EXPECTED as err:
-            if memory.may_try(subject, key):
-                job = replace(_job(order, ""), id=self._store.next_update_id())
-                ending = Ending(result_of(err), err)
-                outcome = Outcome(subject, key, order, job, ending, begun=False)
-                self.ledger.conclude(outcome)
+        found = await self._find(origin, order, subject)
+        if found is None:
             return False
-        # All that was signed: the same bytes may be signed anew for other boards.
-        signed = (*key, target)
-        if not memory.may_try(subject, signed):
-            return False
-        found = Origin(sources, origin.last_resort)
-        job, ending, begun = await self._carry_out(found, order, target)
+        origin, target, signed = found
+        job, ending, begun = await self._carry_out(origin, order, target)
         self.ledger.conclude(Outcome(subject, signed, order, job, ending, begun))
         return ending.error is None
+
+    async def bring(self, origin: Origin, order: Order, bring: Bring) -> None:
+        """Have what an order wants brought here, if it is admitted; try it not yet.
+
+        What is refused is remembered and reported like an order that is.
+        """
+        found = await self._find(origin, order, order.pipeline)
+        if found is None:
+            return
+        origin, target, signed = found
+        try:
+            check_admission(target, self._standing(origin, order, target))
+            await bring(origin.sources, target)
+        except EXPECTED as err:
+            job = self._begun(_job(order, target.sha256))
+            ending = Ending(result_of(err), err)
+            outcome = Outcome(order.pipeline, signed, order, job, ending, begun=False)
+            self.ledger.conclude(outcome)
+
+    async def check(self, sources: Sequence[Repository], order: Order) -> None:
+        """Find out whether an order would be admitted; nothing is fetched.
+
+        Raises:
+            BundleRefusedError: Why it would not.
+            DeviceError: What is in the way on this board.
+        """
+        sources, target = await in_thread(partial(_find, sources, order))
+        check_admission(target, self._standing(Origin(sources), order, target))
 
     async def roll_back(self, pipeline: str, source: str, generation: int) -> bool:
         """Go back to the previous model, and hold it against a desired state.
@@ -167,7 +212,7 @@ class Intake:
         order = Order(pipeline, previous.model, previous.version, source, generation)
         job = self._begun(replace(_job(order, previous.sha256), rollback=True))
         self._work.begin((), _as_signed(previous))
-        ending = await self._runner.carry_out(job)
+        ending = await self._run(job)
         self.ledger.conclude_rollback(self._runner.job, ending)
         return ending.error is None
 
@@ -183,8 +228,44 @@ class Intake:
             return job, Ending(result_of(err), err), False
         self._work.begin(origin.sources, target)
         job = replace(job, attempts=attempts, factory=origin.last_resort)
-        ending = await self._runner.carry_out(job)
+        ending = await self._run(job)
         return self._runner.job, ending, True
+
+    async def _run(self, job: Job) -> Ending:
+        """Let the machine carry a job out, and tell who waits for its end."""
+        self._ended = asyncio.Event()
+        try:
+            return await self._runner.carry_out(job)
+        finally:
+            self._ended.set()
+
+    async def _find(
+        self, origin: Origin, order: Order, subject: str
+    ) -> tuple[Origin, SignedTarget, Hashable] | None:
+        """Return where a target is, what was signed, and what a verdict goes by.
+
+        None where it is not there, was refused and nothing changed, or was withdrawn.
+        """
+        key = (order.source, order.generation, order.version)
+        memory = self.ledger.memory
+        try:
+            sources, target = await in_thread(partial(_find, origin.sources, order))
+        except EXPECTED as err:
+            if not self._is_withdrawn(order) and memory.may_try(subject, key):
+                job = replace(_job(order, ""), id=self._store.next_update_id())
+                ending = Ending(result_of(err), err)
+                outcome = Outcome(subject, key, order, job, ending, begun=False)
+                self.ledger.conclude(outcome)
+            return None
+        # All that was signed: the same bytes may be signed anew for other boards.
+        signed = (*key, target)
+        if self._is_withdrawn(order) or not memory.may_try(subject, signed):
+            return None
+        return Origin(sources, origin.last_resort), target, signed
+
+    def _is_withdrawn(self, order: Order) -> bool:
+        """Whether whoever gave an order took it back."""
+        return (order.source, order.generation) in self._withdrawn
 
     def _begun(self, job: Job) -> Job:
         """Give a job its number and its beginning."""
@@ -219,7 +300,7 @@ class Intake:
             stored=store.has_object(target.sha256),
         )
 
-    def _count_bytes(self, received: int, resumed: int) -> None:
+    def count_bytes(self, received: int, resumed: int) -> None:
         """Count what came in, and what did not have to."""
         self.ledger.tally.bytes["full"] += received
         self.ledger.tally.bytes["resumed"] += resumed

@@ -8,6 +8,9 @@ The rules this module keeps:
    during a trial as well.
  * Looks go on while a trial lasts; what was revoked or replaced meanwhile ends it. An
    uploaded slice is looked at again after it: its bytes may be the ones on trial.
+ * What is said on this board (a push, a DDI server's order) is heard at once: a job
+   that it leaves no purpose ends, whatever it is doing, the download included.
+ * What may be fetched and not yet tried comes last in a look, and gives way.
  * The factory slice is asked only for a pipeline without any model.
 """
 
@@ -16,18 +19,20 @@ import logging
 from contextlib import suppress
 from typing import NoReturn
 
-from agent.core.desired import Order, Plan, Situation, plan
-from agent.core.reasons import Reason
+from agent.core.desired import Order, Plan
 from agent.core.snapshot import UpdateSnapshot
-from agent.core.under_way import overtaken, with_job
 from agent.core.update_machine import LONG
-from agent.errors import AgentError, BundleRefusedError, DeviceError
+from agent.errors import AgentError, DeviceError
 from agent.settings import Settings
+from agent.update.ddi_state import ddi_state
 from agent.update.factories import Factories
 from agent.update.fallen import Fallen
 from agent.update.intake import EXPECTED, Intake, Origin
 from agent.update.needs import Supply, Surroundings
 from agent.update.pace import Pace
+from agent.update.planning import Planning
+from agent.update.prefetch import Prefetching
+from agent.update.shown import show_updates
 from agent.update.sources import Sources
 from agent.update.turn import Turn
 from agent.update.wishes import Wishes
@@ -45,7 +50,7 @@ class UpdatePoller:
     Attributes:
         intake: Carries orders out; ``sources`` say what is wanted.
         wishes: What operators ask for.
-        plan: What was decided last.
+        early: Fetches what may not be tried yet.
         models: Pipeline -> the model that the settings want in it.
     """
 
@@ -59,8 +64,10 @@ class UpdatePoller:
         limit = int(table.max_bundle_mb * MEGABYTE)
         self.intake = Intake(self.models, limit, surroundings)
         ledger = self._ledger = self.intake.ledger
-        self.sources = Sources(table, supply, surroundings, ledger)
-        self.plan = Plan()
+        ddi = ddi_state(settings, surroundings.store)
+        self.sources = Sources(table, supply, surroundings, ledger, ddi)
+        self._planning = Planning(self.models, self.sources, surroundings, ledger)
+        self.early = Prefetching(self.intake, surroundings, ddi)
         self._turn = Turn()
         self.wishes = Wishes(self._turn, self.intake, self._after_rollback)
         self._factories = Factories(supply, table, surroundings, self.sources, ledger)
@@ -73,6 +80,11 @@ class UpdatePoller:
         self._slice_explained = table.orchestrator == "tuf"
         self._next_look = 0.0
         self._recovered = False
+
+    @property
+    def plan(self) -> Plan:
+        """What was decided last."""
+        return self._planning.plan
 
     async def recover(self) -> None:
         """Tidy up after the last life; call it before the first worker starts.
@@ -142,29 +154,46 @@ class UpdatePoller:
         self._next_look = 0.0  # none is ahead but the one asked for: see ``_rest``
         self._stir.set()
 
+    def hear(self) -> None:
+        """Something else may be wanted, as was said on this board: look at it now.
+
+        What that leaves no purpose is ended.
+        """
+        before = set(self.plan.orders)
+        try:
+            self.decide()
+            early = [order for _, order in self._early()]
+        except EXPECTED as err:
+            self._ledger.count_trouble(BOARD, err)
+        else:
+            self._end_if_overtaken()
+            if self.early.order not in early or set(self.plan.orders) - before:
+                self.early.stop()
+        self.poke()
+
+    def decide(self) -> None:
+        """Plan with what is said on this board as of now.
+
+        Raises:
+            DeviceError: The store cannot be read.
+        """
+        self.sources.hear()
+        self._planning.decide()
+
+    async def withdraw(self, source: str, generation: int) -> None:
+        """End what is under way of an order, and return when it has ended.
+
+        Nothing of it begins again.
+        """
+        await self.intake.withdraw(source, generation)
+        early = self.early.order
+        if early and (early.source, early.generation) == (source, generation):
+            await self.early.stopped()
+
     def snapshot(self) -> UpdateSnapshot:
         """Return the counters and the phase as they are now."""
-        tally, sources = self._ledger.tally, self.sources
-        floor = sources.clock_floor
-        return UpdateSnapshot(
-            phase=str(self.intake.phase),
-            results=dict(tally.results),
-            verify_failures=dict(tally.verify_failures),
-            bytes=dict(tally.bytes),
-            last_refusal=tally.last_refusal,
-            clock_floor_lag_s=max(0.0, floor - self._around.clock()),
-            clock_floor=floor,
-            orchestrator=self._orchestrator,
-            decisions=with_job(self.plan.decisions, self.intake.job),
-            progress=self.intake.progress(),
-            last_look=sources.last_look,
-            trouble=sources.trouble,
-            next_look=self._next_look,
-            metadata_expires=sources.expires,
-            metadata_issued=sources.issued,
-            set_aside=self._ledger.set_aside,
-            revoked=len(sources.revoked),
-        )
+        now, ahead = self._around.clock(), self._next_look
+        return show_updates(self.intake, self.sources, self.plan, now, ahead)
 
     async def look(self) -> float:
         """Look once at everything and return the seconds until the next look."""
@@ -176,6 +205,7 @@ class UpdatePoller:
             await self._look_at_factories()  # for what was revoked just now
             await self._carry_out_plan()
             await self._close_slice()
+            await self.early.fetch(lambda: () if self._poked else self._early())
         except EXPECTED as err:
             worked = False
             self._ledger.count_trouble(BOARD, err)
@@ -205,20 +235,6 @@ class UpdatePoller:
         """Seconds between two looks that were asked for."""
         return min(FLOOD_GAP_S, self._pace.poll_s)
 
-    def _decide(self) -> None:
-        """Plan, with everything as it is now."""
-        now = self.sources.now()
-        situation = Situation(
-            board_id=self.sources.board_id(),
-            now=now,
-            utc_offset_s=self._around.utc_offset(now),
-            holds=self._around.store.holds(),
-            revoked=self.sources.revoked,
-            refusals=self._ledger.memory.refusals(),
-        )
-        slots = {name: self._around.store.slots(name) for name in self.models}
-        self.plan = plan(self.sources.files, slots, situation)
-
     def _after_rollback(self, pipeline: str, committed: bool) -> None:  # noqa: FBT001 - what a wish tells
         """See to what was revoked meanwhile, and plan again: what was left is held."""
         if committed:
@@ -228,7 +244,7 @@ class UpdatePoller:
         finally:
             self._fallen.tell()
         if self.plan.decisions:  # before the first look nobody knows what is wanted
-            self._decide()
+            self._planning.decide()
 
     async def _look_at_factories(self) -> None:
         """Import the factory model of every pipeline that has none at all."""
@@ -245,7 +261,7 @@ class UpdatePoller:
             if self._rung:
                 await self._refresh()
             async with self._turn:
-                self._decide()
+                self._planning.decide()
                 ahead = [it for it in self.plan.orders if it not in considered]
                 if not ahead or not self.sources.believed:
                     return
@@ -299,19 +315,24 @@ class UpdatePoller:
         """Refresh, and end the trial under way if it has lost its purpose."""
         try:
             worked = await self._refresh(inbox=False)
-            self._decide()
+            self._planning.decide()
         except EXPECTED as err:
             self._ledger.count_trouble(BOARD, err)
             return False
-        job = self.intake.job
-        reason = job and overtaken(job, self.plan.decisions, self.sources.revoked)
-        if reason == Reason.REVOKED:
-            what = "it was revoked while on trial"
-            self.intake.abort(BundleRefusedError(what, reason=reason))
-        elif reason:
-            what = "something else is wanted by now"
-            self.intake.abort(DeviceError(what, reason=reason))
+        self._end_if_overtaken()
         return worked
+
+    def _early(self) -> list[tuple[Origin, Order]]:
+        """Return what may be fetched now though it may not be tried, and from where."""
+        believed = self.sources.believed
+        ahead = self._planning.early() if believed else ()
+        return [(Origin(believed), order) for order in ahead]
+
+    def _end_if_overtaken(self) -> None:
+        """End the job under way if it has lost its purpose."""
+        error = self._planning.against(self.intake.job)
+        if error is not None:
+            self.intake.abort(error)
 
     async def _close_slice(self) -> None:
         """Remove the uploaded slice once nothing of it waits any more."""

@@ -4,8 +4,10 @@ The rules this module keeps:
  * The phase is saved before its row's actions: after power loss we must know what we
    were about to do.
  * An action that is refused, fails or lacks something on this board is the event
-   FAILED, and so is a trial that somebody ends; everything else is a bug, and ends the
+   FAILED, and so is a job that somebody ends; everything else is a bug, and ends the
    daemon.
+ * A job can be ended until COMMIT begins, which nothing interrupts: so it has one
+   ending, whoever comes at the same moment.
  * Every ending is reported before the job is forgotten; COMMIT does both at once.
  * A trial counts against its bytes from the moment it is saved that it begins, until
    a verdict, or an end that is nobody's fault, takes it back.
@@ -23,7 +25,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from agent.core.quarantine import PASSING
-from agent.core.update_machine import LONG, Action, Event, Job, Phase, Step, step
+from agent.core.update_machine import Action, Event, Job, Phase, Step, step
 from agent.core.updates import Report
 from agent.errors import AgentError, BundleRefusedError, DeviceError, TrialFailedError
 from agent.update.endings import COMMITTED, INTERRUPTED, ROLLED_BACK, Ending, report_of
@@ -31,6 +33,10 @@ from agent.update.endings import COMMITTED, INTERRUPTED, ROLLED_BACK, Ending, re
 log = logging.getLogger(__name__)
 
 TRIAL = (Phase.PREFLIGHT, Phase.SHADOWING, Phase.PROBATION)
+# Nothing of a job is durable before COMMITTING: until then it can be ended.
+ENDABLE = frozenset({Phase.FETCHING, Phase.VERIFYING, Phase.STAGING, *TRIAL})
+# A thread syncs and renames a file that DISCARD would close under it: seconds.
+UNBROKEN = frozenset({Phase.STAGING})
 # The rows that settle how a job ends, whatever follows.
 RESULTS = {
     (Phase.IDLE, Event.COMMITTED): COMMITTED,
@@ -107,6 +113,7 @@ class UpdateRunner:
         self._clock = clock
         self._task: asyncio.Task[object] | None = None
         self._abort: AgentError | None = None
+        self._cancelled = False  # by ``abort``
 
     async def carry_out(self, job: Job) -> Ending:
         """Take an ordered job all the way, up or down.
@@ -135,15 +142,17 @@ class UpdateRunner:
         return ending if job.phase is not Phase.IDLE else None
 
     def abort(self, error: AgentError) -> bool:
-        """End a trial that lasts, as if it had failed with ``error``.
+        """End what is under way, as if it had failed with ``error``.
 
         Returns:
-            Whether there is one: SHADOWING or PROBATION, and not ended already.
+            Whether it ends so: it was not past its trial, and not ended already.
         """
-        if self.phase not in LONG or self._task is None or self._abort is not None:
+        if self.phase not in ENDABLE or self._task is None or self._abort is not None:
             return False
         self._abort = error
-        self._task.cancel()
+        self._cancelled = self.phase not in UNBROKEN
+        if self._cancelled:
+            self._task.cancel()
         return True
 
     async def _handle(self, event: Event, job: Job) -> Ending:
@@ -216,14 +225,18 @@ class UpdateRunner:
         return pending
 
     def _raise_abort(self) -> None:
-        """Turn the cancellation that ``abort`` caused into its error.
+        """Raise the error that ``abort`` was given, in place of its cancellation.
 
         Where somebody cancelled the task as well, that counts: the daemon stops. The
         bookkeeping is that of ``asyncio.timeout``.
         """
         error, self._abort = self._abort, None
+        ours, self._cancelled = self._cancelled, False
         task = asyncio.current_task()
-        if error is not None and task is not None and task.uncancel() == 0:
+        if error is None or task is None:
+            return
+        others = task.uncancel() if ours else task.cancelling()
+        if others == 0:
             raise error
 
     def _excuse(self, job: Job) -> None:

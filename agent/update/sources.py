@@ -15,10 +15,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from agent.core.ddi import SOURCE as DDI
 from agent.core.desired import check_dates
 from agent.core.targets import GroupFile
 from agent.errors import AgentError, BundleRefusedError, DeviceError
 from agent.settings import UpdateSettings
+from agent.update.ddi_state import DdiState
 from agent.update.ledger import Ledger
 from agent.update.memory import is_mendable
 from agent.update.needs import Repository, Supply, Surroundings
@@ -62,6 +64,7 @@ class Sources:
         trouble: (reason, message) of what the last look stumbled over, or None.
         slice_open: The uploaded slice is looked at.
         pushed: The desired state that was pushed.
+        ddi: What a DDI server ordered, where such a server is the orchestrator.
         revoked: Digests of the bundles that the owner revoked.
     """
 
@@ -71,12 +74,14 @@ class Sources:
         supply: Supply,
         surroundings: Surroundings,
         ledger: Ledger,
+        ddi: DdiState | None = None,
     ) -> None:
         self.files: Files = []
         self.last_look = 0.0
         self.trouble: tuple[str, str] | None = None
         self.slice_open = surroundings.inbox is not None
         self.pushed = PushedState(surroundings.store)
+        self.ddi = ddi
         self._settings = settings
         self._supply = supply
         self._around = surroundings
@@ -117,6 +122,11 @@ class Sources:
         """Seconds that the fleet's server asked to be left alone for."""
         repository = self._supply.repository
         return repository.retry_after if repository is not None else 0.0
+
+    @property
+    def orchestrator(self) -> str:
+        """Who writes the desired state."""
+        return self._settings.orchestrator
 
     def follow(self, settings: UpdateSettings) -> None:
         """Go on with another table ``[update]``; other groups are read anew."""
@@ -163,10 +173,25 @@ class Sources:
                 if self._slice.hopeless:
                     await self.close_slice()
                     self._ledger.memory.forget(INBOX)  # the next one is another
-        self._take_push()
+        self.hear()
         for path, file in self.files:
             self.judge(path, file)
         return worked
+
+    def hear(self) -> None:
+        """Take what was said on this board for what is desired, where that counts.
+
+        It was pushed, or a DDI server ordered it.
+
+        Raises:
+            DeviceError: The store cannot be read.
+        """
+        if self._settings.orchestrator == "push":
+            pushed = self.pushed.load()
+            self.files = [] if pushed is None else [(SOURCE, pushed)]
+        elif self.ddi is not None:
+            ordered = self.ddi.desired()
+            self.files = [] if ordered is None else [(DDI, ordered)]
 
     def judge(self, subject: str, file: GroupFile) -> None:
         """Count a desired state that makes no sense; the plan passes over it."""
@@ -247,12 +272,6 @@ class Sources:
         groups: Sequence[str] = self._settings.groups
         device = self.board_id()
         return lambda repository: repository.desired(groups, device)
-
-    def _take_push(self) -> None:
-        """Take what was pushed for what is desired, where push is the orchestrator."""
-        if self._settings.orchestrator == "push":
-            pushed = self.pushed.load()
-            self.files = [] if pushed is None else [(SOURCE, pushed)]
 
     def _stumble(self, subject: str, word: _Word, error: AgentError) -> bool:
         """Take note of a repository that cannot be followed; return False."""

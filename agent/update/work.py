@@ -49,6 +49,7 @@ class UpdateWork:
         max_bytes: Larger bundles are refused.
         revoked: Digests of bundles that must not answer.
         on_bytes: Told how many bytes came in, and how many were here already.
+        keep: Says which objects are no rubbish, though no pipeline refers to them.
         deltas: What spares fetching whole bundles, and told the same of its bytes.
     """
 
@@ -62,6 +63,7 @@ class UpdateWork:
         self.max_bytes = max_bytes
         self.revoked: Collection[str] = frozenset()
         self.on_bytes = on_bytes
+        self.keep: Callable[[], Collection[str]] = frozenset
         self.deltas = Deltas(surroundings, on_delta_bytes)
         self._around = surroundings
         self._store = surroundings.store
@@ -237,7 +239,7 @@ class UpdateWork:
         self._sources = ()
         self._on_trial = False
         try:
-            self._store.collect()
+            self._store.collect(self.keep())
         except DeviceError as err:
             # Rubbish takes room and nothing else; the next DISCARD tries again.
             log.warning("store.not_collected", extra={"detail": str(err)})

@@ -554,18 +554,33 @@ class TestTwoAtOnce:
         assert reason(lambda: bench.desk.set_desired(WANTS_2, "bob")) == Reason.REPLAYED
 
     def test_a_desired_state_while_bytes_are_examined(self) -> None:
-        """Busy, with the phase; the same one again is taken all the same."""
+        """One that wants the same leaves the job alone; the same one again is taken."""
+        bench = Bench(orchestrator="push")
+        asyncio.run(bench.desk.set_desired(WANTS_2, ME))
+
+        async def ask(gate: Gate) -> None:
+            newer = replace(WANTS_2, generation=4)
+            await bench.desk.set_desired(newer, ME)
+            await bench.desk.set_desired(newer, ME)
+            assert gate.reached.is_set()
+            gate.opened.set()
+            await until(lambda: bench.versions() == (2, 0))
+
+        during(bench, "examine", ask)
+
+    def test_another_desired_state_while_bytes_are_examined(self) -> None:
+        """One that wants something else ends the job at once; that is tried then."""
         bench = Bench(orchestrator="push")
         asyncio.run(bench.desk.set_desired(WANTS_2, ME))
 
         async def ask(_gate: Gate) -> None:
-            newer = replace(WANTS_2, generation=4)
-            error = await refused(bench.desk.set_desired(newer, ME))
-            assert error.reason == Reason.BUSY
-            assert "PREFLIGHT" in str(error)
-            await bench.desk.set_desired(WANTS_2, ME)
+            other = replace(WANTS_2, generation=4, pipelines={"door": Wanted("kws", 3)})
+            await bench.desk.set_desired(other, ME)
+            await until(lambda: len(bench.store.reports()) == 1)
 
         during(bench, "examine", ask)
+        report = bench.store.reports()[-1]
+        assert (report.version, report.reason) == (2, Reason.SUPERSEDED)
 
 
 class TestTrialsThatLast:

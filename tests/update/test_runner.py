@@ -442,13 +442,16 @@ def abort_during(work: LastingWork, journal: MemoryStore) -> tuple[Ending, bool]
 @pytest.mark.parametrize(
     ("lasts", "result"),
     [
+        (Action.FETCH, "refused"),
+        (Action.VERIFY, "refused"),
+        (Action.EXAMINE, "refused"),
         (Action.SHADOW, "refused"),
         (Action.SWAP_IN, "rolled_back"),
         (Action.WATCH, "rolled_back"),
     ],
 )
-def test_a_trial_that_lasts_can_be_ended(lasts: Action, result: str, way: str) -> None:
-    """An abort is the event FAILED with its reason, however the trial takes it."""
+def test_whatever_lasts_can_be_ended(lasts: Action, result: str, way: str) -> None:
+    """An abort is the event FAILED with its reason, however the action takes it."""
     journal = MemoryStore()
     work = LastingWork(journal, lasts)
     work.stubborn = way == "stubborn"
@@ -462,13 +465,74 @@ def test_a_trial_that_lasts_can_be_ended(lasts: Action, result: str, way: str) -
     assert after == [*back, Action.DISCARD]
 
 
-@pytest.mark.parametrize("lasts", [Action.FETCH, Action.STAGE, Action.EXAMINE])
-def test_what_is_short_is_not_ended(lasts: Action) -> None:
-    """Only SHADOWING and PROBATION can be aborted; the daemon's end is another way."""
+def test_what_is_being_made_durable_is_not_broken_off() -> None:
+    """An abort while a file is synced waits for that; the job ends behind it."""
+
+    async def end() -> tuple[Ending, list[Action]]:
+        journal = MemoryStore()
+        work = PatientWork(journal)
+        runner = UpdateRunner(journal, work, lambda: NOW)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            running = group.create_task(runner.carry_out(ORDER))
+            await work.begun.wait()
+            assert runner.abort(REVOKED)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not running.done()
+            work.goes_on.set()
+        return running.result(), work.actions
+
+    ending, actions = asyncio.run(end())
+    assert ending == Ending("refused", REVOKED)
+    assert actions == [*UP[:3], Action.DISCARD]
+
+
+class PatientWork(ListedWork):
+    """Work whose STAGE waits for the test."""
+
+    def __init__(self, journal: MemoryStore) -> None:
+        super().__init__(journal)
+        self.begun, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def perform(self, action: Action, job: Job) -> tuple[Event | None, Job]:
+        """Wait in STAGE."""
+        if action is Action.STAGE:
+            self.begun.set()
+            await self.goes_on.wait()
+        return await super().perform(action, job)
+
+
+@pytest.mark.parametrize("turns", range(24))
+@pytest.mark.parametrize("fails", [None, Action.WATCH])
+def test_an_abort_and_the_end_may_meet(turns: int, fails: Action | None) -> None:
+    """However many turns of the loop it comes after: one verdict, the true one."""
+
+    async def meet() -> tuple[bool, Ending]:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            running = group.create_task(runner.carry_out(ORDER))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            aborted = runner.abort(REVOKED)
+        return aborted, running.result()
+
+    journal = MemoryStore()
+    work = ListedWork(journal)
+    work.errors = {fails: FAILED} if fails else NO_ERRORS
+    runner = UpdateRunner(journal, work, lambda: NOW)
+    aborted, ending = asyncio.run(meet())
+    committed = journal.slots("door").active is not None
+    assert committed == (ending.result == "committed")
+    assert not (aborted and committed)
+    assert len(reported(journal)) == 1
+    assert (runner.phase, journal.load_job()) == (Phase.IDLE, None)
+
+
+@pytest.mark.parametrize("lasts", [Action.COMMIT, Action.ADOPT, Action.DISCARD])
+def test_what_is_committed_is_not_ended(lasts: Action) -> None:
+    """From COMMIT on nothing can be aborted; the daemon's end is another way."""
     journal = MemoryStore()
     with pytest.raises(asyncio.CancelledError):
         abort_during(LastingWork(journal, lasts), journal)
-    assert reported(journal) == []
 
 
 def test_nothing_to_abort() -> None:
