@@ -93,6 +93,30 @@ PROMISES: Mapping[str, tuple[str, str]] = {
     "51": ("doorbells replayed, or by the hundred", "one look"),
     "52": ("bodies too large, or without end", "cut before memory"),
     "53": ("uploads with names that are paths, sparse, a million", "refused"),
+    "54": (
+        "an orchestrator that writes nonsense: fields, links, times",
+        "refused: `protocol`; asked again in time, and the model runs on",
+    ),
+    "55": (
+        "an order cancelled before, while and after it is carried out",
+        "withdrawn at any stage before the commit, told so after it",
+    ),
+    "56": (
+        "an order replaced while it is fetched, or closed behind the board's back",
+        "the new one is carried out; what nobody waits for is not told",
+    ),
+    "57": (
+        "reports to an orchestrator that are lost, or taken twice",
+        "kept on disk until they are taken; nothing is installed twice",
+    ),
+    "58": (
+        "a closed maintenance window; a download that may not be tried yet",
+        "fetched and verified early where that is allowed, tried later",
+    ),
+    "59": (
+        "a power cut between the commit and its report",
+        "reported once after the restart, and not installed again",
+    ),
     "60": ("`kill -9` at every mutating call", "a whole, signed model; floors stand"),
     "61": ("a full disk, once or from then on", "nothing lost; goes on with room"),
     "62": ("a disk that cannot write or sync", "no second sync is trusted"),

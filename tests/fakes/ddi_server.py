@@ -113,8 +113,8 @@ class DdiServer:
     def deploy(
         self,
         target: str = "",
-        *,
         artifacts: Sequence[Artifact] = (),
+        *,
         confirm: bool = False,
         **fields: str,
     ) -> Action:

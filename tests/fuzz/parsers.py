@@ -51,6 +51,7 @@ from agent.trust.bundle import open_bundle
 from agent.worker.golden import GoldenSamples, parse_golden, render_golden
 from tests.fakes.bundles import MAX_BYTES, VARIANTS, manifest
 from tests.fakes.mutants import mutated
+from tests.fuzz import ddi
 from tests.fuzz.fleet import BUNDLES, CONTENTS, GROUP
 from tests.fuzz.inputs import bundle_damage
 from tests.fuzz.json_text import damaged, render
@@ -280,6 +281,13 @@ PARSERS: Mapping[str, Parser] = {
     ),
     "manifests": Parser(
         (render_manifest(manifest()),), json_damage, manifest_text, share=5
+    ),
+    "DDI polls": Parser((ddi.POLL,), json_damage, ddi.poll, share=2),
+    "DDI orders": Parser((ddi.DEPLOYMENT,), json_damage, ddi.deployment, share=3),
+    "DDI cancellations": Parser((ddi.CANCEL,), json_damage, ddi.cancel),
+    "DDI pointers": Parser(ddi.POINTERS, any_damage, ddi.pointer, share=2),
+    "DDI links": Parser(
+        tuple(text.encode() for text in ddi.LINKS), any_damage, ddi.link, share=2
     ),
     "golden samples": Parser((golden_samples(),), npz_damage, golden, share=4),
 }

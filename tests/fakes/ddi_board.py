@@ -1,0 +1,158 @@
+"""A real board that takes its orders from a DDI server, held to the same oracle.
+
+The rules this module keeps:
+ * Content comes from a repository on another server, which a test can make slow.
+ * Polls are half a minute apart at least: a test rings for the next one, again and
+   again, until what it waits for has come.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from agent.core.targets import bundle_path
+from tests.fakes.daemon_process import DaemonProcess, Json
+from tests.fakes.ddi_access import TOKEN
+from tests.fakes.ddi_actions import Action
+from tests.fakes.ddi_server import DdiServer
+from tests.fakes.fleet import MODEL, Fleet, bundle
+from tests.fakes.toxic_server import ToxicServer
+from tests.fakes.watched_board import WatchedBoard
+
+RING_S = 0.2  # as often as the board looks when it is asked to
+
+
+class DdiBoard(WatchedBoard):
+    """A fleet of one board and its DDI server.
+
+    Attributes:
+        server: Who gives orders; ``mirror`` serves the signed repository.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        board: DaemonProcess,
+        server: DdiServer,
+        mirror: ToxicServer,
+    ) -> None:
+        super().__init__(fleet, board)
+        self.server = server
+        self.mirror = mirror
+
+    # --- the owner and the operator
+
+    def publish(self, content: Callable[[int], bytes] = bundle, **fields: str) -> int:
+        """Sign the next version; nobody wants it yet."""
+        version = self.next()
+        repository = self.fleet.spoiled.repository
+        repository.add(content(version), model=MODEL, version=version, **fields)
+        self.fleet.sign()
+        return version
+
+    def deploy(self, version: int, *, confirm: bool = False, **fields: str) -> Action:
+        """Order a version, and ring; fields as in ``Action``."""
+        target = bundle_path(MODEL, version)
+        action = self.server.deploy(target, (), confirm=confirm, **fields)
+        self.ring()
+        return action
+
+    def clean(self) -> None:
+        """O4: an honest order ends as it should; O2: it is above all floors."""
+        self.good = self.publish()
+        action = self.deploy(self.good)
+        self.wait_status(action, "FINISHED")
+        self.board.wait_version(self.good)
+        self.refusals_forgotten()
+
+    # --- waiting
+
+    def hear(self, condition: Callable[[], object], what: str) -> None:
+        """Ring until something holds."""
+        rung = time.monotonic()
+
+        def held() -> object:
+            nonlocal rung
+            found = condition()
+            if not found and time.monotonic() > rung + RING_S:
+                self.ring()
+                rung = time.monotonic()
+            return found
+
+        self.board.wait_for(held, what)
+
+    def wait_status(self, action: Action, status: str) -> None:
+        """Ring until the server thinks so of an action."""
+        what = f"action {action.id} {status}"
+        self.hear(lambda: action.status == status, what)
+
+    def wait_said(self, action: Action, word: str) -> None:
+        """Ring until the board has said a word about an action."""
+        self.hear(lambda: word in action.said, f"action {action.id}: {word}")
+
+    def wait_asked(self, kind: str, times: int = 1) -> None:
+        """Ring until a kind of resource was asked for so many times more."""
+        enough = self.server.count(kind) + times
+        self.hear(lambda: self.server.count(kind) >= enough, f"{kind} is asked for")
+
+    # --- the mirror
+
+    def place(self, version: int) -> str:
+        """Return the path of a version's bundle on the mirror."""
+        folder = self.fleet.path / "targets" / "models" / MODEL
+        (found,) = folder.glob(f"*.{version}.bundle")
+        return f"/{found.relative_to(self.fleet.path)}"
+
+    def fetches(self, version: int) -> int:
+        """Return how often a version's bundle was asked for."""
+        return self.mirror.paths().count(self.place(version))
+
+    # --- looking
+
+    def ddi(self) -> Json:
+        """Return what the board says about its server."""
+        found: Json = self.board.state()["update"].get("ddi") or {}
+        return found
+
+    def reports(self, version: int) -> list[Json]:
+        """Return how updates to a version ended, newest first."""
+        reports = self.board.ask("/v1/updates")["reports"]
+        return [it for it in reports if it["version"] == version]
+
+    def leaks(self) -> list[str]:
+        """Return what was asked of the mirror with the DDI server's credentials."""
+        asked = list(self.mirror.asked)
+        return [path for path, headers in asked if "authorization" in headers]
+
+
+@contextmanager
+def ddi_board(
+    home: Path,
+    make: Callable[[Path, Mapping[str, object], Mapping[str, object]], DaemonProcess],
+    **settings: object,
+) -> Iterator[DdiBoard]:
+    """Give a board that runs version 1, ordered by its DDI server.
+
+    Args:
+        home: Where everything lies.
+        make: Makes the board of a folder, the table [update] and the other tables.
+        settings: Of [fleet.ddi].
+    """
+    fleet = Fleet(home)
+    token = home / "ddi-token"
+    token.write_text(TOKEN, encoding="ascii")
+    token.chmod(0o600)
+    with ToxicServer(fleet.path) as mirror, DdiServer() as server:
+        table: dict[str, object] = {
+            "url": server.url,
+            "controller": server.shown.access.controller,
+            "token_file": token,
+            **settings,
+        }
+        update = fleet.update_table(RING_S, orchestrator="ddi", repository=mirror.url)
+        board = make(home / "board", update, {"fleet.ddi": table})
+        with board:
+            watched = DdiBoard(fleet, board, server, mirror)
+            watched.clean()
+            yield watched
