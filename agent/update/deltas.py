@@ -142,7 +142,7 @@ class Deltas:
         base = self._store.open_object(delta.fields.from_sha256)
         ram_bytes = self._board().ram_bytes
         if not fits_memory(len(base), target.length, ram_bytes):
-            what = f"a base of {len(base)} bytes takes too much of {ram_bytes} bytes"
+            what = f"a base of {len(base)} bytes is too much for {ram_bytes} of memory"
             raise BundleRefusedError(what, reason=Reason.DELTA)
         # After the base is open: what removes it as rubbish does not take it away.
         self._store.make_room(delta.length, delta.sha256)

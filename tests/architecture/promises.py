@@ -129,6 +129,10 @@ PROMISES: Mapping[str, tuple[str, str]] = {
     "69": ("stops and deaths in every phase", "rolled back; repeated: set aside"),
     "70": ("a disk slower than a watchdog", "the loop answers on"),
     "71": ("state.db of a newer agent", "left alone: `state`"),
+    "72": (
+        "deltas: another base or pair, bombs, longer, shorter, cut, flipped",
+        "told, and all of the bundle is fetched instead; never a refused update",
+    ),
 }
 
 

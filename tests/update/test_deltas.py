@@ -1,0 +1,281 @@
+"""Updates by deltas: used where the base is here, never the reason of a refusal."""
+
+import logging
+
+import pytest
+from msgspec.structs import replace
+
+from agent.core.deltas import SignedDelta
+from agent.core.reasons import Reason
+from agent.errors import BundleRefusedError, DeviceError
+from agent.publish.deltas import make_delta
+from tests.fakes.memory_store import MemoryStaging, MemoryStore
+from tests.fakes.patches import frame, sha256, signed_delta
+from tests.fakes.update_bench import BUNDLES, Bench
+
+ONE, TWO, THREE = (BUNDLES["kws", version] for version in (1, 2, 3))
+DELTA, PATCH = signed_delta(ONE, TWO)
+# Right, too, but it takes nothing from its base: long enough to be cut.
+LONG, LONG_PATCH = signed_delta(ONE, TWO, frame(TWO))
+OTHER = TWO[:-1] + bytes([TWO[-1] ^ 1])
+
+
+def at_one(delta: SignedDelta | None = DELTA, patch: bytes | None = PATCH) -> Bench:
+    """Return a board that runs version 1, and a fleet that offers a delta to 2."""
+    bench = Bench(names=("door",))
+    bench.update(1)
+    assert bench.versions() == (1, 0)
+    if delta is not None:
+        bench.repository.patches[delta] = patch
+    return bench
+
+
+def kinds(bench: Bench) -> dict[str, int]:
+    """Return what was fetched since version 1 was."""
+    counted = bench.poller.snapshot().bytes
+    return {**counted, "full": counted["full"] - len(ONE)}
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return why deltas were given up."""
+    told = [it for it in caplog.records if it.message == "update.delta"]
+    assert all(it.__dict__["reason"] == Reason.DELTA for it in told)
+    return [it.__dict__["detail"] for it in told]
+
+
+def test_a_delta_from_what_runs_spares_the_bundle() -> None:
+    """Nothing of the whole one is fetched, and the store has the signed bytes."""
+    bench = at_one()
+    bench.update(2)
+    assert bench.versions() == (2, 1)
+    assert kinds(bench) == {"full": 0, "delta": len(PATCH), "resumed": 0}
+    assert bench.store.objects[sha256(TWO)] == TWO
+    assert bench.store.parts == {}
+
+
+def test_a_delta_from_the_previous_one_is_as_good() -> None:
+    """Any base that is here: 1 is the previous one when 3 comes."""
+    bench = at_one(None)
+    bench.update(2)
+    delta, patch = signed_delta(ONE, THREE, version=3)
+    bench.repository.patches[delta] = patch
+    bench.update(3)
+    assert bench.versions() == (3, 2)
+    assert kinds(bench) == {"full": len(TWO), "delta": len(patch), "resumed": 0}
+
+
+def test_the_shortest_of_several_is_used() -> None:
+    """Here the one from the very same content."""
+    bench = at_one()
+    bench.repository.patches = {LONG: LONG_PATCH, DELTA: PATCH}
+    assert len(PATCH) < len(LONG_PATCH) < len(TWO)
+    bench.update(2)
+    assert kinds(bench)["delta"] == len(PATCH)
+
+
+def test_72_a_delta_from_bytes_that_are_not_here_is_not_fetched() -> None:
+    """Wrong base: none that this board holds."""
+    bench = at_one(*signed_delta(THREE, TWO, from_version=3))
+    bench.update(2)
+    assert bench.versions() == (2, 1)
+    assert kinds(bench) == {"full": len(TWO), "delta": 0, "resumed": 0}
+
+
+WRONG: dict[str, bytes | None] = {
+    "missing": None,
+    "of_another_base": make_delta(THREE[::-1], TWO),
+    "of_another_pair": make_delta(ONE, THREE),
+    "to_other_bytes": make_delta(ONE, OTHER),
+    "shorter": make_delta(ONE, TWO[:-1]),
+    "longer": make_delta(ONE, TWO + b"!"),
+    "truncated": PATCH[:-4],
+    "flipped": PATCH[:30] + bytes([PATCH[30] ^ 4]) + PATCH[31:],
+    "bomb": frame(bytes(10_000_000), announced=len(TWO)),
+    "empty_frame": frame(b""),
+    "no_frame": b"<html>sign in</html>",
+}
+
+
+@pytest.mark.parametrize("patch", WRONG.values(), ids=WRONG)
+def test_72_a_wrong_delta_is_told_and_the_whole_bundle_is_fetched(
+    patch: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Validly signed, and wrong: the update is committed all the same."""
+    delta, _ = signed_delta(ONE, TWO, patch)
+    bench = at_one(delta, patch)
+    bench.update(2)
+    assert bench.versions() == (2, 1)
+    assert bench.results() == {("committed", ""): 2}
+    assert kinds(bench)["full"] == len(TWO)
+    assert len(refusals(caplog)) == 1
+    assert bench.store.parts == {}
+
+
+def test_72_a_delta_that_failed_is_not_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not for the same bundle in this life; a new life tries it once more."""
+    wrong = WRONG["to_other_bytes"]
+    bench = at_one(signed_delta(ONE, TWO, wrong)[0], wrong)
+    bench.repository.gone.add(("kws", 2))
+    bench.update(2)
+    assert bench.results()["refused", Reason.MISSING_TARGET] == 1
+    bench.repository.gone.clear()
+    bench.update(2)
+    assert bench.versions() == (2, 1)
+    assert len(refusals(caplog)) == 1
+    assert bench.repository.calls.count(f"fetch {DELTA.path}") == 1
+
+
+def test_a_delta_that_the_network_cut_off_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The whole bundle is out of reach, too; the next look resumes the delta."""
+    bench = at_one(LONG, LONG_PATCH)
+    bench.repository.broken_at = 2048
+    bench.repository.gone.add(("kws", 2))
+    bench.update(2)
+    assert bench.versions() == (1, 0)
+    bench.repository.gone.clear()
+    bench.update(2)
+    assert bench.versions() == (2, 1)
+    assert kinds(bench) == {"full": 0, "delta": len(LONG_PATCH), "resumed": 2048}
+    assert len(refusals(caplog)) == 1
+
+
+def test_a_base_that_rotted_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    """It is hashed again before anything is made of it."""
+    bench = at_one()
+    bench.store.objects[sha256(ONE)] = OTHER
+    bench.update(2)
+    assert bench.versions()[0] == 2
+    assert kinds(bench) == {"full": len(TWO), "delta": 0, "resumed": 0}
+    assert len(refusals(caplog)) == 1
+
+
+def test_without_memory_for_it_nothing_of_a_delta_is_fetched(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What runs goes on beside it, and needs its own."""
+    bench = at_one()
+    bench.board = replace(bench.board, ram_bytes=10_000_000)
+    bench.update(2)
+    assert bench.versions() == (2, 1)
+    assert kinds(bench) == {"full": len(TWO), "delta": 0, "resumed": 0}
+    assert "too much for 10000000 of memory" in refusals(caplog)[0]
+
+
+class FullStore(MemoryStore):
+    """Has room for bundles, and none for a delta."""
+
+    def make_room(self, length: int, sha256: str = "") -> None:
+        """Make room, or refuse."""
+        if sha256 == DELTA.sha256:
+            raise DeviceError("full", reason=Reason.QUOTA)
+        super().make_room(length, sha256)
+
+
+class BrittleStore(MemoryStore):
+    """Fails once in the middle of bringing in version 2."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error: Exception | None = error
+
+    def stage(self, sha256: str, length: int) -> MemoryStaging:
+        """Begin to bring in an object."""
+        return BrittleStaging(self, sha256, length)
+
+
+class BrittleStaging(MemoryStaging):
+    """Writes a thousand bytes of version 2, and then fails, once."""
+
+    def __init__(self, store: BrittleStore, digest: str, length: int) -> None:
+        super().__init__(store, digest, length)
+        self._brittle, self._digest = store, digest
+
+    def write(self, content: memoryview) -> None:
+        """Append bytes, or some of them."""
+        error = self._brittle.error
+        if error is not None and self._digest == sha256(TWO):
+            self._brittle.error = None
+            super().write(content[:1000])
+            raise error
+        super().write(content)
+
+
+def on(store: MemoryStore) -> Bench:
+    """Return a board with this store, which runs 1 and is offered a delta to 2."""
+    bench = Bench(names=("door",))
+    bench.store = store
+    bench.start()
+    bench.update(1)
+    bench.repository.patches[DELTA] = PATCH
+    return bench
+
+
+def test_no_room_for_a_delta_is_no_reason_to_refuse(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The bundle's own room was made before."""
+    bench = on(FullStore())
+    bench.update(2)
+    assert bench.versions() == (2, 1)
+    assert refusals(caplog) == ["full"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeviceError("full", reason=Reason.DISK_FULL),
+        MemoryError(),
+        BundleRefusedError("odd", reason=Reason.LENGTH),
+    ],
+)
+def test_72_what_goes_wrong_while_it_is_applied_costs_the_delta_alone(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some of the bundle is written by then: all is fetched from its first byte."""
+    bench = on(BrittleStore(error))
+    bench.update(2)
+    assert bench.versions() == (2, 1)
+    assert kinds(bench)["full"] == len(TWO)
+    assert len(refusals(caplog)) == 1
+
+
+def test_a_repository_that_cannot_say_is_as_one_without_deltas() -> None:
+    """Nobody is asked again, and nothing is refused."""
+    bench = at_one()
+    bench.repository.undelta = BundleRefusedError("?", reason=Reason.METADATA)
+    bench.update(2)
+    assert bench.versions() == (2, 1)
+    assert kinds(bench) == {"full": len(TWO), "delta": 0, "resumed": 0}
+
+
+def test_with_most_of_the_bundle_here_the_rest_is_fetched() -> None:
+    """A delta is used only where it is shorter than what is missing."""
+    bench = at_one(None)
+    bench.repository.broken_at = len(TWO) - 100
+    bench.update(2)
+    bench.repository.patches[LONG] = LONG_PATCH
+    bench.update(2)
+    assert bench.versions() == (2, 1)
+    assert kinds(bench)["delta"] == 0
+
+
+def test_a_delta_longer_than_the_bundle_is_not_used() -> None:
+    """The full one is smaller."""
+    content = frame(TWO + bytes(10)) + TWO
+    bench = at_one(*signed_delta(ONE, TWO, content))
+    bench.update(2)
+    assert kinds(bench) == {"full": len(TWO), "delta": 0, "resumed": 0}
+
+
+def test_what_was_spared_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """One line, with both lengths."""
+    bench = at_one()
+    with caplog.at_level(logging.INFO):
+        bench.update(2)
+    (told,) = [it for it in caplog.records if it.message == "update.delta_applied"]
+    said = told.__dict__
+    assert (said["bytes"], said["instead_of"]) == (len(PATCH), len(TWO))
