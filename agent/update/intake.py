@@ -25,6 +25,7 @@ from agent.core.targets import BundleFields, SignedTarget, bundle_path
 from agent.core.update_machine import Job, Phase
 from agent.core.updates import Progress
 from agent.errors import AgentError, BundleRefusedError, DeviceError
+from agent.update.deltas import Deltas
 from agent.update.endings import Ending, result_of
 from agent.update.ledger import Ledger, Outcome
 from agent.update.needs import Repository, Surroundings
@@ -102,6 +103,11 @@ class Intake:
     def max_bytes(self) -> int:
         """Larger bundles are refused."""
         return self._max_bytes
+
+    @property
+    def deltas(self) -> Deltas:
+        """What spares fetching whole bundles; what failed once is remembered here."""
+        return self._work.deltas
 
     @property
     def phase(self) -> Phase:

@@ -150,7 +150,8 @@ class Prefetching:
         incoming = self._store.stage(target.sha256, target.length)
         fetching = Fetching(sources, target, incoming, self._intake.max_bytes)
         try:
-            await fetching.run()
+            if not await self._intake.deltas.fill(sources, target, fetching):
+                await fetching.run()
             await self._verify(target, incoming)
             # A file that a thread syncs is not closed under it: this ends by itself.
             self._patience = None
