@@ -2,8 +2,8 @@
 
 The rules this module keeps:
  * It reads what was verified or said before, and waits for nobody.
- * Why something of a DDI server's waits is said in that server's words, not in those
-   of the paused desired state that stands for it.
+ * What was refused when it was fetched early is told as refused, whatever else keeps
+   it from beginning.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,14 +17,14 @@ from agent.core.reasons import Reason
 from agent.core.schedule import is_open, parse_window
 from agent.core.under_way import overtaken
 from agent.core.update_machine import Job
-from agent.core.updates import Decision
+from agent.core.updates import Decision, State
 from agent.errors import AgentError, BundleRefusedError, DeviceError
 from agent.update.ledger import Ledger
 from agent.update.needs import Surroundings
 from agent.update.sources import Sources
 
 # Obstacles to a trial that are none to fetching.
-NOT_YET = frozenset({Reason.PAUSED, Reason.WINDOW, Reason.SKIPPED})
+NOT_YET = frozenset({Reason.PAUSED, Reason.WINDOW})
 
 
 class Planning:
@@ -66,11 +66,8 @@ class Planning:
         )
         slots = {name: self._around.store.slots(name) for name in self._models}
         decided = plan(self._sources.files, slots, situation)
-        if self._sources.ddi is not None:
-            record = self._sources.ddi.load()
-            words = (_in_its_words(it, record, refusals) for it in decided.decisions)
-            decided = changed(decided, decisions=tuple(words))
-        self.plan = decided
+        known = (_remembered(it, refusals) for it in decided.decisions)
+        self.plan = changed(decided, decisions=tuple(known))
 
     def early(self) -> Iterator[Order]:
         """Yield what may be fetched now, though it may not be tried.
@@ -105,28 +102,38 @@ class Planning:
         return DeviceError("something else is wanted by now", reason=reason)
 
 
-def _in_its_words(
-    decision: Decision, record: Record, refusals: Mapping[str, Refusal]
-) -> Decision:
-    """Say of what a DDI server wants why it waits, or that it was refused already."""
-    ours, wanted = (decision.source, decision.state) == (SOURCE, "waits"), record.open
-    if not ours or decision.reason not in NOT_YET or decision.desired is None:
+def _remembered(decision: Decision, refusals: Mapping[str, Refusal]) -> Decision:
+    """Say of what must not begin yet that it was refused already, if it was."""
+    refusal, desired = refusals.get(decision.pipeline), decision.desired
+    waits = decision.state == "waits" and decision.reason in NOT_YET
+    if refusal is None or desired is None or not waits:
         return decision
-    refusal = refusals.get(decision.pipeline)
-    desired = decision.desired
     order = Order(
-        decision.pipeline, desired.model, desired.version, SOURCE, decision.generation
+        decision.pipeline,
+        desired.model,
+        desired.version,
+        decision.source,
+        decision.generation,
     )
-    if refusal is not None and refusal.order == order:
-        state = "waits" if refusal.again else "refused"
-        return replace(
-            decision, state=state, reason=refusal.reason, detail=refusal.detail
-        )
-    if decision.reason == Reason.PAUSED and wanted is not None:
-        if wanted.update == "skip":
-            what = "the fleet's server wants it fetched, and not yet installed"
-            return replace(decision, reason=Reason.SKIPPED, detail=what)
-        if not wanted.window_open:
-            what = "waits for the fleet server's maintenance window"
-            return replace(decision, reason=Reason.WINDOW, detail=what)
+    if refusal.order != order:
+        return decision
+    state: State = "waits" if refusal.again else "refused"
+    return replace(decision, state=state, reason=refusal.reason, detail=refusal.detail)
+
+
+def in_servers_words(decision: Decision, record: Record) -> Decision:
+    """Say of what a DDI server wants, and paused, what it said about that."""
+    wanted = record.open
+    paused = decision.state == "waits" and decision.reason == Reason.PAUSED
+    if wanted is None or decision.source != SOURCE or not paused:
+        return decision
+    if wanted.held:
+        what = "waits until this board is fit for it"
+        return replace(decision, reason=wanted.held, detail=what)
+    if not wanted.window_open:
+        what = "waits for the maintenance window of the fleet's server"
+        return replace(decision, reason=Reason.WINDOW, detail=what)
+    if "skip" in {wanted.update, wanted.download}:
+        what = "the fleet's server does not want it installed yet"
+        return replace(decision, reason=Reason.SKIPPED, detail=what)
     return decision

@@ -1,9 +1,14 @@
 """What others see of updates: one snapshot of the parts that follow them."""
 
+from collections.abc import Sequence
+
 from agent.core.desired import Plan
 from agent.core.snapshot import UpdateSnapshot
 from agent.core.under_way import with_job
+from agent.core.updates import Decision
+from agent.errors import DeviceError
 from agent.update.intake import Intake
+from agent.update.planning import in_servers_words
 from agent.update.sources import Sources
 
 
@@ -21,7 +26,7 @@ def show_updates(
         clock_floor_lag_s=max(0.0, floor - now),
         clock_floor=floor,
         orchestrator=sources.orchestrator,
-        decisions=with_job(plan.decisions, intake.job),
+        decisions=with_job(_explained(plan.decisions, sources), intake.job),
         progress=intake.progress(),
         last_look=sources.last_look,
         trouble=sources.trouble,
@@ -31,3 +36,14 @@ def show_updates(
         set_aside=intake.ledger.set_aside,
         revoked=len(sources.revoked),
     )
+
+
+def _explained(decisions: Sequence[Decision], sources: Sources) -> tuple[Decision, ...]:
+    """Return decisions that say why a server's orders wait, in its own words."""
+    if sources.ddi is None:
+        return tuple(decisions)
+    try:
+        record = sources.ddi.load()
+    except DeviceError:  # who plans next tells of it
+        return tuple(decisions)
+    return tuple(in_servers_words(it, record) for it in decisions)

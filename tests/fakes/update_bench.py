@@ -12,7 +12,7 @@ from agent.core.updates import Decision
 from agent.settings import PipelineSettings, Settings, UpdateSettings
 from agent.trust.bundle import open_bundle
 from agent.update import Desk, Supply, Surroundings, UpdatePoller
-from agent.update.needs import Repository
+from agent.update.needs import Opener, Repository
 from tests.fakes.bundles import good_bundle
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.scripted_repository import ScriptedRepository
@@ -56,6 +56,8 @@ class Bench:
         inbox: Where slices are uploaded; ``slice`` says what is in them.
         known_revoked: What it noted in an earlier life.
         told: Pipelines that were told to run what the store says.
+        opener: Opens bundles.
+        surroundings: What the poller of this life touches.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Bench:
         self.trials = ScriptedTrials()
         self.board = BOARD
         self.now = NOW
+        self.opener: Opener = open_bundle
         self.utc_offset_s = 0
         self.inbox = ScriptedInbox()
         self.slice = ScriptedRepository(BUNDLES)
@@ -93,10 +96,10 @@ class Bench:
 
     def start(self) -> UpdatePoller:
         """Return a new poller on the same board, as after a restart."""
-        surroundings = Surroundings(
+        self.surroundings = Surroundings(
             store=self.store,
             trials=self.trials,
-            opener=open_bundle,
+            opener=self.opener,
             board=lambda: self.board,
             clock=lambda: self.now,
             draw=lambda: 0.5,
@@ -105,7 +108,7 @@ class Bench:
             give_model=self.told.append,
             known_revoked=lambda: self.known_revoked,
         )
-        self.poller = UpdatePoller(self.settings, self.supply, surroundings)
+        self.poller = UpdatePoller(self.settings, self.supply, self.surroundings)
         self.desk = Desk(self.settings, self.store, self.poller)
         return self.poller
 
