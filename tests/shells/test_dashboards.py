@@ -1,4 +1,4 @@
-"""The Grafana board: valid by Grafana's own schema, and about metrics that exist."""
+"""The Grafana dashboards: valid by Grafana's own schema, about metrics that exist."""
 
 import json
 import re
@@ -20,6 +20,7 @@ from tests.shells.test_alerts import FOLDER, RECORDED, SELECTOR, family
 
 Json = dict[str, Any]
 NAME = "tinyward-board.json"
+FLEET = "tinyward-fleet.json"
 ROWS = [
     *("What runs", "Throughput", "Latency", "Drift", "Features that moved"),
     *("Predictions", "Updates", "Board"),
@@ -28,6 +29,8 @@ ROWS = [
 VARIABLES = {
     "$instance": "board-1:9797",
     "$pipeline": "door|gate",
+    "$job": "tinyward",
+    "$model": "kws|vww",
     "$__rate_interval": "1m",
 }
 # Kept for the next reader of a series, not to be looked at over time.
@@ -68,6 +71,13 @@ def board(repository: Path) -> Json:
     return loaded
 
 
+@pytest.fixture(scope="module", params=[NAME, FLEET])
+def dashboard(repository: Path, request: pytest.FixtureRequest) -> Json:
+    """Give each dashboard as JSON."""
+    loaded: Json = json.loads((repository / FOLDER / request.param).read_text())
+    return loaded
+
+
 def questions(board: Json) -> Iterator[tuple[str, str, str]]:
     """Yield (panel, expression, legend) of everything that it asks."""
     for panel in board["panels"]:
@@ -94,12 +104,12 @@ def lost(before: object, after: object, where: str = "") -> Iterator[str]:
         yield where
 
 
-def test_grafana_knows_every_key(board: Json) -> None:
+def test_grafana_knows_every_key(dashboard: Json) -> None:
     """What its schema does not know would silently have no effect."""
     register_default_plugins()
-    read = Dashboard.from_json(json.loads(json.dumps(board)))
+    read = Dashboard.from_json(json.loads(json.dumps(dashboard)))
     written = json.loads(JSONEncoder().encode(read))
-    assert list(lost(board, written)) == []
+    assert list(lost(dashboard, written)) == []
 
 
 def mistyped(value: object, hint: object, where: str) -> Iterator[str]:
@@ -139,10 +149,10 @@ def mistyped_object(value: object, kind: type, where: str) -> Iterator[str]:
             yield from mistyped(getattr(value, name), hint, f"{where}/{name}")
 
 
-def test_every_value_is_of_the_type_grafana_declares(board: Json) -> None:
+def test_every_value_is_of_the_type_grafana_declares(dashboard: Json) -> None:
     """Words of enumerations, numbers, lists: as in the schema's classes."""
     register_default_plugins()
-    read = Dashboard.from_json(json.loads(json.dumps(board)))
+    read = Dashboard.from_json(json.loads(json.dumps(dashboard)))
     assert list(mistyped(read, Dashboard, "")) == []
 
 
@@ -158,11 +168,11 @@ def test_a_wrong_type_would_be_found(board: Json, key: str, wrong: object) -> No
 
 
 def test_prometheus_parses_every_question(
-    board: Json, require_tool: Callable[[str], Path], tmp_path: Path
+    dashboard: Json, require_tool: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """With the variables filled in, as rules that promtool reads."""
     rules = []
-    for index, (_, expr, _) in enumerate(questions(board)):
+    for index, (_, expr, _) in enumerate(questions(dashboard)):
         for variable, word in VARIABLES.items():
             expr = expr.replace(variable, word)  # noqa: PLW2901 - one after another
         assert "$" not in expr
@@ -235,9 +245,9 @@ def test_variables_choose_source_board_and_pipelines(board: Json) -> None:
             }
 
 
-def test_panels_have_names_and_room(board: Json) -> None:
+def test_panels_have_names_and_room(dashboard: Json) -> None:
     """Each has its id, says what it shows, and none covers another."""
-    panels = board["panels"]
+    panels = dashboard["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
     for panel in panels:

@@ -8,7 +8,16 @@ from click.testing import CliRunner, Result
 from agent.cli import cli
 from agent.cli.observe import list_shipped
 
-FILES = ["README.md", "alerts.yml", "rules.yml", "tinyward-board.json"]
+FILES = [
+    *(
+        "README.md",
+        "alerts.yml",
+        "fleet-rules.yml",
+        "prometheus-agent.yaml",
+        "rules.yml",
+    ),
+    *("tinyward-board.json", "tinyward-fleet.json"),
+]
 
 
 def export(directory: Path, *options: str) -> Result:
