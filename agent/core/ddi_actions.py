@@ -306,11 +306,14 @@ def restart(record: Record, now_ms: int) -> Record:
     return say(record, "resumed", now_ms)
 
 
+def is_new(record: Record) -> bool:
+    """Return whether no action was ever heard of."""
+    return record.generation == 0 and not record.ended
+
+
 def adopt(record: Record, installed: dict[str, Wanted]) -> Record:
-    """Return the record of a board that has none, told what it ran before."""
-    if record != Record(identity=record.identity) or not installed:
-        return record
-    return replace(record, generation=1, runs=installed)
+    """Return the record of a new board, told what it ran in an earlier life."""
+    return replace(record, generation=1, runs=installed) if is_new(record) else record
 
 
 def _ended(record: Record, action: str, said: Feedback) -> Record:

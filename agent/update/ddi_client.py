@@ -1,13 +1,43 @@
-"""The task that follows a DDI server: polls it, takes its orders, tells it the ends."""
+"""The task that follows a DDI server: polls it, takes its orders, tells it the ends.
+
+The rules this module keeps:
+ * One round: tell what waits, poll, follow the links, tell what came of it. What one
+   link is wrong about stops no other link.
+ * The pause is the server's, within limits, spread over the fleet by the board's name
+   and by chance; after failures it grows, and what asks for papers is never hurried.
+ * The server chooses among signed bundles, and when. It is asked for nothing else, and
+   nothing that it says ends this task.
+ * While an action is open the machine is looked at once a second.
+
+Source: hawkBit, "Direct Device Integration API" (release 1.1.0).
+"""
 
 import asyncio
+import hashlib
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
-from agent.core.ddi import Record
+from agent.core.ddi_messages import DEFAULT_SLEEP_S, MIN_SLEEP_S
+from agent.core.ddi_outbox import answered
 from agent.core.fleet_settings import DdiSettings
+from agent.core.reasons import Reason
+from agent.errors import AgentError, BundleRefusedError, DeviceError
+from agent.update.ddi_book import Book
+from agent.update.ddi_follow import Follower
+from agent.update.ddi_links import Controller
 from agent.update.ddi_needs import Errands, Kept, Wire
+from agent.update.ddi_talk import Talk
+from agent.update.pace import Pace
+
+log = logging.getLogger(__name__)
+
+EXPECTED = (BundleRefusedError, DeviceError)
+LOOK_S = 1.0  # a look at the machine costs about 0.1 ms
+FLOOD_GAP_S = 1.0  # between two rounds that were asked for
+SPLAY = 0.1  # by the board's name: boards that draw alike drift apart all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +73,178 @@ class DdiClient:
         clock: Callable[[], float],
         draw: Callable[[], float],
     ) -> None:
-        self._settings = settings
-        self._board_id = board_id
-        self._wire = wire
-        self._kept = kept
-        self._errands = errands
-        self._clock = clock
-        self._draw = draw
-        self._stir = asyncio.Event()
-        self._record = Record()
-
-    async def run(self) -> NoReturn:
-        """Poll, wait, poll again; ends by cancellation only.
+        """Take the settings, this board's name and all that it touches.
 
         Raises:
-            ExceptionGroup: A bug.
+            SettingsError: ``fleet.ddi.url`` cannot be used.
         """
-        while True:
-            async with asyncio.timeout(await self.poll()):
-                await self._stir.wait()
+        name = settings.controller or board_id
+        self._wire = wire
+        self._clock = clock
+        self._book = Book(settings, kept, errands, clock, draw)
+        controller = Controller(settings.url, settings.tenant, name)
+        self._talk = Talk(wire, controller, clock)
+        self._follower = Follower(settings, self._talk, self._book, errands)
+        self._pace = Pace(DEFAULT_SLEEP_S, draw)
+        self._splay = 1 + SPLAY * (_share(name) - 0.5)
+        self._stir = asyncio.Event()
+        self._poked = False
+        self._deaf = False  # the server took no feedback: not asked again until polled
+        self._last_poll = self._next_poll = 0.0
+        self._refusal: AgentError | None = None  # of feedback, in this round
+        self._trouble: tuple[str, str] | None = None
+        self._told = ""  # the reason that was logged last
+
+    async def run(self) -> NoReturn:
+        """Poll, wait, poll again; ends by cancellation only."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                began = loop.time()
+                await self._rest(await self.poll())
+                if self._poked:
+                    await asyncio.sleep(began + FLOOD_GAP_S - loop.time())
+                    self._poked = False
+        finally:
+            await self._wire.close()
 
     async def poll(self) -> float:
-        """Poll once, do what the answer says, return the seconds to the next poll."""
-        return 300.0
+        """Do one round and return the seconds to the next one."""
+        self._next_poll = 0.0
+        self._deaf = False
+        self._talk.retry_after_s = 0.0
+        self._refusal = None
+        try:
+            self._book.open()
+            await self._book.let_go()
+            self._book.look()
+            await self._tell()
+            await self._follow()
+            self._book.weigh()
+            self._book.look()
+            await self._tell()
+        except EXPECTED as err:
+            self._deaf = True
+            self._note(err)
+            return self._pause(err)
+        self._note(self._refusal or self._follower.trouble)
+        return self._pause(None)
 
     def poke(self) -> None:
-        """Look now: the machine's side has moved, or somebody asks for it."""
+        """Do a round now: somebody says that something changed."""
+        self._poked = True
+        self._next_poll = 0.0  # none is ahead but the one asked for
         self._stir.set()
 
     def snapshot(self) -> DdiSnapshot:
         """Return the state as it is now."""
-        return DdiSnapshot(outbox=len(self._record.outbox))
+        record = self._book.record
+        return DdiSnapshot(
+            last_poll=self._last_poll,
+            next_poll=self._next_poll,
+            trouble=self._trouble,
+            action=record.open.id if record.open else "",
+            said=record.open.said if record.open else "",
+            outbox=len(record.outbox),
+        )
+
+    async def _follow(self) -> None:
+        """Poll, and follow the links.
+
+        Raises:
+            BundleRefusedError: The server cannot be asked.
+            DeviceError: Our own papers, or the store.
+        """
+        self._follower.trouble = None
+        poll, fresh = await self._talk.poll()
+        self._last_poll = self._clock()
+        self._pace.poll_s = poll.sleep_s * self._splay
+        try:
+            await self._follower.follow(poll.links, fresh=fresh)
+        except EXPECTED:
+            self._talk.forget()
+            raise
+
+    async def _tell(self) -> None:
+        """Tell the server what waits, in order.
+
+        What it does not take of one action holds up no other; a server that is
+        overloaded or broken is left alone until the next round.
+
+        Raises:
+            BundleRefusedError: It cannot be told anything now.
+            DeviceError: Our own papers, or the store.
+        """
+        stuck: set[str] = set()
+        for said in self._book.record.outbox:
+            if said.action in stuck or self._deaf:
+                continue
+            status = await self._talk.tell(said)
+            facts = {"action": said.action, "said": said.execution, "status": status}
+            log.info("ddi.told", extra=facts | {"reason": said.reason})
+            self._book.keep(answered(self._book.record, said, status))
+            if said in self._book.record.outbox:
+                stuck.add(said.action)
+                self._deaf = status >= 500 or status == 429
+                self._refusal = self._talk.error(status, f"feedback on {said.action}")
+
+    def _pause(self, failed: AgentError | None) -> float:
+        """Return the seconds to the next round."""
+        asked_s = self._talk.retry_after_s
+        pause_s = self._pace.after(failed=failed is not None, asked_s=asked_s)
+        if failed is None:
+            # A server that is there, and has us wait for a link, means that as well.
+            return max(pause_s, MIN_SLEEP_S, asked_s)
+        # Who is not let in, or not understood, gains nothing by asking again soon.
+        patient = {Reason.UNAUTHORIZED, Reason.PROTOCOL, Reason.REDIRECT}
+        return max(pause_s, self._pace.poll_s) if failed.reason in patient else pause_s
+
+    async def _rest(self, pause_s: float) -> None:
+        """Wait for the next round; meanwhile tell what the machine does."""
+        if self._poked:
+            return
+        loop = asyncio.get_running_loop()
+        self._next_poll = self._clock() + pause_s
+        until = loop.time() + pause_s
+        while not self._poked and loop.time() < until:
+            watched = self._book.is_watched()
+            left_s = until - loop.time()
+            await self._sleep(min(left_s, LOOK_S) if watched else left_s)
+            if watched:
+                await self._watch()
+
+    async def _watch(self) -> None:
+        """Look at the machine, and tell what is new."""
+        try:
+            self._book.look()
+            if not self._deaf:
+                await self._tell()
+        except EXPECTED as err:
+            self._deaf = True
+            self._note(err)
+
+    async def _sleep(self, pause_s: float) -> None:
+        """Wait, until someone pokes."""
+        self._stir.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._stir.wait()
+
+    def _note(self, error: AgentError | None) -> None:
+        """Keep what is wrong, and log it once until something changes."""
+        self._trouble = (str(error.reason), str(error)) if error else None
+        reason = str(error.reason) if error else ""
+        if reason != self._told:
+            facts = {"reason": reason, "detail": str(error)} if error else {}
+            log.log(
+                logging.WARNING if error else logging.INFO,
+                "ddi.trouble" if error else "ddi.recovered",
+                extra=facts,
+            )
+        self._told = reason
+
+
+def _share(name: str) -> float:
+    """Return a number in [0, 1) that is always the same for a board."""
+    digest = hashlib.sha256(b"ddi\0" + name.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
