@@ -127,7 +127,7 @@ class DdiClient:
             self._deaf = True
             self._note(err)
             return self._pause(err)
-        self._note(self._refusal or self._follower.trouble)
+        self._note(self._stumbled)
         return self._pause(None)
 
     def poke(self) -> None:
@@ -147,6 +147,11 @@ class DdiClient:
             said=record.open.said if record.open else "",
             outbox=len(record.outbox),
         )
+
+    @property
+    def _stumbled(self) -> AgentError | None:
+        """What a round that came to its end stumbled over, if it did."""
+        return self._refusal or self._follower.trouble
 
     async def _follow(self) -> None:
         """Poll, and follow the links.
@@ -206,10 +211,11 @@ class DdiClient:
         loop = asyncio.get_running_loop()
         self._next_poll = self._clock() + pause_s
         until = loop.time() + pause_s
-        while not self._poked and loop.time() < until:
+        while loop.time() < until:
             watched = self._book.is_watched()
             left_s = until - loop.time()
-            await self._sleep(min(left_s, LOOK_S) if watched else left_s)
+            if await self._is_stirred(min(left_s, LOOK_S) if watched else left_s):
+                return
             if watched:
                 await self._watch()
 
@@ -223,12 +229,14 @@ class DdiClient:
             self._deaf = True
             self._note(err)
 
-    async def _sleep(self, pause_s: float) -> None:
-        """Wait, until someone pokes."""
+    async def _is_stirred(self, pause_s: float) -> bool:
+        """Wait; return whether someone poked before the time was over."""
         self._stir.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._stir.wait()
+                return True
+        return False
 
     def _note(self, error: AgentError | None) -> None:
         """Keep what is wrong, and log it once until something changes."""
