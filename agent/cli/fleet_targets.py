@@ -12,11 +12,12 @@ import json
 from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from agent.cli.fleet_boards import group_option, inventory_option
+from agent.cli.reach import Remote, remote_options
 from agent.core.reasons import Reason
 from agent.errors import SettingsError
 
@@ -25,8 +26,14 @@ if TYPE_CHECKING:
     from agent.core.inventory import BoardTable
 
 JOB = "tinyward"  # fleet-rules.yml looks for jobs that begin so
-DEFAULT_FILE = Path("/etc/prometheus/tinyward/fleet.json")
+PAPERS = Path("/etc/prometheus/tinyward")
+DEFAULT_FILE = PAPERS / "fleet.json"
 DEFAULT_SERVER = "127.0.0.1:9798"  # the next beside a board's own 9797
+ABOUT_PAPERS = (
+    "For boards that are scraped at their control listener (https), with a",
+    "certificate of `tinyward ca issue CA --role scraper`. Each board's own has to",
+    "name its address: `tinyward identity init --dns NAME --ip IP`.",
+)
 HELP = """Write or serve what Prometheus should scrape.
 
 \b
@@ -65,6 +72,7 @@ Json = dict[str, object]
 )
 @group_option
 @click.option("--config", is_flag=True, help="Print a scrape_config instead.")
+@remote_options
 def command(  # noqa: PLR0913 - one parameter for each option
     *,
     inventory: Path,
@@ -74,6 +82,7 @@ def command(  # noqa: PLR0913 - one parameter for each option
     beyond_loopback: bool,
     group: str,
     config: bool,
+    **papers: Unpack[Remote],
 ) -> None:
     """Print, write or serve the targets.
 
@@ -90,8 +99,10 @@ def command(  # noqa: PLR0913 - one parameter for each option
         raise click.UsageError("--serve is http_sd")
     boards = read_inventory(inventory).chosen(group)
     if config:
-        url = f"http://{serve or DEFAULT_SERVER}/" if place or form == "http_sd" else ""
-        write(scrape_config((output or DEFAULT_FILE).absolute(), url), None)
+        file = (output or DEFAULT_FILE).absolute()
+        served = place is not None or form == "http_sd"
+        url = f"http://{serve or DEFAULT_SERVER}/" if served else ""
+        write(scrape_config(url or file, papers), None)
     elif place:
         from agent.cli.fleet_targets_server import serve_targets
 
@@ -119,31 +130,44 @@ def _labels(board: "BoardTable") -> dict[str, str]:
     return labels
 
 
-def scrape_config(file: Path, url: str) -> str:
+def scrape_config(found: str | Path, papers: Remote) -> str:
     """Return what belongs into prometheus.yml.
 
     Args:
-        file: Where the targets are written; for file_sd.
-        url: Where they are served; empty for file_sd.
+        found: The URL where targets are served, or the file where they are written.
+        papers: A scraper's; names in Prometheus's own folder for those not given.
     """
-    found = (
-        f"- url: {json.dumps(url)}" if url else f"- files: [{json.dumps(str(file))}]"
+    http = isinstance(found, str)
+    discovery = "http_sd_configs" if http else "file_sd_configs"
+    where = (
+        f"url: {json.dumps(found)}" if http else f"files: [{json.dumps(str(found))}]"
     )
-    return f"""\
-scrape_configs:
-  - job_name: {JOB}
-    scrape_interval: 15s
-    {"http" if url else "file"}_sd_configs:
-      {found}
-    # For boards that are scraped at their control listener (https): a certificate of
-    # `tinyward ca issue CA --role scraper`. Those with `metrics` do without.
-    # Each board's own certificate has to name its address: `identity init --dns --ip`.
-    tls_config:
-      ca_file: /etc/prometheus/tinyward/fleet-ca.crt
-      cert_file: /etc/prometheus/tinyward/scraper.crt
-      key_file: /etc/prometheus/tinyward/scraper.key
-      min_version: TLS13
-"""
+    certificate = papers["certificate"] or PAPERS / "scraper.crt"
+    # PEM files may hold both; options say so by naming one.
+    alone = papers["certificate"] if papers["key"] is None else None
+    files = {
+        "ca_file": papers["ca"] or PAPERS / "fleet-ca.crt",
+        "cert_file": certificate,
+        "key_file": papers["key"] or alone or PAPERS / "scraper.key",
+    }
+    named = (
+        f"      {key}: {json.dumps(str(file.absolute()))}"
+        for key, file in files.items()
+    )
+    return "\n".join(
+        [
+            "scrape_configs:",
+            f"  - job_name: {JOB}",
+            "    scrape_interval: 15s",
+            f"    {discovery}:",
+            f"      - {where}",
+            *(f"    # {line}" for line in ABOUT_PAPERS),
+            "    tls_config:",
+            *named,
+            "      min_version: TLS13",
+            "",
+        ]
+    )
 
 
 def write(text: str, output: Path | None) -> None:
