@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from agent.core.targets import bundle_path
 from tests.fakes.daemon_process import DaemonProcess, Json
@@ -21,6 +22,18 @@ from tests.fakes.toxic_server import ToxicServer
 from tests.fakes.watched_board import WatchedBoard
 
 RING_S = 0.2  # as often as the board looks when it is asked to
+
+
+class MakeDaemon(Protocol):
+    """Makes a board of a folder, its table [update], and the other tables."""
+
+    def __call__(
+        self,
+        home: Path,
+        update: Mapping[str, object],
+        tables: Mapping[str, Mapping[str, object]],
+    ) -> DaemonProcess:
+        """Return the board, not started yet."""
 
 
 class DdiBoard(WatchedBoard):
@@ -129,14 +142,14 @@ class DdiBoard(WatchedBoard):
 @contextmanager
 def ddi_board(
     home: Path,
-    make: Callable[[Path, Mapping[str, object], Mapping[str, object]], DaemonProcess],
+    make: MakeDaemon,
     **settings: object,
 ) -> Iterator[DdiBoard]:
     """Give a board that runs version 1, ordered by its DDI server.
 
     Args:
         home: Where everything lies.
-        make: Makes the board of a folder, the table [update] and the other tables.
+        make: Makes the board.
         settings: Of [fleet.ddi].
     """
     fleet = Fleet(home)

@@ -77,6 +77,12 @@ def promised(length: int) -> Lie:
     return lie
 
 
+async def cut(request: web.Request, honest: Honest) -> web.StreamResponse:
+    """Hang up at once."""
+    del honest
+    return hang_up(request)
+
+
 async def half(request: web.Request, honest: Honest) -> web.StreamResponse:
     """Send half of the honest body and hang up."""
     raw = honest().body or b'{"config": {}}'

@@ -32,13 +32,13 @@ START_S = 20.0
 STOP_S = 0.1  # what drips or stalls need not be waited for
 
 
-@dataclass(frozen=True)
+@dataclass
 class Asked:
     """A request as it came.
 
     Attributes:
         kind: Which resource (see ``DdiServer.lie``); ``other`` for none of DDI's.
-        status: Of the honest answer; 0 if it was not even asked for.
+        status: Of the honest answer; 0 if that was not given.
     """
 
     method: str
@@ -109,6 +109,13 @@ class DdiServer:
         self._thread.join(START_S)
 
     # --- the script
+
+    def start_afresh(self) -> None:
+        """Forget everything: another server at the same address."""
+        with self._lock:
+            self.shown.__dict__.update(Resources().__dict__)
+            self._lies.clear()
+            self.asked.clear()
 
     def deploy(
         self,
@@ -220,12 +227,13 @@ class DdiServer:
             status = response.status
             return response
 
-        try:
-            return await self._next_lie(kind)(request, honest)
-        finally:
-            headers = dict(request.headers)
-            row = (request.method, request.path_qs, kind, headers, ask.body, status)
-            self.asked.append(Asked(*row))
+        came = Asked(
+            request.method, request.path_qs, kind, dict(request.headers), ask.body
+        )
+        self.asked.append(came)
+        response = await self._next_lie(kind)(request, honest)
+        came.status = status
+        return response
 
     def _next_lie(self, kind: str) -> Lie:
         """Return what answers the next request of a kind."""
