@@ -238,5 +238,35 @@ def service(report: Report, rounds: int, minutes: float) -> None:
     report.add("service", run(rounds, minutes))
 
 
+@main.command()
+@click.option("--boards", default=1000, show_default=True, help="In one process.")
+@click.option("--poll-s", default=300.0, show_default=True, help="Simulated seconds.")
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    type=click.Choice(("steady", "outage", "flapping", "waves", "canary")),
+    help="Only this one; may be given again. Without it, all.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Also draw the outages, as SVG.",
+)
+@click.pass_obj
+def fleet(
+    report: Report,
+    boards: int,
+    poll_s: float,
+    scenarios: tuple[str, ...],
+    plot: Path | None,
+) -> None:
+    """A fleet against one nginx: polling, outages, bad networks, waves, a canary."""
+    from benchmarks.fleet import SCENARIOS, run
+
+    wanted = tuple(name for name in SCENARIOS if not scenarios or name in scenarios)
+    report.add("fleet", run(boards, poll_s, wanted, plot, report.console))
+
+
 if __name__ == "__main__":
     main()

@@ -51,7 +51,7 @@ def served(folder: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        _until_open(port)
+        until_open(port)
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
@@ -59,8 +59,12 @@ def served(folder: Path) -> Iterator[str]:
         shutil.rmtree(here, ignore_errors=True)
 
 
-def _until_open(port: int) -> None:
-    """Wait until the port answers."""
+def until_open(port: int) -> None:
+    """Wait until the port answers.
+
+    Raises:
+        OSError: Nobody answers.
+    """
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:

@@ -1,18 +1,8 @@
-"""What is remembered of refusals, and how long pauses get."""
-
-from hypothesis import given
-from hypothesis import strategies as st
+"""What is remembered of refusals."""
 
 from agent.core.reasons import Reason
 from agent.errors import AgentError, BundleRefusedError, DeviceError, TrialFailedError
 from agent.update.memory import RefusalMemory
-from agent.update.pace import (
-    FIRST_SPAN_S,
-    FLOOR_S,
-    JITTER,
-    MAX_BACKOFF_S,
-    Pace,
-)
 
 FINAL = BundleRefusedError("never", reason=Reason.HARDWARE)
 MENDABLE = BundleRefusedError("copied badly", reason=Reason.DIGEST)
@@ -110,61 +100,3 @@ def test_hurry_spares_what_is_final() -> None:
     memory.remember("door", 1, FINAL)
     memory.hurry()
     assert rounds(memory, 1, 3) == "..."
-
-
-@given(
-    poll_s=st.floats(0.01, 1e6),
-    draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=40),
-)
-def test_failures_draw_from_the_whole_of_a_span(
-    poll_s: float, draws: list[float]
-) -> None:
-    """The pause is the drawn share of a span that doubles up to its cap."""
-    chance = iter(draws)
-    pace = Pace(poll_s, lambda: next(chance))
-    span_s, cap_s = FIRST_SPAN_S, max(MAX_BACKOFF_S, poll_s)
-    for draw in draws:
-        pause_s = pace.after(failed=True)
-        assert max(draw * min(span_s, cap_s), min(FLOOR_S, poll_s)) == pause_s
-        span_s *= 2
-
-
-@given(draw=st.floats(0, 1, exclude_max=True))
-def test_a_network_that_comes_up_after_the_boot_is_found_at_once(draw: float) -> None:
-    """The first look of a boot is too early: the next comes in seconds, not minutes."""
-    pace = Pace(300.0, lambda: draw)
-    assert FLOOR_S <= pace.after(failed=True) <= FIRST_SPAN_S <= 5.0
-
-
-@given(poll_s=st.floats(0.01, 1e6), draw=st.floats(0, 1, exclude_max=True))
-def test_success_ends_the_backoff(poll_s: float, draw: float) -> None:
-    """However many failures before, one good look brings the usual pause back."""
-    pace = Pace(poll_s, lambda: draw)
-    for _ in range(20):
-        pace.after(failed=True)
-    pause_s = pace.after(failed=False)
-    assert abs(pause_s - poll_s) <= poll_s * JITTER * (1 + 1e-9)
-
-
-def test_full_jitter_doubles_its_span_up_to_its_cap() -> None:
-    """With the highest draw: from seconds to an hour, or to poll_s if that is more."""
-    for poll_s, cap_s in ((300.0, 3600.0), (7200.0, 7200.0)):
-        pace = Pace(poll_s, lambda: 1.0)
-        pauses = [pace.after(failed=True) for _ in range(13)]
-        assert pauses[:4] == [4.0, 8.0, 16.0, 32.0]
-        assert pauses[9:] == [2048.0, *[min(4096.0, cap_s)], cap_s, cap_s]
-
-
-def test_no_draw_hammers_a_server() -> None:
-    """The lowest draw still leaves a second, or poll_s if that is less."""
-    for poll_s, least_s in ((300.0, 1.0), (0.05, 0.05)):
-        pace = Pace(poll_s, lambda: 0.0)
-        assert [pace.after(failed=True) for _ in range(3)] == [least_s] * 3
-
-
-def test_a_servers_wish_is_honoured_from_the_first_failure() -> None:
-    """Retry-After stretches any pause, to a day at most, and shortens none."""
-    pace = Pace(300.0, lambda: 1.0)
-    assert pace.after(failed=True, asked_s=120.0) == 120.0
-    assert pace.after(failed=True, asked_s=1.0) == 8.0
-    assert pace.after(failed=True, asked_s=1e9) == 86_400.0
