@@ -48,9 +48,9 @@ __all__ = [
     "carry_out",
     "decide",
     "draw_waves",
-    "end",
     "readings",
     "resume",
+    "untell",
 ]
 
 PATIENCE_S = 60.0  # a board that restarts is back in 10 s, a router in 60 s
@@ -64,6 +64,7 @@ class Act(StrEnum):
     WAIT = "wait"
     PASS = "pass"  # noqa: S105 - to the next wave
     PAUSE = "pause"
+    ABORT = "abort"  # which only an operator decides
     DONE = "done"
     REST = "rest"  # paused, aborted or done already
 
@@ -156,12 +157,11 @@ def carry_out(course: Course, decision: Decision, now: float) -> Course:
         case Act.DONE:
             return replace(course, phase=Phase.DONE, reason="", why=decision.why)
         case _:
-            return end(course, Phase.PAUSED, decision.reason, decision.why)
-
-
-def end(course: Course, phase: Phase, reason: str, why: str) -> Course:
-    """Return the course paused or aborted, which an operator may do at any time."""
-    return replace(course, phase=phase, reason=reason, why=why)
+            aborted = decision.act is Act.ABORT
+            phase = Phase.ABORTED if aborted else Phase.PAUSED
+            return replace(
+                course, phase=phase, reason=decision.reason, why=decision.why
+            )
 
 
 def resume(course: Course, now: float, *, retry: bool = False) -> Course:
@@ -264,9 +264,25 @@ def _tell(course: Course, names: Sequence[str], now: float) -> Course:
     for name in names:
         board = course.boards[name]
         told[name] = replace(
-            board, standing=Standing.TOLD, told=board.told + 1, told_at=now
+            board,
+            standing=Standing.TOLD,
+            told=board.told + 1,
+            told_at=now,
+            ready=False,
+            generation=0,
         )
     return course.with_boards(told)
+
+
+def untell(board: BoardCourse) -> BoardCourse:
+    """Return a board that was to be told, and that nothing was said to after all."""
+    return replace(
+        board,
+        standing=Standing.NEW,
+        told=max(0, board.told - 1),
+        ready=False,
+        generation=0,
+    )
 
 
 def _found_again(board: BoardCourse, now: float) -> BoardCourse:

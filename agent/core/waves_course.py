@@ -97,7 +97,9 @@ class BoardCourse(Durable, frozen=True):
         told_at: Unix seconds, as all moments; 0 for never.
         settled_at: When its standing became what it is, once nothing is under way.
         lost_at: Since when it does not answer; 0 while it does.
-        generation: Of the desired state that it was told.
+        ready: ``generation``, ``mark`` and ``before`` are known: it can be told.
+        generation: Of the desired state that it is told.
+        mark: Its newest report before it was told: later ones are our doing.
         before: By pipeline.
         health: Since it committed.
     """
@@ -109,7 +111,9 @@ class BoardCourse(Durable, frozen=True):
     told_at: float = 0.0
     settled_at: float = 0.0
     lost_at: float = 0.0
+    ready: bool = False
     generation: int = 0
+    mark: int = 0
     before: dict[str, Before] = {}
     health: Health = Health()
 

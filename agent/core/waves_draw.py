@@ -86,6 +86,22 @@ def share_of(name: str) -> float | None:
     return percent
 
 
+def share_count(name: str, size: int) -> int:
+    """Return how many of ``size`` boards a share or ``all`` draws.
+
+    >>> share_count("1%", 30), share_count("10%", 30), share_count("all", 30)
+    (1, 3, 30)
+
+    Raises:
+        SettingsError: ``inventory``: it is neither.
+    """
+    percent = share_of(name)
+    if percent is None:
+        raise _unclear(f"{name!r} is no share")
+    # Rounded first: 7 % of 100 boards are 7.000000000000001 in floats.
+    return min(size, math.ceil(round(size * percent / 100, 6)))
+
+
 def percent_for(boards: Sequence[str], count: int, salt: str) -> float:
     """Return a group file's ``percent`` that draws the first ``count`` boards.
 
@@ -110,9 +126,8 @@ def _chosen(
     name: str, order: Sequence[str], groups: dict[str, frozenset[str]]
 ) -> Sequence[str]:
     """Return the boards that a wave names, those of waves before included."""
-    percent = share_of(name)
-    if percent is not None:
-        return order[: math.ceil(len(order) * percent / 100)]
+    if share_of(name) is not None:
+        return order[: share_count(name, len(order))]
     group = name.removeprefix(GROUP)
     chosen = [board for board in order if group in groups[board]]
     if not chosen:

@@ -1,0 +1,259 @@
+"""One run of ``tinyward fleet rollout``: from options to its end.
+
+The rules this module keeps:
+ * What is asked for has to be the rollout that the file keeps, or one that begins.
+ * Nothing is told to any board before the file could be written and locked.
+"""
+
+import json
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import click
+from msgspec.structs import replace
+from rich.console import Console
+from rich.text import Text
+
+from agent.cli.fleet_boards import choose_papers, link_boards, read_inventory
+from agent.cli.fleet_crew import Crew
+from agent.cli.fleet_options import Options, state_path
+from agent.cli.fleet_publish import Publisher
+from agent.cli.fleet_report import describe_plan, describe_rollout
+from agent.cli.fleet_runner import Runner
+from agent.cli.fleet_sight import Reader
+from agent.cli.fleet_state import Kept, StateFile, check_belongs, checksum_of
+from agent.cli.fleet_threads import threads
+from agent.cli.fleet_view import RolloutView, final_view, plan_lines
+from agent.cli.patience import Patience
+from agent.cli.push import parse_assignment
+from agent.cli.repo_options import open_keyless, open_with_keys, parse_place
+from agent.cli.slice_files import Slice, open_slice
+from agent.cli.status_view import show_lines
+from agent.core.inventory import Inventory
+from agent.core.reasons import Reason
+from agent.core.targets import group_path
+from agent.core.waves import Phase, Plan, begin, draw_waves, resume
+from agent.errors import SettingsError
+
+clock = time.time  # noqa: TID251 - a command is its own composition root
+
+
+@dataclass(slots=True)
+class Work:
+    """One run.
+
+    Attributes:
+        kept: What is asked for, as it would begin; later as it has become.
+    """
+
+    path: Path
+    inventory: Inventory
+    options: Options
+    plan: Plan
+    kept: Kept
+    file: StateFile
+
+    @classmethod
+    def prepare(cls, path: Path, options: Options) -> Self:
+        """Read the inventory and draw the waves.
+
+        Raises:
+            SettingsError: Something makes no sense.
+            click.UsageError: Options do not go together.
+        """
+        inventory = read_inventory(path)
+        assign = dict(parse_assignment(text) for text in options["assign"])
+        if options["by_percent"] and options["repository"] is None:
+            raise click.UsageError(
+                "--by-percent needs --repository, which it publishes"
+            )
+        if options["keys"] and not options["by_percent"]:
+            raise click.UsageError("--keys sign group files: only with --by-percent")
+        if options["by_percent"]:
+            assign = _named(assign, options)
+        rows = sorted(assign.items())
+        spelled = ",".join(f"{name}={model}@{number}" for name, (model, number) in rows)
+        salt = spelled[:64] if options["salt"] is None else options["salt"]
+        names = options["wave"] or inventory.rollout.waves
+        waves = draw_waves(inventory.board, names, salt)
+        size = sum(len(wave.boards) for wave in waves)
+        # Boards that follow a signed file begin by themselves, all of a wave at once.
+        at_once = size if options["by_percent"] else inventory.rollout.at_once
+        plan = Plan(waves, inventory.rollout.gate, at_once, options["patience"])
+        kept = Kept(
+            assign=assign,
+            mode="repository" if options["by_percent"] else "push",
+            salt=salt,
+            waves=tuple((wave.name, wave.boards) for wave in waves),
+            course=begin(plan, clock()),
+        )
+        file = StateFile(state_path(path, options["state"]))
+        kept = replace(kept, id=checksum_of(kept)[:12])
+        return cls(path, inventory, options, plan, kept, file)
+
+    @property
+    def exit_code(self) -> int:
+        """What the command returns."""
+        return 0 if self.kept.course.phase is Phase.DONE else 1
+
+    def show_plan(self, *, as_json: bool) -> None:
+        """Print what would be done."""
+        saved = self.file.load()
+        if saved is not None and saved.is_open:
+            check_belongs(saved, self.kept)
+            self.kept = saved
+        if as_json:
+            click.echo(json.dumps(describe_plan(self.kept, self.plan), indent=2))
+            return
+        console = Console(highlight=False)
+        for line in plan_lines(self.kept.title(), self.plan, self.kept.course):
+            console.print(Text(line), soft_wrap=True)
+
+    def run(self, *, quiet: bool) -> None:
+        """Carry the rollout to its end, or to where it stops.
+
+        Raises:
+            AgentError: A file cannot be used, or another process works on it.
+            KeyboardInterrupt: The operator left; the file is durable.
+        """
+        patience = Patience()
+        papers = choose_papers(self.inventory.papers, self.path, self.options)
+        links = link_boards(self.inventory.board, papers, patience.pause)
+        with self.file.held(), ExitStack() as opened:
+            self.kept = self._chosen(self.file.load())
+            ids = [board.id for board in self.inventory.board]
+            reader = Reader(self.kept.assign, by_push=self.kept.mode == "push")
+            crew = Crew(
+                dict(zip(ids, links, strict=True)),
+                reader,
+                self._slice(opened),
+                patience.pause,
+            )
+            silent = quiet and not sys.stderr.isatty()
+            console = Console(stderr=True, highlight=False, quiet=silent)
+            opener = self._publisher(console)
+            pool = opened.enter_context(threads(self.plan.at_once, links, patience))
+            title = self.kept.title()
+            view = RolloutView(console, title, self.plan, crew.notes, clock())
+            runner = Runner(
+                self.plan, self.kept, self.file, crew, view, pool, clock, opener=opener
+            )
+            with view:
+                runner.run()
+            self.kept = runner.kept
+
+    def show_end(self, *, as_json: bool, report: Path | None) -> None:
+        """Print how it ended."""
+        described = describe_rollout(self.kept, self.plan, clock())
+        text = json.dumps(described, indent=2)
+        if report is not None:
+            _write(report, text + "\n")
+        if as_json:
+            click.echo(text)
+            return
+        now = clock()
+        show_lines(
+            Console(highlight=False), final_view(self.plan, self.kept.course, now)
+        )
+
+    def _chosen(self, saved: Kept | None) -> Kept:
+        """Return the rollout to work on: the saved one, or one that begins.
+
+        Raises:
+            SettingsError: ``rollout``: the saved one is another, or was aborted.
+        """
+        again = self.options["restart"]
+        if saved is None or saved.course.phase is Phase.DONE:
+            self.file.forget_asked()
+            return self.kept
+        if saved.course.phase is Phase.ABORTED:
+            if saved.assign == self.kept.assign and not again:
+                raise SettingsError(
+                    f"{self.file.path}: this rollout was aborted: {saved.course.why}",
+                    reason=Reason.ROLLOUT,
+                    todo="Say --restart to begin it anew.",
+                )
+            self.file.forget_asked()
+            return self.kept
+        check_belongs(saved, self.kept)
+        asked = self.file.asked()
+        # Who runs it again goes on after a pause; an abort is not outlived like this.
+        if asked is not None and asked.order == "pause":
+            self.file.forget_asked()
+        course = resume(saved.course, clock(), retry=self.options["retry"])
+        return replace(saved, course=course)
+
+    def _slice(self, opened: ExitStack) -> Slice | None:
+        """Return the files to bring, if there are any."""
+        path = self.options["repository"]
+        if path is None or self.options["by_percent"]:
+            return None
+        return opened.enter_context(open_slice(path))
+
+    def _publisher(self, console: Console) -> Publisher | None:
+        """Return who publishes the waves; None where boards are told by us."""
+        group, path = self.options["by_percent"], self.options["repository"]
+        if not group or path is None:
+            return None
+        keys, files = self.options["keys"], self.options["passphrase_files"]
+        return Publisher(
+            open_with_keys(path, keys, files),
+            _group(group),
+            self.kept.assign,
+            self.plan.waves,
+            [board.id for board in self.inventory.board],
+            self.kept.salt,
+            clock,
+            lambda text: console.print(Text(text)),
+            again=self.options["retry"],
+        )
+
+
+def _named(
+    assign: dict[str, tuple[str, int]], options: Options
+) -> dict[str, tuple[str, int]]:
+    """Return an assignment with all models named, as a signed file needs them."""
+    path = options["repository"]
+    if path is None:
+        return assign
+    known = open_keyless(path).models(group_path(_group(options["by_percent"] or "")))
+    return {
+        name: (model or known.get(name, name), version)
+        for name, (model, version) in assign.items()
+    }
+
+
+def _group(text: str) -> str:
+    """Return NAME of ``group:NAME``.
+
+    Raises:
+        SettingsError: It is written otherwise.
+    """
+    place = parse_place(text)
+    if not text.startswith("group:"):
+        raise SettingsError(
+            f"{text!r} is not group:NAME",
+            reason=Reason.SETTINGS,
+            todo="Waves go by the file of a group.",
+        )
+    return place.rpartition("/")[2]
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a report.
+
+    Raises:
+        SettingsError: It cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as err:
+        raise SettingsError(
+            f"{path}: {err.strerror}",
+            reason=Reason.SETTINGS,
+            todo="Name a file that can be written with --report.",
+        ) from err

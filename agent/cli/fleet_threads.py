@@ -1,0 +1,29 @@
+"""Threads that ask boards, and what ends them."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from agent.cli.board_link import BoardLink
+from agent.cli.patience import Patience
+
+MAX_DELIVERIES = 64  # more would share an operator's uplink too thinly
+LOOKERS = 8  # beside those that deliver; a thousand boards in half a minute
+
+
+@contextmanager
+def threads(
+    at_once: int, links: Sequence[BoardLink], patience: Patience
+) -> Iterator[ThreadPoolExecutor]:
+    """Give threads; whoever leaves by an error ends what they wait for."""
+    pool = ThreadPoolExecutor(min(at_once, MAX_DELIVERIES) + LOOKERS)
+    try:
+        yield pool
+    except BaseException:
+        # Threads cannot be interrupted; what they wait for can be ended.
+        patience.end()
+        for link in links:
+            link.break_off()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
