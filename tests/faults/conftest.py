@@ -55,7 +55,7 @@ def prove() -> Prove:
 
 @pytest.fixture(scope="session")
 def scenes() -> Iterator[dict[Name, Scene]]:
-    """Give both scenes, in memory."""
+    """Give all scenes, in memory."""
     with scratch() as folder:
         yield make_scenes(folder)
 

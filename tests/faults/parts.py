@@ -166,6 +166,14 @@ def _power_cuts() -> dict[str, Part]:
 
 FAULTS = {
     "kill": Part(60, "state after every mutating call", _states, ordered=True),
+    "delta": Part(
+        60,
+        "state after every mutating call of an update by delta",
+        _states,
+        scenes=("delta",),
+        only=True,
+        ordered=True,
+    ),
     "sigkill": Part(60, "real SIGKILL at a mutating call", _killed, scenes=UPDATE),
     "strace": Part(
         60, "strace: SIGKILL at the k-th call", _traced, scenes=UPDATE, only=True

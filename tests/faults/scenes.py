@@ -2,8 +2,9 @@
 
 The rules this module keeps:
  * ``install`` has no state yet and is to get version 1; ``update`` runs version 1 and
-   is to get 2. What the fleet wanted before and wants after it lies
-   beside it, signed by the same keys.
+   is to get 2; ``delta`` likewise, and its fleet has deltas from 1 to 2 and 2 to 3.
+   What the fleet wanted before and wants after it lies beside it, signed by the same
+   keys.
  * A scene is made once and copied for each case; nothing in it changes.
 """
 
@@ -17,12 +18,13 @@ from typing import Literal
 
 from agent.core.floors import Floors
 from agent.core.targets import bundle_path
+from agent.publish.deltas import stage_delta
 from agent.trust.notes import Remembered
 from tests.fakes.bundle_factory import NOW, SpoiledRepository, make_repository
 from tests.fakes.bundles import good_bundle
 from tests.update.real_board import RealBoard
 
-Name = Literal["install", "update"]
+Name = Literal["install", "update", "delta"]
 MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
 
 
@@ -31,7 +33,7 @@ class Scene:
     """Where the parts of one scene lie.
 
     Attributes:
-        name: Which of the two.
+        name: Which of them.
         path: Holds the folder ``repository`` that is to be followed, and ``state``
             where there is one.
         before: Holds the repository as it was earlier.
@@ -77,9 +79,20 @@ def scratch() -> Iterator[Path]:
 
 
 def make_scenes(path: Path) -> dict[Name, Scene]:
-    """Publish what both scenes need, and bring version 1 to a board."""
+    """Publish what all scenes need, and bring version 1 to their boards."""
+    install, update = _scenes(path / "whole", ())
+    _, delta = _scenes(path / "delta", (1, 2))
+    scenes = (install, update, replace(delta, name="delta"))
+    return {scene.name: scene for scene in scenes}
+
+
+def _scenes(path: Path, deltas_from: tuple[int, ...]) -> tuple[Scene, Scene]:
+    """Return an install and an update; deltas lead to the version after each."""
     bundles = {("kws", version): good_bundle(version) for version in (1, 2, 3)}
     published = make_repository(path / "owner", bundles)
+    targets = published.repository.status().bundles
+    for version in deltas_from:
+        stage_delta(published.path, targets[version], version)
     for version in (1, 2, 3):
         published.repository.assign("all", {"door": ("kws", version)})
         published.repository.publish(NOW)
@@ -110,7 +123,7 @@ def make_scenes(path: Path) -> dict[Name, Scene]:
         goal=2,
         floors=floors,
     )
-    return {"install": install, "update": update}
+    return install, update
 
 
 def _signed(published: SpoiledRepository) -> dict[str, int]:

@@ -1,8 +1,11 @@
 """60: kill -9 at every call of an update that may change the disk."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.faults.conftest import Prove, wrong
+from tests.faults.scenes import Name, Scene
 
 pytestmark = pytest.mark.usefixtures("tracing")
 
@@ -16,6 +19,24 @@ def test_60_the_state_after_every_call_of_one_run(prove: Prove) -> None:
     assert wrong(verdicts) == []
     assert {verdict.found for verdict in verdicts} == {0, 1, 2}
     assert len(verdicts) > 200
+
+
+def test_60_72_the_state_after_every_call_of_an_update_by_delta(prove: Prove) -> None:
+    """The same where nothing of the new bundle itself is fetched."""
+    verdicts = prove("delta")
+    assert wrong(verdicts) == []
+    assert {verdict.found for verdict in verdicts} == {1, 2}
+    assert len(verdicts) > 100
+
+
+def test_the_scene_of_deltas_is_one(scenes: dict[Name, Scene], tmp_path: Path) -> None:
+    """Undisturbed, its board fetches a delta, and nothing whole."""
+    board = scenes["delta"].board(scenes["delta"].fresh(tmp_path))
+    board.look()
+    fetched = board.poller.snapshot().bytes
+    assert (board.active(), fetched["full"]) == (2, 0)
+    assert fetched["delta"] > 0
+    board.close()
 
 
 def test_60_real_deaths_agree(prove: Prove) -> None:
