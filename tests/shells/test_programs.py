@@ -192,18 +192,19 @@ def test_dies_with_the_daemon() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parent", "command", "code"),
+    ("orphaned", "command", "code"),
     [
-        (os.getpid(), "true", 0),
-        (os.getpid(), "/nonexistent", 127),
-        (os.getpid(), "sh -c kill\\ -9\\ $$", -9),
-        (os.getpid(), "sh -c kill\\ -15\\ $$", -15),
-        (os.getpid(), "sh -c kill\\ -13\\ $$", -13),  # Python ignores SIGPIPE
-        (1, "true", 1),  # the daemon is gone already
+        (False, "true", 0),
+        (False, "/nonexistent", 127),
+        (False, "sh -c kill\\ -9\\ $$", -9),
+        (False, "sh -c kill\\ -15\\ $$", -15),
+        (False, "sh -c kill\\ -13\\ $$", -13),  # Python ignores SIGPIPE
+        (True, "true", 1),  # the daemon is gone already
     ],
 )
-def test_launch_ends_like_the_program(parent: int, command: str, code: int) -> None:
+def test_launch_ends_like_the_program(orphaned: bool, command: str, code: int) -> None:  # noqa: FBT001 - a case
     """The launcher's exit code is the program's, or says why there is none."""
+    parent = 1 if orphaned else os.getpid()
     done = subprocess.run(
         [sys.executable, "-I", "-S", LAUNCH, str(parent), *shlex.split(command)],
         check=False,
