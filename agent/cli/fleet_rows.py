@@ -142,7 +142,7 @@ def _of_pipelines(state: State, outcomes: Sequence[Outcome]) -> Iterator[Finding
     """Yield what is wrong with what answers."""
     for row in outcomes:
         pipeline = state.pipelines[row.pipeline]
-        if not row.good:
+        if not row.good and row.state != "ordered":
             # What is tried again by itself may still pass; what runs is not harmed.
             health: Health = "warned" if row.state == "waits" else "failing"
             yield Finding(health, row.reason, f"{row.pipeline}: {row.why}")

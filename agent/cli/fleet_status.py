@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 # Boards that are gone take 10 s each: a hundred of a thousand are known in half a
 # minute, and a laptop has threads and sockets for it.
 AT_ONCE = 32
-# A look at a board takes it a few milliseconds: once in 5 s it does not notice.
-WATCH_S = 5.0
+# A look at a board takes it a few milliseconds: every other second it does not notice.
+WATCH_S = 2.0
 REDRAWS_PER_S = 4  # sorting ten thousand rows takes 20 ms
 KEEP_OPEN = 256  # connections between two looks; shells allow 1,024 files
 HELP = """Show every board of an inventory: health, version, drift, and why.
