@@ -143,6 +143,16 @@ def poll(report: Report, rounds: int) -> None:
 
 
 @main.command()
+@click.option("--rounds", default=5, show_default=True, help="Deltas of each kind.")
+@click.pass_obj
+def delta(report: Report, rounds: int) -> None:
+    """Updates by delta: bytes, seconds to make and apply one, memory."""
+    from benchmarks.delta import run
+
+    report.add("delta", run(rounds))
+
+
+@main.command()
 @click.option("--venv", is_flag=True, help="Also install into a new environment.")
 @click.pass_obj
 def memory(report: Report, venv: bool) -> None:  # noqa: FBT001 - click passes it
