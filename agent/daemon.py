@@ -23,10 +23,10 @@ from pathlib import Path
 from agent.board.notify import Notifier
 from agent.committed import CommittedModels
 from agent.core.installed import Board
-from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
 from agent.core.status_lines import describe_agent
 from agent.facts import AgentFacts
+from agent.fleet_link import FleetLink
 from agent.lifeline import Lifeline, Notify
 from agent.listeners import Listeners
 from agent.reload import Reload, Running
@@ -42,10 +42,6 @@ from agent.trust.identity import Identity
 from agent.update import Desk, Surroundings, UpdatePoller
 
 log = logging.getLogger(__name__)
-# The first look at the repository waits for the first answers, but not for ever: an
-# unplugged camera must not keep a board from its updates.
-FIRST_LOOK_S = 3.0
-READY_POLL_S = 0.05
 # What a slow card may need for one step of the start: it reads 512 MB in 25 s.
 STEP_S = 60.0
 MEGABYTE = 1_000_000
@@ -108,6 +104,7 @@ class Daemon:
         self._degrading = self._ladders()
         self._listeners = Listeners(settings, socket, self._facts, announce)
         self._poller = self._updates()
+        self._link = self._server()
         self._lifeline = Lifeline(notify or Notifier(), self._describe)
         self._reload = self._reloads(read_settings)
 
@@ -164,8 +161,9 @@ class Daemon:
             self.ask_to_reload()
 
     def poke(self) -> None:
-        """Look at the repository now."""
+        """Look at the repository now, and at what the fleet's server wants."""
         self._poller.poke()
+        self._link.poke()
 
     # --- what the listener shows
 
@@ -226,6 +224,7 @@ class Daemon:
                 self._store,
                 self._poller,
                 lambda name: self._pipelines[name].commission(),
+                self._link.poke,
             ),
             # Without a root nothing that is brought in could ever be verified.
             uploads=self._inbox if self._settings.update.root else None,
@@ -289,24 +288,31 @@ class Daemon:
             ),
         )
 
+    def _server(self) -> FleetLink:
+        """Build the link to the fleet's server; nothing of it is imported yet."""
+        return FleetLink(
+            self._settings,
+            self._board_id,
+            self._poller,
+            self._store,
+            self._known.certificate_floor,
+            self._board,
+            self._facts.readings,
+            lambda: self._reload.settings.degrade,
+        )
+
     def _update(self) -> UpdateSnapshot:
         """Return what the poller says, and how long our certificate lasts."""
         ends = self._identity.expires() if self._identity else 0.0
-        return replace(self._poller.snapshot(), certificate_expires=ends)
+        server = self._link.snapshot()
+        return replace(self._poller.snapshot(), certificate_expires=ends, server=server)
 
     async def _follow_updates(self) -> None:
-        """Look at the repository now and then, and carry out what it wants."""
-        await self._first_answers()
-        await self._poller.run()
-
-    async def _first_answers(self) -> None:
-        """Wait until every pipeline with a model answers, a few seconds at most."""
-        deadline = time.monotonic() + FIRST_LOOK_S
-        while time.monotonic() < deadline:
-            reasons = [it.snapshot().reason for it in self._pipelines.values()]
-            if all(reason in (Reason.NONE, Reason.NO_MODEL) for reason in reasons):
-                return
-            await asyncio.sleep(READY_POLL_S)
+        """Look at the repository now and then, and carry out what is wanted."""
+        await self._facts.first_answers()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._poller.run())
+            group.create_task(self._link.run())
 
     def _board(self) -> Board:
         """Return what admission asks about this board, as of now."""

@@ -18,6 +18,7 @@ from agent.core.degradation import LadderState
 from agent.core.discretion import Discretion
 from agent.core.events import Event
 from agent.core.readings import BoardReadings
+from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
 from agent.core.trend import PERIOD_S, Trend, TrendPoint
 from agent.settings import MonitorSettings
@@ -25,6 +26,10 @@ from agent.supervise.pipeline import Pipeline
 from agent.supervise.worker_process import own_resident_bytes
 from agent.telemetry.event_ring import EventRing
 
+# The first look at the repository waits for the first answers, but not for ever: an
+# unplugged camera must not keep a board from its updates.
+FIRST_LOOK_S = 3.0
+READY_POLL_S = 0.05
 READ_BOARD_S = 1.0  # 0.1 ms each; a `board` source of 1/s gets a new reading each time
 
 
@@ -103,6 +108,15 @@ class AgentFacts:
     def readings(self) -> BoardReadings:
         """Return the board's newest readings."""
         return self._readings()
+
+    async def first_answers(self) -> None:
+        """Wait until every pipeline with a model answers, a few seconds at most."""
+        deadline = time.monotonic() + FIRST_LOOK_S
+        while time.monotonic() < deadline:
+            reasons = [it.snapshot().reason for it in self._pipelines.values()]
+            if all(reason in (Reason.NONE, Reason.NO_MODEL) for reason in reasons):
+                return
+            await asyncio.sleep(READY_POLL_S)
 
     async def run(self) -> None:
         """Keep the board's readings, the trends and the events at hand."""

@@ -92,6 +92,39 @@ class PipelineSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSnapshot:
+    """The fleet's server that orders about this board, as its client sees it.
+
+    Attributes:
+        url: Its address.
+        last_poll: Unix seconds of the last poll that was answered, 0 before the first.
+        next_poll: Unix seconds of the next one, 0 while one is under way.
+        action: Id of the open action, or empty; ``said`` is what was said of it last.
+        download: Whether bytes may come: ``forced``, ``attempt``, ``skip``; empty
+            without an action. ``update`` likewise, for the trial.
+        window_open: The server's maintenance window is open, or there is none.
+        held: Why this board had better not begin, or empty.
+        outbox: How much the server has not been told yet.
+        trouble: (reason, message) of what the last round stumbled over, or None.
+        requests: ``ok``, ``unchanged``, ``refused`` or ``failed`` -> requests that
+            were answered so, or not at all.
+    """
+
+    url: str
+    last_poll: float = 0.0
+    next_poll: float = 0.0
+    action: str = ""
+    said: str = ""
+    download: str = ""
+    update: str = ""
+    window_open: bool = True
+    held: str = ""
+    outbox: int = 0
+    trouble: tuple[str, str] | None = None
+    requests: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateSnapshot:
     """The update machine at one moment.
 
@@ -116,6 +149,7 @@ class UpdateSnapshot:
             succeeded.
         certificate_expires: Unix seconds at which this board's own certificate ends,
             0 without one.
+        server: The fleet's server, where one orders about this board (``ddi``).
     """
 
     phase: str = "IDLE"
@@ -136,6 +170,7 @@ class UpdateSnapshot:
     revoked: int = 0
     certificate_expires: float = 0.0
     trouble: tuple[str, str] | None = None
+    server: ServerSnapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)

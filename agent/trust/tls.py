@@ -1,4 +1,4 @@
-"""TLS to a repository's server: version 1.3, named CAs, and a clock that may be wrong.
+"""TLS to a server: version 1.3, named CAs, and a clock that may be wrong.
 
 The rules this module keeps:
  * TLS 1.3, the server's name and its chain are checked, always.
@@ -38,12 +38,23 @@ _WORDS = {
 }
 
 
+class _JudgedObject(ssl.SSLObject):
+    """What asyncio connects with: judged before the first byte of ours is sent."""
+
+    def do_handshake(self) -> None:
+        """Go on with the handshake, and judge the certificates' dates at its end."""
+        super().do_handshake()
+        if isinstance(self.context, ServerContext):
+            self.context.judge(self)
+
+
 class ServerContext(ssl.SSLContext):
     """What python's ssl needs to know, and the two things it cannot do alone."""
 
+    sslobject_class = _JudgedObject
     _wrong = False
     _earliest_s = 0.0
-    _last: ssl.SSLSocket | None = None
+    _last: ssl.SSLSocket | ssl.SSLObject | None = None
     _session: ssl.SSLSession | None = None
 
     def judge_by(
@@ -61,7 +72,8 @@ class ServerContext(ssl.SSLContext):
         """
         wrong = now_s < max(floor_s, certificate_floor_s)
         if wrong != self._wrong:
-            self._session = None  # what was checked by another clock does not count
+            # What was checked by another clock does not count.
+            self._session = self._last = None
         self._wrong, self._earliest_s = wrong, max(now_s, certificate_floor_s)
         flags = int(self.verify_flags) & ~_NO_CHECK_TIME
         self.verify_flags = ssl.VerifyFlags(flags | (_NO_CHECK_TIME if wrong else 0))
@@ -71,14 +83,33 @@ class ServerContext(ssl.SSLContext):
         if self._session is not None:
             k.setdefault("session", self._session)
         wrapped = super().wrap_socket(sock, *a, **k)
-        if self._wrong:
-            try:
-                _check_ends(wrapped, self._earliest_s)
-            except ssl.SSLError:
-                wrapped.close()
-                raise
-        self._last = wrapped
+        try:
+            self.judge(wrapped)
+        except ssl.SSLError:
+            wrapped.close()
+            raise
         return wrapped
+
+    def wrap_bio(self, *a: Any, **k: Any) -> ssl.SSLObject:  # noqa: ANN401 - as in ssl
+        """Do the same for asyncio, which shakes hands later: see ``_JudgedObject``.
+
+        Its user has nobody to tell us that an answer came; the connection before this
+        one has ended by now, so what session it had is known.
+        """
+        self.remember_session()
+        if self._session is not None:
+            k.setdefault("session", self._session)
+        return super().wrap_bio(*a, **k)
+
+    def judge(self, connected: ssl.SSLSocket | ssl.SSLObject) -> None:
+        """Refuse a connection whose certificates have ended, by a clock of ours.
+
+        Raises:
+            ssl.SSLCertVerificationError: One has.
+        """
+        if self._wrong:
+            _check_ends(connected, self._earliest_s)
+        self._last = connected
 
     def remember_session(self) -> None:
         """Keep the session of the connection that has just answered.
@@ -89,8 +120,12 @@ class ServerContext(ssl.SSLContext):
             self._session = self._last.session
 
 
-def server_context(transport: Transport) -> ServerContext:
-    """Return the context for connections to a repository's server.
+def server_context(transport: Transport, table: str = "update") -> ServerContext:
+    """Return the context for connections to a server.
+
+    Args:
+        transport: Whose files count.
+        table: The table of agent.toml that names them.
 
     Raises:
         DeviceError: ``certificate``: a file is missing, or holds something else.
@@ -107,7 +142,7 @@ def server_context(transport: Transport) -> ServerContext:
             context.load_cert_chain(transport.certificate, transport.key, lambda: b"")
     except (OSError, ValueError) as err:
         raise DeviceError(
-            f"update.ca, certificate or key: {err}",
+            f"{table}.ca, certificate or key: {err}",
             reason=Reason.CERTIFICATE,
             todo="Name PEM files this user may read; key and certificate must fit.",
         ) from err
@@ -144,7 +179,7 @@ def tls_error(error: BaseException) -> TransportError:
     return TransportError(text, Reason.TLS)
 
 
-def _check_ends(sock: ssl.SSLSocket, earliest_s: float) -> None:
+def _check_ends(sock: ssl.SSLSocket | ssl.SSLObject, earliest_s: float) -> None:
     """Refuse a chain of which a certificate ended before the earliest time it is."""
     now = moment(earliest_s)
     for certificate in _chain(sock):
@@ -157,7 +192,7 @@ def _check_ends(sock: ssl.SSLSocket, earliest_s: float) -> None:
             raise error
 
 
-def _chain(sock: ssl.SSLSocket) -> list[x509.Certificate]:
+def _chain(sock: ssl.SSLSocket | ssl.SSLObject) -> list[x509.Certificate]:
     """Return the verified chain; of a resumed session, which has none, the server's."""
     # Public since Python 3.13; before that the same method of the object behind it.
     for owner in (sock, cast("Any", sock)._sslobj):  # noqa: SLF001 - see above

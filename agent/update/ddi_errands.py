@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from agent.core.ddi import SOURCE
 from agent.core.desired import Order
+from agent.core.installed import Board
 from agent.core.reasons import Reason
 from agent.core.targets import Wanted
 from agent.core.under_way import with_job
@@ -23,7 +24,7 @@ from agent.core.updates import Decision
 from agent.errors import BundleRefusedError, DeviceError
 from agent.update.ddi_needs import Facts
 from agent.update.endings import COMMITTED
-from agent.update.needs import Surroundings
+from agent.update.needs import UpdateStore
 from agent.update.planning import NOT_YET
 from agent.update.poller import UpdatePoller
 
@@ -41,7 +42,8 @@ class BoardErrands:
 
     Args:
         poller: Who follows the orders.
-        surroundings: What it touches.
+        store: What is committed and reported.
+        board: What this board is now.
         unfit: Says why an update had better wait (``heat``), or nothing.
         traits: What else the server may know: names and values.
     """
@@ -49,13 +51,14 @@ class BoardErrands:
     def __init__(
         self,
         poller: UpdatePoller,
-        surroundings: Surroundings,
+        store: UpdateStore,
+        board: Callable[[], Board],
         unfit: Callable[[], str] = _fit,
         traits: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._poller = poller
-        self._around = surroundings
-        self._store = surroundings.store
+        self._store = store
+        self._board = board
         self._unfit = unfit
         self._traits = traits
 
@@ -120,7 +123,7 @@ class BoardErrands:
         Raises:
             DeviceError: The store cannot be read.
         """
-        board = self._around.board()
+        board = self._board()
         known = {
             "board": board.id,
             "hardware": ", ".join(board.hardware),

@@ -40,6 +40,11 @@ class DdiState:
         # Read at each look and each poll, and written seldom: it is parsed once.
         self._parsed = (NEVER, Record())
 
+    @property
+    def at_hand(self) -> Record:
+        """What was loaded last: for those who only look, and touch no disk."""
+        return self._parsed[1]
+
     def load(self) -> Record:
         """Return what was saved last; an empty record where there is none.
 
@@ -57,7 +62,9 @@ class DdiState:
         Raises:
             DeviceError: The store cannot be written.
         """
-        self._store.save_note(NOTE, msgspec.json.encode(record))
+        raw = msgspec.json.encode(record)
+        self._store.save_note(NOTE, raw)
+        self._parsed = (raw, record)
 
     def desired(self) -> GroupFile | None:
         """Return the desired state that the server's orders stand for, if any do.

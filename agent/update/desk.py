@@ -47,6 +47,7 @@ class Desk:
         store: What is committed, reported and set aside.
         poller: See above.
         commission: Lets a pipeline, by its name, collect its baseline anew.
+        ring: Told when somebody wants a look: another may be due elsewhere.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Desk:
         store: UpdateStore,
         poller: UpdatePoller,
         commission: Callable[[str], Awaitable[None]] = unwatched,
+        ring: Callable[[], None] = lambda: None,
     ) -> None:
         self._orchestrator = settings.update.orchestrator
         self._store = store
         self._poller = poller
         self._commission = commission
+        self._ring = ring
 
     def reports(self) -> Sequence[Report]:
         """Return the updates that ended, newest first.
@@ -137,6 +140,7 @@ class Desk:
         self._check_vacant()
         log.info("operator.look", extra={"operator": operator})
         self._poller.poke(inbox=True)
+        self._ring()
 
     async def roll_back(self, pipeline: str, operator: str) -> str:
         """Go back to the previous model, or end the trial that is under way.

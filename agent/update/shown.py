@@ -6,7 +6,6 @@ from agent.core.desired import Plan
 from agent.core.snapshot import UpdateSnapshot
 from agent.core.under_way import with_job
 from agent.core.updates import Decision
-from agent.errors import DeviceError
 from agent.update.intake import Intake
 from agent.update.planning import in_servers_words
 from agent.update.sources import Sources
@@ -42,8 +41,5 @@ def _explained(decisions: Sequence[Decision], sources: Sources) -> tuple[Decisio
     """Return decisions that say why a server's orders wait, in its own words."""
     if sources.ddi is None:
         return tuple(decisions)
-    try:
-        record = sources.ddi.load()
-    except DeviceError:  # who plans next tells of it
-        return tuple(decisions)
+    record = sources.ddi.at_hand
     return tuple(in_servers_words(it, record) for it in decisions)

@@ -77,7 +77,11 @@ class DdiBench(Bench):
         poller = super().start()
         self.kept = DdiState(self.store, self.settings.fleet.ddi.window)
         self.errands = BoardErrands(
-            poller, self.surroundings, lambda: self.unfit, lambda: {"model": "Pi 4"}
+            poller,
+            self.store,
+            lambda: self.board,
+            lambda: self.unfit,
+            lambda: {"board_model": "Pi 4"},
         )
         return poller
 

@@ -371,11 +371,11 @@ class TestReplaced:
         bench.order(1)
 
         async def exchange() -> None:
-            bench.order(2)
-            bench.errands.look()
-            await until(lambda: bool(bench.endings()))
+            # Only what waits already goes on to wait.
             bench.repository.slow = False
             bench.trials.pauses.clear()
+            bench.order(2)
+            bench.errands.look()
             await until(lambda: bench.versions() == (2, 0))
 
         interrupted(bench, reached, exchange)
@@ -483,7 +483,7 @@ class TestOpinions:
         known = bench.errands.identify()
         assert known["model.door"] == "kws 1"
         assert known["model.window"] == "none"
-        assert (known["board"], known["model"]) == ("board-1", "Pi 4")
+        assert (known["board"], known["board_model"]) == ("board-1", "Pi 4")
         assert max(map(len, known.values())) == 128
         assert all(known.values())
 
