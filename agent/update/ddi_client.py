@@ -169,6 +169,9 @@ class DdiClient:
         except EXPECTED:
             self._talk.forget()
             raise
+        if self._follower.trouble is not None:
+            # A link that was answered wrongly once must not hide behind a 304.
+            self._talk.forget()
 
     async def _tell(self) -> None:
         """Tell the server what waits, in order.
