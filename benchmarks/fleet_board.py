@@ -29,8 +29,8 @@ from tests.fakes.memory_store import MemoryStore
 PIPELINE, MODEL, GROUP = "door", "kws", "all"
 SHADOW_S, PROBATION_S = 30.0, 30.0  # a minute of trial in all
 # Pauses between retries *within* one download are real ones (time.sleep in a thread,
-# half a second and more): 1/50 of what boards wait.
-PAUSE_S = 0.01
+# half a second and more), and boards take turns here: 1/500 of what boards wait.
+PAUSE_S = 0.001
 EXECUTOR = Executor("litert", "xnnpack", 1, "2.3.0")
 
 

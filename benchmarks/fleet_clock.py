@@ -47,7 +47,8 @@ class _JumpingSelector(selectors.DefaultSelector):
             if not _is_at_work() and timeout is not None:
                 self.now_s += timeout + _STEP_S
                 break
-            ready = super().select(_LOOK_S)
+            time.sleep(0)  # most threads are about to end: they need the interpreter
+            ready = super().select(0 if not _is_at_work() else _LOOK_S)
         return ready
 
 

@@ -36,6 +36,8 @@ class Traffic:
         seconds: Of the span; ``requests`` answered in it.
         http_bytes: Heads and bodies, both ways, as nginx counts them.
         wire_bytes: The same with TLS, as TCP carried them.
+        idle_segments: TCP segments of connections that ended for being idle, on
+            average: what one look takes on the wire.
         handshakes: Connections that ended up in nginx's log; ``resumed`` of them.
         per_second: Requests of each simulated second.
         looks_per_second: Looks of all boards, those that failed as well.
@@ -45,6 +47,7 @@ class Traffic:
     requests: int
     http_bytes: int
     wire_bytes: int
+    idle_segments: float
     handshakes: int
     resumed: int
     per_second: list[int]
@@ -184,6 +187,7 @@ class World:
             wire_bytes=sum(
                 passed[it].up_bytes + passed[it].down_bytes for it in inside
             ),
+            idle_segments=_mean([it for n in inside if (it := passed[n].segments)]),
             handshakes=len(first),
             resumed=sum(it.resumed for it in first),
             per_second=_counted(times, ended_s - began_s),
@@ -229,6 +233,11 @@ def bundle(version: int) -> bytes:
     """Return a bundle that opens, of about ``BUNDLE_BYTES``; no two are alike."""
     variants = {"int8": hashlib.shake_128(b"%d" % version).digest(BUNDLE_BYTES)}
     return render_bundle(manifest(variants, version), variants, GOLDEN)
+
+
+def _mean(values: list[int]) -> float:
+    """Return the mean of some values, 0 of none."""
+    return sum(values) / len(values) if values else 0.0
 
 
 def _first_of_each(asked: list[Asked]) -> list[Asked]:
