@@ -123,6 +123,7 @@ class Follower:
         url, cancel = controller.own(href), controller.action_at(href)
         raw = await self._talk.read(url, CANCEL, MAX_POLL_BYTES)
         if raw is None:
+            self._talk.forget()  # it may be there the next time: no 304 hides it
             return
         said = parse_cancel(raw)
         if said.id != cancel:
