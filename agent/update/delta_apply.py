@@ -17,6 +17,7 @@ The rules this module keeps:
 
 import hashlib
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 
 from agent.core.deltas import window_log
@@ -86,6 +87,9 @@ def _pieces(base: memoryview, patch: memoryview, length: int) -> Iterator[bytes]
     limit: dict[int, int] = {zstd.DecompressionParameter.window_log_max: wide}
     prefix = None
     if len(base) >= MIN_BASE_BYTES:
+        # Faults its pages in without the interpreter's lock, under which zstd copies
+        # them: 1 ms of a stalled loop for 20 MB instead of 9.
+        zlib.crc32(base)
         prefix = zstd.ZstdDict(base, is_raw=True).as_prefix
     base.release()
     frame = zstd.ZstdDecompressor(zstd_dict=prefix, options=limit)

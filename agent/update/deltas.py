@@ -117,7 +117,7 @@ class Deltas:
             MemoryError: There is not enough of it.
         """
         delta = offer.delta
-        base = await in_thread(partial(self._base, delta, target))
+        base = await in_thread(partial(self._old_bytes, delta, target))
         patch = self._store.stage(delta.sha256, delta.length)
         getting = Fetching(offer.sources, delta, patch, delta.length)
         try:
@@ -131,7 +131,7 @@ class Deltas:
             self._on_bytes(getting.received, getting.resumed)
             getting.close()
 
-    def _base(self, delta: SignedDelta, target: SignedTarget) -> memoryview:
+    def _old_bytes(self, delta: SignedDelta, target: SignedTarget) -> memoryview:
         """Return the base, hashed again, where memory allows and room is made.
 
         Raises:
