@@ -120,8 +120,8 @@ class DdiBench(Bench):
             self._table,
             BOARD.id,
             self.wire,
-            DdiState(self.store),
-            BoardErrands(poller, self.surroundings),
+            poller.sources.ddi or DdiState(self.store),
+            BoardErrands(poller, self.store, lambda: self.board),
             lambda: self.now,
             lambda: 0.5,
         )
