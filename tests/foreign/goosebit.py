@@ -127,6 +127,11 @@ class GooseBit:
         told = {"devices": [board], "auth_token": token, "feed": board}
         self._owner.want("PUT", "/api/v1/devices", told)
 
+    def change_token(self, board: str, token: str) -> None:
+        """Take a board's token away, and want another one."""
+        told = {"devices": [board], "auth_token": token}
+        self._owner.want("PATCH", "/api/v1/devices", told)
+
     def upload(self, image: bytes, name: str) -> int:
         """Add an image; return its id."""
         edge = b"edge-of-a-part"
@@ -151,9 +156,14 @@ class GooseBit:
         self._owner.want("PATCH", "/api/v1/devices", told)
 
     def device(self, board: str) -> dict[str, Any]:
-        """Return what gooseBit knows of a board; see its ``DeviceSchema``."""
-        found: dict[str, Any] = self._owner.want("GET", f"/api/v1/devices/{board}")
-        return found
+        """Return what gooseBit knows of a board; see its ``DeviceSchema``.
+
+        Looked up among all: asked for one that has an image assigned, 0.2.12 answers
+        500.
+        """
+        rows = self._owner.want("GET", "/api/v1/devices")["devices"]
+        found: list[dict[str, Any]] = [row for row in rows if row["id"] == board]
+        return found[0]
 
     def device_log(self, board: str) -> str:
         """Return the details that a board has told of its last action."""
