@@ -50,6 +50,18 @@ groups=~".*,a,.*") and the labels of the inventory."""
 Json = dict[str, object]
 
 
+class Choices(Remote):
+    """What to do with which inventory, as options say it."""
+
+    inventory: Path
+    form: str | None
+    output: Path | None
+    serve: str | None
+    beyond_loopback: bool
+    group: str
+    config: bool
+
+
 @click.command(help=HELP, short_help="Write what Prometheus should scrape.")
 @inventory_option
 @click.option(
@@ -73,17 +85,7 @@ Json = dict[str, object]
 @group_option
 @click.option("--config", is_flag=True, help="Print a scrape_config instead.")
 @remote_options
-def command(  # noqa: PLR0913 - one parameter for each option
-    *,
-    inventory: Path,
-    form: str | None,
-    output: Path | None,
-    serve: str | None,
-    beyond_loopback: bool,
-    group: str,
-    config: bool,
-    **papers: Unpack[Remote],
-) -> None:
+def command(**choices: Unpack[Choices]) -> None:
     """Print, write or serve the targets.
 
     Raises:
@@ -92,23 +94,44 @@ def command(  # noqa: PLR0913 - one parameter for each option
     """
     from agent.cli.fleet_boards import read_inventory
 
-    place = parse_listen(serve, beyond_loopback=beyond_loopback) if serve else None
-    if place and output:
-        raise click.UsageError("--serve and --output do not go together")
-    if place and form == "file_sd":
-        raise click.UsageError("--serve is http_sd")
-    boards = read_inventory(inventory).chosen(group)
-    if config:
-        file = (output or DEFAULT_FILE).absolute()
-        served = place is not None or form == "http_sd"
-        url = f"http://{serve or DEFAULT_SERVER}/" if served else ""
-        write(scrape_config(url or file, papers), None)
-    elif place:
+    inventory, group = choices["inventory"], choices["group"]
+    place = _place(choices)
+
+    def rendered() -> str:
+        return render_targets(read_inventory(inventory).chosen(group))
+
+    targets = rendered()
+    if choices["config"]:
+        write(scrape_config(_discovery(choices), choices), None)
+    elif place is not None:
         from agent.cli.fleet_targets_server import serve_targets
 
-        serve_targets(inventory, group, place)
+        serve_targets(inventory, rendered, place)
     else:
-        write(render_targets(boards), output)
+        write(targets, choices["output"])
+
+
+def _place(choices: Choices) -> "Place | None":
+    """Return where to listen, None for nowhere.
+
+    Raises:
+        SettingsError: Not there.
+        click.UsageError: Another option says otherwise.
+    """
+    if not choices["serve"]:
+        return None
+    if choices["output"]:
+        raise click.UsageError("--serve and --output do not go together")
+    if choices["form"] == "file_sd":
+        raise click.UsageError("--serve is http_sd")
+    return parse_listen(choices["serve"], beyond_loopback=choices["beyond_loopback"])
+
+
+def _discovery(choices: Choices) -> str | Path:
+    """Return where Prometheus finds the targets: a URL, or a file."""
+    if choices["serve"] or choices["form"] == "http_sd":
+        return f"http://{choices['serve'] or DEFAULT_SERVER}/"
+    return (choices["output"] or DEFAULT_FILE).absolute()
 
 
 def render_targets(boards: "Iterable[BoardTable]") -> str:

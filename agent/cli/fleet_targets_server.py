@@ -9,16 +9,16 @@ The rules this module keeps:
 
 import asyncio
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from socket import gethostname
 
 import click
 from aiohttp import web
 
-from agent.cli.fleet_boards import read_inventory
-from agent.cli.fleet_targets import render_targets
 from agent.core.addresses import Place
 from agent.core.reasons import Reason
-from agent.endpoint.origins import is_own_name
+from agent.endpoint.origins import is_own_name, own_names
 from agent.errors import AgentError, DeviceError
 
 Stamp = tuple[int, int, int]
@@ -29,12 +29,14 @@ class Targets:
 
     Args:
         inventory: The file.
-        group: Only boards of it; all without.
+        render: Reads it and returns its targets as JSON; raises ``SettingsError``.
     """
 
-    def __init__(self, inventory: Path, group: str) -> None:
+    def __init__(self, inventory: Path, render: Callable[[], str]) -> None:
         self._inventory = inventory
-        self._group = group
+        self._render = render
+        # By which another machine's Prometheus calls this one, if it may.
+        self._names = own_names(gethostname())
         self._stamp: Stamp | None = None
         self._text = ""
 
@@ -46,8 +48,7 @@ class Targets:
         """
         stamp = self._look()
         if stamp is None or stamp != self._stamp:
-            boards = read_inventory(self._inventory).chosen(self._group)
-            self._text, self._stamp = render_targets(boards), stamp
+            self._text, self._stamp = self._render(), stamp
         return self._text
 
     def _look(self) -> Stamp | None:
@@ -60,7 +61,7 @@ class Targets:
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer Prometheus."""
-        if not is_own_name(request.headers.get("Host"), ()):
+        if not is_own_name(request.headers.get("Host"), self._names):
             return web.Response(status=421, text="not by this name\n")
         try:
             text = self.text()
@@ -70,13 +71,18 @@ class Targets:
         return web.Response(text=text, content_type="application/json")
 
 
-def serve_targets(inventory: Path, group: str, place: Place) -> None:
+def serve_targets(inventory: Path, render: Callable[[], str], place: Place) -> None:
     """Answer until Ctrl-C or SIGTERM.
+
+    Args:
+        inventory: The file, whose changes are seen.
+        render: Reads it and returns its targets as JSON.
+        place: Where to listen; port 0 for any that is free.
 
     Raises:
         DeviceError: It cannot be listened there.
     """
-    asyncio.run(_serve(Targets(inventory, group), place))
+    asyncio.run(_serve(Targets(inventory, render), place))
 
 
 async def _serve(targets: Targets, place: Place) -> None:
