@@ -137,10 +137,11 @@ class Desk:
         Raises:
             RequestRefusedError: ``busy``.
         """
+        # The server is asked even during a trial: it may take back what is tried.
+        self._ring()
         self._check_vacant()
         log.info("operator.look", extra={"operator": operator})
         self._poller.poke(inbox=True)
-        self._ring()
 
     async def roll_back(self, pipeline: str, operator: str) -> str:
         """Go back to the previous model, or end the trial that is under way.
