@@ -10,15 +10,18 @@ The rules this module keeps:
    out is counted. A window limit alone stops no small frame that unpacks to a gigabyte.
  * Memory holds a copy of the old bytes and the window, never the new bytes as a whole;
    the mapping of the old ones is let go before the window fills.
+ * All of that memory goes back to the system: the daemon idles for weeks after it.
  * What came out is right only once length and digest of all of it were compared.
 
 ``zstd`` is imported with this module, which is only imported where a delta is applied.
 """
 
+import ctypes
 import hashlib
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 
 from agent.core.deltas import window_log
 from agent.core.reasons import Reason
@@ -35,6 +38,10 @@ FEED_BYTES = 64 * 1024
 PIECE_BYTES = 1024 * 1024
 # Longer than any header of a frame (RFC 8878, 3.1.1.1: at most 18 bytes).
 HEADER_BYTES = 32
+# Of mallopt(3): from this size on, a block is a mapping of its own and ends as one.
+# By itself glibc raises that size to the largest block it saw freed, up to 32 MiB, and
+# keeps the next ones: 42 MB stayed with the daemon after two deltas of 20 MB.
+M_MMAP_THRESHOLD, OWN_MAPPING_BYTES = -3, 1024 * 1024
 # zstd takes no shorter dictionary; a frame made without one needs none.
 MIN_BASE_BYTES = 8
 # What zstd and its binding raise on bytes that are no frame, or none for this base.
@@ -62,6 +69,7 @@ def apply_delta(
             makes others than the signed ones. What was written until then is rubbish.
         MemoryError: There is not enough of it.
     """
+    _map_large_blocks()
     digest, written = hashlib.sha256(), 0
     try:
         for piece in _pieces(base, patch, length):
@@ -104,6 +112,14 @@ def _pieces(base: memoryview, patch: memoryview, length: int) -> Iterator[bytes]
         yield frame.decompress(feed, max_length=PIECE_BYTES)
     if taken < len(patch) or frame.unused_data:
         raise refused("goes on behind its frame")
+
+
+@cache
+def _map_large_blocks() -> None:
+    """Let large blocks of memory be mappings of their own, where the C library can."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # musl has none, and keeps nothing either
+        mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES)
 
 
 def refused(what: str) -> BundleRefusedError:

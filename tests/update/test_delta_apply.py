@@ -1,7 +1,10 @@
 """Applying deltas: right ones give the new bytes, wrong ones nothing, soon."""
 
+import hashlib
+import threading
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given, settings
@@ -166,6 +169,34 @@ def test_what_writing_raises_passes() -> None:
 
     with pytest.raises(DeviceError):
         apply_delta(memoryview(OLD), memoryview(PATCH), write, len(NEW), sha256(NEW))
+
+
+def test_memory_goes_back_to_the_system() -> None:
+    """The daemon idles for weeks after a delta: copy and window leave nothing behind.
+
+    In threads, as the daemon does it: each has an arena of its own to keep things in.
+    """
+    old = hashlib.shake_128(b"old").digest(12 * MB)
+    new = old[: 6 * MB] + NEW + old[6 * MB :]
+    patch, digest = make_delta(old, new), sha256(new)
+
+    def apply() -> None:
+        base = memoryview(old)
+        apply_delta(base, memoryview(patch), lambda _: None, len(new), digest)
+
+    before = resident_bytes()
+    for _ in range(4):
+        thread = threading.Thread(target=apply)
+        thread.start()
+        thread.join()
+    assert resident_bytes() - before < 6 * MB
+
+
+def resident_bytes() -> int:
+    """Return what this process has in memory of its own."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = [it for it in status.splitlines() if it.startswith("RssAnon:")]
+    return int(line.split()[1]) * 1024
 
 
 def test_the_base_is_let_go_of() -> None:
