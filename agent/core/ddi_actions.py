@@ -234,7 +234,9 @@ def left(record: Record, *, committed: bool, now_ms: int) -> Record:
         said = Feedback(
             "deploymentBase", action.id, "canceled", "none", reason, words, now_ms
         )
-    return _ended(record, action.id, said)
+    # What it took away it does not offer any more: the id means something new again.
+    gone = action.leaving == Reason.SUPERSEDED
+    return _ended(record, action.id, said, gone=gone)
 
 
 def cancel_ended(record: Record, cancel: str, action: str, now_ms: int) -> Record:
@@ -316,10 +318,12 @@ def adopt(record: Record, installed: dict[str, Wanted]) -> Record:
     return replace(record, generation=1, runs=installed) if is_new(record) else record
 
 
-def _ended(record: Record, action: str, said: Feedback) -> Record:
+def _ended(
+    record: Record, action: str, said: Feedback, *, gone: bool = False
+) -> Record:
     """Return a record with an action ended, and its last word waiting."""
     earlier = [it for it in record.ended if it.id != action]
-    ended = (*earlier, Ended(action, said))[-MAX_ENDED:]
+    ended = (*earlier, Ended(action, said, gone))[-MAX_ENDED:]
     still_open = record.open if record.open and record.open.id != action else None
     return queue(replace(record, open=still_open, ended=ended), said)
 

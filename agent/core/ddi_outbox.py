@@ -5,7 +5,7 @@ The rules this module keeps:
    the action any more (404, 410). Progress that piles up loses its oldest entries.
  * Room for last words is never exhausted by those already there: while ``is_full``,
    nothing new is begun that would need one.
- * The same word is queued once.
+ * A last word is not queued again behind itself.
 
 Laws: ``queue`` of anything keeps all last words; at most ``MAX_OUTBOX`` entries wait.
 """
@@ -21,7 +21,8 @@ FULL = MAX_OUTBOX - MAX_PROGRESS - 8
 
 def queue(record: Record, said: Feedback) -> Record:
     """Return a record in which something waits to be told."""
-    if said.is_last and any(_same(said, it) for it in record.outbox):
+    of_it = [it for it in record.outbox if _about(it) == _about(said)]
+    if said.is_last and of_it and _same(said, of_it[-1]):
         return record
     waiting = [*record.outbox, said]
     surplus = sum(not it.is_last for it in waiting) - MAX_PROGRESS
@@ -79,6 +80,11 @@ def not_offered(record: Record, offered: str) -> Record:
         for it in record.ended
     )
     return record if ended == record.ended else replace(record, ended=ended)
+
+
+def _about(said: Feedback) -> tuple[str, str]:
+    """Return what a feedback is about."""
+    return said.resource, said.action
 
 
 def _same(one: Feedback, other: Feedback) -> bool:
