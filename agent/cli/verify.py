@@ -190,7 +190,9 @@ def verify(
         target = trusted.find_digest(sha256)
         if target is None:
             raise _unlisted(content, trusted)
-        report.note("listed", f"{target.path}, sha256 {sha256}")
+        bases = sorted(it.fields.from_version for it in trusted.deltas(target))
+        deltas = "".join(f", a delta from {version}" for version in bases)
+        report.note("listed", f"{target.path}, sha256 {sha256}{deltas}")
         trusted.fetch(target, lambda _: None, max_bytes=len(content))
         report.note("content", f"{target.length} bytes, digest as signed")
     bundle = open_bundle(content, max_bytes=len(content))

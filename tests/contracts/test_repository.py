@@ -201,3 +201,10 @@ def test_errors_of_the_writer_pass(offer: Offer) -> None:
     with pytest.raises(DeviceError) as caught:
         repository.fetch(target, full, LIMIT)
     assert caught.value.reason == Reason.DISK_FULL
+
+
+def test_deltas_are_asked_of_what_was_verified(offer: Offer) -> None:
+    """None before that; after it those that lead to a bundle: here there are none."""
+    repository = offer.repository
+    repository.refresh(NOW)
+    assert list(repository.deltas(repository.find("kws", 2))) == []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.cli import cli
 from agent.cli.slice_choice import Needs, choose_files
 from agent.cli.slice_files import open_slice
+from agent.cli.verify import Report, verify
 from agent.core.deltas import SignedDelta, delta_path, ends_of
 from agent.core.reasons import Reason
 from agent.core.targets import SignedTarget
@@ -380,3 +381,14 @@ def test_export_names_the_deltas(tmp_path: Path) -> None:
     assert said.exit_code == 0
     assert "0 bundles, 1 deltas" in said.stdout
     shutil.rmtree(out)
+
+
+def test_verify_names_the_deltas_that_lead_to_a_bundle(
+    made: SpoiledRepository,
+) -> None:
+    """By the versions that they lead from."""
+    publish(made, (3, 2), (1, 2))
+    report = Report()
+    verify(TWO, str(made.path), made.root, NOW, report)
+    said = dict(report.passed)["listed"]
+    assert said.endswith(f"{sha256(TWO)}, a delta from 1, a delta from 3")
