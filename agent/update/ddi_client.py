@@ -169,7 +169,7 @@ class DdiClient:
         except EXPECTED:
             self._talk.forget()
             raise
-        if self._follower.trouble is not None:
+        if self._stumbled is not None:
             # A link that was answered wrongly once must not hide behind a 304.
             self._talk.forget()
 
