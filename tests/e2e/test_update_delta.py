@@ -5,6 +5,7 @@ between them is short.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -12,9 +13,10 @@ from msgspec.structs import replace
 from agent.core.deltas import SignedDelta
 from agent.publish.deltas import make_delta, stage_delta
 from agent.publish.files import place_target
+from agent.publish.slices import Choice, export_slice
 from agent.publish.staging import load_staged, save_staged
 from tests.conftest import missing
-from tests.e2e.conftest import POLL_S, watched_daemon
+from tests.e2e.conftest import POLL_S, MakeBoard, watched_daemon
 from tests.fakes.certificates import Authority
 from tests.fakes.fleet import GROUP, MODEL, Fleet, bundle
 from tests.fakes.static_server import StaticServer, find_nginx
@@ -98,3 +100,27 @@ def test_72_a_validly_signed_wrong_delta_costs_nothing_but_itself(
     assert sum("/targets/deltas/" in line for line in server.log[asked:]) == 1
     assert watched.ended("delta") == 0
     watched.board.wait_said("update.delta")
+
+
+def test_a_stick_that_carries_a_delta_alone(
+    fleet: Fleet, make_board: MakeBoard, tmp_path: Path
+) -> None:
+    """A board without a repository: 3 comes as what changed since the stick before."""
+    board = make_board(tables={"update": {"root": fleet.root, "groups": [GROUP]}})
+    watched = WatchedBoard(fleet, board)
+    watched.good = watched.next()
+    fleet.publish(watched.good)
+    with board:
+        export_slice(fleet.path, tmp_path / "first", Choice())
+        result = watched.say("update", "import", str(tmp_path / "first"))
+        assert (result.exit_code, board.version()) == (0, watched.good)
+        based = Choice(deltas_from=[(MODEL, watched.good)])
+        version, delta = offer(watched)
+        fleet.sign()
+        export_slice(fleet.path, tmp_path / "second", based)
+        result = watched.say("update", "import", str(tmp_path / "second"))
+        assert (result.exit_code, board.version()) == (0, version)
+        came = board.state()["update"]["bytes"]
+        assert came == {"full": len(bundle(1)), "delta": delta.length, "resumed": 0}
+    held = list((tmp_path / "second").rglob("*.bundle"))
+    assert held == []
