@@ -37,6 +37,7 @@ class HttpWire:
         context: Callable[[], ssl.SSLContext | None],
         credentials: Callable[[], str],
         total_s: float = TOTAL_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Take the origin, and where its TLS context and our credentials come from.
 
@@ -48,11 +49,13 @@ class HttpWire:
                 (``TargetToken ...`` or ``GatewayToken ...``), or an empty string where
                 a certificate is all there is. Asked for each request.
             total_s: How long a request may take in all.
+            patience_s: After so long the least speed counts.
         """
         self._origin = origin_of(url)
         self._context = context
         self._credentials = credentials
         self._total_s = total_s
+        self._patience_s = patience_s
         self._session: aiohttp.ClientSession | None = None
         self._used: ssl.SSLContext | None = None
 
@@ -79,7 +82,7 @@ class HttpWire:
                     method, url, headers=sent, data=body, allow_redirects=False
                 ) as response,
             ):
-                content = await _read(response, max_bytes)
+                content = await _read(response, max_bytes, self._patience_s)
                 names = {name.lower(): it for name, it in response.headers.items()}
                 return Answer(response.status, names, content)
 
@@ -141,7 +144,9 @@ class HttpWire:
         return self._session
 
 
-async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+async def _read(
+    response: aiohttp.ClientResponse, max_bytes: int, patience_s: float
+) -> bytes:
     """Return the body, as long as it is short and comes fast enough.
 
     Raises:
@@ -156,7 +161,7 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
             what = f"the fleet's server sends more than {max_bytes} bytes"
             raise BundleRefusedError(what, reason=Reason.TOO_LARGE)
         took_s = loop.time() - began
-        if took_s > PATIENCE_S and len(content) < MIN_BYTES_PER_S * took_s:
+        if took_s > patience_s and len(content) < MIN_BYTES_PER_S * took_s:
             response.close()
             what = f"the fleet's server sent {len(content)} bytes in {took_s:.0f} s"
             raise BundleRefusedError(what, reason=Reason.TOO_SLOW)
