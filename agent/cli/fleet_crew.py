@@ -14,15 +14,13 @@ from rich.console import Console
 
 from agent.cli.board_link import BoardLink
 from agent.cli.delivery import Delivery, Order
+from agent.cli.fleet_return import Return
 from agent.cli.fleet_sight import Reader, Sight
 from agent.cli.plain_text import bytes_text
 from agent.cli.slice_files import Slice
 from agent.cli.update_view import BoardView, UpdateView
 from agent.core.reasons import Reason
-from agent.errors import AgentError, RequestRefusedError
-
-BACK_POLL_S = 0.5
-BACK_S = 60.0  # a rollback loads a model that ran before: seconds
+from agent.errors import RequestRefusedError
 
 
 class Notes(BoardView):
@@ -101,34 +99,10 @@ class Crew:
     def take_back(self, board: str) -> str:
         """Let a board run again what ran before; return that, for people.
 
-        What has not begun is called off; what is on trial is ended; what is committed
-        is rolled back, once for each pipeline.
-
         Raises:
             AgentError: It refused, or was lost on the way.
         """
-        link = self.links[board]
-        state = link.state()
-        progress = state.update.progress
-        waiting: dict[str, tuple[str, int]] = {}
-        for name, wanted in self.reader.wanted(state).items():
-            active = state.pipelines[name].active
-            on_trial = progress is not None and (
-                progress.pipeline,
-                progress.version,
-            ) == (
-                name,
-                wanted.version,
-            )
-            if self.reader.runs_one(state, name) or on_trial:
-                link.roll_back(name)
-                self._wait_back(link, name)
-            elif active is not None:
-                waiting[name] = (active.model, active.version)
-        if waiting and self.reader.by_push and progress is None:
-            order = Order(assign=waiting, wait=False)
-            Delivery(link, Notes(board, self._note), self.pause).carry_out(order)
-        return self.reader.running(link.state())
+        return Return(self.links[board], self.reader, self.pause).carry_out()
 
     def close(self, board: str) -> None:
         """Close a board's connection; the next question opens one again."""
@@ -137,22 +111,6 @@ class Crew:
     def break_off(self, board: str) -> None:
         """End what a board's thread waits for."""
         self.links[board].break_off()
-
-    def _wait_back(self, link: BoardLink, pipeline: str) -> None:
-        """Wait until a rollback shows, or for so long as one takes."""
-        waited_s = 0.0
-        while waited_s < BACK_S:
-            state = link.state()
-            idle = state.update.progress is None
-            if idle and not self.reader.runs_one(state, pipeline):
-                return
-            self.pause(BACK_POLL_S)
-            waited_s += BACK_POLL_S
-        raise AgentError(
-            f"{link.where}: {pipeline} did not go back within {BACK_S:.0f} s",
-            reason=Reason.DEADLINE,
-            todo="See `tinyward status` of this board.",
-        )
 
     def _note(self, board: str, text: str) -> None:
         """Keep what a delivery says."""

@@ -6,7 +6,7 @@ The rules this module keeps:
 
 from collections.abc import Collection, Iterator, Mapping
 
-from agent.core.waves import BoardCourse, Course, Plan, Standing
+from agent.core.waves import BoardCourse, Course, Phase, Plan, Standing
 from agent.core.waves_course import FLYING
 
 FLYING_S = 1.0  # a board allows ten times as many questions
@@ -34,11 +34,14 @@ def due_boards(
         taken: Boards that a thread is busy with.
         now: Unix seconds.
     """
+    # A rollout that rests only wants to know how what it told comes out.
+    resting = course.phase is not Phase.RUNNING
     names = [
         name
         for wave in plan.waves[: course.wave + 1]
         for name in wave.boards
         if name not in taken
+        and not (resting and course.boards[name].standing not in FLYING)
     ]
     current = frozenset(plan.waves[course.wave].boards)
     names.sort(key=lambda name: course.boards[name].standing not in FLYING)
@@ -53,7 +56,7 @@ def due_boards(
 def _pace(plan: Plan, board: BoardCourse, now: float, *, current: bool) -> float:
     """Return how long a board is left alone after a look, in seconds."""
     if board.lost_at:
-        return LOST_S
+        return min(LOST_S, plan.patience_s / 4)
     if board.standing in FLYING:
         # A board that is to be told is asked how it is at once.
         if not board.ready:

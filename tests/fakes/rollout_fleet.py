@@ -104,7 +104,9 @@ class FleetBoard(FakeBoard):
 
     def _begin(self, version: int) -> None:
         """Begin a trial of what was ordered."""
-        if version != self.version:
+        if version == self.version:
+            self.script = [lambda: self._run(version)]
+        else:
             self.script = [*self.phases("FETCHING", "PROBATION"), self._end(version)]
 
     def _end(self, version: int) -> Callable[[], None]:
