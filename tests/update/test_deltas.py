@@ -1,17 +1,29 @@
 """Updates by deltas: used where the base is here, never the reason of a refusal."""
 
+import asyncio
 import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from threading import Event
 
 import pytest
 from msgspec.structs import replace
 
 from agent.core.deltas import SignedDelta
 from agent.core.reasons import Reason
+from agent.core.targets import SignedFile
 from agent.errors import BundleRefusedError, DeviceError
 from agent.publish.deltas import make_delta
+from agent.update.deltas import Deltas
+from agent.update.fetching import Fetching
+from agent.update.threads import in_thread
 from tests.fakes.memory_store import MemoryStaging, MemoryStore
 from tests.fakes.patches import frame, sha256, signed_delta
-from tests.fakes.update_bench import BUNDLES, Bench
+from tests.fakes.scripted_repository import Resumable, ScriptedRepository
+from tests.fakes.update_bench import BUNDLES, NOW, Bench
+
+PATIENCE_S = 20.0  # what hangs fails, and does not hang the run
 
 ONE, TWO, THREE = (BUNDLES["kws", version] for version in (1, 2, 3))
 DELTA, PATCH = signed_delta(ONE, TWO)
@@ -279,3 +291,104 @@ def test_what_was_spared_is_told(caplog: pytest.LogCaptureFixture) -> None:
     (told,) = [it for it in caplog.records if it.message == "update.delta_applied"]
     said = told.__dict__
     assert (said["bytes"], said["instead_of"]) == (len(PATCH), len(TWO))
+
+
+class Held(ScriptedRepository):
+    """Sends a thousand bytes, and the rest when it is let go.
+
+    Attributes:
+        began: The first bytes are out; ``go_on`` lets the others follow.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(BUNDLES)
+        self.patches[LONG] = LONG_PATCH
+        self.began, self.go_on = threading.Event(), threading.Event()
+
+    def fetch(
+        self,
+        target: SignedFile,
+        write: Callable[[memoryview], None],
+        max_bytes: int,
+        resume: Resumable | None = None,
+    ) -> int:
+        """Deliver a delta in two parts."""
+        del target, max_bytes, resume
+        write(memoryview(LONG_PATCH)[:1000])
+        self.began.set()
+        assert self.go_on.wait(PATIENCE_S)
+        write(memoryview(LONG_PATCH)[1000:])
+        return 0
+
+
+class HeldStore(MemoryStore):
+    """Holds what is written of version 2 until it is not wanted any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = threading.Event()
+
+    def stage(self, sha256: str, length: int) -> MemoryStaging:
+        """Begin to bring in an object."""
+        return HeldStaging(self, sha256, length)
+
+
+class HeldStaging(MemoryStaging):
+    """Writes version 2 once it was abandoned."""
+
+    def __init__(self, store: HeldStore, digest: str, length: int) -> None:
+        super().__init__(store, digest, length)
+        self._began = store.began if digest == sha256(TWO) else threading.Event()
+        self._let_go = threading.Event()
+        if digest != sha256(TWO):
+            self._let_go.set()
+
+    def write(self, content: memoryview) -> None:
+        """Append bytes, when that is too late."""
+        self._began.set()
+        assert self._let_go.wait(PATIENCE_S)
+        super().write(content)
+
+    def abandon(self) -> None:
+        """Let the thread go."""
+        super().abandon()
+        self._let_go.set()
+
+
+def stopped(store: MemoryStore, source: ScriptedRepository, began: Event) -> list[str]:
+    """Stop a build when it has begun; return the digests of what can be resumed."""
+    store.objects[sha256(ONE)] = ONE
+    source.refresh(NOW)
+    target = source.find("kws", 2)
+    bench = Bench(names=("door",))
+    bench.store = store
+    bench.start()
+    deltas = Deltas(bench.surroundings, lambda *_: None)
+    incoming = store.stage(target.sha256, target.length)
+    fetching = Fetching([source], target, incoming, target.length)
+
+    async def stop() -> None:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(deltas.fill([source], target, fetching))
+            await in_thread(partial(began.wait, PATIENCE_S))
+            task.cancel()
+            if isinstance(source, Held):
+                await asyncio.sleep(0)
+                source.go_on.set()
+        assert task.cancelled()
+
+    asyncio.run(stop())
+    return list(store.parts)
+
+
+def test_a_daemon_that_stops_keeps_what_came_of_a_delta() -> None:
+    """The next life goes on with it."""
+    source = Held()
+    assert stopped(MemoryStore(), source, source.began) == [LONG.sha256]
+
+
+def test_a_daemon_that_stops_while_unpacking_keeps_the_delta_alone() -> None:
+    """Half of what it unpacks to is of no use: nothing says where it would go on."""
+    store, source = HeldStore(), ScriptedRepository(BUNDLES)
+    source.patches[DELTA] = PATCH
+    assert stopped(store, source, store.began) == [DELTA.sha256]
