@@ -194,9 +194,4 @@ def test_a_crash_leaves_the_old_file_or_the_new_one(file: StateFile) -> None:
     file.path.with_name(f"{file.path.name}.tmp").write_bytes(b'{"format"')
     assert file.load() == KEPT
     file.save(replace(KEPT, id="new"))
-    found = file.load()
-    assert found is not None
-    assert (found.id, checksum_of(found)) == (
-        "new",
-        checksum_of(replace(KEPT, id="new")),
-    )
+    assert replace(KEPT, id="new") == file.load()
