@@ -51,7 +51,7 @@ from agent.trust.bundle import open_bundle
 from agent.worker.golden import GoldenSamples, parse_golden, render_golden
 from tests.fakes.bundles import MAX_BYTES, VARIANTS, manifest
 from tests.fakes.mutants import mutated
-from tests.fuzz import ddi
+from tests.fuzz import ddi, deltas
 from tests.fuzz.fleet import BUNDLES, CONTENTS, GROUP
 from tests.fuzz.inputs import bundle_damage
 from tests.fuzz.json_text import damaged, render
@@ -289,6 +289,7 @@ PARSERS: Mapping[str, Parser] = {
     "DDI links": Parser(
         tuple(text.encode() for text in ddi.LINKS), any_damage, ddi.link, share=2
     ),
+    "deltas": Parser(deltas.PATCHES, any_damage, deltas.applied, share=3),
     "golden samples": Parser((golden_samples(),), npz_damage, golden, share=4),
 }
 
