@@ -176,18 +176,22 @@ class DdiClient:
     async def _tell(self) -> None:
         """Tell the server what waits, in order.
 
-        What it does not take of one action holds up no other; a server that is
-        overloaded or broken is left alone until the next round.
+        What it does not take of one action holds up no other; where feedback gets lost
+        it is left alone until the next round, and polled all the same: it may have
+        taken an order back.
 
         Raises:
-            BundleRefusedError: It cannot be told anything now.
             DeviceError: Our own papers, or the store.
         """
         stuck: set[str] = set()
         for said in self._book.record.outbox:
             if said.action in stuck or self._deaf:
                 continue
-            status = await self._talk.tell(said)
+            try:
+                status = await self._talk.tell(said)
+            except BundleRefusedError as err:
+                self._deaf, self._refusal = True, err
+                return
             facts = {"action": said.action, "said": said.execution, "status": status}
             log.info("ddi.told", extra=facts | {"reason": said.reason})
             self._book.keep(answered(self._book.record, said, status))
@@ -229,8 +233,9 @@ class DdiClient:
             if not self._deaf:
                 await self._tell()
         except EXPECTED as err:
-            self._deaf = True
-            self._note(err)
+            self._deaf, self._refusal = True, err
+        if self._refusal is not None:
+            self._note(self._refusal)
 
     async def _is_stirred(self, pause_s: float) -> bool:
         """Wait; return whether someone poked before the time was over."""

@@ -38,7 +38,7 @@ class MemoryWire:
         asked: Method and path of all requests.
         headers: Of the last request.
         down: What becomes of each request, where the network is the matter.
-        deaf: No feedback is taken.
+        deaf: No feedback is taken; ``lost``: what becomes of it on its way.
     """
 
     pages: dict[tuple[str, str], Answer] = field(default_factory=dict)
@@ -47,6 +47,7 @@ class MemoryWire:
     headers: Mapping[str, str] = field(default_factory=dict)
     down: AgentError | None = None
     deaf: bool = False
+    lost: AgentError | None = None
     closed: bool = False
 
     async def ask(
@@ -62,8 +63,9 @@ class MemoryWire:
         path = url.removeprefix(BASE).partition("?")[0]
         self.asked.append(f"{method} {path}")
         self.headers = dict(headers or {})
-        if self.down is not None:
-            raise self.down
+        failed = self.down or (self.lost if path.endswith("/feedback") else None)
+        if failed is not None:
+            raise failed
         answer = self.pages.get((method, path))
         if self.deaf and path.endswith("/feedback"):
             answer = Answer(500, {}, b"")

@@ -208,6 +208,24 @@ class TestDeployment:
         assert bench.machine.looks.count(KWS) == 1
         assert bench.record.outbox == ()
 
+    def test_feedback_that_gets_lost(self, bench: ClientBench) -> None:
+        """Where feedback dies on its way, the server is polled all the same."""
+        bench.wire.deploy()
+        polls(bench)
+        bench.machine.commit()
+        bench.wire.lost = BundleRefusedError("cut", reason=Reason.UNREACHABLE)
+        bench.wire.cancel()
+        assert polls(bench) >= 30.0
+        assert bench.trouble() == "unreachable"
+        assert bench.wire.asked[-1] == "GET /cancelAction/9"
+        bench.wire.lost = None
+        bench.wire.offer()
+        polls(bench)
+        assert bench.wire.told()[-2:] == [
+            "deploymentBase/5 closed/success",
+            "cancelAction/9 rejected",
+        ]
+
     def test_a_server_that_forgets(self, bench: ClientBench) -> None:
         """What is offered on after its report is reported again, not begun again."""
         bench.wire.deploy()
