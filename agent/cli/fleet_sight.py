@@ -23,6 +23,7 @@ from agent.core.waves import BoardCourse, Standing
 from agent.core.waves_course import Before, Figures, Health
 
 Assign = Mapping[str, tuple[str, int]]
+CANDIDATE = "candidate"  # a pipeline's state on trial
 # What a network, a clock or another order ends is not the version's fault, and the
 # board tries it again: whoever loses a line in the middle of a download has not failed.
 EXCUSED = frozenset(
@@ -248,12 +249,14 @@ def _before(pipeline: PipelineState, wanted: Wanted) -> Before:
 
 
 def _runs(pipeline: PipelineState, wanted: Wanted) -> bool:
-    """Return whether a pipeline's durable model is the wanted one."""
+    """Return whether a pipeline's durable model is the wanted one.
+
+    On probation a candidate answers, and is shown as what does.
+    """
     active = pipeline.active
-    return active is not None and (active.model, active.version) == (
-        wanted.model,
-        wanted.version,
-    )
+    if active is None or pipeline.state == CANDIDATE:
+        return False
+    return (active.model, active.version) == (wanted.model, wanted.version)
 
 
 def _is(row: ModelAnswer, wanted: Wanted) -> bool:

@@ -13,8 +13,10 @@ from agent.core.inventory import GateTable
 from agent.core.reasons import Reason
 from agent.core.waves_course import BoardCourse, Figures, Health, Standing
 
-# Of fewer samples a p95 is the slowest one, and one failure a bad share.
+# Of fewer samples one failure is a bad share already.
 MIN_SAMPLES = 20
+# A p95 of a hundred has five samples above it: one pause of the board moves it little.
+MIN_TIMED = 100
 # A share of k in n boards is compared as k with share * n, which floats may miss.
 TINY = 1e-9
 COUNTED = frozenset({Standing.COMMITTED, Standing.RUNS})
@@ -54,7 +56,7 @@ def compare(active: Figures, wanted: Figures, after: Figures) -> Health:
     begun = Figures() if fresh else wanted
     failed = after.failed - begun.failed
     samples = after.answered - begun.answered + failed
-    known = min(active.answered, after.answered) >= MIN_SAMPLES and active.p95_ms > 0
+    known = min(active.answered, after.answered) >= MIN_TIMED and active.p95_ms > 0
     return Health(
         samples=samples,
         errors_share=failed / samples if samples >= MIN_SAMPLES else 0.0,

@@ -87,10 +87,10 @@ def test_what_was_counted_before_the_commit_does_not_count() -> None:
     """A version that ran here once is judged by what it does now."""
     before = Figures(answered=1000, p95_ms=4.0)
     there = Figures(answered=100, failed=50, p95_ms=9.0)
-    after = Figures(answered=190, failed=60, p95_ms=6.0)
-    assert Health(100, 0.1, 1.5) == compare(before, there, after)
-    reborn = Figures(answered=90, failed=10, p95_ms=6.0)
-    assert Health(100, 0.1, 1.5) == compare(before, there, reborn)
+    after = Figures(answered=280, failed=70, p95_ms=6.0)
+    assert Health(200, 0.1, 1.5) == compare(before, there, after)
+    reborn = Figures(answered=99, failed=11, p95_ms=6.0)
+    assert Health(110, 0.1, 0.0) == compare(before, there, reborn)
 
 
 def test_few_samples_say_nothing() -> None:
