@@ -125,7 +125,7 @@ class BoardErrands:
         """
         board = self._board()
         known = {
-            "board": board.id,
+            "id": board.id,
             "hardware": ", ".join(board.hardware),
             "agent": board.agent,
             "kernel": f"{platform.system()} {platform.release()}",

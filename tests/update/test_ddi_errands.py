@@ -483,7 +483,7 @@ class TestOpinions:
         known = bench.errands.identify()
         assert known["model.door"] == "kws 1"
         assert known["model.window"] == "none"
-        assert (known["board"], known["board_model"]) == ("board-1", "Pi 4")
+        assert (known["id"], known["board_model"]) == ("board-1", "Pi 4")
         assert max(map(len, known.values())) == 128
         assert all(known.values())
 
