@@ -152,6 +152,7 @@ class RolloutFleet:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     waves: tuple[str, ...] = ("group:canary", "50%", "all")
     at_once: int = 2
+    title: str = TITLE
 
     def __post_init__(self) -> None:
         self.inventory = self.home / "fleet.toml"
@@ -187,7 +188,7 @@ class RolloutFleet:
 
     def spawn(self, *more: str) -> "subprocess.Popen[str]":
         """Start a rollout as a process of its own, which can be killed."""
-        words = self.words("rollout", "--assign", TITLE, *more)
+        words = self.words("rollout", "--assign", self.title, *more)
         return subprocess.Popen(
             [sys.executable, "-m", "agent", *words],
             stdin=subprocess.DEVNULL,
