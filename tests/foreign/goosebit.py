@@ -16,8 +16,11 @@ from typing import Any, Self
 from tests.fakes.daemon_process import wait_until
 from tests.foreign.calls import Answer, Caller, free_port, listens
 
-# Newer ones of its dependencies are taken as they come: it pins what it needs.
-REQUIREMENTS = ("goosebit==0.2.12",)
+# With those that it was recorded with: they word its answers and make its database.
+REQUIREMENTS = (
+    *("goosebit==0.2.12", "fastapi==0.165.0", "starlette==1.10.0", "pydantic==2.14.3"),
+    *("uvicorn==0.54.0", "tortoise-orm==0.25.4", "aerich==0.10.1"),
+)
 TENANT = "default"
 POLL = "00:00:30"  # the shortest that boards obey; tests ask them to look at once
 _USER, _PASSWORD = "owner@example.org", "only on loopback"
