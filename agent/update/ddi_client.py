@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from agent.core.ddi import Feedback
 from agent.core.ddi_messages import DEFAULT_SLEEP_S, MIN_SLEEP_S
 from agent.core.ddi_outbox import answered
 from agent.core.fleet_settings import DdiSettings
@@ -30,6 +31,7 @@ from agent.update.ddi_follow import Follower
 from agent.update.ddi_links import Controller
 from agent.update.ddi_needs import Errands, Kept, Wire
 from agent.update.ddi_talk import Talk
+from agent.update.endings import NETWORK
 from agent.update.pace import Pace
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 EXPECTED = (BundleRefusedError, DeviceError)
 LOOK_S = 1.0  # a look at the machine costs about 0.1 ms
 FLOOD_GAP_S = 1.0  # between two rounds that were asked for
+MAX_LOSSES = 2  # the answer to a cancellation may get through where news did not
 SPLAY = 0.1  # by the board's name: boards that draw alike drift apart all the same
 
 
@@ -89,7 +92,9 @@ class DdiClient:
         self._splay = 1 + SPLAY * (_share(name) - 0.5)
         self._stir = asyncio.Event()
         self._poked = False
-        self._deaf = False  # the server took no feedback: not asked again until polled
+        # Feedback that was not taken in this round: it is not tried twice in it.
+        self._stuck: set[tuple[str, str]] = set()
+        self._losses = 0
         self._last_poll = self._next_poll = 0.0
         self._refusal: AgentError | None = None  # of feedback, in this round
         self._trouble: tuple[str, str] | None = None
@@ -111,7 +116,7 @@ class DdiClient:
     async def poll(self) -> float:
         """Do one round and return the seconds to the next one."""
         self._next_poll = 0.0
-        self._deaf = False
+        self._stuck, self._losses = set(), 0
         self._talk.retry_after_s = 0.0
         self._refusal = None
         try:
@@ -124,7 +129,7 @@ class DdiClient:
             self._book.look()
             await self._tell()
         except EXPECTED as err:
-            self._deaf = True
+            self._losses = MAX_LOSSES
             self._note(err)
             return self._pause(err)
         self._note(self._stumbled)
@@ -183,22 +188,32 @@ class DdiClient:
         Raises:
             DeviceError: Our own papers, or the store.
         """
-        stuck: set[str] = set()
         for said in self._book.record.outbox:
-            if said.action in stuck or self._deaf:
+            about = said.resource, said.action
+            if about in self._stuck or self._losses >= MAX_LOSSES:
                 continue
-            try:
-                status = await self._talk.tell(said)
-            except BundleRefusedError as err:
-                self._deaf, self._refusal = True, err
-                return
-            facts = {"action": said.action, "said": said.execution, "status": status}
-            log.info("ddi.told", extra=facts | {"reason": said.reason})
-            self._book.keep(answered(self._book.record, said, status))
-            if said in self._book.record.outbox:
-                stuck.add(said.action)
-                self._deaf = status >= 500 or status == 429
-                self._refusal = self._talk.error(status, f"feedback on {said.action}")
+            error = await self._say(said)
+            if error is not None:
+                self._stuck.add(about)
+                self._losses += error.reason in NETWORK
+                self._refusal = error
+
+    async def _say(self, said: Feedback) -> AgentError | None:
+        """Tell one thing; return why it has to be told again, if it has.
+
+        Raises:
+            DeviceError: Our own papers, or the store.
+        """
+        try:
+            status = await self._talk.tell(said)
+        except BundleRefusedError as err:
+            return err
+        facts = {"action": said.action, "said": said.execution, "status": status}
+        log.info("ddi.told", extra=facts | {"reason": said.reason})
+        self._book.keep(answered(self._book.record, said, status))
+        if said not in self._book.record.outbox:
+            return None
+        return self._talk.error(status, f"feedback on {said.action}")
 
     def _pause(self, failed: AgentError | None) -> float:
         """Return the seconds to the next round."""
@@ -230,10 +245,9 @@ class DdiClient:
         """Look at the machine, and tell what is new."""
         try:
             self._book.look()
-            if not self._deaf:
-                await self._tell()
+            await self._tell()
         except EXPECTED as err:
-            self._deaf, self._refusal = True, err
+            self._losses, self._refusal = MAX_LOSSES, err
         if self._refusal is not None:
             self._note(self._refusal)
 

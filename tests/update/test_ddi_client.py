@@ -217,7 +217,10 @@ class TestDeployment:
         bench.wire.cancel()
         assert polls(bench) >= 30.0
         assert bench.trouble() == "unreachable"
-        assert bench.wire.asked[-1] == "GET /cancelAction/9"
+        assert bench.wire.asked[-2:] == [
+            "GET /cancelAction/9",
+            "POST /cancelAction/9/feedback",
+        ]
         bench.wire.lost = None
         bench.wire.offer()
         polls(bench)
