@@ -21,7 +21,8 @@ from tests.fakes.fleet import MODEL, Fleet, bundle
 from tests.fakes.toxic_server import ToxicServer
 from tests.fakes.watched_board import WatchedBoard
 
-RING_S = 0.2  # as often as the board looks when it is asked to
+POLL_S = 0.2  # of the repository; the server says itself how often
+RING_S = 0.5  # the board asks its server once a second at most
 
 
 class MakeDaemon(Protocol):
@@ -70,6 +71,12 @@ class DdiBoard(WatchedBoard):
         action = self.server.deploy(target, (), confirm=confirm, **fields)
         self.ring()
         return action
+
+    def reset(self) -> None:
+        """Let everybody be honest and quick again."""
+        self.server.tell_the_truth()
+        self.server.revoke_token(revoked=False)
+        self.mirror.scripts.clear()
 
     def clean(self) -> None:
         """O4: an honest order ends as it should; O2: it is above all floors."""
@@ -123,10 +130,23 @@ class DdiBoard(WatchedBoard):
 
     # --- looking
 
-    def ddi(self) -> Json:
-        """Return what the board says about its server."""
-        found: Json = self.board.state()["update"].get("ddi") or {}
-        return found
+    def posted(self, execution: str) -> int:
+        """Return how often an execution state was told, taken or not."""
+        told = [it for it in list(self.server.asked) if it.kind == "feedback"]
+        return sum(it.json["status"]["execution"] == execution for it in told)
+
+    def wait_all_told(self) -> None:
+        """Ring until the board polls and has nothing more to tell."""
+        since = len(self.server.asked)
+
+        def silent() -> bool:
+            kinds = self.server.kinds()[since:]
+            polls = [at for at, kind in enumerate(kinds) if kind == "poll"]
+            return len(polls) > 1 and not any(
+                kind.lower().endswith("feedback") for kind in kinds[polls[-2] :]
+            )
+
+        self.hear(silent, "nothing more to tell")
 
     def reports(self, version: int) -> list[Json]:
         """Return how updates to a version ended, newest first."""
@@ -163,7 +183,7 @@ def ddi_board(
             "token_file": token,
             **settings,
         }
-        update = fleet.update_table(RING_S, orchestrator="ddi", repository=mirror.url)
+        update = fleet.update_table(POLL_S, orchestrator="ddi", repository=mirror.url)
         board = make(home / "board", update, {"fleet.ddi": table})
         with board:
             watched = DdiBoard(fleet, board, server, mirror)

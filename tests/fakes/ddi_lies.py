@@ -132,6 +132,21 @@ async def twice(request: web.Request, honest: Honest) -> web.StreamResponse:
     return honest()
 
 
+def taken_but_lost(word: str) -> Lie:
+    """Take every post, and lose the first answer to one that says a word."""
+    lost = False
+
+    async def lie(request: web.Request, honest: Honest) -> web.StreamResponse:
+        nonlocal lost
+        response = honest()
+        if lost or word not in await request.text():
+            return response
+        lost = True
+        return hang_up(request)
+
+    return lie
+
+
 def sleep(word: object) -> Lie:
     """Say any time to wait before the next poll."""
     return edited(lambda tree: tree["config"]["polling"].update(sleep=word))
