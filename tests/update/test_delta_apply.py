@@ -96,6 +96,12 @@ def test_72_a_wrong_delta_gives_nothing(old: bytes, patch: bytes) -> None:
     reason(lambda: applied(old, patch, len(NEW), sha256(NEW)))
 
 
+def test_72_a_cut_delta_is_not_waited_for() -> None:
+    """zstd would be asked for more a few times before it complains."""
+    said = reason(lambda: applied(OLD, PATCH[:-1], len(NEW), sha256(NEW)))
+    assert "middle of its frame" in said
+
+
 def test_72_a_delta_to_other_bytes_of_that_length() -> None:
     """The digest of the whole bundle decides, whatever the frame's own sum says."""
     other = NEW[:-1] + bytes([NEW[-1] ^ 1])

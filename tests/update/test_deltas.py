@@ -1,10 +1,13 @@
 """Updates by deltas: used where the base is here, never the reason of a refusal."""
 
 import asyncio
+import dataclasses
+import errno
 import logging
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -14,10 +17,14 @@ from agent.core.deltas import SignedDelta
 from agent.core.reasons import Reason
 from agent.core.targets import SignedFile
 from agent.errors import BundleRefusedError, DeviceError
-from agent.publish.deltas import make_delta
+from agent.publish.deltas import make_delta, stage_delta
+from agent.store import Store
+from agent.store.atomic import Disk
 from agent.update.deltas import Deltas
 from agent.update.fetching import Fetching
 from agent.update.threads import in_thread
+from tests.fakes.board import Board
+from tests.fakes.bundle_factory import make_repository
 from tests.fakes.memory_store import MemoryStaging, MemoryStore
 from tests.fakes.patches import frame, sha256, signed_delta
 from tests.fakes.scripted_repository import Resumable, ScriptedRepository
@@ -392,3 +399,43 @@ def test_a_daemon_that_stops_while_unpacking_keeps_the_delta_alone() -> None:
     store, source = HeldStore(), ScriptedRepository(BUNDLES)
     source.patches[DELTA] = PATCH
     assert stopped(store, source, store.began) == [DELTA.sha256]
+
+
+class HalfDisk(Disk):
+    """Takes half of the first large write, and then nothing more of it."""
+
+    armed = False
+
+    def write(self, descriptor: int, content: memoryview) -> None:
+        """Write all of it, or half."""
+        if self.armed and len(content) > len(LONG_PATCH):
+            self.armed = False
+            super().write(descriptor, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "full")
+        super().write(descriptor, content)
+
+
+def test_72_half_a_write_leaves_nothing_in_the_whole_bundle(tmp_path: Path) -> None:
+    """On a real disk and with the real client: its file begins with its first byte."""
+    bundles = {("kws", 1): ONE, ("kws", 2): TWO}
+    made = make_repository(tmp_path / "repository", bundles)
+    stage_delta(made.path, made.repository.status().bundles[1], 1)
+    made.repository.publish(NOW)
+    trusted = Board(tmp_path / "board", made).refresh()
+    disk = HalfDisk()
+    store = Store.open(tmp_path / "state", disk)
+    with store.stage(sha256(ONE), len(ONE)) as first:
+        first.write(memoryview(ONE))
+        first.commit()
+    target = trusted.find("kws", 2)
+    incoming = store.stage(target.sha256, target.length)
+    fetching = Fetching([trusted], target, incoming, target.length)
+    around = Bench().surroundings
+    deltas = Deltas(dataclasses.replace(around, store=store), lambda *_: None)
+    disk.armed = True
+    assert not asyncio.run(deltas.fill([trusted], target, fetching))
+    assert not disk.armed
+    asyncio.run(fetching.run())
+    incoming.commit()
+    assert store.open_object(sha256(TWO)) == TWO
+    store.close()
