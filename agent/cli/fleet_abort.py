@@ -6,7 +6,7 @@ from typing import Unpack
 import click
 
 from agent.cli.fleet_boards import inventory_option
-from agent.cli.fleet_options import state_option, state_path
+from agent.cli.fleet_options import NOT_PUBLISHED, state_option, state_path
 from agent.cli.reach import INTERRUPTED, Remote, remote_options
 
 HELP = """End a rollout: no board is told anything more, and it cannot go on.
@@ -45,6 +45,8 @@ def command(
     file = StateFile(state_path(inventory, state))
     kept, elsewhere = stop(file, Asked("abort", back=back, by=who()))
     click.echo(f"{kept.course.phase}: {kept.title()}")
+    if kept.mode == "repository" and not elsewhere:
+        click.echo(NOT_PUBLISHED)
     if elsewhere:
         click.echo("the process that rolled it out ends it, and shows how")
     elif back:

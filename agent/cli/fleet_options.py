@@ -8,6 +8,10 @@ import click
 
 from agent.cli.reach import Remote
 
+NOT_PUBLISHED = (
+    "boards follow the signed group file, and no rollout runs that could publish it: "
+    "hold them with `tinyward repo pause` and `publish`"
+)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 

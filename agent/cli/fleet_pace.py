@@ -56,7 +56,8 @@ def due_boards(
 def _pace(plan: Plan, board: BoardCourse, now: float, *, current: bool) -> float:
     """Return how long a board is left alone after a look, in seconds."""
     if board.lost_at:
-        return min(LOST_S, plan.patience_s / 4)
+        given_up = board.is_lost(now, plan.patience_s)
+        return REACHED_S if given_up else min(LOST_S, plan.patience_s / 4)
     if board.standing in FLYING:
         # A board that is to be told is asked how it is at once.
         if not board.ready:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from agent.cli.fleet_boards import inventory_option
-from agent.cli.fleet_options import state_option, state_path
+from agent.cli.fleet_options import NOT_PUBLISHED, state_option, state_path
 
 HELP = """Let a rollout go no further: no board is told anything more.
 
@@ -26,11 +26,8 @@ def command(*, inventory: Path, state: Path | None) -> None:
     from agent.cli.fleet_stop import stop, who
 
     file = StateFile(state_path(inventory, state))
-    kept, _ = stop(file, Asked("pause", by=who()))
+    kept, elsewhere = stop(file, Asked("pause", by=who()))
     click.echo(f"{kept.course.phase}: {kept.title()}")
-    if kept.mode == "repository":
-        click.echo(
-            "boards follow the signed group file: they are held by `repo pause` and "
-            "`repo publish`, unless a rollout was running, which has published it"
-        )
+    if kept.mode == "repository" and not elsewhere:
+        click.echo(NOT_PUBLISHED)
     click.echo("run `tinyward fleet rollout` with the options of before to go on")

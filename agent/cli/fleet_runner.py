@@ -186,12 +186,21 @@ class Runner:
             self._tasks[name] = Task("deliver", future)
         self._ready.clear()
         taken = self._tasks.keys()
+        spare = LOOKERS - sum(not self._is_told(name) for name in taken)
         for name in due_boards(self.plan, self.course, self._looked, taken, now):
-            if len(self._tasks) >= self.plan.at_once + LOOKERS:
-                return
+            # A hundred boards that are gone must not hold up those on their way.
+            if not self._is_told(name):
+                spare -= 1
+                if spare < 0:
+                    return
             self._looked[name] = now
             look = self.pool.submit(partial(self.crew.look, name))
             self._tasks[name] = Task("look", look)
+
+    def _is_told(self, name: str) -> bool:
+        """Return whether a board is on its way, and answers."""
+        board = self.course.boards[name]
+        return board.standing in FLYING and not board.lost_at
 
     def _collect(self) -> None:
         """Take what threads have brought."""
@@ -227,17 +236,22 @@ class Runner:
             going = self.course.phase is Phase.RUNNING
             board = replace(board, lost_at=0.0)
             self._set(name, board if going else untell(board))
-            if going:
+            if going and self._may_deliver:
                 self._ready.add(name)
         else:
             self._set(name, self.crew.reader.read(board, brought, now))
         if board.standing not in FLYING:
             self.crew.close(name)
 
+    @property
+    def _may_deliver(self) -> bool:
+        """Whether the wave was published, where boards follow a signed file."""
+        return self.opener is None or self._opened >= self.course.wave
+
     def _has_arrived(self, name: str, board: BoardCourse, sight: Sight) -> bool:
         """Return whether a board knows our order."""
-        if self.opener is not None and name in self.plan.waves[self.course.wave].boards:
-            return self._opened >= self.course.wave
+        if name in self.plan.waves[self.course.wave].boards and not self._may_deliver:
+            return False
         return self.crew.reader.has_arrived(board, sight)
 
     def _prepare(self, name: str, board: BoardCourse, sight: Sight, now: float) -> None:
@@ -250,7 +264,7 @@ class Runner:
             self._set(name, runs)
         else:
             self._set(name, reader.prepare(replace(board, lost_at=0.0), sight))
-            if self.opener is None or self._opened >= self.course.wave:
+            if self._may_deliver:
                 self._ready.add(name)
 
     # --- the end

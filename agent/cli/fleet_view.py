@@ -20,7 +20,8 @@ from rich.text import Text
 
 from agent.cli.plain_text import plain, span_text
 from agent.cli.status_view import columns
-from agent.core.gates import Reading, find_fault
+from agent.core.gates import COUNTED, Reading, find_fault
+from agent.core.reasons import Reason
 from agent.core.waves import (
     Act,
     BoardCourse,
@@ -45,6 +46,11 @@ STYLES = {
     Standing.BACK: "yellow",
 }
 WORDS = {Standing.RUNS: "runs it already", Standing.BACK: "rolled back"}
+TODO_PAUSED = "Run the same command again to go on, or `tinyward fleet abort [--back]`."
+TODO_GATE = (
+    "Mend these boards and run it again with --retry, allow more in [rollout.gate], or "
+    "`tinyward fleet abort [--back]`."
+)
 PERCENT = frozenset({"failed", "unreachable", "errors"})
 
 
@@ -102,7 +108,9 @@ class RolloutView:
         """Draw the table anew."""
         if self._console.is_terminal:
             shown = render(self._plan, course, decision, now, self._notes)
-            title = Text(f"{self._title}, {len(course.boards)} boards", "bold")
+            run = sum(it.standing in COUNTED for it in course.boards.values())
+            words = f"{self._title}: {run} of {len(course.boards)} boards run it"
+            title = Text(words, "bold")
             self._live.update(Group(title, Text(), shown), refresh=True)
 
     def _line(self, text: str, now: float, style: str = "") -> None:
@@ -128,7 +136,7 @@ def render(
 ) -> Group:
     """Return the whole picture: waves, gate, boards to look at, what comes next."""
     parts: list[RenderableType] = [waves_table(plan, course, now), Text()]
-    parts += [gate_table(readings(plan, course, now))]
+    parts += [gate_table(readings(plan, course, now), _name(plan, course))]
     rows = _worth_showing(plan, course)
     if rows:
         parts += [Text(), boards_table(rows[:SHOWN], plan, notes, now)]
@@ -143,13 +151,16 @@ def final_view(plan: Plan, course: Course, now: float) -> Group:
     """Return how it ended: waves, gate, and every board that needs somebody."""
     rest = Decision(Act.REST, reason=course.reason, why=course.why)
     parts: list[RenderableType] = [waves_table(plan, course, now), Text()]
-    parts += [gate_table(readings(plan, course, now))]
+    parts += [gate_table(readings(plan, course, now), _name(plan, course))]
     rows = _worth_showing(plan, course)
     if rows:
         parts += [Text(), boards_table(rows, plan, {}, now)]
     last = next_words(plan, course, rest, now).removeprefix("nothing: ")
     words = f"{course.phase}: {course.why}" if course.why else last
-    return Group(*parts, Text(), Text(words, "bold"))
+    parts += [Text(), Text(words, "bold")]
+    if course.phase is Phase.PAUSED:
+        parts.append(Text(TODO_GATE if course.reason == Reason.GATE else TODO_PAUSED))
+    return Group(*parts)
 
 
 def plan_lines(title: str, plan: Plan, course: Course) -> list[str]:
@@ -198,9 +209,9 @@ def waves_table(plan: Plan, course: Course, now: float) -> Table:
     return table
 
 
-def gate_table(rows: Sequence[Reading]) -> Table:
-    """Return the figures of the gate beside their limits."""
-    table = columns("GATE", "NOW", "LIMIT", "BOARDS")
+def gate_table(rows: Sequence[Reading], wave: str) -> Table:
+    """Return the figures of a wave's gate beside their limits."""
+    table = columns(f"GATE of {wave}", "NOW", "LIMIT", "BOARDS")
     for row in rows:
         style = "bold red" if row.closes else "red" if row.boards else ""
         some = ", ".join(row.boards[:3]) + (", ..." if len(row.boards) > 3 else "")
@@ -292,6 +303,11 @@ def figure_text(name: str, figure: float) -> str:
     if name in PERCENT:
         return f"{figure * 100:.3g} %"
     return f"{figure:.3g} x" if name == "latency" else f"{figure:.0f}"
+
+
+def _name(plan: Plan, course: Course) -> str:
+    """Return the name of the wave that is under way."""
+    return plain(plan.waves[course.wave].name, 20)
 
 
 def _wave_title(plan: Plan, index: int) -> str:

@@ -128,12 +128,12 @@ def explain(reading: Reading, size: int) -> str:
     """Return what a closed gate says.
 
     >>> explain(Reading("failed", 0.25, 0.0, ("a",), closes=True), 4)
-    'failed: 1 of 4 boards of the wave (25 %), at most 0 % allowed: a'
+    'failed: 1 of 4 boards (25 %), at most 0 % allowed: a'
     """
     count = len(reading.boards)
     some = ", ".join(reading.boards[:3]) + (", ..." if count > 3 else "")
     share, limit = f"{count / size:.3g}", f"{reading.limit * 100:.3g} %"
-    of_wave = f"{count} of {size} boards of the wave ({float(share) * 100:.3g} %)"
+    of_wave = f"{count} of {size} boards ({float(share) * 100:.3g} %)"
     return f"{reading.name}: {of_wave}, at most {limit} allowed: {some}"
 
 

@@ -22,7 +22,7 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from agent.core.gates import Reading, explain, judge
+from agent.core.gates import COUNTED, Reading, explain, judge
 from agent.core.inventory import GateTable
 from agent.core.reasons import Reason
 from agent.core.waves_course import (
@@ -202,7 +202,7 @@ def _obstacles(plan: Plan, course: Course, now: float) -> Iterator[Decision]:
         for reading in readings(plan, course, now, wave):
             if reading.closes:
                 size = len(plan.waves[wave].boards)
-                why = f"{plan.waves[wave].name}: {explain(reading, size)}"
+                why = f"wave {plan.waves[wave].name}: {explain(reading, size)}"
                 yield Decision(Act.PAUSE, reading.boards, 0.0, Reason.GATE, why)
 
 
@@ -250,7 +250,9 @@ def _go_on(plan: Plan, course: Course, now: float) -> Decision:
         return Decision(Act.WAIT, (), now + left_s, why="soaks")
     if course.wave + 1 < len(plan.waves):
         return Decision(Act.PASS, why=f"{plan.waves[course.wave].name} is through")
-    return Decision(Act.DONE, why="all waves are through")
+    left = [it for it in course.boards.values() if it.standing not in COUNTED]
+    but = f"; {len(left)} of {len(course.boards)} boards do not run it" if left else ""
+    return Decision(Act.DONE, why=f"all waves are through{but}")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -153,5 +153,5 @@ def test_the_readings_of_a_wave() -> None:
         rows["latency"].boards,
         rows["latency"].closes,
     ) == (2.0, ("e",), False)
-    expected = "failed: 2 of 5 boards of the wave (40 %), at most 0 % allowed: b, e"
+    expected = "failed: 2 of 5 boards (40 %), at most 0 % allowed: b, e"
     assert expected == explain(rows["failed"], 5)

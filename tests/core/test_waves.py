@@ -210,7 +210,7 @@ def test_a_bad_version_stops_at_the_canary() -> None:
     fates = {"0.0": "fails"} | {f"1.{n}": "commits" for n in range(5)}
     world = World(plan_of(1, 5), fates)
     last = [it for it in world.decisions() if it.act is Act.PAUSE]
-    why = "0: failed: 1 of 1 boards of the wave (100 %), at most 0 % allowed: 0.0"
+    why = "wave 0: failed: 1 of 1 boards (100 %), at most 0 % allowed: 0.0"
     assert [(Reason.GATE, why)] == [(it.reason, it.why) for it in last]
     assert world.told == {"0.0": 1}
     assert (world.course.phase, world.course.reason) == (Phase.PAUSED, "gate")

@@ -107,7 +107,7 @@ class FleetBoard(FakeBoard):
         if version == self.version:
             self.script = [lambda: self._run(version)]
         else:
-            self.script = [*self.phases("FETCHING", "PROBATION"), self._end(version)]
+            self.script = [*self.phases("PROBATION"), self._end(version)]
 
     def _end(self, version: int) -> Callable[[], None]:
         """Return the step that ends a trial."""
@@ -151,7 +151,7 @@ class RolloutFleet:
     gate: Json = field(default_factory=lambda: dict(QUICK))
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     waves: tuple[str, ...] = ("group:canary", "50%", "all")
-    at_once: int = 2
+    at_once: int = 3
     title: str = TITLE
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[RolloutFleet]:
-    """Six boards, two at once; b1 is the canary."""
+    """Six boards, three at once; b1 is the canary."""
     with rollout_fleet(tmp_path) as made:
         yield made
 
@@ -56,7 +56,7 @@ def test_a_bad_version_stops_at_the_canary(fleet: RolloutFleet) -> None:
     result = fleet.rollout()
     assert result.exit_code == 1
     assert "[golden]" in result.stdout
-    assert "group:canary: failed: 1 of 1 boards" in " ".join(result.stdout.split())
+    assert "wave group:canary: failed: 1 of 1 boards" in " ".join(result.stdout.split())
     assert fleet.touched() == ["b1"]
     assert all(not board.asked for name, board in fleet.boards.items() if name != "b1")
     again = fleet.rollout()
@@ -111,7 +111,7 @@ def test_drift_of_the_output_closes_the_gate(fleet: RolloutFleet) -> None:
 
 
 def test_never_more_at_once(fleet: RolloutFleet) -> None:
-    """While two are on trial the others are not asked at all."""
+    """While three are on trial the others are not asked at all."""
     held = [board.held for board in fleet.boards.values()]
     for event in held:
         event.clear()
@@ -119,9 +119,9 @@ def test_never_more_at_once(fleet: RolloutFleet) -> None:
     fleet.write()
     process = fleet.spawn()
     try:
-        wait_until(lambda: len(fleet.touched()) == 2, "two boards are told")
+        wait_until(lambda: len(fleet.touched()) == 3, "three boards are told")
         states = [it["standing"] for it in fleet.kept()["course"]["boards"].values()]
-        assert states.count("new") == 4
+        assert states.count("new") == 3
         for event in held:
             event.set()
         out, _ = process.communicate(timeout=60)
