@@ -426,6 +426,18 @@ class TestDeployment:
         # Two more attempts were asked for; the last look is that nothing is wanted.
         assert len(bench.machine.looks) - looks == 3
 
+    def test_gives_up_while_it_is_watched(self) -> None:
+        """Looks in between put no attempt off: pauses of 2, 4 and 8 s, then the end."""
+        bench = ClientBench(attempts=3)
+        bench.wire.deploy()
+        polls(bench)
+        bench.machine.state, bench.machine.reason = "waits", "unreachable"
+        began = bench.now
+        while bench.record.open is not None:
+            bench.now += 1.0
+            polls(bench)
+        assert bench.now - began == 15.0
+
     def test_no_attempt_before_its_time(self, bench: ClientBench) -> None:
         """A failure is not tried again with each look."""
         bench.wire.deploy()
