@@ -305,7 +305,7 @@ class Daemon:
         """Return what the poller says, and how long our certificate lasts."""
         ends = self._identity.expires() if self._identity else 0.0
         server = self._link.snapshot()
-        return replace(self._poller.snapshot(), certificate_expires=ends, server=server)
+        return replace(self._poller.snapshot(), certificate_expires=ends, ddi=server)
 
     async def _follow_updates(self) -> None:
         """Look at the repository now and then, and carry out what is wanted."""

@@ -59,6 +59,18 @@ class FleetLink:
     requests: Counter[str] = field(default_factory=Counter)
     _client: "DdiClient | None" = None
 
+    def __post_init__(self) -> None:
+        """Check the server's address before anything starts.
+
+        Raises:
+            SettingsError: ``fleet.ddi.url`` cannot be used.
+        """
+        if self.is_wanted:
+            from agent.update.ddi_links import Controller
+
+            ddi = self.settings.fleet.ddi
+            Controller(ddi.url, ddi.tenant, ddi.controller or self.board_id)
+
     @property
     def is_wanted(self) -> bool:
         """Whether a server orders about this board."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec.structs import replace
 
-from agent.settings import PipelineSettings, Settings, Table
+from agent.settings import PipelineSettings, Settings
 
 # What a running daemon takes, by table; "*" stands for all keys of one. The others are
 # in force where something was opened, bound or built once: sockets, caches, trust.
@@ -88,7 +88,7 @@ def settings_in_force(before: Settings, after: Settings) -> Settings:
         old, new = getattr(before, name), getattr(after, name)
         if name == "pipeline" or old == new:
             continue
-        if isinstance(old, Table):
+        if isinstance(old, msgspec.Struct):
             keys = (it for it in differing(old, new) if not _is_live(f"{name}.{it}"))
             kept[name] = replace(new, **{key: getattr(old, key) for key in keys})
         elif not _is_live(name):
@@ -108,7 +108,7 @@ def _differing_keys(before: Settings, after: Settings) -> Iterator[str]:
         old, new = getattr(before, name), getattr(after, name)
         if name == "pipeline" or old == new:
             continue
-        if isinstance(old, Table):
+        if isinstance(old, msgspec.Struct):
             differ = differing(old, new)
             yield from (f"{name}.{it}" for it in old.__struct_fields__ if it in differ)
         else:

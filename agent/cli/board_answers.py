@@ -158,6 +158,22 @@ class PipelineState(Struct, frozen=True):
     runs: str | None = ""  # instead of the choice, for a while
 
 
+class ServerAnswer(Struct, frozen=True):
+    """The fleet's server that orders about a board; moments are Unix seconds."""
+
+    url: str | None = ""
+    last_poll: float | None = 0.0
+    next_poll: float | None = 0.0
+    action: str | None = ""
+    said: str | None = ""
+    download: str | None = ""
+    update: str | None = ""
+    window_open: bool | None = True
+    held: str | None = ""
+    outbox: int | None = 0
+    trouble: Refusal | None = None
+
+
 class UpdateState(Struct, frozen=True):
     """The update machine; moments are Unix seconds, None and 0 for never."""
 
@@ -177,6 +193,7 @@ class UpdateState(Struct, frozen=True):
     certificate_expires: float | None = 0.0
     set_aside: int | None = 0
     revoked: int | None = 0
+    ddi: ServerAnswer | None = None
 
 
 class State(Struct, frozen=True):

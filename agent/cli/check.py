@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from agent.cli.fleet_papers import check_address, find_token_trouble
 from agent.cli.places import control_socket, read_settings, state_directory
 from agent.core.flow import CommandSink, CommandSource, FileSink, FilesSource
 from agent.core.reasons import Reason
@@ -33,7 +34,7 @@ def command(file: Path) -> None:
 
     Raises:
         SettingsError: ``settings``: the file cannot be read, a key is wrong, or the
-            repository has an address that ``run`` refuses.
+            repository or the fleet's server has an address that ``run`` refuses.
     """
     import tomllib
 
@@ -42,6 +43,7 @@ def command(file: Path) -> None:
 
     settings = read_settings(file)
     folder = repository_folder(file, settings.update.repository)
+    check_address(settings)
     tree = tomllib.loads(read_raw(file).decode())
     click.echo(RELATIVE)
     click.echo(render_effective(settings, tree, resolve(settings)), nl=False)
@@ -107,9 +109,7 @@ def find_absences(settings: Settings, folder: str) -> Iterator[tuple[str, str, R
     for pipeline in settings.pipeline:
         yield from _pipeline_absences(pipeline)
     update, control = settings.update, settings.control
-    if update.orchestrator == "ddi":
-        what = "'ddi' is not in this version: no update will come"
-        yield "update.orchestrator", what, Reason.NOT_ORCHESTRATOR
+    yield from find_token_trouble(settings)
     if update.orchestrator == "push" and not update.root:
         what = "without it nothing that is pushed can be verified"
         yield "update.root", what, Reason.SIGNATURE
@@ -127,6 +127,9 @@ def find_absences(settings: Settings, folder: str) -> Iterator[tuple[str, str, R
         ("control.certificate", control.certificate, Reason.CERTIFICATE),
         ("control.key", control.key, Reason.CERTIFICATE),
         ("control.client_ca", control.client_ca, Reason.CERTIFICATE),
+        ("fleet.ddi.ca", settings.fleet.ddi.ca, Reason.TLS),
+        ("fleet.ddi.certificate", settings.fleet.ddi.certificate, Reason.CERTIFICATE),
+        ("fleet.ddi.key", settings.fleet.ddi.key, Reason.CERTIFICATE),
         *(
             (f"delegate.{d.name}.path", d.path, Reason.DELEGATE)
             for d in settings.delegate

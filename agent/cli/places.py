@@ -85,7 +85,12 @@ def check_files(settings: Settings) -> None:
     Raises:
         SettingsError: ``settings``: one of them is something that is not read.
     """
-    for table in (settings.update, settings.control):
+    tables = {
+        "update": settings.update,
+        "control": settings.control,
+        "fleet.ddi": settings.fleet.ddi,
+    }
+    for name, table in tables.items():
         for key in ("ca", "certificate", "key", "client_ca"):
             path = getattr(table, key, "")
             try:
@@ -93,7 +98,6 @@ def check_files(settings: Settings) -> None:
             except OSError:
                 continue  # whoever reads it says so
             if what:
-                name = "update" if table is settings.update else "control"
                 raise SettingsError(
                     f"{name}.{key}: {path}: {what}",
                     reason=Reason.SETTINGS,

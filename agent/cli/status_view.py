@@ -23,6 +23,7 @@ from agent.cli.ladder_view import held_lines
 from agent.cli.monitor_view import alarm_lines
 from agent.cli.outcome import Outcome, describe_pipelines, describe_strangers
 from agent.cli.plain_text import plain, span_text
+from agent.cli.server_view import server_facts
 from agent.core.explanations import EXPLANATIONS
 from agent.core.updates import Report, SetAside
 
@@ -251,6 +252,8 @@ def _rows(state: State, updates: Updates, clock: Clock) -> Iterator[Fact]:
     yield "orders", Text(ORDERS.get(update.orchestrator or "", "not known"))
     yield "phase", Text(_phase(updates, update.phase, clock))
     yield "looks", Text(_looks(update, clock))
+    if update.ddi is not None:
+        yield from server_facts(update.ddi, clock)
     if update.trouble is not None:
         yield "trouble", _trouble(update.trouble, "red")
     if update.last_refusal is not None and update.last_refusal != update.trouble:

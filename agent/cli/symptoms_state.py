@@ -8,10 +8,12 @@ The rules this module keeps:
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.cli.findings import MB, Finding
+from agent.cli.fleet_papers import check_address, find_token_trouble
 from agent.cli.places import read_settings, state_directory
 from agent.core.executors import DelegateFile
 from agent.errors import SettingsError
@@ -19,6 +21,7 @@ from agent.install.facts import user_id
 from agent.install.places import SERVICE, SETTINGS, STATE, UNIT_FOLDER, USER, Places
 from agent.settings import Settings
 
+PAPERS = "Name a token under [fleet.ddi]; `tinyward install --with credentials`."
 LITTLE_MB = 50  # two bundles of the usual size, while one replaces the other
 
 
@@ -62,12 +65,31 @@ def find_subject(config: Path | None, root: Path = Path("/")) -> Subject:
         settings = read_settings(config)
     else:
         settings, findings = _read_installed(installed)
+    findings += tuple(look_at_papers(settings))
     if not own or user < 0:
         named = state_directory(settings)
         return Subject(named, os.geteuid(), False, settings.delegate, findings)
     # StateDirectory= of the unit, which only the service's environment names.
     directory = Path(settings.state_dir) if settings.state_dir else places.at(STATE)
     return Subject(directory, user, True, settings.delegate, findings)
+
+
+def look_at_papers(settings: Settings) -> Iterator[Finding]:
+    """Look at what this board shows to the fleet's server that orders about it."""
+    if settings.update.orchestrator != "ddi":
+        return
+    try:
+        check_address(settings)
+    except SettingsError as err:
+        yield Finding("fleet", "red", str(err), err.todo)
+        return
+    troubles = list(find_token_trouble(settings))
+    for key, what, _reason in troubles:
+        text, _, todo = what.partition(" -> ")
+        yield Finding("fleet", "yellow", f"{key}: {text}", todo or PAPERS)
+    if not troubles:
+        what = f"orders come from {settings.fleet.ddi.url}"
+        yield Finding("fleet", "green", what)
 
 
 def _read_installed(path: Path) -> tuple[Settings, tuple[Finding, ...]]:

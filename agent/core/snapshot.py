@@ -149,7 +149,7 @@ class UpdateSnapshot:
             succeeded.
         certificate_expires: Unix seconds at which this board's own certificate ends,
             0 without one.
-        server: The fleet's server, where one orders about this board (``ddi``).
+        ddi: The fleet's server, where one orders about this board (``ddi``).
     """
 
     phase: str = "IDLE"
@@ -170,7 +170,7 @@ class UpdateSnapshot:
     revoked: int = 0
     certificate_expires: float = 0.0
     trouble: tuple[str, str] | None = None
-    server: ServerSnapshot | None = None
+    ddi: ServerSnapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)

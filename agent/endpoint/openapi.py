@@ -98,6 +98,7 @@ STATE: Json = {
                     ]
                 },
                 "next_look": {"type": "number"},
+                "ddi": {"type": ["object", "null"]},
             },
         },
         "pipelines": {"type": "object", "additionalProperties": {"type": "object"}},

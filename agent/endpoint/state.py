@@ -21,6 +21,7 @@ from agent.core.snapshot import (
     AgentSnapshot,
     ModelCounts,
     PipelineSnapshot,
+    ServerSnapshot,
     UpdateSnapshot,
 )
 from agent.core.statistics_block import OUTCOMES, STAGES, Section, StageCounts
@@ -234,7 +235,16 @@ def _describe_update(update: UpdateSnapshot) -> Json:
         "set_aside": update.set_aside,
         "revoked": update.revoked,
         "certificate_expires": update.certificate_expires,
+        "ddi": _describe_server(update.ddi),
     }
+
+
+def _describe_server(server: ServerSnapshot | None) -> Json | None:
+    """The fleet's server, and the order of its that is open; null without one."""
+    if server is None:
+        return None
+    said: Json = msgspec.to_builtins(server)
+    return {**said, "trouble": _describe_trouble(server.trouble)}
 
 
 def _describe_trouble(trouble: tuple[str, str] | None) -> Json | None:

@@ -19,6 +19,7 @@ from agent.core.snapshot import (
     AgentSnapshot,
     ModelCounts,
     PipelineSnapshot,
+    ServerSnapshot,
     UpdateSnapshot,
 )
 from agent.core.statistics_block import OK, OUTCOMES, STAGES
@@ -30,6 +31,7 @@ from agent.telemetry.families import OWN, Families, Part
 from agent.telemetry.ranks import Rank, rank_models
 
 RESTART_REASONS = (Reason.CRASH, Reason.HANG, Reason.OOM, Reason.REQUESTED)
+REQUEST_RESULTS = ("ok", "unchanged", "refused", "failed")
 VERIFY_REASONS = (
     Reason.SIGNATURE,
     Reason.THRESHOLD,
@@ -54,6 +56,8 @@ def collect(snapshot: AgentSnapshot, board: BoardReadings) -> Families:
     _collect_update(families, snapshot.update)
     _collect_plan(families, snapshot.update)
     _collect_ages(families, snapshot.update, snapshot.now)
+    if snapshot.update.ddi is not None:
+        _collect_server(families, snapshot.update.ddi, snapshot.now)
     collect_board(families, board)
     return families
 
@@ -240,3 +244,13 @@ def _collect_ages(families: Families, update: UpdateSnapshot, now: float) -> Non
         families.add("tinyward_certificate_expires_seconds", left_s)
     if update.last_look:
         families.add("tinyward_last_look_seconds", now - update.last_look)
+
+
+def _collect_server(families: Families, server: ServerSnapshot, now: float) -> None:
+    """The fleet's server: whether it answers, and what it still has to be told."""
+    families.add("tinyward_ddi_outbox", server.outbox)
+    requests = dict.fromkeys(REQUEST_RESULTS, 0) | server.requests
+    for result, count in requests.items():
+        families.add("tinyward_ddi_requests_total", count, result)
+    if now and server.last_poll:
+        families.add("tinyward_ddi_last_poll_seconds", now - server.last_poll)

@@ -190,6 +190,7 @@ class Intake:
         try:
             check_admission(target, self._standing(origin, order, target))
             await bring(origin.sources, target)
+            self.ledger.memory.forget(order.pipeline)
         except EXPECTED as err:
             job = self._begun(_job(order, target.sha256))
             ending = Ending(result_of(err), err)

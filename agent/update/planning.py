@@ -6,7 +6,7 @@ The rules this module keeps:
    it from beginning.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace as changed
 
 from msgspec.structs import replace
@@ -43,6 +43,8 @@ class Planning:
     ) -> None:
         """Take the settings' pipelines (name -> model), which may come and go."""
         self.plan = Plan()
+        # Without what is remembered of it: what may pass by itself is fetched again.
+        self._decided: Sequence[Decision] = ()
         self._models = models
         self._sources = sources
         self._around = surroundings
@@ -66,6 +68,7 @@ class Planning:
         )
         slots = {name: self._around.store.slots(name) for name in self._models}
         decided = plan(self._sources.files, slots, situation)
+        self._decided = decided.decisions
         known = (_remembered(it, refusals) for it in decided.decisions)
         self.plan = changed(decided, decisions=tuple(known))
 
@@ -83,7 +86,7 @@ class Planning:
         window = parse_window(said.window)
         if not is_open(window, now, self._around.utc_offset(now)):
             return
-        for it in self.plan.decisions:
+        for it in self._decided:
             wanted = said.pipelines.get(it.pipeline)
             waits = (it.source, it.state) == (SOURCE, "waits")
             if waits and it.reason in NOT_YET and wanted and wanted == it.desired:

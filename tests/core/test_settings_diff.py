@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.core.executors import DelegateFile
+from agent.core.fleet_settings import DdiSettings, FleetSettings
 from agent.core.flow import BoardSource, CountSink, FileSink
 from agent.settings import (
     BoardSettings,
@@ -172,3 +173,11 @@ def test_a_pipeline_says_which_of_its_keys_changed() -> None:
     )
     assert plan.applied() == ("pipeline.a.deadline_ms", "pipeline.a.threads")
     assert differing(table, table) == frozenset()
+
+
+def test_another_fleet_server_needs_a_restart() -> None:
+    """Said by the name of its table; the old one is followed until then."""
+    after = Settings(fleet=FleetSettings(ddi=DdiSettings(tenant="other")))
+    plan = plan_reload(Settings(), after)
+    assert (plan.restart, plan.live) == (("fleet.ddi",), ())
+    assert settings_in_force(Settings(), after) == Settings()

@@ -145,13 +145,48 @@ def test_a_folder_that_can_be_made_is_no_warning(tmp_path: Path) -> None:
     ]
 
 
-def test_an_orchestrator_of_later_versions_is_a_warning(tmp_path: Path) -> None:
-    """The board runs, but nobody would update it."""
-    result = check(tmp_path, f'{PIPELINE}[update]\norchestrator = "ddi"')
-    assert result.stderr == (
-        "warning: update.orchestrator: 'ddi' is not in this version: "
-        "no update will come [not_orchestrator]\n"
-    )
+DDI = """
+[update]
+orchestrator = "ddi"
+repository = "https://models.example/repo"
+root = "{root}"
+[fleet.ddi]
+url = "{url}"
+"""
+
+
+def ordered(tmp_path: Path, url: str, *more: str) -> Result:
+    """Check settings of a board that a fleet's server orders about."""
+    root = tmp_path / "root.json"
+    root.write_text("{}")
+    table = DDI.format(root=root, url=url) + "\n".join(more)
+    return check(tmp_path, PIPELINE + table)
+
+
+def test_a_fleets_server_needs_an_address(tmp_path: Path) -> None:
+    """Encrypted, but on this board; a password in it would end up in logs."""
+    for url in ("http://fleet.example", "ftp://fleet.example", "fleet", "https://a@b"):
+        result = ordered(tmp_path, url)
+        assert result.exit_code == 2
+        assert "fleet.ddi.url" in result.stderr
+    assert ordered(tmp_path, "http://127.0.0.1:8080").exit_code == 0
+
+
+def test_a_board_shows_its_papers(tmp_path: Path) -> None:
+    """None at all, a token that is not there, and one that everybody may read."""
+    url, place = "https://fleet.example", tmp_path / "token"
+    assert "[unauthorized]" in ordered(tmp_path, url).stderr
+    named = f'token_file = "{place}"'
+    absent = ordered(tmp_path, url, named)
+    assert f"fleet.ddi.token_file: {place} does not exist" in absent.stderr
+    place.write_text("0123456789abcdef")
+    place.chmod(0o644)
+    open_to_all = ordered(tmp_path, url, named)
+    assert "may be read by everybody" in open_to_all.stderr
+    assert "[permission]" in open_to_all.stderr
+    assert "0123456789abcdef" not in open_to_all.output
+    place.chmod(0o600)
+    assert ordered(tmp_path, url, named).stderr == ""
 
 
 def test_it_says_where_relative_paths_start(tmp_path: Path) -> None:

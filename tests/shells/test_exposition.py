@@ -23,6 +23,7 @@ from agent.core.snapshot import (
     AgentSnapshot,
     ModelCounts,
     PipelineSnapshot,
+    ServerSnapshot,
     UpdateSnapshot,
 )
 from agent.core.statistics_block import STAGES
@@ -32,7 +33,7 @@ from agent.core.updates import Decision
 from agent.telemetry.exposition import Exposition, render_metrics
 from agent.telemetry.families import METRICS
 from tests.fakes.monitored import watched
-from tests.fakes.snapshots import BOARD, HOUR_S, agent, pipeline, section
+from tests.fakes.snapshots import BOARD, HOUR_S, NOW, agent, pipeline, section
 
 OPENMETRICS = (
     "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
@@ -313,6 +314,8 @@ def test_text_is_the_default() -> None:
 def test_everything_exposed_stands_in_the_table() -> None:
     """Names, labels, types and help are those of ``METRICS``, and none is missing."""
     shown = agent(watched())
+    server = ServerSnapshot("https://fleet.example", last_poll=NOW - 60)
+    shown = replace(shown, update=replace(shown.update, ddi=server))
     _, body = render_metrics(shown, BOARD, "")
     lines = body.decode().splitlines()
     helps = dict(line.split(" ", 3)[2:] for line in lines if line.startswith("# HELP"))
@@ -355,3 +358,24 @@ def test_readiness_is_a_number() -> None:
     series = scrape(agent(ready, pipeline("gate", ready=False, reason="hang")))
     assert value(series, "tinyward_pipeline_ready", pipeline="door") == 1
     assert value(series, "tinyward_pipeline_ready", pipeline="gate") == 0
+
+
+def test_a_fleets_server_is_counted_only_where_there_is_one() -> None:
+    """Its requests by result from 0 on, its outbox, and how long it has been silent."""
+    alone = agent(pipeline())
+    _, body = render_metrics(alone, BOARD, "")
+    assert b"tinyward_ddi" not in body
+    server = ServerSnapshot(
+        "https://fleet.example", last_poll=NOW - 60, outbox=3, requests={"ok": 7}
+    )
+    shown = replace(alone, update=replace(alone.update, ddi=server))
+    _, body = render_metrics(shown, BOARD, "")
+    lines = [it for it in body.decode().splitlines() if it.startswith("tinyward_ddi")]
+    assert lines == [
+        "tinyward_ddi_last_poll_seconds 60.0",
+        "tinyward_ddi_outbox 3.0",
+        'tinyward_ddi_requests_total{result="ok"} 7.0',
+        'tinyward_ddi_requests_total{result="unchanged"} 0.0',
+        'tinyward_ddi_requests_total{result="refused"} 0.0',
+        'tinyward_ddi_requests_total{result="failed"} 0.0',
+    ]
