@@ -214,6 +214,21 @@ class TestTiming:
         ordered.board.wait_version(version)
 
 
+def test_35_only_what_is_admissible(ordered: DdiBoard) -> None:
+    """Signed, but older than its previous model, or for others: refused, told why."""
+    for _ in range(2):
+        ordered.good = ordered.publish()
+        ordered.wait_status(ordered.deploy(ordered.good), "FINISHED")
+    toaster = ordered.publish(hardware=["toaster"])
+    cases = {ordered.good - 2: "version_floor", toaster: "hardware"}
+    with ordered.undisturbed():
+        for version, reason in cases.items():
+            action = ordered.deploy(version)
+            ordered.wait_status(action, "ERROR")
+            (entry,) = [it for it in action.entries if it.said == "closed/failure"]
+            assert entry.details[0].startswith(reason)
+
+
 class TestFeedback:
     """On a bad line, and with bad papers."""
 

@@ -110,6 +110,20 @@ def test_35_a_server_that_never_has_enough(server: DdiServer) -> None:
         assert len(server.asked) - before <= 2 * 5
 
 
+def test_2_35_bytes_that_nobody_signed(server: DdiServer) -> None:
+    """Ordered, listed, and others came: tried again for a while, then given up."""
+    server.start_afresh()
+    with DdiBench(server, attempts=3) as bench:
+        content = bench.repository.bundles[MODEL, LIE]
+        bench.repository.spoiled[MODEL, LIE] = bytes(len(content))
+        action = bench.deploy(LIE)
+        bench.settle(action, "ERROR")
+        words = " ".join(action.entries[-1].details)
+        assert ("gave_up" in words, "digest" in words) == (True, True)
+        assert bench.versions() == (1, 0)
+        bench.settle(bench.deploy(HONEST), "FINISHED")
+
+
 def test_36_35_below_what_it_ever_ran(server: DdiServer) -> None:
     """Signed, listed, and older than the previous model: refused, and told why."""
     server.start_afresh()

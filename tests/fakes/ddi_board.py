@@ -57,11 +57,13 @@ class DdiBoard(WatchedBoard):
 
     # --- the owner and the operator
 
-    def publish(self, content: Callable[[int], bytes] = bundle, **fields: str) -> int:
+    def publish(
+        self, content: Callable[[int], bytes] = bundle, **fields: object
+    ) -> int:
         """Sign the next version; nobody wants it yet."""
         version = self.next()
         repository = self.fleet.spoiled.repository
-        repository.add(content(version), model=MODEL, version=version, **fields)
+        repository.add(content(version), model=MODEL, version=version, **fields)  # type: ignore[arg-type]  # fields, by name
         self.fleet.sign()
         return version
 
