@@ -41,12 +41,14 @@ class _Word:
 
     Attributes:
         believed: It verified in the last look.
+        news: It said that something changed, which was not read yet: it says so once.
         files: Desired states; None before they were read.
         unread: Why they could not be read, though the metadata verified.
         hopeless: It did not verify, and nothing that is added to it changes that.
     """
 
     believed: bool = False
+    news: bool = False
     files: Files | None = None
     unread: AgentError | None = None
     revoked: Collection[str] = ()
@@ -245,8 +247,8 @@ class Sources:
             _read,
             repository,
             self._around.clock(),
+            word,
             self._groups() if follows else None,
-            known=word.files is not None,
         )
         try:
             said = await in_thread(read)
@@ -263,7 +265,7 @@ class Sources:
         # Those of other groups are none: they are read anew in the next look.
         if said.files is not None and groups == self._settings.groups:
             word.files = self.files = said.files
-        word.believed, word.hopeless = True, False
+        word.believed, word.hopeless, word.news = True, False, False
         self.last_look = self._around.clock()
         return True
 
@@ -276,8 +278,6 @@ class Sources:
     def _stumble(self, subject: str, word: _Word, error: AgentError) -> bool:
         """Take note of a repository that cannot be followed; return False."""
         word.believed = False
-        # It says once that something changed: until that was read, it counts as new.
-        word.files = None
         word.hopeless = not is_mendable(error)
         whose = "the uploaded slice: " if subject == INBOX else ""
         self.trouble = (str(error.reason), f"{whose}{error}")
@@ -288,20 +288,22 @@ class Sources:
 def _read(
     repository: Repository,
     now: float,
+    known: _Word,
     desired: Callable[[Repository], Files] | None,
-    *,
-    known: bool,
 ) -> _Word:
     """Verify the newest metadata and return what it says; called in a thread.
+
+    A repository that was out of reach and has nothing new is asked for nothing more:
+    a whole fleet comes back at once, and would ask twice as often as usual.
 
     Raises:
         BundleRefusedError: It did not verify, or does not say what is revoked.
         DeviceError: Something on this board does not play along.
     """
-    changed = repository.refresh(now)
+    known.news |= repository.refresh(now)
     revoked = frozenset(repository.revoked().bundles)
     files, unread = None, None
-    if desired is not None and (changed or not known):
+    if desired is not None and (known.news or known.files is None):
         try:
             files = desired(repository)
         except EXPECTED as err:
