@@ -125,11 +125,18 @@ def test_a_power_cut_between_commit_and_report(ordered: Ordered) -> None:
 
 
 def test_a_power_cut_while_the_server_is_away(ordered: Ordered) -> None:
-    """Both are dark; when the server is back, it hears how it ended."""
+    """The report gets lost, both go dark; later the server hears how it ended."""
     board, server = ordered.board, ordered.server
+    begun = len(board.gate.passed)
+
+    def lost() -> bool:
+        since = board.gate.passed[begun:]
+        return any(closes(it.method, it.path, it.sent) for it in since)
+
     with board.gate.closed(closes):
         version, action = ordered.order()
         board.wait_version(version)
+        board.wait(lost, "its report gets lost")
         server.stop()
     board.daemon.kill()
     board.daemon.start()
