@@ -6,6 +6,7 @@ next honest order works. Numbers in names are those of ``PROMISES``.
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,8 @@ from tests.fakes.packed_candidates import on_trial
 # More samples than a test waits for: it stays in this phase until somebody ends it.
 LONG_SHADOW = partial(on_trial, shadow_samples=10**6, min_agreement=0.5)
 LONG_PROBATION = partial(on_trial, shadow_samples=0, probation_s=600.0)
+# The first request imports nothing more; an answer may hold 64 kB.
+MAX_GROWTH = 8_000_000
 TOLD = ["scheduled", "download", "downloaded", "proceeding", "closed/success"]
 
 
@@ -30,6 +33,13 @@ def ordered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DdiBoard]:
     home = tmp_path_factory.mktemp("ordered")
     with ddi_board(home, watched_daemon) as board:
         yield board
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[toxic.ToxicServer]:
+    """Give the server of somebody else."""
+    with toxic.ToxicServer(tmp_path) as stranger:
+        yield stranger
 
 
 @pytest.fixture(autouse=True)
@@ -212,6 +222,28 @@ class TestTiming:
         ordered.wait_status(action, "FINISHED")
         assert action.entries[0].said == "confirmed"
         ordered.board.wait_version(version)
+
+
+def test_35_54_a_real_daemon_among_lies(
+    ordered: DdiBoard, stranger: toxic.ToxicServer
+) -> None:
+    """Nothing stops, grows, or speaks with strangers, on a real board either."""
+    told = (
+        *(lies.endless, lies.half, lies.cut, lies.redirect(stranger.url)),
+        *(lies.links(stranger.url), lies.sleep("99:99:99"), lies.text(b"[" * 60_000)),
+    )
+    version = ordered.publish()
+    action = ordered.server.deploy(bundle_path(MODEL, version))
+    ordered.server.cancel(action)
+    peak = ordered.peak_bytes()
+    with ordered.undisturbed():
+        for lie in told:
+            ordered.server.lie("poll", lie)
+            ordered.wait_asked("poll")
+    ordered.reset()
+    ordered.wait_status(action, "CANCELED")
+    assert (stranger.asked, ordered.leaks()) == ([], [])
+    assert ordered.peak_bytes() - peak < MAX_GROWTH
 
 
 def test_35_only_what_is_admissible(ordered: DdiBoard) -> None:

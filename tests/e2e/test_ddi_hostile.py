@@ -21,6 +21,7 @@ from tests.fakes.toxic_server import ToxicServer
 from tests.fakes.update_bench import BUNDLES
 
 LIE, HONEST = 2, 3  # versions: what a lie is about, and what comes after it
+WAITS = "WAIT_FOR_CONFIRMATION"
 ROUNDS = 2  # that are lied to
 # The simulator's own buffers included, which lie in the same process.
 MAX_MEMORY = 8_000_000
@@ -64,7 +65,10 @@ def test_35_54_a_lie_changes_nothing_but_the_time(
         if attack.kind:
             server.lie(attack.kind, attack.lie(stranger.url))
         before = server.count(attack.kind)
-        action = bench.deploy(LIE, *attack.chunks)
+        fields = {"status": WAITS} if attack.kind == "confirmationBase" else {}
+        action = bench.deploy(LIE, *attack.chunks, **fields)
+        if attack.kind == "cancelAction":
+            server.cancel(action)
         pauses = bench.rounds(ROUNDS)
         check_sound(bench, floor)
         assert all(MIN_PAUSE_S <= pause <= MAX_PAUSE_S for pause in pauses)

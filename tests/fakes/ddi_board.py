@@ -155,6 +155,12 @@ class DdiBoard(WatchedBoard):
         reports = self.board.ask("/v1/updates")["reports"]
         return [it for it in reports if it["version"] == version]
 
+    def peak_bytes(self) -> int:
+        """Return the most memory that the daemon ever had."""
+        text = Path(f"/proc/{self.board.pid}/status").read_text(encoding="ascii")
+        (row,) = [it for it in text.splitlines() if it.startswith("VmHWM:")]
+        return int(row.split()[1]) * 1024
+
     def leaks(self) -> list[str]:
         """Return what was asked of the mirror with the DDI server's credentials."""
         asked = list(self.mirror.asked)

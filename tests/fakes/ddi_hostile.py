@@ -184,4 +184,18 @@ def attacks() -> list[Attack]:
         *_bodies(FEEDBACK),
         *_told(FEEDBACK, twice=lies.twice),
         *_bodies("configData"),
+        *_bodies("cancelAction"),
+        *_told(
+            "cancelAction",
+            other_id=lies.replaced("id", "9"),
+            other_action=lies.replaced("stopId", "1"),
+            no_action=lies.without("cancelAction"),
+        ),
+        *_bodies("confirmationBase"),
+        *_told(
+            "confirmationBase",
+            other_id=lies.replaced("id", "9"),
+            nothing=lies.without("confirmation"),
+            no_chunks=lies.replaced("chunks", []),
+        ),
     ]
