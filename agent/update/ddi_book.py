@@ -25,7 +25,8 @@ from agent.core.targets import GroupFile
 from agent.update.ddi_needs import Errands, Kept
 from agent.update.pace import Pace
 
-FIRST_RETRY_S = 4.0  # Pace begins there by itself; an hour is its most
+# Attempts begin seconds apart and end an hour apart: the twelfth is some hours later.
+MAX_RETRY_S = 3600.0
 
 
 class Book:
@@ -51,7 +52,7 @@ class Book:
         self._draw = draw
         self._loaded = False
         self._retry_at = 0.0
-        self._attempts = Pace(FIRST_RETRY_S, draw)
+        self._attempts = Pace(MAX_RETRY_S, draw)
         self._attempts_of = 0  # generation whose failures are paced
 
     @property
@@ -147,7 +148,7 @@ class Book:
             return False
         if self._attempts_of != action.generation:
             self._attempts_of = action.generation
-            self._attempts = Pace(FIRST_RETRY_S, self._draw)
+            self._attempts = Pace(MAX_RETRY_S, self._draw)
             self._retry_at = 0.0
         now, due = self._clock(), self._retry_at
         if due == 0.0 or now >= due:

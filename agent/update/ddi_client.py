@@ -4,7 +4,7 @@ The rules this module keeps:
  * One round: tell what waits, poll, follow the links, tell what came of it. What one
    link is wrong about stops no other link.
  * The pause is the server's, within limits, spread over the fleet by the board's name
-   and by chance; after failures it grows, and what asks for papers is never hurried.
+   and by chance; what was never answered, or asks for papers, is never hurried.
  * The server chooses among signed bundles, and when. It is asked for nothing else, and
    nothing that it says ends this task.
  * While an action is open the machine is looked at once a second.
