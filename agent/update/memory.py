@@ -5,7 +5,8 @@ The rules this module keeps:
    or what was signed for the bundle.
  * What may mend itself without such a change (a file that is copied again, a disk that
    gets room, a board that is less busy) is tried again after 1, 3, 7... rounds, at
-   most 63.
+   most 63; what only a network interrupted after at most 3, for what came of it
+   stays, and each try brings it further.
  * It lives as long as the daemon: a restart, with other settings perhaps, asks again.
 """
 
@@ -29,6 +30,7 @@ MENDABLE = frozenset(
     }
 )
 MAX_DOUBLINGS = 6
+MAX_DOUBLINGS_AWAY = 2  # of a network: boards at its edge got a bundle after 5 hours
 
 
 @dataclass(slots=True)
@@ -73,7 +75,8 @@ class RefusalMemory:
         known = self._refusals.get(subject)
         news = known is None or (known.key, known.reason) != (key, error.reason)
         failures = 0 if known is None or news else known.failures
-        failures = min(failures + 1, MAX_DOUBLINGS)
+        most = MAX_DOUBLINGS_AWAY if error.reason in NETWORK else MAX_DOUBLINGS
+        failures = min(failures + 1, most)
         rounds = 2**failures - 1 if is_mendable(error) else None
         self._refusals[subject] = _Refusal(
             key, error.reason, str(error), order, sha256, failures, rounds

@@ -6,6 +6,7 @@ from agent.update.memory import RefusalMemory
 
 FINAL = BundleRefusedError("never", reason=Reason.HARDWARE)
 MENDABLE = BundleRefusedError("copied badly", reason=Reason.DIGEST)
+CUT_OFF = BundleRefusedError("half of it", reason=Reason.UNREACHABLE)
 LOCAL = DeviceError("full", reason=Reason.DISK_FULL)
 GOLDEN = TrialFailedError("wrong", reason=Reason.GOLDEN)
 
@@ -40,6 +41,16 @@ def test_what_may_mend_itself_is_tried_more_and_more_rarely() -> None:
             memory.remember("door", 1, error)
             waits.append(next(n for n in range(100) if memory.may_try("door", 1)))
         assert waits == [1, 3, 7, 15, 31, 63, 63, 63]
+
+
+def test_what_a_network_interrupted_is_soon_tried_again() -> None:
+    """1 round, then 3 each time: what came stays, and only trying brings the rest."""
+    memory = RefusalMemory()
+    waited = []
+    for _ in range(6):
+        memory.remember("door", 1, CUT_OFF)
+        waited.append(rounds(memory, 1, 10).index("x"))
+    assert waited == [1, 3, 3, 3, 3, 3]
 
 
 def test_a_busy_board_is_no_verdict_for_ever() -> None:

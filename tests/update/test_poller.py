@@ -363,6 +363,21 @@ class TestRepository:
         assert bench.look() == 100.0
         assert bench.results() == {("refused", Reason.SIGNATURE): 2}
 
+    def test_a_server_that_is_back_is_asked_for_news_alone(self) -> None:
+        """What was read before it went away is not read again, unless it changed."""
+        bench = Bench()
+        bench.update(1)
+        bench.repository.error = BundleRefusedError("gone", reason=Reason.UNREACHABLE)
+        bench.look(2)
+        bench.repository.error, bench.repository.changed = None, False
+        # Whoever asks for desired states now would be told off.
+        bench.repository.unread = BundleRefusedError("gone", reason=Reason.UNREACHABLE)
+        bench.look()
+        assert bench.poller.snapshot().trouble is None
+        bench.repository.changed = True
+        bench.look()
+        assert bench.poller.snapshot().trouble is not None
+
     def test_out_of_reach_is_not_refused(self) -> None:
         """A repository that is away verified nothing: failed, not refused."""
         bench = Bench()
