@@ -27,6 +27,7 @@ from tests.shells.test_dashboards import FLEET, questions
 
 VARIABLES = {"$job": "tinyward", "$model": ".*", "$__rate_interval": "1m"}
 CONTROL = re.compile(r"listening on https://127\.0\.0\.1:(\d+)")
+SERVERS = "result:tinyward_ddi"  # no server orders about these boards
 SPOILED = 3  # a version whose bytes are not what was signed
 
 
@@ -184,7 +185,7 @@ def test_every_question_of_the_dashboard_has_an_answer(
     annotations = {each["name"] for each in dashboard["annotations"]["list"]}
     with PrometheusProcess(tmp_path / "p", config) as prometheus:
         for title, expr, _ in questions(dashboard):
-            if title in annotations:
+            if title in annotations or SERVERS in expr:
                 continue
             for variable, word in VARIABLES.items():
                 expr = expr.replace(variable, word)  # noqa: PLW2901 - one by one

@@ -58,6 +58,10 @@ NOT_SHOWN = {
     "tinyward_monitor_seconds_total",  # the share is its rate
     "tinyward_clock_floor_lag_seconds",
     "tinyward_desired_info",
+    # Of boards that a fleet's server orders about: the fleet's dashboard shows them.
+    "tinyward_ddi_last_poll_seconds",
+    "tinyward_ddi_outbox",
+    "tinyward_ddi_requests_total",
     "tinyward_revoked_bundles",
     "tinyward_scrape_duration_seconds",
     "tinyward_set_aside_bundles",

@@ -15,6 +15,7 @@ ROWS = ["Fleet", "Rollouts", "Versions compared", "Boards"]
 KEPT = {
     "model_version": {"model", "version"},
     "result_reason": {"result", "reason"},
+    "result": {"result"},
     "job": set[str](),
 }
 ASKED = re.compile(r"((?:\w+:)?(?:tinyward_|up\b|ALERTS\b)[\w:]*)(?:\{([^}]*)\})?")
@@ -71,6 +72,7 @@ def test_every_recorded_rule_of_the_fleet_is_shown(
         "model_version:tinyward_boards_committed:count",
         "model_version:tinyward_boards_failing:ratio",
         "model_version:tinyward_boards_drifting:count",
+        "job:tinyward_ddi_unheard:ratio",
     }
 
 

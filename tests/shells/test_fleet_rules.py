@@ -58,6 +58,9 @@ stale = partial(series, "tinyward_metadata_age_seconds")
 rolled_back = partial(
     series, "tinyward_updates_total", result="rolled_back", reason="latency"
 )
+unheard = partial(series, "tinyward_ddi_last_poll_seconds")
+untold = partial(series, "tinyward_ddi_outbox")
+asked = partial(series, "tinyward_ddi_requests_total")
 
 
 def bucket(le: str, values: str, board: int, version: int = 8) -> Series:
@@ -204,6 +207,22 @@ RECORDED_CASES: list[tuple[str, str, Series, Mapping[str, float]]] = [
         'job="{}"',
         fleet(boards(up, "1x120", 1, 2, 3), up("0x120", 4), up("0x120", 5, job="node")),
         {"tinyward": 0.75},
+    ),
+    (
+        "job:tinyward_ddi_unheard:ratio",
+        'job="{}"',
+        # Board 5 follows no server.
+        fleet(boards(unheard, "60x120", 1, 2, 3), unheard("9000x120", 4), up("1x9", 5)),
+        {"tinyward": 0.25},
+    ),
+    (
+        "result:tinyward_ddi_requests:rate15m",
+        'job="tinyward",result="{}"',
+        fleet(
+            *(asked("0+30x120", board, result="ok") for board in (1, 2)),
+            asked("0+6x120", 1, result="failed"),
+        ),
+        {"ok": 1, "failed": 0.1},
     ),
 ]
 
@@ -357,7 +376,48 @@ CASES = [
             took(8, "_x60 0+925x120", "_x60 0+1000x120", 2),
         ),
     ),
+    Case(
+        "TinywardServerUnheard",
+        fleet(unheard("60x60 9000x120", 1), unheard("60x180", 2)),
+        fleet(unheard("3600x180", 1), unheard("9000x9 60x180", 2)),
+    ),
+    Case(
+        "TinywardServerSilent",
+        fleet(boards(unheard, "60x60 9000x120", 1, 2), unheard("60x180", 3)),
+        # One of two, and both of a pair that is no fleet.
+        fleet(
+            boards(unheard, "9000x180", 1, 2),
+            *(unheard("60x180", board, job="tinyward-b") for board in (3, 4)),
+            *(unheard("9000x180", board, job="tinyward-b") for board in (5, 6)),
+        ),
+    ),
+    Case(
+        "TinywardServerRefuses",
+        fleet(
+            asked("0+1x60 60x120", 1, result="ok"),
+            asked("0x60 0+1x120", 1, result="refused"),
+        ),
+        fleet(
+            asked("0+1x180", 1, result="ok"),
+            asked("0+2x180", 1, result="refused"),
+            asked("0+1x180", 2, result="failed"),
+        ),
+    ),
+    Case(
+        "TinywardServerUntold",
+        fleet(untold("0x60 2x180", 1), unheard("60x240", 1)),
+        # It gets there in the end; and a board that hears nothing has another alert.
+        fleet(
+            untold("1x50 0 1x50 0 1x50 0", 1),
+            unheard("60x240", 1),
+            *(untold("1x240", 2), unheard("9000x240", 2)),
+        ),
+    ),
 ]
+
+
+# Alerts that wait for more than an hour.
+SLOW = {"TinywardRolloutStuck", "TinywardServerUntold"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.rule for case in CASES])
@@ -367,7 +427,7 @@ def test_each_rule_fires_when_it_should_and_only_then(
     """Not before, for sure after; and never for what only resembles it."""
     tool = require_tool("promtool")
     fires, quiet = tmp_path / "fires.yml", tmp_path / "quiet.yml"
-    late = 235 if case.rule == "TinywardRolloutStuck" else 110
+    late = 235 if case.rule in SLOW else 110
     checks = counts({case.rule: 0}, 59) + counts({case.rule: 1}, late)
     fires.write_text(scenario(repository / FLEET, case.fires, checks))
     promtool(tool, "test", "rules", str(fires))
@@ -388,6 +448,8 @@ def test_nothing_fires_in_a_fleet_that_is_well(
             runs(f"_x{20 * board} 1x240", board),
             *(waiting("0x240", board), answered("0+600x240", board)),
             *(failed("0+1x240", board), drifts("0x240", board)),
+            *(unheard("200x240", board), untold("0x240", board)),
+            *(asked("0+1x240", board, result="ok"),),
             took(8, "0+600x240", "0+610x240", board),
         )
     file = tmp_path / "test.yml"
