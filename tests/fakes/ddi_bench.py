@@ -92,6 +92,7 @@ class DdiBench(Bench):
 
     Args:
         server: A real one; without, its rules are asked without HTTP.
+        wire: Leads to it by other papers than its token.
         settings: Of [fleet.ddi].
 
     Attributes:
@@ -99,13 +100,18 @@ class DdiBench(Bench):
         client: Of this life.
     """
 
-    def __init__(self, server: DdiServer | None = None, **settings: object) -> None:
+    def __init__(
+        self,
+        server: DdiServer | None = None,
+        wire: Wire | None = None,
+        **settings: object,
+    ) -> None:
         self.shown = server.shown if server else Resources()
         self.shown.access.controller = BOARD.id
         self.url = server.url if server else URL
         self.simulated = SimulatorWire(self.shown)
-        self.wire: Wire = self.simulated
-        if server:
+        self.wire: Wire = wire or self.simulated
+        if server and not wire:
             self.wire = HttpWire(server.url, _plain, _credentials, HURRY_S)
         self._runner = asyncio.Runner()
         self._table = replace(DdiSettings(url=self.url), **settings)
@@ -134,6 +140,10 @@ class DdiBench(Bench):
 
     def __exit__(self, *_: object) -> None:
         """End."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the server."""
         self._runner.run(self.wire.close())
         self._runner.close()
 
