@@ -7,6 +7,7 @@ cannot be now, and may later, is ``rejected``: a warning, with words, and no end
 The rules this module keeps:
  * States are told in their order, and none is left out where it was passed between two
    looks; a state is told again only after a restart or a warning.
+ * The same look twice is no news.
  * An action ends when each of its pipelines has: with success if all run what it wants.
  * A refusal ends it; a failure that may pass by itself is counted, and the last one
    that counts ends it, too.
@@ -94,7 +95,9 @@ def observe(record: Record, seen: Seen, now_ms: int) -> Record:
     if all(it.how in {"done", "failed"} for it in stands):
         return _conclude(record, action, stands, now_ms)
     reached = max((it.state for it in stands if it.how != "done"), key=LADDER.index)
-    record = _climb(record, reached, now_ms)
+    # After a warning only what moves is news: it would be warned of again at once.
+    if action.said != "rejected" or _moves(stands):
+        record = _climb(record, reached, now_ms)
     return _warn(record, action, stands, now_ms)
 
 
@@ -178,7 +181,7 @@ def _climb(record: Record, to: Execution, now_ms: int) -> Record:
 
 def _warn(record: Record, action: Action, stands: list[_Stand], now_ms: int) -> Record:
     """Tell why nothing goes on, once; what goes on needs no warning."""
-    if any(it.how == "busy" and it.state != "scheduled" for it in stands):
+    if _moves(stands):
         return record
     obstacles = [it for it in stands if it.how in {"again", "late"}]
     if action.held:
@@ -187,6 +190,11 @@ def _warn(record: Record, action: Action, stands: list[_Stand], now_ms: int) -> 
         return record
     first = obstacles[0]
     return say(record, "rejected", now_ms, first.reason, f"{first.words}; tried later")
+
+
+def _moves(stands: Iterable[_Stand]) -> bool:
+    """Whether something of an action goes on."""
+    return any(it.how == "busy" and it.state != "scheduled" for it in stands)
 
 
 def _stand(action: Action, pipeline: str, seen: Seen) -> _Stand:

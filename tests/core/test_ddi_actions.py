@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from agent.core.ddi import MAX_OUTBOX, Feedback, Mode, Record
+from agent.core.ddi import MAX_OUTBOX, Execution, Feedback, Mode, Record
 from agent.core.ddi_actions import (
     Offer,
     accept,
@@ -29,6 +29,7 @@ from agent.core.ddi_actions import (
     refuse,
     replaces,
     restart,
+    say,
 )
 from agent.core.ddi_outbox import answered, is_full, not_offered, queue
 from agent.core.ddi_progress import Seen, cut_short, observe, strike
@@ -271,6 +272,14 @@ class TestObserve:
         record = observe(record, Seen(progress=under_way("FETCHING")), 4)
         assert said(record) == ["rejected", "download"]
 
+    def test_fetched_and_not_now(self) -> None:
+        """What lies here and waits for the board's own window: told once, both."""
+        seen = Seen((decision("waits", "window"),), fetched=frozenset({"door"}))
+        record = opened(update="attempt")
+        for _ in range(3):
+            record = observe(record, seen, 2)
+        assert said(record) == ["download", "downloaded", "rejected"]
+
     def test_paused_is_no_trouble(self) -> None:
         """What the server itself holds back is no news; what lies here is."""
         paused = decision("waits", "paused")
@@ -436,6 +445,35 @@ PHASES = st.sampled_from(["FETCHING", "STAGING", "PROBATION", "IDLE", "ROLLING_B
 ANSWERS = st.sampled_from([200, 404, 410, 400, 403, 500])
 
 
+@given(
+    saids=st.sampled_from(["scheduled", "download", "rejected", "resumed"]),
+    held=st.sampled_from(["", "heat"]),
+    decisions=st.lists(st.tuples(STATES, REASONS), min_size=2, max_size=2),
+    phase=PHASES | st.none(),
+    fetched=st.frozensets(st.sampled_from(["door", "window"])),
+)
+def test_the_same_look_twice_is_no_news(
+    saids: Execution,
+    held: str,
+    decisions: list[tuple[State, str]],
+    phase: str | None,
+    fetched: frozenset[str],
+) -> None:
+    """``observe(observe(r, s), s) == observe(r, s)``."""
+    record = say(hold(opened(BOTH), held), saids, 1)
+    seen = Seen(
+        tuple(
+            decision(state, reason, pipeline=name)
+            for name, (state, reason) in zip(BOTH, decisions, strict=True)
+        ),
+        under_way(phase) if phase else None,
+        (),
+        fetched,
+    )
+    once = observe(record, seen, 2)
+    assert observe(once, seen, 3) == once
+
+
 class AnyCourse(RuleBasedStateMachine):
     """Any server and any machine, in any order, with restarts in between."""
 
@@ -510,6 +548,8 @@ class AnyCourse(RuleBasedStateMachine):
         wanted=WANTED,
         pipeline=PIPELINES,
         done=st.booleans(),
+        here=st.booleans(),
+        ours=st.booleans(),
         strikes=st.booleans(),
     )
     def seen(  # noqa: PLR0913 - drawn
@@ -521,11 +561,15 @@ class AnyCourse(RuleBasedStateMachine):
         wanted: Wanted,
         pipeline: str,
         done: bool,
+        here: bool,
+        ours: bool,
         strikes: bool,
     ) -> None:
         """The machine says something, true or not."""
         self.now_ms += 1
         generation = self.generation
+        if self.record.open is not None and ours:
+            pipeline, wanted = next(iter(self.record.open.pipelines.items()))
         it = Decision(pipeline, state, wanted, "ddi", generation, reason)
         under = phase and Progress(1, pipeline, wanted.model, wanted.version, "", phase)
         report = Report(
@@ -538,8 +582,11 @@ class AnyCourse(RuleBasedStateMachine):
             generation,
             "committed",
         )
-        seen = Seen((it,), under or None, (report,) if done else ())
+        fetched = frozenset({pipeline} if here else ())
+        seen = Seen((it,), under or None, (report,) if done else (), fetched)
         self.take(observe(self.record, seen, self.now_ms))
+        # The same look again is no news.
+        assert observe(self.record, seen, self.now_ms + 1) == self.record
         if strikes:
             self.take(strike(self.record, seen, 2, self.now_ms))
 
