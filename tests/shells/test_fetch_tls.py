@@ -88,6 +88,22 @@ def test_a_server_with_the_pinned_ca_is_read(
     assert len({connection for _, _, connection in fields}) == 2
 
 
+def test_a_session_is_resumed_again_and_again(
+    server: StaticServer, authority: Authority
+) -> None:
+    """A resumed connection brings no other session: asking for one leaks memory."""
+    fetcher = HttpFetcher(server.url, Transport(ca=authority.file))
+    kept = []
+    for _ in range(4):
+        assert look(fetcher) == CONTENT
+        assert fetcher._context is not None
+        kept.append(fetcher._context._session)
+        fetcher._pools.clear()  # type: ignore[union-attr]  # it was opened above
+    assert [it is kept[0] for it in kept] == [True] * 4
+    reused = [line.rsplit(" ", 2)[1] for line in server.log]
+    assert reused == [".", "r", "r", "r"]
+
+
 def test_42_another_ca_is_refused(tmp_path: Path, server: StaticServer) -> None:
     """Neither another CA nor the system's speak for a server of the pinned one."""
     stranger = Authority(tmp_path, "stranger")
