@@ -369,3 +369,15 @@ def test_options_that_make_no_sense(
     result = fleet.rollout(*words)
     assert (result.exit_code, said in " ".join(result.stderr.split())) == (2, True)
     assert not fleet.state.exists()
+
+
+def test_a_state_file_that_was_edited_by_hand(fleet: RolloutFleet) -> None:
+    """A failed canary made good with an editor: refused, and nobody is told more."""
+    fleet.boards["b1"].fails = "golden"
+    assert fleet.rollout().exit_code == 1
+    text = fleet.state.read_text().replace('"failed"', '"committed"')
+    fleet.state.write_text(text)
+    result = fleet.rollout()
+    assert (result.exit_code, "[rollout]" in result.stderr) == (2, True)
+    assert "its checksum is wrong" in " ".join(result.stderr.split())
+    assert fleet.touched() == ["b1"]
