@@ -375,8 +375,10 @@ def test_a_state_file_that_was_edited_by_hand(fleet: RolloutFleet) -> None:
     """A failed canary made good with an editor: refused, and nobody is told more."""
     fleet.boards["b1"].fails = "golden"
     assert fleet.rollout().exit_code == 1
-    text = fleet.state.read_text().replace('"failed"', '"committed"')
-    fleet.state.write_text(text)
+    failed, made_good = '"standing":"failed"', '"standing":"committed"'
+    text = fleet.state.read_text()
+    assert failed in text
+    fleet.state.write_text(text.replace(failed, made_good))
     result = fleet.rollout()
     assert (result.exit_code, "[rollout]" in result.stderr) == (2, True)
     assert "its checksum is wrong" in " ".join(result.stderr.split())
