@@ -103,8 +103,7 @@ class Daemon:
         )
         self._degrading = self._ladders()
         self._listeners = Listeners(settings, socket, self._facts, announce)
-        self._poller = self._updates()
-        self._link = self._server()
+        self._link = self._server(self._updates())
         self._lifeline = Lifeline(notify or Notifier(), self._describe)
         self._reload = self._reloads(read_settings)
 
@@ -177,6 +176,11 @@ class Daemon:
         return describe_agent(agent, trends, self._reload.note)
 
     # --- parts
+
+    @property
+    def _poller(self) -> UpdatePoller:
+        """What follows the desired state."""
+        return self._link.poller
 
     def _pipeline(self, table: PipelineSettings, settings: Settings) -> Pipeline:
         """Build one pipeline's supervisor."""
@@ -288,12 +292,12 @@ class Daemon:
             ),
         )
 
-    def _server(self) -> FleetLink:
+    def _server(self, poller: UpdatePoller) -> FleetLink:
         """Build the link to the fleet's server; nothing of it is imported yet."""
         return FleetLink(
             self._settings,
             self._board_id,
-            self._poller,
+            poller,
             self._store,
             self._known.certificate_floor,
             self._board,
