@@ -25,6 +25,7 @@ BANNED = frozenset(
 BANNED_VERBS = ("do_", "process_", "handle_")
 ALLOWED = {
     *("data_received", "pipe_data_received", "process_exited"),  # asyncio's names
+    "do_handshake",  # ssl's name
     "_data_bytes",  # what RLIMIT_DATA counts
     "add_info",  # Prometheus' metric type
     "StepBase",  # fields that all steps share
