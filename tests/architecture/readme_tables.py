@@ -21,7 +21,7 @@ BENCHMARKS = (
     *("loop", "locks", "swap", "preflight", "start", "memory", "scrape"),
     *("watch", "page"),
     *("service", "soak"),
-    *("update", "publish", "poll", "faults", "fuzz"),
+    *("update", "publish", "poll", "delta", "fleet", "faults", "fuzz"),
 )
 
 
