@@ -23,9 +23,10 @@ class Report:
         self.rows: list[Row] = []
         self.console = Console(stderr=as_json)
 
-    def add(self, name: str, rows: list[Row]) -> None:
-        """Take the rows of one benchmark."""
-        save(name, rows)
+    def add(self, name: str, rows: list[Row], *, whole: bool = True) -> None:
+        """Take the rows of one benchmark; what is only a part of it is not saved."""
+        if whole:
+            save(name, rows)
         show(rows, self.console)
         self.rows += rows
 
@@ -271,11 +272,15 @@ def fleet(
     scenarios: tuple[str, ...],
     plot: Path | None,
 ) -> None:
-    """A fleet against one nginx: polling, outages, bad networks, waves, a canary."""
+    """A fleet against one nginx: polling, outages, bad networks, waves, a canary.
+
+    Saved only as a whole, of 1,000 boards or more: smaller ones tell less.
+    """
     from benchmarks.fleet import SCENARIOS, run
 
     wanted = tuple(name for name in SCENARIOS if not scenarios or name in scenarios)
-    report.add("fleet", run(boards, poll_s, wanted, plot, report.console))
+    rows = run(boards, poll_s, wanted, plot, report.console)
+    report.add("fleet", rows, whole=wanted == SCENARIOS and boards >= 1000)
 
 
 if __name__ == "__main__":

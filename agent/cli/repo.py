@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -21,6 +21,9 @@ from agent.cli.repo_timestamp import timestamp
 from agent.cli.repo_withdraw import remove, revoke
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, SettingsError
+
+if TYPE_CHECKING:
+    from agent.core.manifest import Manifest
 
 _EXPLAINED = """Keep a TUF repository of bundles as plain files.
 
@@ -138,17 +141,12 @@ def add(
     changed instead of the whole bundle, which stays there for all others. A delta that
     spares too little is not published.
     """
-    from agent.cli.repo_delta import add_deltas
-    from agent.trust.bundle import open_bundle
+    from agent.cli.repo_delta import add_deltas, check_bases
 
     opened = open_keyless(repository)
-    for path in bundles:
-        content = _read(path)
-        try:
-            manifest = open_bundle(content, max_bytes=len(content)).manifest
-        except BundleRefusedError as err:
-            what = f"{path}: {err}"
-            raise BundleRefusedError(what, reason=err.reason, todo=err.todo) from err
+    read = [(content, _manifest(path, content)) for path, content in _all(bundles)]
+    check_bases(repository, [manifest for _, manifest in read], delta_from)
+    for content, manifest in read:
         target = opened.add(
             content,
             model=manifest.model,
@@ -158,6 +156,26 @@ def add(
         )
         click.echo(f"staged {target.path} ({target.length} bytes)")
         add_deltas(repository, target, delta_from)
+
+
+def _all(bundles: Sequence[Path]) -> list[tuple[Path, bytes]]:
+    """Read all bundles before the first is staged."""
+    return [(path, _read(path)) for path in bundles]
+
+
+def _manifest(path: Path, content: bytes) -> "Manifest":
+    """Return what a bundle says about itself.
+
+    Raises:
+        BundleRefusedError: It is none, or a damaged one; the message names the file.
+    """
+    from agent.trust.bundle import open_bundle
+
+    try:
+        return open_bundle(content, max_bytes=len(content)).manifest
+    except BundleRefusedError as err:
+        what = f"{path}: {err}"
+        raise BundleRefusedError(what, reason=err.reason, todo=err.todo) from err
 
 
 @command.command(short_help="Sign what is staged, renew what would expire.")

@@ -9,10 +9,32 @@ import click
 from agent.cli.plain_text import bytes_text
 
 if TYPE_CHECKING:
+    from agent.core.manifest import Manifest
     from agent.core.targets import SignedTarget
     from agent.publish.deltas import Weighed
 
 BAR_WIDTH = 26  # with the description and the time 80 columns suffice
+
+
+def check_bases(
+    repository: Path, added: Sequence["Manifest"], versions: Sequence[int]
+) -> None:
+    """Check, before anything is staged, that deltas have something to lead from.
+
+    Raises:
+        SettingsError: One would lead from a bundle to itself.
+        BundleRefusedError: ``missing_target``, ``revoked`` or ``digest``: a version is
+            not listed, may not run, or is damaged.
+        DeviceError: The repository cannot be read.
+    """
+    from agent.publish.deltas import check_base, check_way
+
+    coming = {(manifest.model, manifest.version) for manifest in added}
+    for manifest in added:
+        for version in versions:
+            check_way(manifest.model, version, manifest.version)
+            if (manifest.model, version) not in coming:
+                check_base(repository, manifest.model, version)
 
 
 def add_deltas(

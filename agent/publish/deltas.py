@@ -90,6 +90,30 @@ def compressed_bytes(
     return sum(len(part) for part in _frame(new, None, 0, progress))
 
 
+def check_base(repository: Path, model: str, version: int) -> None:
+    """Check that a delta may lead from a model's version.
+
+    Raises:
+        BundleRefusedError: ``missing_target``, ``revoked`` or ``digest``.
+        DeviceError: It cannot be read.
+    """
+    _listed(repository, model, version)
+
+
+def check_way(model: str, from_version: int, version: int) -> None:
+    """Check that a delta leads from one version to another.
+
+    Raises:
+        SettingsError: It would lead from a bundle to itself.
+    """
+    if from_version == version:
+        raise SettingsError(
+            f"there is no delta from {model} {version} to itself",
+            reason=Reason.SETTINGS,
+            todo="Name the version that boards run now with --delta-from.",
+        )
+
+
 def stage_delta(
     repository: Path,
     target: SignedTarget,
@@ -112,12 +136,7 @@ def stage_delta(
         DeviceError: It cannot be read or stored.
     """
     model, version = target.fields.model, target.fields.version
-    if from_version == version:
-        raise SettingsError(
-            f"there is no delta from {model} {version} to itself",
-            reason=Reason.SETTINGS,
-            todo="Name the version that boards run now with --delta-from.",
-        )
+    check_way(model, from_version, version)
     from_sha256, old = _listed(repository, model, from_version)
     to_sha256, new = _listed(repository, model, version)
     patch = make_delta(old, new, progress)

@@ -362,11 +362,15 @@ def test_add_says_that_a_delta_spares_too_little(tmp_path: Path) -> None:
 def test_impossible_deltas_are_refused_in_words(
     tmp_path: Path, version: str, code: int, words: str
 ) -> None:
-    """A version that is not there, the very same, none at all."""
+    """A version that is not there, the very same, none at all: nothing is staged."""
     shell = Shell(tmp_path)
-    added = shell.run("add", shell.repo, shell.next, "--delta-from", version)
+    before = shell.run("status", shell.repo, "--json").stdout
+    bases = ("--delta-from", "1", "--delta-from", version)
+    added = shell.run("add", shell.repo, shell.next, *bases)
     assert added.exit_code == code
     assert words in added.stderr
+    assert added.stdout == ""
+    assert shell.run("status", shell.repo, "--json").stdout == before
 
 
 def test_export_names_the_deltas(tmp_path: Path) -> None:
