@@ -8,7 +8,10 @@ The rules this module keeps:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agent.cli.board_answers import ServerAnswer
 from agent.cli.findings import Finding
+from agent.cli.plain_text import plain
+from agent.core.explanations import EXPLANATIONS
 
 SERVICE = "tinyward.service"
 # The properties that ``systemctl show`` is asked for (org.freedesktop.systemd1(5)).
@@ -213,6 +216,23 @@ def judge_workers(workers: Sequence[Worker]) -> list[Finding]:
         )
         for what, names in weak.items()
     ]
+
+
+def judge_server(server: ServerAnswer | None) -> list[Finding]:
+    """Judge what the running daemon hears from the fleet's server, if it has one."""
+    if server is None:
+        return []
+    if server.trouble is not None:
+        reason = plain(server.trouble.reason, 32)
+        what = f"the daemon says: {plain(server.trouble.message)} [{reason}]"
+        known = {str(it): words.todo for it, words in EXPLANATIONS.items()}
+        todo = known.get(server.trouble.reason) or LOG
+        return [Finding("fleet", "yellow", what, todo)]
+    if not server.last_poll:
+        what = "the daemon says: its server has not answered yet"
+        return [Finding("fleet", "yellow", what, "tinyward status --watch")]
+    url = plain(server.url or "its server", 80)
+    return [Finding("fleet", "green", f"the daemon says: {url} answers")]
 
 
 def judge_others(unit: Unit, pids: Sequence[int]) -> list[Finding]:

@@ -28,6 +28,7 @@ CALM: tuple[Health, ...] = ("updating", "well")
 STALE_S = 86_400.0
 # Less is a clock that NTP has not put right yet (alerts.yml).
 BEHIND_S = 300.0
+HELD = "held by an operator's rollback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What answers in one pipeline, and what should; empty for nothing."""
+    """What answers in one pipeline, and what should; empty for nothing.
+
+    Attributes:
+        waits: What that waits for; empty where it does not wait.
+    """
 
     pipeline: str
     runs: str
     wants: str = ""
+    waits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ def describe_row(board: BoardTable, state: State, now: float) -> BoardRow:
     return BoardRow(
         board,
         tuple(sorted(found, key=lambda finding: HEALTHS.index(finding.health))),
-        tuple(Running(it.pipeline, it.runs, it.wants) for it in outcomes),
+        tuple(Running(it.pipeline, it.runs, it.wants, _waits(it)) for it in outcomes),
         # What begins with the next look is on its way as well.
         plain("ORDERED" if ordered and phase == IDLE else phase, 20),
         _drift(state),
@@ -167,8 +173,19 @@ def _of_ladder(name: str, pipeline: PipelineState) -> Iterator[Finding]:
     yield Finding(health, reason, plain(f"{name}: {ladder.level}: {ladder.detail}"))
 
 
+def _waits(row: Outcome) -> str:
+    """Say what a pipeline's update waits for, if it does."""
+    if row.state != "waits":
+        return ""
+    # Asked for by an operator, who looks here whether it came to pass.
+    return HELD if row.reason == Reason.HELD else row.why
+
+
 def _of_updates(update: UpdateState, clock: Clock) -> Iterator[Finding]:
     """Yield what keeps a board from updating; its models run on."""
+    server = update.ddi
+    if server is not None and server.trouble is not None:
+        yield Finding("warned", server.trouble.reason, server.trouble.message)
     if update.trouble is not None:
         yield Finding("warned", update.trouble.reason, update.trouble.message)
     for role, ends in (update.metadata_expires or {}).items():

@@ -17,6 +17,7 @@ from agent.cli.board_answers import IDLE
 from agent.cli.fleet_rows import (
     CALM,
     BoardRow,
+    Running,
     count_healths,
     count_versions,
     sort_rows,
@@ -76,9 +77,7 @@ def boards_table(rows: Sequence[BoardRow]) -> Table:
     """Return the table of boards, in their order."""
     table = columns("BOARD", "HEALTH", "PHASE", "RUNS", "DRIFT", "METADATA", "WHY")
     for row in rows:
-        runs = "\n".join(
-            plain(f"{it.pipeline} {it.runs or '-'}", 28) for it in row.running
-        )
+        runs = "\n".join(plain(_named(it, it.runs), 28) for it in row.running)
         table.add_row(
             Text(plain(row.board.id, 20)),
             Text(row.health, STYLES[row.health]),
@@ -173,9 +172,34 @@ def _why_text(row: BoardRow) -> Text:
     """Say the worst that was found, and how much more there is."""
     if not row.findings:
         wants = [it for it in row.running if it.wants and it.wants != it.runs]
-        what = ", ".join(f"{it.pipeline} to {it.wants}" for it in wants)
-        return Text(plain(what) or "-")
+        return Text(plain(", ".join(map(_under_way, wants))) or "-")
     worst = row.findings[0]
     reason = f" [{plain(worst.reason, 32)}]" if worst.reason else ""
     more = f" (and {len(row.findings) - 1} more)" if len(row.findings) > 1 else ""
     return Text(f"{plain(worst.what, 200)}{reason}{more}")
+
+
+def _named(running: Running, version: str) -> str:
+    """Return a version behind its pipeline, unless that is called as its model is.
+
+    >>> _named(Running("door", "kws 7"), "kws 7"), _named(Running("kws", ""), "kws 7")
+    ('door kws 7', 'kws 7')
+    """
+    if version.rpartition(" ")[0] == running.pipeline:
+        return version
+    return f"{running.pipeline} {version or '-'}"
+
+
+def _under_way(running: Running) -> str:
+    """Say of a pipeline that something else is wanted, and what that waits for.
+
+    >>> _under_way(Running("door", "kws 7", "kws 8"))
+    'door to kws 8'
+    >>> _under_way(Running("kws", "kws 7", "kws 8", "held by an operator's rollback"))
+    "wants kws 8, held by an operator's rollback"
+    """
+    same = _named(running, running.wants) == running.wants
+    lead = "" if same else f"{running.pipeline} "
+    if running.waits:
+        return f"{lead}wants {running.wants}, {running.waits}"
+    return f"{lead}to {running.wants}"

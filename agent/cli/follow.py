@@ -92,7 +92,8 @@ class Follower:
                     touched_at = self._clock()
                 untouched = self._clock() - touched_at > UNTOUCHED_S
                 if is_settled(mark.state, state) or (is_idle(state) and untouched):
-                    return judge(mark.state, state, _newer(updates, mark))
+                    newer = _newer(updates, mark)
+                    return judge(mark.state, state, newer, updates.reports)
             self._wait()
 
     def follow_others(self, mark: Mark) -> None:

@@ -7,11 +7,12 @@ The rules this module keeps:
    the exit code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from agent.cli.board_answers import IDLE, Active, PipelineState, State
+from agent.cli.board_answers import IDLE, Active, PipelineState, Refusal, State
 from agent.core.reasons import Reason
+from agent.core.superseded import is_past
 from agent.core.updates import Decision, Report
 
 FINE = ("runs", "unassigned")
@@ -70,13 +71,20 @@ def describe_strangers(state: State) -> list[Outcome]:
     ]
 
 
-def judge(before: State, after: State, reports: Sequence[Report]) -> list[Outcome]:
+def judge(
+    before: State,
+    after: State,
+    reports: Sequence[Report],
+    known: Sequence[Report] = (),
+) -> list[Outcome]:
     """Return how it ended for each pipeline.
 
     Args:
         before: The board before it was asked to do something.
         after: The board when nothing was under way any more.
         reports: The updates that ended between the two, newest first.
+        known: All that the board remembers, newest first: what was refused before
+            something else was wanted is no news of this look.
     """
     newest: dict[str, Report] = {}
     for report in reports:
@@ -84,11 +92,13 @@ def judge(before: State, after: State, reports: Sequence[Report]) -> list[Outcom
     rows = [
         _with_report(row, newest.get(row.pipeline)) for row in describe_pipelines(after)
     ]
-    trouble = _trouble(before, after)
     # A pipeline that is refused for reasons of its own hides nothing of the look.
-    if trouble is not None and not any(_says_the_same(row, trouble) for row in rows):
-        rows.insert(0, trouble)
-    return rows + describe_strangers(after)
+    failed = [
+        it
+        for it in _troubles(before, after, known)
+        if not any(_says_the_same(row, it) for row in rows)
+    ]
+    return failed + rows + describe_strangers(after)
 
 
 def is_settled(before: State, now: State) -> bool:
@@ -98,15 +108,21 @@ def is_settled(before: State, now: State) -> bool:
     False
     """
     update = now.update
-    busy = update.phase != IDLE or update.progress is not None or not update.next_look
+    busy = not is_idle(now)
     ordered = any(each.state == "ordered" for each in update.decisions or ())
     return not busy and not ordered and update.next_look != before.update.next_look
 
 
 def is_idle(now: State) -> bool:
-    """Return whether neither an update nor a look is under way."""
+    """Return whether neither an update nor a look is under way.
+
+    A look is at the fleet's server as well, where one orders: what it says is waited
+    for, a minute at most.
+    """
     update = now.update
-    return update.phase == IDLE and update.progress is None and bool(update.next_look)
+    asking = update.ddi is not None and not update.ddi.next_poll
+    idle = update.phase == IDLE and update.progress is None
+    return idle and bool(update.next_look) and not asking
 
 
 def _describe(name: str, pipeline: PipelineState, decision: Decision | None) -> Outcome:
@@ -148,20 +164,37 @@ def _with_report(row: Outcome, report: Report | None) -> Outcome:
     )
 
 
-def _trouble(before: State, after: State) -> Outcome | None:
-    """Return what the look itself stumbled over."""
-    trouble = after.update.trouble
-    if trouble is None:
-        failures = after.update.verify_failures
-        new = [
-            k
-            for k, n in failures.items()
-            if n > before.update.verify_failures.get(k, 0)
-        ]
-        trouble = after.update.last_refusal if new else None
+def _troubles(
+    before: State, after: State, known: Sequence[Report]
+) -> Iterator[Outcome]:
+    """Yield what the look stumbled over: the fleet's server, then the repository."""
+    update = after.update
+    # Who gives no orders says nothing of what it wants: that is the graver one.
+    if update.ddi is not None and update.ddi.trouble is not None:
+        yield _failed(update.ddi.trouble)
+    trouble = update.trouble or _fresh_refusal(before, after, known)
     if trouble is not None:
-        return Outcome("", False, "failed", why=trouble.message, reason=trouble.reason)
-    return _unverifiable(after)
+        yield _failed(trouble)
+    elif (blind := _unverifiable(after)) is not None:
+        yield blind
+
+
+def _fresh_refusal(
+    before: State, after: State, known: Sequence[Report]
+) -> Refusal | None:
+    """Return what did not verify in this look, unless its order is of the past."""
+    refusal, counted = after.update.last_refusal, before.update.verify_failures
+    failures = after.update.verify_failures
+    fresh = any(count > counted.get(reason, 0) for reason, count in failures.items())
+    if refusal is None or not fresh:
+        return None
+    told = refusal.reason, refusal.message
+    return None if is_past(told, known, after.update.decisions or ()) else refusal
+
+
+def _failed(trouble: Refusal) -> Outcome:
+    """Return the row of a look that stumbled."""
+    return Outcome("", False, "failed", why=trouble.message, reason=trouble.reason)
 
 
 def _unverifiable(after: State) -> Outcome | None:

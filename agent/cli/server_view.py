@@ -24,9 +24,6 @@ def server_facts(server: ServerAnswer, clock: Clock) -> Iterator[tuple[str, Text
     if waiting:
         what = "one thing" if waiting == 1 else f"{waiting} things"
         yield "untold", Text(f"{what} that the server has not taken yet", "yellow")
-    if server.trouble is not None:
-        reason, message = server.trouble.reason, server.trouble.message
-        yield "", Text(f"{plain(message)} [{plain(reason, 32)}]", "red")
 
 
 def _polls(server: ServerAnswer, clock: Clock) -> str:

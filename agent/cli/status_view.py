@@ -25,6 +25,7 @@ from agent.cli.outcome import Outcome, describe_pipelines, describe_strangers
 from agent.cli.plain_text import plain, span_text
 from agent.cli.server_view import server_facts
 from agent.core.explanations import EXPLANATIONS
+from agent.core.superseded import is_past
 from agent.core.updates import Report, SetAside
 
 RECENT = 6  # reports in the table; `tinyward update list` shows all
@@ -254,10 +255,7 @@ def _rows(state: State, updates: Updates, clock: Clock) -> Iterator[Fact]:
     yield "looks", Text(_looks(update, clock))
     if update.ddi is not None:
         yield from server_facts(update.ddi, clock)
-    if update.trouble is not None:
-        yield "trouble", _trouble(update.trouble, "red")
-    if update.last_refusal is not None and update.last_refusal != update.trouble:
-        yield "last refusal", _trouble(update.last_refusal, "")
+    yield from _troubles(update, updates)
     issued = update.metadata_issued or 0
     yield from _metadata(update.metadata_expires or {}, issued, clock)
     yield "clock", _clock(clock.floor, issued, update.clock_floor_lag_s or 0)
@@ -270,6 +268,22 @@ def _rows(state: State, updates: Updates, clock: Clock) -> Iterator[Fact]:
         yield "set aside", Text(text)
     if update.revoked:
         yield "revoked", Text(f"{update.revoked} bundles, by the owner")
+
+
+def _troubles(update: UpdateState, updates: Updates) -> Iterator[Fact]:
+    """Yield what is in the way of updates: the server, the repository, a refusal."""
+    if update.ddi is not None and update.ddi.trouble is not None:
+        yield "trouble", _trouble(update.ddi.trouble, "red")
+    if update.trouble is not None:
+        yield "trouble", _trouble(update.trouble, "red")
+    refusal = update.last_refusal
+    if refusal is None or refusal == update.trouble:
+        return
+    told = refusal.reason, refusal.message
+    # Of an order that was taken back, or that another one followed: the table of
+    # updates below has it, and nobody has to act on it.
+    if not is_past(told, updates.reports, update.decisions or ()):
+        yield "last refusal", _trouble(refusal, "")
 
 
 def _phase(updates: Updates, phase: str, clock: Clock) -> str:

@@ -41,7 +41,7 @@ def examine_board(subject: Subject) -> list[Finding]:
         look_at_clock(time.time()),  # noqa: TID251 -- the clock itself is examined
         *subject.findings,
         look_at_directory(subject.state_dir, subject.user, serves=subject.serves),
-        *examine_service(),
+        *examine_service(config=subject.config),
         *look_at_sandbox(),
         *look_at_delegates(subject.delegates),
         look_at_images(),

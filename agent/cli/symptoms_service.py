@@ -9,10 +9,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from agent.cli.board_answers import ServerAnswer
 from agent.cli.findings import Finding
 from agent.cli.findings_service import (
     PROPERTIES,
@@ -22,11 +24,13 @@ from agent.cli.findings_service import (
     Worker,
     judge_daemon,
     judge_others,
+    judge_server,
     judge_unit,
     judge_workers,
     parse_unit,
 )
-from agent.errors import AgentError
+from agent.core.reasons import Reason
+from agent.errors import AgentError, DeviceError
 
 # A busy Pi answers in 0.1 s; systemd itself gives up after 25 s.
 ANSWER_S = 10.0
@@ -45,22 +49,36 @@ class _PipelineState(msgspec.Struct, frozen=True):
     worker: _WorkerState = _WorkerState()
 
 
+class _UpdateState(msgspec.Struct, frozen=True):
+    """The update machine in ``GET /v1/state``."""
+
+    ddi: ServerAnswer | None = None
+
+
 class _State(msgspec.Struct, frozen=True):
     """``GET /v1/state``, as much as is needed here."""
 
+    update: _UpdateState = _UpdateState()
     pipelines: dict[str, _PipelineState] = {}
 
 
 def examine_service(
-    root: Path = Path("/"), systemctl: str = "systemctl"
+    root: Path = Path("/"), systemctl: str = "systemctl", config: Path | None = None
 ) -> list[Finding]:
-    """Return what is to be said of the service and of the daemon that runs."""
+    """Return what is to be said of the service and of the daemon that runs.
+
+    Args:
+        root: Where ``/proc`` and ``/run`` lie.
+        systemctl: The program.
+        config: The settings that were named: the daemon that runs with them is asked.
+    """
+    ask = partial(_ask_daemon, config)
     others = daemons(root)
     if not (root / "run/systemd/system").is_dir():  # as sd_booted(3) looks
         what = "systemd does not run this machine"
         todo = "Let what does start `tinyward run` at boot, and again when it ends."
         found = [Finding("service", "yellow", what, todo)]
-        return found + (look_at_workers() if others else [])
+        return found + (look_at_workers(ask) if others else [])
     unit = ask_systemd(systemctl)
     if isinstance(unit, Finding):
         return [unit]
@@ -68,7 +86,7 @@ def examine_service(
     if unit.pid:
         found += look_at_daemon(unit.pid, root)
     found += judge_others(unit, [pid for pid in others if pid != unit.pid])
-    return found + (look_at_workers() if unit.pid or others else [])
+    return found + (look_at_workers(ask) if unit.pid or others else [])
 
 
 def ask_systemd(systemctl: str = "systemctl") -> Unit | Finding:
@@ -112,22 +130,21 @@ def look_at_daemon(pid: int, root: Path) -> list[Finding]:
     return [judge_daemon(status)]
 
 
-def look_at_workers(ask: Callable[[], object] | None = None) -> list[Finding]:
-    """Ask the daemon which layers hold on its workers.
+def look_at_workers(ask: Callable[[], object]) -> list[Finding]:
+    """Ask the daemon which layers hold on its workers, and what its server said.
 
     Args:
-        ask: Returns ``GET /v1/state``; by default that of this machine's daemon.
+        ask: Returns ``GET /v1/state``.
     """
     try:
-        state = msgspec.convert((ask or _ask_daemon)(), _State)
+        state = msgspec.convert(ask(), _State)
     except (AgentError, msgspec.ValidationError) as err:
         todo = getattr(err, "todo", "") or "Use the tinyward of the running version."
         if os.geteuid() != 0:
             todo = "sudo tinyward doctor"
         return [Finding("sandbox", "yellow", f"workers: {err}", todo)]
-    return judge_workers(
-        [Worker(name, each.worker.locks) for name, each in state.pipelines.items()]
-    )
+    workers = [Worker(name, it.worker.locks) for name, it in state.pipelines.items()]
+    return judge_workers(workers) + judge_server(state.update.ddi)
 
 
 def daemons(root: Path = Path("/")) -> list[int]:
@@ -161,17 +178,26 @@ def _command_lines(root: Path) -> Iterator[tuple[int, list[str]]]:
         yield int(path.name), line.decode(errors="replace").split("\0")
 
 
-def _ask_daemon() -> object:
-    """Return ``GET /v1/state`` of the daemon on this machine.
+def _ask_daemon(config: Path | None) -> object:
+    """Return ``GET /v1/state`` of the daemon that runs with these settings.
+
+    Args:
+        config: None means those of this machine's service.
 
     Raises:
         AgentError: It does not answer.
     """
     from agent.cli.reach import local_link
 
-    link = local_link(None, None)
+    link = local_link(config, None)
     try:
         return link.read_all("/v1/state")
+    except DeviceError as err:
+        if config is None or err.reason != Reason.UNREACHABLE:
+            raise
+        # What the link advises was done already: the settings were named.
+        todo = f"Others run with other settings: tinyward run --config {config}"
+        raise DeviceError(str(err), reason=err.reason, todo=todo) from err
     finally:
         link.close()
 

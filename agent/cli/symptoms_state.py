@@ -35,6 +35,7 @@ class Subject:
         serves: Whether that is the installed service.
         delegates: The libraries that the settings allow.
         findings: What is to be said of the settings themselves.
+        config: The file that was named, if one was.
     """
 
     state_dir: Path
@@ -42,6 +43,7 @@ class Subject:
     serves: bool = False
     delegates: tuple[DelegateFile, ...] = ()
     findings: tuple[Finding, ...] = ()
+    config: Path | None = None
 
 
 def find_subject(config: Path | None, root: Path = Path("/")) -> Subject:
@@ -68,10 +70,11 @@ def find_subject(config: Path | None, root: Path = Path("/")) -> Subject:
     findings += tuple(look_at_papers(settings))
     if not own or user < 0:
         named = state_directory(settings)
-        return Subject(named, os.geteuid(), False, settings.delegate, findings)
+        mine = os.geteuid()
+        return Subject(named, mine, False, settings.delegate, findings, config)
     # StateDirectory= of the unit, which only the service's environment names.
     directory = Path(settings.state_dir) if settings.state_dir else places.at(STATE)
-    return Subject(directory, user, True, settings.delegate, findings)
+    return Subject(directory, user, True, settings.delegate, findings, config)
 
 
 def look_at_papers(settings: Settings) -> Iterator[Finding]:
@@ -88,7 +91,7 @@ def look_at_papers(settings: Settings) -> Iterator[Finding]:
         text, _, todo = what.partition(" -> ")
         yield Finding("fleet", "yellow", f"{key}: {text}", todo or PAPERS)
     if not troubles:
-        what = f"orders come from {settings.fleet.ddi.url}"
+        what = f"papers for {settings.fleet.ddi.url} are here (it was not asked)"
         yield Finding("fleet", "green", what)
 
 

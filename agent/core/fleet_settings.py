@@ -7,6 +7,10 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+# What hawkBit takes for a controller's id less what would be another path (``/``), and
+# what proxies in front of it read in their own ways (``%``, ``\\``, ``;``, blanks).
+CONTROLLER_PATTERN = r"^[A-Za-z0-9_.:@~+=-]{0,128}$(?!\n)"
+
 
 class DdiSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[fleet.ddi]: a server that speaks hawkBit's Direct Device Integration API.
@@ -18,7 +22,8 @@ class DdiSettings(Struct, frozen=True, forbid_unknown_fields=True):
         url: ``https://host[:port]/path`` below which ``/{tenant}/controller`` lies;
             plain ``http://`` only to loopback.
         tenant: As the server calls it.
-        controller: This board's name there; empty means the board's id.
+        controller: This board's name there (a serial number, a MAC address, a URN):
+            one segment of a path; empty means the board's id.
         token_credential: Name of the systemd credential that holds this board's token
             (``TargetToken``).
         token_file: The same as a file that only the daemon's user may read.
@@ -34,7 +39,7 @@ class DdiSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     url: str = ""
     tenant: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)")] = "default"
-    controller: Annotated[str, Meta(max_length=128)] = ""
+    controller: Annotated[str, Meta(pattern=CONTROLLER_PATTERN)] = ""
     token_credential: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$(?!\n)")] = ""
     token_file: str = ""
     gateway_token: bool = False

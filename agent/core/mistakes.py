@@ -35,6 +35,9 @@ PATTERNS: Mapping[str, str] = MappingProxyType(
         ),
         r"^[A-Za-z0-9_.-]{1,64}$(?!\n)": "1 to 64 of a-z, A-Z, 0-9, -, _ and .",
         r"^[A-Za-z0-9_.-]{0,64}$(?!\n)": "at most 64 of a-z, A-Z, 0-9, -, _ and .",
+        r"^[A-Za-z0-9_.:@~+=-]{0,128}$(?!\n)": (
+            "at most 128 of a-z, A-Z, 0-9, -, _, ., :, @, ~, + and ="
+        ),
         r"^[0-9a-f]{64}$(?!\n)": "64 hexadecimal digits in lower case",
         r"^(\d{1,6}(\.\d{1,6}){0,2})?$(?!\n)": "a version such as 1.2.3",
     }

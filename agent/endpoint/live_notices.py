@@ -14,9 +14,11 @@ from agent.core.ladder_words import LEVELS
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, PipelineSnapshot, UpdateSnapshot
 from agent.core.statistics_block import OUTCOMES
+from agent.core.superseded import is_superseded
 from agent.core.trend import PERIOD_S, TrendPoint
 from agent.core.updates import Report
 from agent.core.watching import ModelWatch
+from agent.endpoint.live_server import say_trouble
 from agent.endpoint.live_words import (
     alarm_level,
     as_sentence,
@@ -185,13 +187,15 @@ def _of_watch(name: str, watch: ModelWatch, *, odd: bool) -> Iterator[Notice]:
 def _of_updates(
     update: UpdateSnapshot, names: Sequence[str], reports: Sequence[Report]
 ) -> Iterator[Notice]:
-    """How the last update of each pipeline ended, if badly; what stops updates."""
+    """What stops all updates; how the last one of each pipeline ended, if badly."""
+    yield from _of_looks(update)
     newest: dict[str, Report] = {}
     for report in reports:
         newest.setdefault(report.pipeline, report)
     for name in names:
         last = newest.get(name)
-        if last is not None and last.result != "committed":
+        past = last is not None and is_superseded(last, update.decisions)
+        if last is not None and last.result != "committed" and not past:
             at = last.ended_at or last.began_at
             yield Notice(
                 "warning", f"The last update ended badly. {say_report(last)}", at
@@ -201,6 +205,15 @@ def _of_updates(
         for decision in refused:
             if decision.state == "refused":
                 yield Notice("warning", f"{name}: {say_decision(decision)}")
+
+
+def _of_looks(update: UpdateSnapshot) -> Iterator[Notice]:
+    """What keeps this board from seeing what is wanted of it."""
+    if update.ddi is not None and update.ddi.trouble is not None:
+        text = (
+            f"The fleet's orders cannot be followed: {say_trouble(update.ddi.trouble)}"
+        )
+        yield Notice("warning", text)
     if update.clock_floor_lag_s > 0:
         text = "The board's clock is behind: it was later than this before."
         yield Notice("warning", text)

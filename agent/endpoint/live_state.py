@@ -23,9 +23,11 @@ from agent.core.snapshot import (
     UpdateSnapshot,
 )
 from agent.core.statistics_block import OUTCOMES, STAGES, Section, StageCounts
+from agent.core.superseded import is_past
 from agent.core.trend import TrendPoint
 from agent.core.updates import Report, SetAside
 from agent.endpoint.live_notices import find_notices, judge_health
+from agent.endpoint.live_server import describe_shown_server
 from agent.endpoint.live_watch import describe_shown_watch, short
 from agent.endpoint.live_words import (
     explain,
@@ -213,12 +215,16 @@ def _wish(update: UpdateSnapshot, pipeline: str) -> str:
 def _describe_update(update: UpdateSnapshot, stories: Stories) -> Json:
     """The update machine's story."""
     refusal = update.last_refusal
+    # What was refused before something else was wanted is in the story below it.
+    if refusal and is_past(refusal, stories.reports, update.decisions):
+        refusal = None
     return {
         "phase": update.phase,
         "text": say_phase(update),
         "share": progress_share(update.progress),
         "refusal": None if refusal is None else f"{refusal[1]} [{refusal[0]}]",
         "orchestrator": update.orchestrator,
+        "server": describe_shown_server(update.ddi),
         "last_look": update.last_look,
         "next_look": update.next_look,
         "reports": [_describe_report(it) for it in stories.reports[:REPORTS]],

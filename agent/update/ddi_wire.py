@@ -9,6 +9,7 @@ The rules this module keeps:
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ from agent.update.ddi_needs import Answer
 
 TOTAL_S = 60.0  # a request of some kB over a bad mobile network takes a few seconds
 CONNECT_S = 15.0  # TCP and TLS, each address
-# A server that drips is left when its first seconds were slower than this.
+# A server that drips is left when its first seconds were slower than this, and one
+# that sends no head within them: endless ``100 Continue`` would cost a core till then.
 PATIENCE_S, MIN_BYTES_PER_S = 10.0, 100.0
 KEEP_ALIVE_S = 45.0  # longer than the least pause between two polls
 _CHUNK = 16_384
@@ -49,7 +51,8 @@ class HttpWire:
                 (``TargetToken ...`` or ``GatewayToken ...``), or an empty string where
                 a certificate is all there is. Asked for each request.
             total_s: How long a request may take in all.
-            patience_s: After so long the least speed counts.
+            patience_s: After so long the head must have come, and the least speed
+                counts.
         """
         self._origin = origin_of(url)
         self._context = context
@@ -76,12 +79,17 @@ class HttpWire:
             sent["Authorization"] = authorization
         with _translated():
             session = await self._open()
-            async with (
-                asyncio.timeout(self._total_s),
-                session.request(
-                    method, url, headers=sent, data=body, allow_redirects=False
-                ) as response,
-            ):
+            async with asyncio.timeout(self._total_s):
+                async with asyncio.timeout(None) as until_head:
+                    response = await session.request(
+                        method,
+                        url,
+                        headers=sent,
+                        data=body,
+                        allow_redirects=False,
+                        trace_request_ctx=until_head,
+                    )
+            async with response:
                 content = await _read(response, max_bytes, self._patience_s)
                 names = {name.lower(): it for name, it in response.headers.items()}
                 return Answer(response.status, names, content)
@@ -185,8 +193,18 @@ def _translated() -> Iterator[None]:
         raise _failed("does not answer", Reason.UNREACHABLE) from err
     except TimeoutError as err:
         raise _failed("did not answer in time", Reason.TOO_SLOW) from err
+    except aiohttp.ClientConnectorError as err:
+        raise _failed(_why_not(err.os_error), Reason.UNREACHABLE) from err
     except (aiohttp.ClientError, OSError) as err:
         raise _failed(_first_line(err), Reason.UNREACHABLE) from err
+
+
+def _why_not(error: OSError) -> str:
+    """Say why there is no connection, without the library's own words around it."""
+    # Names that cannot be resolved have numbers of their own, below 0.
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return (error.strerror or _first_line(error)).lower()[:200]
 
 
 def _first_line(error: BaseException) -> str:

@@ -42,6 +42,7 @@ from tests.fakes.shown import (
     shown_agent,
     shown_facts,
     shown_pipeline,
+    shown_server,
 )
 from tests.fakes.snapshots import FixedFacts, agent, pipeline
 
@@ -273,6 +274,26 @@ def test_everything_the_board_knows_is_on_the_page(
             browser.run("return document.querySelector('button').checkVisibility()")
             is False
         )
+
+
+def test_the_fleets_server_stands_beside_the_updates(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """Its address, its silence, its order, and at the top that it lets nobody in."""
+    facts = shown_facts()
+    update = replace(facts.shown.update, orchestrator="ddi", ddi=shown_server())
+    facts.shown = replace(facts.shown, update=update)
+    with served(facts, tmp_path / "s") as url:
+        browser.open(url, PHONE)
+        browser.until_seen("The fleet's orders cannot be followed", "#notices-box")
+        for words in (
+            *("https://fleet.example", "(10 min ago)", "2 reports"),
+            "17, told download: download at once, install no",
+            "does not accept this board's token or certificate. [unauthorized]",
+        ):
+            browser.until_seen(words, "#update-facts")
+        assert overflow(browser) == 0
+        assert browser.complaints() == []
 
 
 def test_levels_are_told_by_words_and_can_be_filtered(

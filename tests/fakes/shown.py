@@ -10,7 +10,12 @@ from math import nan, sin
 from agent.core.events import Event, Level
 from agent.core.installed import Installed
 from agent.core.readings import BoardIdentity, BoardReadings
-from agent.core.snapshot import AgentSnapshot, ModelCounts, PipelineSnapshot
+from agent.core.snapshot import (
+    AgentSnapshot,
+    ModelCounts,
+    PipelineSnapshot,
+    ServerSnapshot,
+)
 from agent.core.targets import Wanted
 from agent.core.trend import TrendPoint
 from agent.core.updates import Decision, Report, SetAside
@@ -181,6 +186,23 @@ def shown_agent(*pipelines: PipelineSnapshot) -> AgentSnapshot:
         last_refusal=("threshold", "digits 9: signature threshold 1 of 2"),
     )
     return replace(plain, board="greenhouse-7", update=update)
+
+
+def shown_server() -> ServerSnapshot:
+    """Return a fleet's server that lets this board in no longer, amid an order."""
+    return ServerSnapshot(
+        "https://fleet.example",
+        last_poll=NOW - 600,
+        next_poll=NOW + 240,
+        action="17",
+        said="download",
+        download="forced",
+        update="skip",
+        window_open=False,
+        held="heat",
+        outbox=2,
+        trouble=("unauthorized", "poll: the fleet's server answered 401"),
+    )
 
 
 def shown_facts(count: int = 1) -> FixedFacts:

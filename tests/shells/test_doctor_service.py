@@ -1,5 +1,6 @@
 """``tinyward doctor`` on the service: what systemd and /proc say becomes a judgment."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from agent.cli.symptoms_service import (
 )
 from agent.core.reasons import Reason
 from agent.errors import DeviceError
+from tests.fakes.board_server import FakeBoard, on_socket
 
 # What systemd 252 says of the service on a board that is well.
 SHOWN = {
@@ -389,6 +391,23 @@ def test_a_daemon_that_does_not_answer_is_told() -> None:
 
     (found,) = look_at_workers(ask)
     assert (found.mark, found.what) == ("yellow", "workers: nobody listens")
+
+
+def test_the_daemon_of_the_settings_that_were_named_is_asked(tmp_path: Path) -> None:
+    """On their socket; where nobody listens, nobody is told to name them once more."""
+    folder = tmp_path / "proc/99"
+    folder.mkdir(parents=True)
+    (folder / "cmdline").write_bytes(b"/usr/local/bin/tinyward\0run\0")
+    config, place = tmp_path / "agent.toml", tmp_path / "own.sock"
+    config.write_text(f'[local]\nsocket = "{place}"\n')
+    _, silent = examine_service(tmp_path, config=config)
+    assert silent.what == f"workers: no daemon listens on {place}"
+    advice = f"tinyward run --config {config}"
+    assert (advice in silent.todo) is (os.geteuid() == 0)
+    assert "or name its settings" not in silent.todo
+    with on_socket(FakeBoard(), place):
+        _, workers = examine_service(tmp_path, config=config)
+    assert workers.what == "worker (door): not locked in yet: it starts, or cannot"
 
 
 def test_a_layer_that_is_forbidden_needs_no_newer_kernel() -> None:

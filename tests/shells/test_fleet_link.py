@@ -1,6 +1,7 @@
 """The link to a fleet's server: TLS as asyncio speaks it, what is counted and shown."""
 
 import asyncio
+import json
 import ssl
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,11 +13,12 @@ from rich.console import Console
 
 from agent.cli.board_answers import Refusal, ServerAnswer, State, Updates, UpdateState
 from agent.cli.status_view import render_status
+from agent.cli.symptoms_service import look_at_workers
 from agent.cli.symptoms_state import look_at_papers
 from agent.core.fleet_settings import DdiSettings, FleetSettings
-from agent.errors import BundleRefusedError
+from agent.errors import BundleRefusedError, SettingsError
 from agent.fleet_link import CountedWire, result_of
-from agent.settings import Settings, UpdateSettings
+from agent.settings import Settings, UpdateSettings, parse_settings
 from agent.trust.tls import ServerContext, server_context
 from agent.trust.transport import Transport
 from agent.update.ddi_needs import Answer
@@ -169,7 +171,7 @@ def test_status_shows_the_server_and_its_order() -> None:
     assert "17: told downloaded, download at once, install no" in words
     assert "its maintenance window is closed" in words
     assert "2 things that the server has not taken yet" in words
-    assert "401: who are you? [unauthorized]" in words
+    assert "401: who are you? [unauthorized] -> Give the board a token" in words
 
 
 def test_status_of_a_server_that_never_answered() -> None:
@@ -187,7 +189,8 @@ def test_the_doctor_looks_at_the_papers(tmp_path: Path) -> None:
     ddi = DdiSettings(url="https://fleet.example", token_file=str(place))
     update = UpdateSettings(orchestrator="ddi", repository="x", root="x")
     settings = Settings(update=update, fleet=FleetSettings(ddi=ddi))
-    assert [it.mark for it in look_at_papers(settings)] == ["green"]
+    (green,) = look_at_papers(settings)
+    assert (green.mark, "was not asked" in green.what) == ("green", True)
     place.chmod(0o644)
     (finding,) = look_at_papers(settings)
     assert (finding.mark, "chmod 600" in finding.todo) == ("yellow", True)
@@ -195,3 +198,39 @@ def test_the_doctor_looks_at_the_papers(tmp_path: Path) -> None:
     (finding,) = look_at_papers(Settings(update=update, fleet=wrong))
     assert finding.mark == "red"
     assert list(look_at_papers(Settings())) == []
+
+
+def heard(server: dict[str, object]) -> tuple[str, str, str]:
+    """Return mark, words and advice of what the daemon heard from its server."""
+    found = look_at_workers(lambda: {"update": {"ddi": server}})
+    (said,) = (it for it in found if it.topic == "fleet")
+    return said.mark, said.what, said.todo
+
+
+def test_the_doctor_asks_the_daemon_what_its_server_answered() -> None:
+    """Papers that lie here say nothing of whether they are taken."""
+    trouble = {"reason": "unauthorized", "message": "poll: answered 401"}
+    mark, what, todo = heard({"last_poll": NOW, "trouble": trouble})
+    assert (mark, "answered 401 [unauthorized]" in what) == ("yellow", True)
+    assert "a token that is valid" in todo
+    assert heard({"last_poll": 0.0})[0] == "yellow"
+    assert heard({"url": "https://fleet.example", "last_poll": NOW}) == (
+        *("green", "the daemon says: https://fleet.example answers"),
+        "",
+    )
+    assert [it.topic for it in look_at_workers(dict)] == ["sandbox"]
+
+
+@pytest.mark.parametrize("name", ["a/../b", "a b", "a%2fb", "a;b", "a\\b", "x" * 129])
+def test_a_controller_is_one_segment_of_a_path(name: str) -> None:
+    """What would name another board's place is refused with the key, in words."""
+    with pytest.raises(SettingsError) as err:
+        parse_settings(f"[fleet.ddi]\ncontroller = {json.dumps(name)}".encode())
+    assert "fleet.ddi.controller: at most 128 of a-z" in str(err.value)
+
+
+@pytest.mark.parametrize("name", ["", "pi-0042", "urn:imei:35", "aa:bb:cc", "a@b.c"])
+def test_usual_names_of_controllers_are_taken(name: str) -> None:
+    """Serial numbers, MAC addresses, URNs."""
+    raw = f"[fleet.ddi]\ncontroller = {json.dumps(name)}".encode()
+    assert parse_settings(raw).fleet.ddi.controller == name

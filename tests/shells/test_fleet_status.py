@@ -185,7 +185,7 @@ def test_json_says_the_same_and_more(fleet: FleetOf) -> None:
         }
     ]
     assert shown["pi-2"]["pipelines"] == [
-        {"pipeline": "door", "runs": "kws 7", "wants": "kws 8"}
+        {"pipeline": "door", "runs": "kws 7", "wants": "kws 8", "waits": ""}
     ]
     assert shown["pi-1"]["metadata_age_s"] == 7500.0
 
@@ -374,6 +374,15 @@ CASES: list[tuple[Callable[[Json], object], Health, str, str]] = [
         "tls",
         "no TLS",
     ),
+    (
+        update(
+            ddi={"trouble": {"reason": "unauthorized", "message": "poll: answered 401"}}
+        ),
+        "warned",
+        "unauthorized",
+        "answered 401",
+    ),
+    (update(ddi={"url": "https://fleet.example"}), "well", "", ""),
 ]
 
 
@@ -391,6 +400,28 @@ def test_only_the_model_that_answers_drifts() -> None:
     """An alarm about a version that is gone never ends; nothing watched is not calm."""
     assert row_of(alarm("all", "warning")).drift == ("all",)
     assert row_of(lambda _: None).drift is None
+
+
+def test_a_rollback_that_holds_is_said(fleet: FleetOf) -> None:
+    """A board that is well does not look as if it were on its way to the next one."""
+    board = fleet.add(at_version(7), "pi-1")
+    detail = "an operator rolled back; ddi has to say something newer"
+    board.decide(decision("door", "waits", 8, reason="held", detail=detail))
+    ran = fleet.status()
+    assert (ran.exit_code, "1 well" in ran.stdout) == (0, True)
+    words = " ".join(ran.stdout.split())
+    assert "door wants kws 8, held by an" in words
+    assert "operator's rollback" in words
+
+
+def test_a_pipeline_that_is_called_as_its_model_is_named_once(fleet: FleetOf) -> None:
+    """``digits digits 7`` is one word too many."""
+    board = fleet.add(FakeBoard(), "pi-1")
+    board.state["pipelines"] = {"kws": running(7)}
+    board.decide(decision("kws", "ordered", 8))
+    shown = fleet.status().stdout
+    assert "kws kws" not in shown
+    assert "to kws 8" in shown
 
 
 def test_the_worst_finding_counts() -> None:

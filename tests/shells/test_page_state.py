@@ -57,6 +57,7 @@ from tests.fakes.shown import (
     shown_agent,
     shown_facts,
     shown_pipeline,
+    shown_server,
 )
 from tests.fakes.snapshots import NOW, agent, pipeline
 
@@ -334,9 +335,57 @@ def test_stuck_and_impossible_inputs_are_notices() -> None:
     assert judge_health(odd, ()) == ("stuck", "error")
 
 
+def wants_8(shown: AgentSnapshot) -> AgentSnapshot:
+    """Return an agent of which another version is wanted by now, and runs."""
+    decisions = (Decision("digits", "runs", Wanted("digits", 8)),)
+    return replace(shown, update=replace(shown.update, decisions=decisions))
+
+
+def test_a_refusal_of_an_order_that_was_taken_back_is_not_shown() -> None:
+    """Neither in the banner nor as the last refusal; the story below has it."""
+    shown = shown_agent(shown_pipeline(drifts=False))
+    stories = Stories(reports=reports_of())
+    refused = stories.reports[0]
+    told = replace(shown.update, last_refusal=(refused.reason, refused.detail))
+    shown = replace(shown, update=told)
+    before = describe_live(shown, READINGS, {}, stories)
+    after = describe_live(wants_8(shown), READINGS, {}, stories)
+    assert before["update"]["refusal"] == f"{refused.detail} [threshold]"  # type: ignore[index] # JSON
+    assert after["update"]["refusal"] is None  # type: ignore[index] # JSON
+    assert len(before["notices"]) == 1  # type: ignore[arg-type] # JSON
+    assert after["notices"] == []
+
+
+def test_the_fleets_server_is_shown() -> None:
+    """Where it is, since when it is silent, its order, what it has not heard."""
+    shown = shown_agent(shown_pipeline(drifts=False))
+    assert told(shown)["update"]["server"] is None  # type: ignore[index] # JSON
+    update = replace(shown.update, orchestrator="ddi", ddi=shown_server())
+    assert told(replace(shown, update=update))["update"]["server"] == {  # type: ignore[index] # JSON
+        "url": "https://fleet.example",
+        "last_poll": NOW - 600,
+        "next_poll": NOW + 240,
+        "order": "17, told download: download at once, install no, its maintenance "
+        "window is closed, this board waits [heat]",
+        "untold": "2 reports",
+        "trouble": f"poll: the fleet's server answered 401. {explain('unauthorized')} "
+        "[unauthorized]",
+    }
+
+
+def test_a_server_that_lets_nobody_in_stands_before_old_stories() -> None:
+    """It stops every update; how the last one ended does not."""
+    shown = shown_agent(shown_pipeline(drifts=False))
+    update = replace(shown.update, ddi=shown_server())
+    first, *others = find_notices(replace(shown, update=update), reports=reports_of())
+    assert first.text.startswith("The fleet's orders cannot be followed: poll: ")
+    assert "[unauthorized]" in first.text
+    assert [it.text[:27] for it in others] == ["The last update ended badly"]
+
+
 def test_an_update_that_ended_badly_is_a_notice_until_one_succeeds() -> None:
     """The newest of each pipeline counts."""
-    shown = agent(shown_pipeline(drifts=False))
+    shown = shown_agent(shown_pipeline(drifts=False))
     refused, installed = reports_of()
     bad = find_notices(shown, reports=[refused, installed])
     expected = (
@@ -345,7 +394,7 @@ def test_an_update_that_ended_badly_is_a_notice_until_one_succeeds() -> None:
     )
     assert [it.text for it in bad] == [expected]
     assert bad[0].since == refused.ended_at
-    assert find_notices(shown, reports=[installed, refused]) == []
+    assert find_notices(wants_8(shown), reports=[installed, refused]) == []
 
 
 def test_a_model_that_is_not_watched_says_so() -> None:

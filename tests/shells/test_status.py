@@ -593,6 +593,19 @@ def test_law_any_state_is_shown_or_refused(key: str, value: object) -> None:
         show_lines(console, render_status(known, Updates(), NOW))
 
 
+def test_a_refusal_of_the_past_is_in_the_table_only(
+    board: FakeBoard, socket: Path
+) -> None:
+    """Its order was taken back: nobody has to act on it any more."""
+    make_busy(board)
+    told = {"reason": "version_floor", "message": FLOOR}
+    board.state["update"]["last_refusal"] = told
+    board.decide(decision("door", "refused", 3, reason="version_floor", detail=FLOOR))
+    assert "last refusal" in run("--socket", socket).stdout
+    board.decide(decision("door", "runs", 7))
+    assert "last refusal" not in run("--socket", socket).stdout
+
+
 def test_a_board_that_nobody_named_is_known_by_its_host(board: FakeBoard) -> None:
     """On itself alone; a chosen id says enough."""
     board.state["board"] = "a6fab23dca9919104090f94fca9394a9"

@@ -525,6 +525,55 @@ def test_what_did_not_verify_is_told_once() -> None:
     assert [row.pipeline for row in judge(after, after, [])] == ["door"]
 
 
+LOCKED_OUT = {"reason": "unauthorized", "message": "poll: answered 401"}
+
+
+def test_a_server_that_lets_nobody_in_is_the_looks_failure() -> None:
+    """Before what the repository says; all that runs as wanted hides nothing of it."""
+    gone = {"reason": "unreachable", "message": "https://m.example: no route"}
+    after = state_of(ddi={"next_poll": NOW + 60, "trouble": LOCKED_OUT}, trouble=gone)
+    rows = judge(state_of(), after, [])
+    assert [(row.pipeline, row.good, row.reason) for row in rows] == [
+        ("", False, "unauthorized"),
+        ("", False, "unreachable"),
+        ("door", True, ""),
+    ]
+
+
+def test_now_asks_the_fleets_server_and_says_that_it_refused(
+    board: FakeBoard, socket: Path
+) -> None:
+    """Exit code 1, though the model runs; its answer is waited for."""
+    server = {"url": "https://fleet.example", "next_poll": NOW + 300, "trouble": None}
+    board.state["update"]["ddi"] = server
+
+    def asking() -> None:
+        board.look_ended()  # the repository was the faster one
+        server["next_poll"] = 0.0
+
+    def refused() -> None:
+        server.update(next_poll=NOW + 600, trouble=LOCKED_OUT)
+
+    board.script = [asking, asking, refused]
+    result = run(socket, "now")
+    assert (result.exit_code, "401 [unauthorized]" in result.stdout) == (1, True)
+    assert "-> Give the board a token" in result.stdout
+
+
+def test_a_refusal_of_an_order_that_is_wanted_no_longer_is_no_news() -> None:
+    """It stands where its order does, and is hidden where another one followed."""
+    told = {"reason": "missing_target", "message": "kws/99.tpk is not among the signed"}
+    missing = report(9, "refused", 99)
+    missing |= {"reason": told["reason"], "detail": told["message"]}
+    known = msgspec.convert([missing], list[Report])
+    before = state_of(verify_failures={"missing_target": 1})
+    more = {"verify_failures": {"missing_target": 2}, "last_refusal": told}
+    wanted = state_of(decisions=[decision("door", "ordered", 99)], **more)
+    assert judge(before, wanted, [], known)[0].reason == "missing_target"
+    other = state_of(decisions=[decision("door", "runs", 7)], **more)
+    assert [row.state for row in judge(before, other, [], known)] == ["runs"]
+
+
 def test_pipelines_of_other_boards_are_told_as_status_tells_them() -> None:
     """What a group wants of a pipeline that is not here is shown, and is no mistake."""
     foreign = decision("gate", "refused", 3, reason="unknown_pipeline", detail="no")

@@ -437,3 +437,18 @@ class TestLinks:
         assert url.startswith(f"{SERVER}/")
         assert "/pi-0042/" in url.replace("%2D", "-").replace("%2d", "-") or "%" in url
         assert ".." not in url.split("?")[0].split("/")
+
+
+def test_a_server_that_is_not_there_is_told_in_plain_words() -> None:
+    """As everywhere else: no address twice, no word of the library's."""
+
+    async def live() -> str:
+        async with Server(b"").listening() as server:
+            url = server.url  # nobody listens there afterwards
+        wire = HttpWire(url, lambda: None, lambda: "")
+        with pytest.raises(BundleRefusedError) as err:
+            await wire.ask("GET", f"{url}/poll")
+        await wire.close()
+        return str(err.value)
+
+    assert asyncio.run(live()) == "the fleet's server: connection refused"

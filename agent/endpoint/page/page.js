@@ -417,6 +417,7 @@ function showUpdate(update) {
     ["last look", update.last_look ? `${when(update.last_look)} (${ago(update.last_look)})` : "none yet"],
     ["next look", update.next_look ? ago(update.next_look) : null],
     ["last refusal", update.refusal],
+    ...serverFacts(update.server),
   ]);
   fill(byId("reports"), update.reports, (report) => {
     const row = make("li");
@@ -427,6 +428,19 @@ function showUpdate(update) {
   });
   if (!update.reports.length) write(byId("reports"), "No update has ended on this board yet.");
   showAside(update.aside);
+}
+
+// Who orders about this board: where, how long it is silent, what it ordered.
+function serverFacts(server) {
+  if (!server) return [];
+  return [
+    ["fleet server", server.url],
+    ["last answer", server.last_poll ? `${when(server.last_poll)} (${ago(server.last_poll)})` : "none yet"],
+    ["asked again", server.next_poll ? ago(server.next_poll) : "being asked now"],
+    ["open order", server.order || "none"],
+    ["not told yet", server.untold],
+    ["server trouble", server.trouble, "warning"],
+  ];
 }
 
 function showAside(aside) {
