@@ -115,7 +115,9 @@ def test_the_numbers_agree(told: dict[str, Any]) -> None:
 def test_keep_leaves_it_running_and_says_where(tmp_path: Path) -> None:
     """The address works, the process is the daemon, and the advice ends it."""
     done = demo(tmp_path, "--keep")
-    running = next(r for r in done.stderr.splitlines() if r.startswith("still running"))
+    told = done.stderr.splitlines()
+    running = next((r for r in told if r.startswith("still running")), "")
+    assert running, done.stdout + done.stderr
     address, _, rest = running.removeprefix("still running: ").partition(" ")
     pid = int(rest.removeprefix("(process ").removesuffix(")"))
     try:

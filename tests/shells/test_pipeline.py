@@ -121,7 +121,10 @@ async def test_kill_of_the_worker_loses_nothing() -> None:
         assert between["received"] == between["ok"] + between["failed"]
         assert between["failed"] in (0, 1)
         assert all(between[key] >= before[key] for key in before)
-        assert bench.now.seq - 1 == between["received"] >= seq - 1
+        # Killed between two stores, the last sample was counted and has no number yet.
+        numbered = bench.now.seq - 1
+        assert numbered in {between["received"], between["ok"]}
+        assert numbered >= seq - 1
         await bench.ready()
         await bench.answers(1, 100)
         assert bench.outcomes(1)["failed"] == between["failed"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from agent.core.reasons import Reason
-from agent.core.targets import SignedTarget
+from agent.core.targets import SignedFile
 from agent.errors import AgentError, BundleRefusedError, DeviceError
 from agent.update.fetching import Fetching
 from tests.fakes.memory_store import MemoryStore
@@ -32,7 +32,7 @@ class Source(ScriptedRepository):
 
     def fetch(
         self,
-        target: SignedTarget,
+        target: SignedFile,
         write: Callable[[memoryview], None],
         max_bytes: int,
         resume: Resumable | None = None,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.core.reasons import Reason
-from agent.core.targets import SignedTarget
+from agent.core.targets import SignedFile
 from agent.core.update_machine import Job, Phase
 from agent.errors import DeviceError, TrialFailedError
 from agent.update import Supply
@@ -30,7 +30,7 @@ class EndlessRepository(ScriptedRepository):
 
     def fetch(
         self,
-        target: SignedTarget,
+        target: SignedFile,
         write: Callable[[memoryview], None],
         max_bytes: int,
         resume: Resumable | None = None,
@@ -180,7 +180,7 @@ class StallingRepository(ScriptedRepository):
 
     def fetch(
         self,
-        target: SignedTarget,
+        target: SignedFile,
         write: Callable[[memoryview], None],
         max_bytes: int,
         resume: Resumable | None = None,
@@ -343,7 +343,7 @@ class LyingRepository(ScriptedRepository):
 
     def fetch(
         self,
-        target: SignedTarget,
+        target: SignedFile,
         write: Callable[[memoryview], None],
         max_bytes: int,
         resume: Resumable | None = None,
