@@ -32,6 +32,7 @@ from agent.telemetry.ranks import Rank, rank_models
 
 RESTART_REASONS = (Reason.CRASH, Reason.HANG, Reason.OOM, Reason.REQUESTED)
 REQUEST_RESULTS = ("ok", "unchanged", "refused", "failed")
+BYTES = ("full", "delta", "resumed")
 VERIFY_REASONS = (
     Reason.SIGNATURE,
     Reason.THRESHOLD,
@@ -195,7 +196,7 @@ def _collect_update(families: Families, update: UpdateSnapshot) -> None:
         families.add("tinyward_update_phase", float(phase == update.phase), phase)
     for (result, why), count in ({("committed", ""): 0} | update.results).items():
         families.add("tinyward_updates_total", count, result, why)
-    for kind, count in ({"full": 0, "resumed": 0} | update.bytes).items():
+    for kind, count in (dict.fromkeys(BYTES, 0) | update.bytes).items():
         families.add("tinyward_update_bytes_total", count, kind)
     failures = {str(reason): 0 for reason in VERIFY_REASONS} | update.verify_failures
     for reason, count in failures.items():

@@ -59,6 +59,7 @@ QUIET = {
     "tinyward_certificate_expires_seconds": 60 * DAY_S,
     'tinyward_pipeline_ready{pipeline="door"}': 1,
     "tinyward_clock_floor_lag_seconds": 0,
+    "tinyward_build_info": 1,
     'tinyward_updates_total{result="refused",reason="signature"}': 3,
     'tinyward_updates_total{result="committed",reason=""}': 7,
     'tinyward_verify_failures_total{reason="expired"}': 3,
@@ -199,6 +200,25 @@ def test_refusals_are_told(
     file = tmp_path / "test.yml"
     values = {series: "0x30 0+1x30"}
     checks = counts({name: 0}, 30) + counts({name: 1}, 55)
+    file.write_text(scenario(repository / RULES, values, checks))
+    promtool(require_tool("promtool"), "test", "rules", str(file))
+
+
+def test_the_first_refusal_is_told(
+    repository: Path, require_tool: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Its series begins with 1: nothing rises. After an hour it is history."""
+    file = tmp_path / "test.yml"
+    board = 'job="tinyward",instance="pi-1"'
+    refused = f'tinyward_updates_total{{{board},result="refused",reason="contract"}}'
+    values = {
+        f"tinyward_build_info{{{board}}}": "1x240",
+        # The daemon restarts after two hours: the series is gone, and then back.
+        refused: "_x30 1x90 stale _x8 1x120",
+    }
+    name = "TinywardUpdateNotCommitted"
+    told = [(29, 0), (31, 1), (88, 1), (95, 0), (119, 0), (125, 0), (131, 1)]
+    checks = "".join(counts({name: number}, at) for at, number in told)
     file.write_text(scenario(repository / RULES, values, checks))
     promtool(require_tool("promtool"), "test", "rules", str(file))
 

@@ -16,7 +16,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from agent.telemetry.families import METRICS
-from tests.shells.test_alerts import FOLDER, RECORDED, SELECTOR, family
+from tests.shells.test_alerts import FOLDER, RECORDED, SELECTOR, family, promtool
 
 Json = dict[str, Any]
 NAME = "tinyward-board.json"
@@ -66,6 +66,12 @@ NOT_SHOWN = {
     "tinyward_scrape_duration_seconds",
     "tinyward_set_aside_bundles",
 }
+# Counters that the first scrape has at 0, for all label values that a question may see
+# rise; histograms and rates over many events lose one step at most.
+FROM_ZERO = {"tinyward_update_bytes_total", "tinyward_samples_total"}
+# Here because only crash, hang and oom are asked for, which start at 0.
+FROM_ZERO_IN_RULES = {"tinyward_worker_restarts_total"}
+INCREASE = re.compile(r"increase\((tinyward_\w+(?:\{[^}]*\})?\[[^]]+\])\)")
 
 
 @pytest.fixture(scope="module")
@@ -177,10 +183,8 @@ def test_prometheus_parses_every_question(
     """With the variables filled in, as rules that promtool reads."""
     rules = []
     for index, (_, expr, _) in enumerate(questions(dashboard)):
-        for variable, word in VARIABLES.items():
-            expr = expr.replace(variable, word)  # noqa: PLW2901 - one after another
-        assert "$" not in expr
-        rules.append({"record": f"asked:{index}", "expr": expr})
+        assert "$" not in filled(expr)
+        rules.append({"record": f"asked:{index}", "expr": filled(expr)})
     file = tmp_path / "asked.yml"  # JSON is YAML
     file.write_text(json.dumps({"groups": [{"name": "asked", "rules": rules}]}))
     ran = subprocess.run(
@@ -190,6 +194,67 @@ def test_prometheus_parses_every_question(
         check=False,
     )
     assert f"{len(rules)} rules found" in ran.stdout, ran.stdout + ran.stderr
+
+
+def filled(expr: str) -> str:
+    """Return a question with Grafana's variables replaced."""
+    for variable, word in VARIABLES.items():
+        expr = expr.replace(variable, word)
+    return expr
+
+
+def test_what_is_born_late_is_asked_so_that_its_first_step_counts(
+    repository: Path,
+) -> None:
+    """``increase`` sees no series that begins with 1: each looks for births as well."""
+    seen = set()
+    rules = [it.read_text() for it in (repository / FOLDER).glob("*.yml")]
+    texts = [(it, FROM_ZERO | FROM_ZERO_IN_RULES) for it in rules]
+    for name in (NAME, FLEET):
+        loaded = json.loads((repository / FOLDER / name).read_text())
+        texts += [(expr, FROM_ZERO) for _, expr, _ in questions(loaded)]
+    for text, from_zero in texts:
+        for asked in INCREASE.findall(text):
+            metric = re.split(r"[{\[]", asked)[0]
+            seen.add(metric)
+            if metric not in from_zero:
+                assert f"count_over_time({asked})" in text
+    assert {"tinyward_updates_total", "tinyward_update_bytes_total"} <= seen
+
+
+def test_panels_show_the_first_of_its_kind(
+    board: Json, require_tool: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A series that begins with 1 is shown as one event, once."""
+    asked = [filled(it) for _, it, _ in questions(board) if "count_over_time" in it]
+    given = 'job="tinyward",instance="board-1:9797"'
+    metrics = {re.findall(r"tinyward_\w+_total", it)[0] for it in asked}
+    rows = [{"series": f"tinyward_build_info{{{given}}}", "values": "1x99"}]
+    rows += [
+        {"series": f'{it}{{{given},pipeline="door"}}', "values": "_x60 1x39"}
+        for it in metrics
+    ]
+    rules = [
+        {"record": f"asked:{number}", "expr": expr.replace("[1m]", "[5m]")}
+        for number, expr in enumerate(asked)
+    ]
+    (tmp_path / "rules.yml").write_text(
+        json.dumps({"groups": [{"name": "asked", "rules": rules}]})
+    )
+    checks = [
+        {
+            "expr": f"sum(asked:{number}) or vector(0)",
+            "eval_time": at,
+            "exp_samples": [{"value": expected}],
+        }
+        for number in range(len(asked))
+        for at, expected in (("58m", 0), ("61m", 1), ("70m", 0))
+    ]
+    case = {"interval": "1m", "input_series": rows, "promql_expr_test": checks}
+    file = tmp_path / "test.yml"  # JSON is YAML
+    file.write_text(json.dumps({"rule_files": ["rules.yml"], "tests": [case]}))
+    promtool(require_tool("promtool"), "test", "rules", str(file))
+    assert len(asked) == 5
 
 
 def test_every_metric_and_label_exists(repository: Path, board: Json) -> None:

@@ -58,6 +58,7 @@ stale = partial(series, "tinyward_metadata_age_seconds")
 rolled_back = partial(
     series, "tinyward_updates_total", result="rolled_back", reason="latency"
 )
+scraped = partial(series, "tinyward_build_info", version="1.0.0")
 unheard = partial(series, "tinyward_ddi_last_poll_seconds")
 untold = partial(series, "tinyward_ddi_outbox")
 asked = partial(series, "tinyward_ddi_requests_total")
@@ -101,6 +102,17 @@ ROLLOUT = fleet(
     *(runs("1x120", 4, 7), waiting("1x120", 4, "percent")),
 )
 VERSION = 'job="tinyward",model="kws",version="{}"'
+
+
+def of_gate(given: Series) -> Series:
+    """Return the same series of the board's pipeline ``gate``."""
+    return {name.replace('"door"', '"gate"'): it for name, it in given.items()}
+
+
+HALF = fleet(
+    *(wants("1x120", 1), of_gate(wants("1x120", 1)), runs("1x120", 1)),
+    of_gate(waiting("1x120", 1, "contract")),
+)
 RECORDED_CASES: list[tuple[str, str, Series, Mapping[str, float]]] = [
     (
         "model_version:tinyward_boards_running:count",
@@ -147,6 +159,37 @@ RECORDED_CASES: list[tuple[str, str, Series, Mapping[str, float]]] = [
         {"8": 0},
     ),
     ("model_version:tinyward_boards_failing:ratio", VERSION, ROLLOUT, {"8": 1 / 3}),
+    # Two pipelines that are both there, and a board of which one pipeline only is.
+    (
+        "model_version:tinyward_boards_committed:count",
+        VERSION,
+        fleet(
+            *(wants("1x120", 1), runs("1x120", 1), of_gate(wants("1x120", 1))),
+            *(of_gate(runs("1x120", 1)), wants("1x120", 2), runs("1x120", 2)),
+            of_gate(wants("1x120", 2)),
+        ),
+        {"8": 1},
+    ),
+    # One pipeline is there, the other one says why it never will be.
+    (
+        "model_version:tinyward_boards_pending:count",
+        VERSION,
+        HALF,
+        {"8": 0},
+    ),
+    ("model_version:tinyward_boards_committed:count", VERSION, HALF, {"8": 0}),
+    ("model_version:tinyward_boards_failing:count", VERSION, HALF, {"8": 1}),
+    (
+        "instance_result_reason:tinyward_updates_not_committed:increase1h",
+        'job="tinyward",instance="pi-{}",result="rolled_back",reason="latency"',
+        # Born at 1; born again after a restart; and long there, between lost scrapes.
+        fleet(
+            boards(scraped, "1x120", 1, 2),
+            *(rolled_back("_x60 1x9 2x60", 1), rolled_back("1x60 _x20 1x60", 2)),
+            *(scraped("1x70 _x20 1x60", 3), rolled_back("1x70 _x20 1x60", 3)),
+        ),
+        {"1": 2, "2": 1, "3": 0},
+    ),
     (
         "result_reason:tinyward_updates_not_committed:increase1h",
         'job="tinyward",result="rolled_back",reason="{}"',
@@ -295,11 +338,18 @@ CASES = [
     ),
     Case(
         "TinywardManyRefusals",
-        boards(rolled_back, "0x60 1x120", 1, 2, 3),
+        # As boards expose it: nothing, then 1, one after the other.
         fleet(
-            rolled_back("0+1x180", 1),
-            rolled_back("0x60 1x120", 2),
+            boards(scraped, "1x180", 1, 2, 3),
+            *(rolled_back(f"_x{58 + 4 * board} 1x120", board) for board in (1, 2, 3)),
+        ),
+        # Two of them; one that refused long ago; and three whose scrapes failed since.
+        fleet(
+            boards(scraped, "1x180", 1, 2, 3),
+            *(rolled_back("0+1x180", 1), rolled_back("_x60 1x120", 2)),
             rolled_back("1x180", 3),
+            *(scraped("1x60 _x15 1x120", board) for board in (4, 5, 6)),
+            *(rolled_back("1x60 _x15 1x120", board) for board in (4, 5, 6)),
         ),
     ),
     Case(
@@ -451,6 +501,7 @@ def test_nothing_fires_in_a_fleet_that_is_well(
             *(unheard("200x240", board), untold("0x240", board)),
             *(asked("0+1x240", board, result="ok"),),
             took(8, "0+600x240", "0+610x240", board),
+            *(scraped("1x240", board), rolled_back("1x240", board)),
         )
     file = tmp_path / "test.yml"
     for rules in (FLEET, RULES):
@@ -498,7 +549,7 @@ def test_what_waits_on_purpose_is_the_same_everywhere(repository: Path) -> None:
     """The rules' list of reasons is the command line's."""
     text = (repository / FLEET).read_text()
     lists = re.findall(r'tinyward_update_waiting\{reason=?!?~"([^"]+)"', text)
-    assert [set(found.split("|")) - {""} for found in lists] == [set(CALM)] * 2
+    assert [set(found.split("|")) - {""} for found in lists] == [set(CALM)] * 4
 
 
 def test_the_rules_find_the_jobs_that_we_name(repository: Path) -> None:
