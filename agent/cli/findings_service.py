@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from agent.cli.board_answers import ServerAnswer
 from agent.cli.findings import Finding
 from agent.cli.plain_text import plain
-from agent.core.explanations import EXPLANATIONS
+from agent.core.server_words import explain_server
 
 SERVICE = "tinyward.service"
 # The properties that ``systemctl show`` is asked for (org.freedesktop.systemd1(5)).
@@ -225,9 +225,8 @@ def judge_server(server: ServerAnswer | None) -> list[Finding]:
     if server.trouble is not None:
         reason = plain(server.trouble.reason, 32)
         what = f"the daemon says: {plain(server.trouble.message)} [{reason}]"
-        known = {str(it): words.todo for it, words in EXPLANATIONS.items()}
-        todo = known.get(server.trouble.reason) or LOG
-        return [Finding("fleet", "yellow", what, todo)]
+        _, todo = explain_server(server.trouble.reason)
+        return [Finding("fleet", "yellow", what, todo or LOG)]
     if not server.last_poll:
         what = "the daemon says: its server has not answered yet"
         return [Finding("fleet", "yellow", what, "tinyward status --watch")]

@@ -8,10 +8,11 @@ The rules this module keeps:
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.cli.board_answers import IDLE, Active, PipelineState, Refusal, State
 from agent.core.reasons import Reason
+from agent.core.server_words import explain_server
 from agent.core.superseded import is_past
 from agent.core.updates import Decision, Report
 
@@ -32,6 +33,7 @@ class Outcome:
         state: ``runs``, ``waits``, ``refused``, ``rolled_back``...
         runs: What answers now, ``kws 8``; ``wants`` what should, empty for nothing.
         why: For people; ``reason`` for scripts.
+        todo: What can be done, where the reason's usual words say something else.
     """
 
     pipeline: str
@@ -41,6 +43,7 @@ class Outcome:
     wants: str = ""
     why: str = ""
     reason: str = ""
+    todo: str = ""
 
 
 def describe_pipelines(state: State) -> list[Outcome]:
@@ -171,7 +174,8 @@ def _troubles(
     update = after.update
     # Who gives no orders says nothing of what it wants: that is the graver one.
     if update.ddi is not None and update.ddi.trouble is not None:
-        yield _failed(update.ddi.trouble)
+        todo = explain_server(update.ddi.trouble.reason)[1]
+        yield replace(_failed(update.ddi.trouble), todo=todo)
     trouble = update.trouble or _fresh_refusal(before, after, known)
     if trouble is not None:
         yield _failed(trouble)

@@ -25,6 +25,7 @@ from agent.cli.outcome import Outcome, describe_pipelines, describe_strangers
 from agent.cli.plain_text import plain, span_text
 from agent.cli.server_view import server_facts
 from agent.core.explanations import EXPLANATIONS
+from agent.core.server_words import explain_server
 from agent.core.superseded import is_past
 from agent.core.updates import Report, SetAside
 
@@ -209,7 +210,7 @@ def why_text(row: Outcome) -> Text:
     text = Text(plain(why))
     if row.reason:
         text.append(f" [{plain(row.reason, 32)}]" if why else plain(row.reason, 32))
-    todo = _todo(row.reason) if not row.good else ""
+    todo = row.todo or _todo(row.reason) if not row.good else ""
     return text.append(f"\n-> {todo}", "dim") if todo else text
 
 
@@ -273,7 +274,8 @@ def _rows(state: State, updates: Updates, clock: Clock) -> Iterator[Fact]:
 def _troubles(update: UpdateState, updates: Updates) -> Iterator[Fact]:
     """Yield what is in the way of updates: the server, the repository, a refusal."""
     if update.ddi is not None and update.ddi.trouble is not None:
-        yield "trouble", _trouble(update.ddi.trouble, "red")
+        todo = explain_server(update.ddi.trouble.reason)[1]
+        yield "trouble", _trouble(update.ddi.trouble, "red", todo)
     if update.trouble is not None:
         yield "trouble", _trouble(update.trouble, "red")
     refusal = update.last_refusal
@@ -310,10 +312,10 @@ def _looks(update: UpdateState, clock: Clock) -> str:
     return f"nothing so far, {ahead}; {WITHOUT_REPOSITORY}"
 
 
-def _trouble(trouble: Refusal, style: str) -> Text:
+def _trouble(trouble: Refusal, style: str, todo: str = "") -> Text:
     """Say what went wrong, and what can be done."""
     text = Text(f"{plain(trouble.message)} [{plain(trouble.reason, 32)}]", style)
-    todo = _todo(trouble.reason)
+    todo = todo or _todo(trouble.reason)
     return text.append(f"\n-> {todo}", "dim") if todo else text
 
 

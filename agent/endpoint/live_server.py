@@ -6,8 +6,9 @@ The rules this module keeps:
    (``agent.update.ddi_links``).
 """
 
+from agent.core.server_words import explain_server
 from agent.core.snapshot import ServerSnapshot
-from agent.endpoint.live_words import as_sentence, explain
+from agent.endpoint.live_words import as_sentence
 from agent.endpoint.state import Json
 
 _TERMS = {"skip": "no", "attempt": "when it suits this board", "forced": "at once"}
@@ -59,5 +60,5 @@ def say_untold(count: int) -> str:
 def say_trouble(trouble: tuple[str, str]) -> str:
     """Return what a round with the server stumbled over, and what that means."""
     reason, message = trouble
-    meaning = explain(reason)
+    meaning, _ = explain_server(reason)
     return f"{as_sentence(message)}{f' {meaning}' if meaning else ''} [{reason}]"

@@ -174,6 +174,13 @@ def test_status_shows_the_server_and_its_order() -> None:
     assert "401: who are you? [unauthorized] -> Give the board a token" in words
 
 
+def test_status_of_a_server_that_is_out_of_reach_names_its_own_settings() -> None:
+    """Not those of the repository, which is read all the time."""
+    gone = Refusal("unreachable", "the fleet's server: connection refused")
+    text = shown(ServerAnswer(url="https://hawkbit.example", trouble=gone))
+    assert "-> Check `fleet.ddi.url`" in text
+
+
 def test_status_of_a_server_that_never_answered() -> None:
     """No order, nothing untold: one line."""
     text = shown(ServerAnswer(url="https://hawkbit.example"))

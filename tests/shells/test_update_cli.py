@@ -171,6 +171,7 @@ def test_now_as_json(board: FakeBoard, socket: Path) -> None:
                 "wants": "kws 8",
                 "why": "as wanted by fleet/groups/all, generation 12",
                 "reason": "",
+                "todo": "",
             }
         ],
     }
@@ -538,6 +539,13 @@ def test_a_server_that_lets_nobody_in_is_the_looks_failure() -> None:
         ("", False, "unreachable"),
         ("door", True, ""),
     ]
+
+
+def test_a_server_that_does_not_answer_is_no_broken_repository() -> None:
+    """What to do about it names the server's settings, not those of the repository."""
+    gone = {"reason": "unreachable", "message": "the fleet's server: refused"}
+    after = state_of(ddi={"next_poll": NOW + 60, "trouble": gone})
+    assert "fleet.ddi.url" in judge(state_of(), after, [])[0].todo
 
 
 def test_now_asks_the_fleets_server_and_says_that_it_refused(
