@@ -35,7 +35,9 @@ class Herd:
     last_s: float
 
 
-def paced(boards: int, away_s: float, *, together: bool = False) -> Herd:
+def paced(
+    boards: int, away_s: float, *, together: bool = False, poll_s: float = POLL_S
+) -> Herd:
     """Return how so many boards come back, by ``Pace`` alone.
 
     Args:
@@ -43,13 +45,14 @@ def paced(boards: int, away_s: float, *, together: bool = False) -> Herd:
         away_s: How long the server is away.
         together: They are all switched on in the second in which the outage begins;
             else they have polled for two periods before.
+        poll_s: Seconds between two looks.
     """
     draw = random.Random(boards).random  # noqa: S311 - a simulation that can be repeated
-    gone_s = 0.0 if together else 2 * POLL_S
-    back_s, ends_s = gone_s + away_s, gone_s + away_s + 2 * POLL_S
-    paces = [Pace(POLL_S, draw) for _ in range(boards)]
+    gone_s = 0.0 if together else 2 * poll_s
+    back_s, ends_s = gone_s + away_s, gone_s + away_s + 2 * poll_s
+    paces = [Pace(poll_s, draw) for _ in range(boards)]
     # Boots differ by some seconds even where the mains come back for all.
-    first_s = 10.0 if together else POLL_S
+    first_s = 10.0 if together else poll_s
     due = [(first_s * draw(), number) for number in range(boards)]
     heapq.heapify(due)
     counts = [0] * (int(ends_s) + 1)
@@ -63,7 +66,7 @@ def paced(boards: int, away_s: float, *, together: bool = False) -> Herd:
             last_s = at_s - back_s
         pause_s = paces[number].after(failed=failed)
         heapq.heapreplace(due, (at_s + pause_s, number))
-    steady = boards / POLL_S
+    steady = boards / poll_s
     away = counts[int(gone_s) : int(back_s)]
     return Herd(
         busiest=max(counts[int(back_s) :]) / steady,

@@ -173,7 +173,12 @@ def _pipeline_absences(
 
 def _absent(key: str, path: str, reason: Reason) -> Iterator[tuple[str, str, Reason]]:
     """Warn about a path that is named and not there."""
-    if path and not Path(path).expanduser().exists():
+    try:
+        there = not path or Path(path).expanduser().exists()
+    except (RuntimeError, ValueError) as err:  # ~ of nobody, or a NUL byte
+        yield key, f"{path!r} is no path: {err}", reason
+        return
+    if not there:
         yield key, f"{path} does not exist", reason
 
 

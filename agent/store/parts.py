@@ -12,7 +12,7 @@ The rules this module keeps:
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -154,7 +154,7 @@ class Parts:
                 if found.name not in stay and not mine and not folder:
                     self.disk.remove(found)
 
-    def drop_oldest(self, spare: str) -> bool:
+    def drop_oldest(self, spare: Collection[str]) -> bool:
         """Remove the oldest part nobody writes, but ``spare``; whether there was one.
 
         Raises:
@@ -162,7 +162,7 @@ class Parts:
         """
         with device_errors(self._folder):
             for name, _ in reversed(self._resumable()):
-                if name not in {spare, *self._open}:
+                if name not in {*spare, *self._open}:
                     self.drop(name)
                     return True
         return False

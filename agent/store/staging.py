@@ -11,6 +11,7 @@ The rules this module keeps:
 import hashlib
 import mmap
 import os
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,6 +46,7 @@ class Staging:
         self._length = length
         self._abandoned = False
         self._resumable = True
+        self._closing = threading.Lock()
         with device_errors(parts.path(self._sha256)):
             resumed = parts.resume(self._sha256, length)
             if resumed is None:
@@ -158,12 +160,13 @@ class Staging:
         Args:
             keep: What was written so far may be resumed, also after a restart.
         """
-        if self._descriptor < 0:
-            return
-        keep = keep and self._resumable and self._written > 0 and self._noted_all()
-        os.close(self._descriptor)
-        self._descriptor = -1
-        self._parts.release(self._sha256, keep=keep)
+        with self._closing:  # another thread may be at it: syncing takes its time
+            if self._descriptor < 0:
+                return
+            keep = keep and self._resumable and self._written > 0 and self._noted_all()
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._parts.release(self._sha256, keep=keep)
 
     def _noted_all(self) -> bool:
         """Sync and note what was written; return whether that worked."""

@@ -327,12 +327,16 @@ class Store:
         """Remove the objects that nothing refers to and return their digests."""
         return self._objects.collect(self._wanted() | set(keep))
 
-    def make_room(self, length: int, sha256: str = "") -> None:
+    def make_room(
+        self, length: int, sha256: str = "", keep: Collection[str] = ()
+    ) -> None:
         """Remove rubbish until ``length`` more bytes fit the quota.
 
         Args:
             length: Bytes that are to come.
             sha256: The object they are for; what is here of it is not rubbish.
+            keep: Others that are none, whole or in part: what may wait for its own
+                room takes none from them.
 
         Raises:
             DeviceError: ``quota``: they do not fit even so.
@@ -344,9 +348,10 @@ class Store:
             return
         job = self.load_job()
         # Its object may be on trial: COMMIT will need it.
-        self.collect([sha256] if job is None else [sha256, job.sha256])
+        spare = {sha256, *keep}
+        self.collect(spare if job is None else {*spare, job.sha256})
         while (missing := self._missing(length)) > 0:
-            if not self._objects.parts.drop_oldest(sha256):
+            if not self._objects.parts.drop_oldest(spare):
                 raise device_error(
                     Reason.QUOTA,
                     f"{length} bytes more are {missing} too many for the quota of"

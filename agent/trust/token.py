@@ -31,7 +31,8 @@ def token_place(credential: str, file: str, credentials: str) -> Path | None:
         credentials: ``$CREDENTIALS_DIRECTORY``, empty outside of a service.
 
     Raises:
-        DeviceError: ``permission``: there is a credential, and no directory of them.
+        DeviceError: ``permission``: there is a credential, and no directory of them;
+            or the file's path is none.
     """
     if credential and not credentials:
         raise _unusable(
@@ -40,7 +41,7 @@ def token_place(credential: str, file: str, credentials: str) -> Path | None:
         )
     if credential:
         return Path(credentials) / credential
-    return Path(file).expanduser() if file else None
+    return _place(file) if file else None
 
 
 def read_token(path: Path) -> str:
@@ -51,9 +52,7 @@ def read_token(path: Path) -> str:
             token.
     """
     try:
-        with os.fdopen(os.open(path, _READ), "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            raw = file.read(MAX_TOKEN_BYTES + 1) if stat.S_ISREG(mode) else b""
+        mode, raw = _content(path)
     except FileNotFoundError as err:
         what = f"{path} does not exist"
         raise _unusable(what, "Write the board's token to it.") from err
@@ -66,6 +65,41 @@ def read_token(path: Path) -> str:
         what = f"{path} may be read by everybody on this board"
         raise _unusable(what, f"`chmod 600 {path}`, and give the board a new token.")
     return _parsed(path, raw)
+
+
+def _place(file: str) -> Path:
+    """Return where a file is whose path a person wrote.
+
+    Raises:
+        DeviceError: ``permission``: no file can be there.
+    """
+    try:
+        place = Path(file).expanduser()
+        os.fsencode(place)
+    except (RuntimeError, ValueError) as err:  # ~ of nobody; a lone surrogate
+        raise _unusable(f"{file!r}: {err}", "Correct fleet.ddi.token_file.") from err
+    if "\0" in file:
+        raise _unusable(f"{file!r} is no path", "Correct fleet.ddi.token_file.")
+    return place
+
+
+def _content(path: Path) -> tuple[int, bytes]:
+    """Return a file's mode, and its content where it is a regular one.
+
+    Raises:
+        OSError: It cannot be opened or read.
+    """
+    descriptor = os.open(path, _READ)
+    try:
+        # A directory can be opened: only then it is known to be one.
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            return mode, b""
+        # One byte more than a token may have tells of a longer file.
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return mode, file.read(MAX_TOKEN_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _parsed(path: Path, raw: bytes) -> str:

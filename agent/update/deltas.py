@@ -13,7 +13,7 @@ The rules this module keeps:
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,20 +59,23 @@ class Deltas:
         sources: Sequence[Repository],
         target: SignedTarget,
         fetching: Fetching,
+        keep: Collection[str] = (),
     ) -> bool:
         """Bring a bundle here by a delta; return whether all of it is.
 
-        Where it is not, ``fetching`` is ready to fetch the whole bundle.
+        Where it is not, ``fetching`` is ready to fetch the whole bundle. No room is
+        made by removing what is in ``keep``.
         """
         call = partial(self._choose, sources, target, fetching.incoming)
         offer = await in_thread(call)
         if offer is None:
             return False
         try:
-            await self._build(offer, target, fetching)
+            await self._build(offer, target, fetching, keep)
         except asyncio.CancelledError:
             # What was fetched under a tag can be resumed, what was unpacked cannot.
-            fetching.incoming.close(keep=bool(fetching.incoming.tag))
+            close, tag = fetching.incoming.close, fetching.incoming.tag
+            await in_thread(partial(close, keep=bool(tag)))
             raise
         except EXPECTED as err:
             self._give_up(offer.delta, target, err)
@@ -107,7 +110,11 @@ class Deltas:
         return not failed and self._store.has_object(delta.fields.from_sha256)
 
     async def _build(
-        self, offer: Offer, target: SignedTarget, fetching: Fetching
+        self,
+        offer: Offer,
+        target: SignedTarget,
+        fetching: Fetching,
+        keep: Collection[str],
     ) -> None:
         """Fetch a delta and apply it.
 
@@ -117,7 +124,7 @@ class Deltas:
             MemoryError: There is not enough of it.
         """
         delta = offer.delta
-        base = await in_thread(partial(self._old_bytes, delta, target))
+        base = await in_thread(partial(self._old_bytes, delta, target, keep))
         patch = self._store.stage(delta.sha256, delta.length)
         getting = Fetching(offer.sources, delta, patch, delta.length)
         try:
@@ -125,13 +132,15 @@ class Deltas:
             call = partial(_apply, base, patch.view(), target, fetching)
             await in_thread(call, fetching.incoming.abandon)
         except asyncio.CancelledError:
-            patch.close(keep=True)
+            await in_thread(partial(patch.close, keep=True))
             raise
         finally:
             self._on_bytes(getting.received, getting.resumed)
-            getting.close()
+            await in_thread(getting.close)
 
-    def _old_bytes(self, delta: SignedDelta, target: SignedTarget) -> memoryview:
+    def _old_bytes(
+        self, delta: SignedDelta, target: SignedTarget, keep: Collection[str]
+    ) -> memoryview:
         """Return the base, hashed again, where memory allows and room is made.
 
         Raises:
@@ -145,7 +154,7 @@ class Deltas:
             what = f"a base of {len(base)} bytes is too much for {ram_bytes} of memory"
             raise BundleRefusedError(what, reason=Reason.DELTA)
         # After the base is open: what removes it as rubbish does not take it away.
-        self._store.make_room(delta.length, delta.sha256)
+        self._store.make_room(delta.length, delta.sha256, keep)
         return base
 
     def _give_up(

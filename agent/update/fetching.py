@@ -86,8 +86,9 @@ class Fetching:
         try:
             self.resumed += await in_thread(call, self.incoming.abandon)
         except asyncio.CancelledError:
-            # The daemon stops, and nobody comes to discard.
-            self.incoming.close(keep=True)
+            # The daemon stops, and nobody comes to discard. It syncs what came: not in
+            # the way of what else the loop has to do.
+            await in_thread(partial(self.incoming.close, keep=True))
             raise
         except (BundleRefusedError, DeviceError) as err:
             untouched = self.received == before and err.reason in NOT_ABOUT_KEPT

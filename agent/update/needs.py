@@ -188,10 +188,13 @@ class UpdateStore(Protocol):
     def save_note(self, key: str, value: bytes) -> None:
         """Save a value under a key, durably."""
 
-    def make_room(self, length: int, sha256: str = "") -> None:
+    def make_room(
+        self, length: int, sha256: str = "", keep: Collection[str] = ()
+    ) -> None:
         """Remove rubbish until ``length`` bytes of an object fit the quota (``quota``).
 
-        What is here of that object is no rubbish, and counts.
+        What is here of that object is no rubbish, and counts; nor is what is in
+        ``keep``.
         """
 
     def version_floor(self, model: str) -> int:

@@ -10,7 +10,8 @@ The rules this module keeps:
    uploaded slice is looked at again after it: its bytes may be the ones on trial.
  * What is said on this board (a push, a DDI server's order) is heard at once: a job
    that it leaves no purpose ends, whatever it is doing, the download included.
- * What may be fetched and not yet tried comes last in a look, and gives way.
+ * What may be fetched and not yet tried comes last in a look, within the pause after
+   it, and gives way to whoever pokes: no slow download keeps a look waiting.
  * The factory slice is asked only for a pipeline without any model.
 """
 
@@ -151,6 +152,7 @@ class UpdatePoller:
         self._rung |= inbox
         self._slice_explained |= explained
         self._poked = True
+        self.early.stop()  # it is resumed after what was asked for
         self._next_look = 0.0  # none is ahead but the one asked for: see ``_rest``
         self._stir.set()
 
@@ -159,16 +161,12 @@ class UpdatePoller:
 
         What that leaves no purpose is ended.
         """
-        before = set(self.plan.orders)
         try:
             self.decide()
-            early = [order for _, order in self._early()]
         except EXPECTED as err:
             self._ledger.count_trouble(BOARD, err)
         else:
             self._end_if_overtaken()
-            if self.early.order not in early or set(self.plan.orders) - before:
-                self.early.stop()
         self.poke()
 
     def decide(self) -> None:
@@ -205,14 +203,14 @@ class UpdatePoller:
             await self._look_at_factories()  # for what was revoked just now
             await self._carry_out_plan()
             await self._close_slice()
-            await self.early.fetch(lambda: () if self._poked else self._early())
+            self._poked |= self._rung  # heard during a trial, and not yet looked at
+            left_s = await self._fetch_early(self._pause(worked=worked))
         except EXPECTED as err:
-            worked = False
+            self._poked |= self._rung
             self._ledger.count_trouble(BOARD, err)
-        else:
-            self._ledger.memory.forget(BOARD)
-        self._poked |= self._rung  # heard during a trial, and not yet looked at
-        return self._pause(worked=worked)
+            return self._pause(worked=False)
+        self._ledger.memory.forget(BOARD)
+        return left_s
 
     async def _refresh(self, *, inbox: bool = True) -> bool:
         """Look at what is wanted, and what is revoked; return whether that worked."""
@@ -321,6 +319,25 @@ class UpdatePoller:
             return False
         self._end_if_overtaken()
         return worked
+
+    async def _fetch_early(self, pause_s: float) -> float:
+        """Fetch early what may be, during a pause; return what is left of that.
+
+        Raises:
+            DeviceError: The store cannot be read or written.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + pause_s
+
+        def ahead() -> list[tuple[Origin, Order]]:
+            return [] if self._poked or loop.time() >= end else self._early()
+
+        timer = loop.call_at(end, self.early.stop)
+        try:
+            fetched = await self.early.fetch(ahead)
+        finally:
+            timer.cancel()
+        return max(end - loop.time(), 0.0) if fetched else pause_s
 
     def _early(self) -> list[tuple[Origin, Order]]:
         """Return what may be fetched now though it may not be tried, and from where."""

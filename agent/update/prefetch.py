@@ -9,6 +9,8 @@ The rules this module keeps:
    it, an object would be rubbish. Only what is wanted now stays noted: a server that
    changes its mind again and again fills no disk.
  * It gives way: whoever wants something else stops it. What came stays, to be resumed.
+   Once its file is being synced it is too late for that: it ends by itself.
+ * It takes no room from what else is wanted early: there it waits until there is some.
 """
 
 import asyncio
@@ -59,6 +61,7 @@ class Prefetching:
         self._ddi = ddi
         self._store = surroundings.store
         self._patience: asyncio.Timeout | None = None
+        self._committing = False
         self._order: Order | None = None
         self._ended = asyncio.Event()
         intake.keep(self.keep)
@@ -85,42 +88,53 @@ class Prefetching:
         noted = (it.sha256 for it in self._noted() if it.wanted == wanted)
         return any(self._store.has_object(it) for it in noted)
 
-    async def fetch(self, ahead: Callable[[], Iterable[tuple[Origin, Order]]]) -> None:
-        """Bring what may come early here, each once; asked again after each.
+    async def fetch(self, ahead: Callable[[], Iterable[tuple[Origin, Order]]]) -> bool:
+        """Bring what may come early here, each once, until stopped; asked after each.
+
+        Returns:
+            Whether there was anything.
 
         Raises:
             DeviceError: The store cannot be read or written.
         """
         await self._tidy()
         considered: set[Order] = set()
-        while True:
-            left = [it for it in ahead() if it[1] not in considered]
-            if not left:
-                return
+        while left := [it for it in ahead() if it[1] not in considered]:
             considered.add(left[0][1])
-            await self._run(*left[0])
+            if not await self._run(*left[0]):
+                break
+        return bool(considered)
 
-    async def _run(self, origin: Origin, order: Order) -> None:
-        """Bring what an order wants here, unless it is stopped.
+    async def _run(self, origin: Origin, order: Order) -> bool:
+        """Bring what an order wants here; return whether it was let go on.
 
         A refusal is remembered and reported as that of an order that is carried out.
         """
         self._order, self._ended = order, asyncio.Event()
+        # It stays ours to judge by, whatever the attribute is by the time this ends.
+        patience = self._patience = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as self._patience:
-                await self._intake.bring(origin, order, partial(self._bring, order))
+            async with patience:
+                bring = partial(self._bring, order, patience)
+                await self._intake.bring(origin, order, bring)
         except TimeoutError:
-            if self._patience is None or not self._patience.expired():
+            if not _is_stopped(patience):
                 raise  # somebody else's
             log.info("update.early_stopped", extra=_facts(order))
+            return False
+        else:
+            return not _is_stopped(patience)
         finally:
             self._order = self._patience = None
+            self._committing = False
             self._ended.set()
 
     def stop(self) -> None:
         """End what is being fetched; the bytes that came stay."""
-        if self._patience is not None:
-            self._patience.reschedule(asyncio.get_running_loop().time())
+        patience = self._patience
+        if patience is None or self._committing or _is_stopped(patience):
+            return
+        patience.reschedule(asyncio.get_running_loop().time())
 
     async def stopped(self) -> None:
         """End what is being fetched, and return when it has ended."""
@@ -139,26 +153,40 @@ class Prefetching:
             await in_thread(partial(self._store.collect, self.keep()))
 
     async def _bring(
-        self, order: Order, sources: Sequence[Repository], target: SignedTarget
+        self,
+        order: Order,
+        patience: asyncio.Timeout,
+        sources: Sequence[Repository],
+        target: SignedTarget,
     ) -> None:
-        """Fetch, verify and keep an admitted target."""
+        """Fetch, verify and keep an admitted target.
+
+        Raises:
+            TimeoutError: It was stopped in the moment in which it was verified.
+        """
         wanted = Wanted(order.model, order.version)
         self._note(_Early(wanted, target.sha256))
         if self._store.has_object(target.sha256):
             return
-        await in_thread(partial(self._store.make_room, target.length, target.sha256))
+        keep, sha256 = self.keep(), target.sha256
+        await in_thread(partial(self._store.make_room, target.length, sha256, keep))
         incoming = self._store.stage(target.sha256, target.length)
         fetching = Fetching(sources, target, incoming, self._intake.max_bytes)
         try:
-            if not await self._intake.deltas.fill(sources, target, fetching):
+            if not await self._intake.deltas.fill(sources, target, fetching, keep):
                 await fetching.run()
             await self._verify(target, incoming)
-            # A file that a thread syncs is not closed under it: this ends by itself.
-            self._patience = None
+            # A file that a thread syncs is not closed under it: either it was stopped
+            # before, though nobody told this task yet, or it cannot be any more.
+            _go_on(patience)
+            self._committing = True
             await in_thread(incoming.commit)
+        except (asyncio.CancelledError, TimeoutError):
+            fetching.resumable = True  # all that came was what was signed
+            raise
         finally:
             self._intake.count_bytes(fetching.received, fetching.resumed)
-            fetching.close()
+            await in_thread(fetching.close)
         log.info("update.early", extra=_facts(order))
 
     async def _verify(self, target: SignedTarget, incoming: Incoming) -> None:
@@ -171,10 +199,13 @@ class Prefetching:
         check_contents(target, bundle.manifest, self._around.board())
 
     def _note(self, early: _Early) -> None:
-        """Note a digest, in the place of another one of the same version."""
-        others = (it for it in self._noted() if it.wanted != early.wanted)
-        noted = (*others, early)
-        self._store.save_note(NOTE, msgspec.json.encode(noted))
+        """Note a digest, in the place of another one of the same version.
+
+        The order stays: where nothing is new, nothing is written.
+        """
+        noted = {it.wanted: it for it in self._noted()}
+        noted[early.wanted] = early
+        self._store.save_note(NOTE, msgspec.json.encode(tuple(noted.values())))
 
     def _noted(self) -> tuple[_Early, ...]:
         """Return what is noted; nothing where that makes no sense."""
@@ -183,6 +214,21 @@ class Prefetching:
             return msgspec.json.decode(raw, type=_Noted)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return ()  # of a newer agent: it is fetched again
+
+
+def _is_stopped(patience: asyncio.Timeout) -> bool:
+    """Whether ``stop`` was called; the task may not have been told so yet."""
+    return patience.when() is not None
+
+
+def _go_on(patience: asyncio.Timeout) -> None:
+    """Go on, unless somebody wants something else.
+
+    Raises:
+        TimeoutError: ``stop`` was called.
+    """
+    if _is_stopped(patience):
+        raise TimeoutError
 
 
 def _facts(order: Order) -> dict[str, object]:

@@ -301,7 +301,9 @@ class MemoryStore:
             del self.objects[name]
         return rubbish
 
-    def make_room(self, length: int, sha256: str = "") -> None:
+    def make_room(
+        self, length: int, sha256: str = "", keep: Collection[str] = ()
+    ) -> None:
         """Remove rubbish until it fits."""
         self.fail("make_room")
         if sha256 in self.parts:
@@ -309,8 +311,9 @@ class MemoryStore:
         if self._missing(length) <= 0:
             return
         job = self.jobs[-1]
-        self.collect([sha256] if job is None else [sha256, job.sha256])
-        for name in [name for name in self.parts if name != sha256]:
+        spare = {sha256, *keep}
+        self.collect(spare if job is None else {*spare, job.sha256})
+        for name in [name for name in self.parts if name not in spare]:
             if self._missing(length) > 0:
                 del self.parts[name]
         if self._missing(length) > 0:

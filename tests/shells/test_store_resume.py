@@ -4,6 +4,8 @@ import errno
 import hashlib
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, DeviceError
 from agent.store import Store
+from agent.store.atomic import Disk
 from agent.store.parts import KEEP_S, MAX_KEPT
 from agent.store.staging import SYNC_BYTES
 from tests.fakes.disks import SteppedDisk, fail_at
@@ -18,6 +21,8 @@ from tests.fakes.stored import content, installed, list_files
 
 NOW = 1_790_000_000.0
 SIZE = 5000
+PATIENCE_S = 30.0
+GRACE_S = 0.2  # in which a thread that does not wait would be done
 
 
 class Clock:
@@ -313,3 +318,67 @@ def test_67_a_part_planted_meanwhile_is_not_followed(state: Path, clock: Clock) 
         staging.write(memoryview(bytes(SIZE)))
     store.close()
     assert outside.read_bytes() == content(1)
+
+
+class SlowDisk(Disk):
+    """A card whose syncs wait for a word, once armed.
+
+    Attributes:
+        armed: Whether they do; ``syncing`` is set when one begins, ``done`` ends it.
+    """
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.syncing, self.done = threading.Event(), threading.Event()
+
+    def sync(self, descriptor: int) -> None:
+        """Wait, then sync."""
+        if self.armed:
+            self.syncing.set()
+            assert self.done.wait(PATIENCE_S)
+        super().sync(descriptor)
+
+
+def test_two_threads_that_close_it_close_it_once(state: Path, clock: Clock) -> None:
+    """Who comes while it is being synced waits: no descriptor is closed twice."""
+    disk = SlowDisk()
+    store = Store.open(state, disk, clock=clock)
+    staging = store.stage(installed(1).sha256, SIZE)
+    staging.write(memoryview(content(1))[:100])
+    disk.armed = True
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(staging.close, keep=True)
+        assert disk.syncing.wait(PATIENCE_S)
+        second = pool.submit(staging.close)
+        early, _ = wait([second], timeout=GRACE_S)
+        disk.done.set()
+        first.result(PATIENCE_S)
+        second.result(PATIENCE_S)
+    disk.armed = False
+    assert not early
+    resumed = store.stage(installed(1).sha256, SIZE)
+    assert bytes(resumed.kept) == content(1)[:100]
+    resumed.close()
+    store.close()
+
+
+def test_what_is_kept_for_later_makes_no_room(state: Path, clock: Clock) -> None:
+    """Neither whole nor in part, unless whoever asks may take it."""
+    store = Store.open(state, clock=clock, quota_bytes=3 * SIZE)
+    with store.stage(installed(1).sha256, SIZE) as whole:
+        whole.write(memoryview(content(1)))
+        whole.commit()
+    with store.stage(installed(2).sha256, SIZE) as part:
+        part.write(memoryview(content(2))[:100])
+        part.close(keep=True)
+    keep = {installed(1).sha256, installed(2).sha256}
+    with pytest.raises(DeviceError) as caught:
+        store.make_room(2 * SIZE, installed(3).sha256, keep)
+    assert caught.value.reason == Reason.QUOTA
+    assert store.has_object(installed(1).sha256)
+    with store.stage(installed(2).sha256, SIZE) as part:
+        assert len(part.kept) == 100
+        part.close(keep=True)
+    store.make_room(3 * SIZE, installed(3).sha256)
+    assert not store.has_object(installed(1).sha256)
+    store.close()

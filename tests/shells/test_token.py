@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.check import find_absences
 from agent.core.fleet_settings import DdiSettings
 from agent.core.reasons import Reason
 from agent.errors import DeviceError
 from agent.fleet_link import Papers
+from agent.settings import Settings, UpdateSettings
 from agent.trust.token import MAX_TOKEN_BYTES, read_token, token_place
 
 SECRET = "0123456789abcdef0123456789abcdef"  # noqa: S105 - a test's
@@ -64,6 +66,36 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     refused(tmp_path / "absent")
     os.mkfifo(tmp_path / "pipe", 0o600)
     refused(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "token"])
+def test_no_descriptor_is_left_open(tmp_path: Path, what: str) -> None:
+    """A request a minute: whatever is there, it is closed again."""
+    place = tmp_path / what
+    if what == "folder":
+        place.mkdir()
+    elif what == "pipe":
+        os.mkfifo(place, 0o600)
+    else:
+        written(place)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    for _ in range(10):
+        if what == "token":
+            read_token(place)
+        else:
+            assert "is no file" in str(refused(place))
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+@pytest.mark.parametrize("file", ["~nobody-of-that-name/token", "a\0b", "\ud800"])
+def test_what_is_no_path_ends_nothing(file: str) -> None:
+    """An error like that of any other token; `tinyward check` warns of other paths."""
+    with pytest.raises(DeviceError, match=r"fleet\.ddi: ") as caught:
+        token_place("", file, "")
+    assert caught.value.reason == Reason.PERMISSION
+    settings = Settings(update=UpdateSettings(ca=file))
+    warned = {(key, reason) for key, _, reason in find_absences(settings, "")}
+    assert ("update.ca", Reason.TLS) in warned
 
 
 def test_a_credential_comes_from_the_services_directory(tmp_path: Path) -> None:

@@ -10,17 +10,19 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec.structs import replace
 
-from agent.core.ddi import Record
+from agent.core.ddi import SOURCE, Record
 from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
 from agent.core.targets import Wanted
-from agent.core.updates import Hold
+from agent.core.update_machine import Job
+from agent.core.updates import Hold, Report
 from agent.errors import BundleRefusedError, DeviceError
 from agent.trust.bundle import open_bundle
-from agent.update.ddi_state import NOTE
+from agent.update.ddi_state import NOTE, DdiState
 from tests.fakes.ddi_desk import DdiBench
 from tests.fakes.lives import Gate, running, until
-from tests.fakes.memory_store import MemoryStaging
+from tests.fakes.memory_store import MemoryStaging, MemoryStore
+from tests.fakes.stored import installed
 
 TRIALS = ["examine", "shadow", "swap_in", "watch"]
 CUT = BundleRefusedError("no route", reason=Reason.UNREACHABLE)
@@ -91,8 +93,60 @@ class TestOrders:
         bench.look()
         bench.store.save_note(NOTE, b'{"generation": 2, "novel": true}')
         bench.look()
-        assert bench.kept.load() == Record()
+        assert bench.kept.load() == Record(generation=1)
         assert (bench.versions(), bench.said()[0]) == ((1, 0), "unassigned")
+
+    @pytest.mark.parametrize("raw", [None, b"", b"{", b'{"novel": 1}'])
+    @pytest.mark.parametrize("kept", ["report", "hold", "job"])
+    def test_old_ends_answer_for_no_new_order(
+        self, raw: bytes | None, kept: str
+    ) -> None:
+        """A note that is lost: the next order is above all that is remembered."""
+        store = MemoryStore()
+        if kept == "report":
+            store.add_report(Report(1, "door", "kws", 1, "", SOURCE, 7, "committed"))
+            store.add_report(Report(2, "door", "kws", 1, "", "push", 99, "refused"))
+        elif kept == "hold":
+            store.commit("door", installed(1), hold=Hold("door", SOURCE, 7))
+        else:
+            store.save_job(Job("door", "kws", 1, "", source=SOURCE, generation=7))
+        if raw is not None:
+            store.save_note(NOTE, raw)
+        assert DdiState(store).load() == Record(generation=7)
+
+    def test_a_new_board_knows_of_no_order(self) -> None:
+        """Nothing to be above of: what the server says it ran is adopted."""
+        assert DdiState(MemoryStore()).load() == Record()
+
+    def test_what_another_orchestrator_brought_stays(self) -> None:
+        """From ddi to tuf and back: no old order takes the newer version away."""
+        bench = DdiBench()
+        runs = {"door": Wanted("kws", 1), "window": Wanted("kws", 1)}
+        bench.kept.save(Record(generation=3, runs=runs))
+        bench.look()
+        assert bench.versions() == (1, 0)
+        table = bench.settings.update
+        bench.settings = replace(
+            bench.settings, update=replace(table, orchestrator="tuf")
+        )
+        bench.repository.assign(door=("kws", 2))
+        bench.start()
+        bench.look()
+        bench.settings = replace(bench.settings, update=table)
+        bench.start()
+        bench.look(2)
+        assert (bench.versions(), bench.versions("window")) == ((2, 1), (1, 0))
+        assert bench.kept.load() == Record(generation=3, runs={"window": runs["door"]})
+
+    @pytest.mark.parametrize("factory", [True, False])
+    def test_a_factory_model_is_nobodys_order(self, *, factory: bool) -> None:
+        """It came because what was brought had been lost: that is wanted again."""
+        store = MemoryStore()
+        report = Report(1, "door", "kws", 2, installed(2).sha256, "x", 1, "committed")
+        store.commit("door", installed(2), report, factory=factory)
+        record = Record(generation=3, runs={"door": Wanted("kws", 1)})
+        DdiState(store).save(record)
+        assert (DdiState(store).load() == record) is factory
 
     def test_an_operators_rollback_is_held_against_the_order(self) -> None:
         """The server's word stands until it says something newer."""

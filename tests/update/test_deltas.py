@@ -5,7 +5,7 @@ import dataclasses
 import errno
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -187,11 +187,13 @@ def test_without_memory_for_it_nothing_of_a_delta_is_fetched(
 class FullStore(MemoryStore):
     """Has room for bundles, and none for a delta."""
 
-    def make_room(self, length: int, sha256: str = "") -> None:
+    def make_room(
+        self, length: int, sha256: str = "", keep: Collection[str] = ()
+    ) -> None:
         """Make room, or refuse."""
         if sha256 == DELTA.sha256:
             raise DeviceError("full", reason=Reason.QUOTA)
-        super().make_room(length, sha256)
+        super().make_room(length, sha256, keep)
 
 
 class BrittleStore(MemoryStore):

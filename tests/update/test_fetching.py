@@ -1,6 +1,8 @@
 """One bundle from several sources: whose bytes end up in one file."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -9,7 +11,8 @@ from agent.core.reasons import Reason
 from agent.core.targets import SignedFile
 from agent.errors import AgentError, BundleRefusedError, DeviceError
 from agent.update.fetching import Fetching
-from tests.fakes.memory_store import MemoryStore
+from tests.fakes.lives import STEP_S, until
+from tests.fakes.memory_store import MemoryStaging, MemoryStore
 from tests.fakes.scripted_repository import Resumable, ScriptedRepository
 from tests.fakes.update_bench import BUNDLES, NOW
 
@@ -107,6 +110,67 @@ def test_46_what_was_refused_as_a_whole_is_not_kept() -> None:
     fetch(store, [Source(BODY[:100], CUT)])
     fetch(store, [Source(b"", BundleRefusedError("wrong", reason=Reason.DIGEST))])
     assert store.parts == {}
+
+
+class Endless(ScriptedRepository):
+    """A source whose bytes never end.
+
+    Attributes:
+        begun: Set once some of them came.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(BUNDLES)
+        self.begun = threading.Event()
+
+    def fetch(
+        self,
+        target: SignedFile,
+        write: Callable[[memoryview], None],
+        max_bytes: int,
+        resume: Resumable | None = None,
+    ) -> int:
+        """Send until nobody wants it."""
+        del target, max_bytes, resume
+        write(memoryview(BODY[:100]))
+        self.begun.set()
+        while True:
+            write(memoryview(b""))
+            time.sleep(STEP_S)
+
+
+class ThreadedStaging(MemoryStaging):
+    """Knows in which threads it was closed to be kept."""
+
+    def __init__(self, store: MemoryStore, sha256: str, length: int) -> None:
+        super().__init__(store, sha256, length)
+        self.closed_in: list[threading.Thread] = []
+
+    def close(self, *, keep: bool = False) -> None:
+        """Close."""
+        if keep:
+            self.closed_in.append(threading.current_thread())
+        super().close(keep=keep)
+
+
+def test_what_a_stop_leaves_is_synced_beside_the_loop() -> None:
+    """A slow card takes seconds for that, in which requests have to be answered."""
+    store, source = MemoryStore(), Endless()
+    source.refresh(NOW)
+    target = source.find("kws", 2)
+    incoming = ThreadedStaging(store, target.sha256, target.length)
+    fetching = Fetching([source], target, incoming, LIMIT)
+
+    async def stop() -> None:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(fetching.run())
+            await until(source.begun.is_set)
+            task.cancel()
+
+    asyncio.run(stop())
+    assert [len(it[0]) for it in store.parts.values()] == [100]
+    (thread,) = incoming.closed_in
+    assert thread is not threading.current_thread()
 
 
 def test_a_disk_that_fails_is_no_reason_to_ask_the_next() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.update.pace import FIRST_SPAN_S, FLOOR_S, JITTER, SPREAD, Pace
+from agent.update.pace import FIRST_SPAN_S, FLOOR_S, HICCUP_SPAN_S, JITTER, SPREAD, Pace
 from benchmarks.fleet_numbers import POLL_S, paced
 
 draws = st.floats(0, 1, exclude_max=True)
@@ -36,7 +36,11 @@ def test_a_network_that_comes_up_after_the_boot_is_found_at_once(draw: float) ->
     assert FLOOR_S <= pace.after(failed=True) <= FIRST_SPAN_S <= 5.0
 
 
-@given(poll_s=st.floats(0.01, 1e6), failures=st.integers(0, 20), drawn=st.data())
+@given(
+    poll_s=st.floats(0.01, HICCUP_SPAN_S),
+    failures=st.integers(0, 20),
+    drawn=st.data(),
+)
 def test_whoever_looked_once_keeps_to_the_period(
     poll_s: float, failures: int, drawn: st.DataObject
 ) -> None:
@@ -49,6 +53,51 @@ def test_whoever_looked_once_keeps_to_the_period(
     for failed in (True, False, True, True):
         pause_s = pace.after(failed=failed)
         assert abs(pause_s - poll_s) <= poll_s * JITTER * (1 + 1e-9)
+
+
+@given(
+    poll_s=st.floats(HICCUP_SPAN_S, 1e6, exclude_min=True),
+    failures=st.integers(0, 20),
+    drawn=st.data(),
+)
+def test_a_hiccup_does_not_cost_a_long_period(
+    poll_s: float, failures: int, drawn: st.DataObject
+) -> None:
+    """The first failure after a good look: five minutes at most; then up to poll_s."""
+    pace = Pace(poll_s, lambda: drawn.draw(draws))
+    for _ in range(failures):
+        pace.after(failed=True)
+    pace.after(failed=False)
+    span_s = HICCUP_SPAN_S
+    while span_s < poll_s:
+        assert FLOOR_S <= pace.after(failed=True) <= span_s
+        span_s *= 2
+    assert abs(pace.after(failed=True) - poll_s) <= poll_s * JITTER * (1 + 1e-9)
+
+
+@given(draw=draws, failed=st.booleans(), worked=st.booleans())
+def test_no_window_is_slept_through(
+    draw: float,
+    *,
+    failed: bool,
+    worked: bool,
+) -> None:
+    """What is due in ten minutes is due then, whatever came of the looks before."""
+    pace = Pace(3600.0, lambda: draw)
+    if worked:
+        pace.after(failed=False)
+    for _ in range(12):
+        pause_s = pace.after(failed=failed, due_s=600.0)
+        assert pause_s <= 600.0 + JITTER * 3600.0
+
+
+def test_what_was_due_before_a_failure_hurries_nobody() -> None:
+    """The plan could not be made anew; and a server's wish goes before the window."""
+    pace = Pace(300.0, lambda: 0.5)
+    pace.after(failed=False)
+    assert pace.after(failed=True, due_s=-5.0) == 300.0
+    assert pace.after(failed=True, due_s=60.0) == 75.0
+    assert pace.after(failed=True, due_s=60.0, asked_s=900.0) == 900.0
 
 
 def test_a_boot_doubles_its_span_up_to_the_period() -> None:
@@ -90,3 +139,13 @@ def test_a_fleet_that_boots_without_its_server_spreads_itself() -> None:
     herd = paced(20_000, 2 * POLL_S, together=True)
     assert herd.busiest <= HERD
     assert herd.last_s <= PERIODS * POLL_S
+
+
+@pytest.mark.parametrize("poll_s", [600.0, 1800.0, 3600.0])
+@pytest.mark.parametrize("away_s", [60.0, 1200.0, 3600.0])
+def test_long_periods_ask_less_than_the_usual_one(poll_s: float, away_s: float) -> None:
+    """20,000 boards: never twice of what they ask for steadily at five minutes."""
+    herd = paced(20_000, away_s, poll_s=poll_s)
+    usual = POLL_S / poll_s  # of its own steady rate, in shares of the usual one
+    assert max(herd.busiest, herd.busiest_away) * usual <= HERD
+    assert herd.last_s <= PERIODS * poll_s
