@@ -29,7 +29,12 @@ A closed gate pauses the rollout: no further board is told.
 Boards whose orchestrator is `push` are told over their control listeners, and brought
 the repository's files if --repository is given. With --by-percent boards follow a
 signed group file: each wave raises its percent and is published; a wave group:NAME
-goes by the file of that group.
+goes by the file of that group. Groups of the inventory only choose boards: a board
+follows the files of [update] groups in its own agent.toml, and both have to agree.
+Whoever publishes something else in between stops the rollout, and is left alone.
+
+What can be known is checked before anybody is told, by a look at the boards as well;
+--dry-run does the same, but opens no keys.
 
 All that is decided is in a file beside the inventory before a board is told: after
 Ctrl-C, or a machine that died, run the same command again. `fleet pause` and `fleet
@@ -104,11 +109,12 @@ def command(
         AgentError: A file cannot be used, or belongs to another rollout.
         click.UsageError: Options do not go together.
     """
-    from agent.cli.fleet_rollout_work import Work
+    from agent.cli.fleet_rollout_work import Work, check_report
 
+    check_report(report)
     work = Work.prepare(inventory, options)
     if dry_run:
-        work.show_plan(as_json=as_json)
+        work.show_plan(as_json=as_json, report=report)
         return
     try:
         work.run(quiet=as_json)
@@ -118,6 +124,7 @@ def command(
             "command again to go on, or `tinyward fleet abort`",
             err=True,
         )
+        work.write_report(report)
         ctx.exit(INTERRUPTED)
     work.show_end(as_json=as_json, report=report)
     ctx.exit(work.exit_code)

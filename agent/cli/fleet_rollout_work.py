@@ -8,6 +8,7 @@ The rules this module keeps:
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +19,48 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
+from agent.cli.delivery import PUSH
 from agent.cli.fleet_boards import choose_papers, link_boards, read_inventory
 from agent.cli.fleet_crew import Crew
 from agent.cli.fleet_options import Options, state_path
-from agent.cli.fleet_publish import Publisher
+from agent.cli.fleet_prepare import (
+    FirstLook,
+    check_boards,
+    check_role,
+    check_slice,
+    find_strays,
+    look_around,
+)
+from agent.cli.fleet_publish import Files, OverruledError, Publisher
 from agent.cli.fleet_report import describe_plan, describe_rollout
+from agent.cli.fleet_return import remember
 from agent.cli.fleet_runner import Runner
 from agent.cli.fleet_sight import Reader
 from agent.cli.fleet_state import Kept, StateFile, check_belongs, checksum_of
 from agent.cli.fleet_threads import threads
 from agent.cli.fleet_view import RolloutView, final_view, plan_lines
 from agent.cli.patience import Patience
-from agent.cli.push import parse_assignment
+from agent.cli.push import parse_assignments
+from agent.cli.reach import Remote
 from agent.cli.repo_options import open_keyless, open_with_keys, parse_place
 from agent.cli.slice_files import Slice, open_slice
 from agent.cli.status_view import show_lines
 from agent.core.inventory import Inventory
 from agent.core.reasons import Reason
 from agent.core.targets import group_path
-from agent.core.waves import Phase, Plan, begin, draw_waves, resume
+from agent.core.waves import (
+    Act,
+    Decision,
+    Phase,
+    Plan,
+    begin,
+    carry_out,
+    draw_waves,
+    resume,
+)
 from agent.errors import SettingsError
+from agent.publish.release import silent
+from agent.publish.repository import Repository
 
 clock = time.time  # noqa: TID251 - a command is its own composition root
 
@@ -66,7 +89,7 @@ class Work:
             click.UsageError: Options do not go together.
         """
         inventory = read_inventory(path)
-        assign = dict(parse_assignment(text) for text in options["assign"])
+        assign = parse_assignments(options["assign"])
         if options["by_percent"] and options["repository"] is None:
             raise click.UsageError(
                 "--by-percent needs --repository, which it publishes"
@@ -74,6 +97,7 @@ class Work:
         if options["keys"] and not options["by_percent"]:
             raise click.UsageError("--keys sign group files: only with --by-percent")
         if options["by_percent"]:
+            _require_boards(_group(options["by_percent"]), inventory)
             assign = _named(assign, options)
         rows = sorted(assign.items())
         spelled = ",".join(f"{name}={model}@{number}" for name, (model, number) in rows)
@@ -100,17 +124,36 @@ class Work:
         """What the command returns."""
         return 0 if self.kept.course.phase is Phase.DONE else 1
 
-    def show_plan(self, *, as_json: bool) -> None:
-        """Print what would be done."""
+    def show_plan(self, *, as_json: bool, report: Path | None) -> None:
+        """Print what would be done, after a look at the boards.
+
+        Raises:
+            AgentError: It could not begin like this.
+        """
+        notes = []
         saved = self.file.load()
         if saved is not None and saved.is_open:
-            check_belongs(saved, self.kept)
-            self.kept = saved
+            try:
+                check_belongs(saved, self.kept)
+            except SettingsError as err:
+                notes.append(f"it could not begin now: {err}")
+            else:
+                self.kept = saved
+        with ExitStack() as opened:
+            publisher = self._publisher(silent, with_keys=False)
+            look = self._check(self._slice(opened), publisher, notes, with_keys=False)
+        if look.silent:
+            some = ", ".join(look.silent[:5]) + (", ..." if look.silent[5:] else "")
+            notes.append(f"not asked, since they do not answer: {some}")
+        described = describe_plan(self.kept, self.plan)
+        text = json.dumps(described | {"notes": notes}, indent=2)
+        if report is not None:
+            _write(report, text + "\n")
         if as_json:
-            click.echo(json.dumps(describe_plan(self.kept, self.plan), indent=2))
+            click.echo(text)
             return
         console = Console(highlight=False)
-        for line in plan_lines(self.kept.title(), self.plan, self.kept.course):
+        for line in plan_lines(self.kept.title(), self.plan, self.kept.course, notes):
             console.print(Text(line), soft_wrap=True)
 
     def run(self, *, quiet: bool) -> None:
@@ -121,21 +164,23 @@ class Work:
             KeyboardInterrupt: The operator left; the file is durable.
         """
         patience = Patience()
-        papers = choose_papers(self.inventory.papers, self.path, self.options)
-        links = link_boards(self.inventory.board, papers, patience.pause)
+        links = link_boards(self.inventory.board, self._papers(), patience.pause)
         with self.file.held(), ExitStack() as opened:
-            self.kept = self._chosen(self.file.load())
+            saved = self.file.load()
+            self.kept = self._chosen(saved)
+            muted = quiet and not sys.stderr.isatty()
+            console = Console(stderr=True, highlight=False, quiet=muted)
+            files = self._slice(opened)
+            opener = self._publisher(lambda line: console.print(Text(line)))
+            if saved is None or not saved.is_open:
+                notes: list[str] = []
+                self._check(files, opener, notes)
+                for line in notes:
+                    console.print(Text(f"note: {line}"), soft_wrap=True)
             ids = [board.id for board in self.inventory.board]
             reader = Reader(self.kept.assign, by_push=self.kept.mode == "push")
-            crew = Crew(
-                dict(zip(ids, links, strict=True)),
-                reader,
-                self._slice(opened),
-                patience.pause,
-            )
-            silent = quiet and not sys.stderr.isatty()
-            console = Console(stderr=True, highlight=False, quiet=silent)
-            opener = self._publisher(console)
+            named = dict(zip(ids, links, strict=True))
+            crew = Crew(named, reader, files, patience.pause)
             pool = opened.enter_context(threads(self.plan.at_once, links, patience))
             title = self.kept.title()
             view = RolloutView(console, title, self.plan, crew.notes, clock())
@@ -143,22 +188,93 @@ class Work:
                 self.plan, self.kept, self.file, crew, view, pool, clock, opener=opener
             )
             with view:
-                runner.run()
+                self._carry(runner, view, opener)
+
+    def _carry(
+        self, runner: Runner, view: RolloutView, opener: Publisher | None
+    ) -> None:
+        """Let the runner work; what others publish over it pauses the rollout."""
+
+        def note(files: Files) -> None:
+            runner.kept = replace(runner.kept, files=files)
+            self.file.save(runner.kept)
+
+        if opener is not None:
+            opener.note = note
+        try:
+            runner.run()
+        except OverruledError as err:
+            now = clock()
+            decision = Decision(Act.PAUSE, reason=Reason.ROLLOUT, why=str(err))
+            course = carry_out(runner.kept.course, decision, now)
+            runner.kept = replace(runner.kept, course=course)
+            self.file.save(runner.kept)
+            view.decided(course, decision, now)
+            if opener is not None:
+                opener.close(course)
+        finally:
             self.kept = runner.kept
 
     def show_end(self, *, as_json: bool, report: Path | None) -> None:
         """Print how it ended."""
-        described = describe_rollout(self.kept, self.plan, clock())
-        text = json.dumps(described, indent=2)
-        if report is not None:
-            _write(report, text + "\n")
+        text = self.write_report(report)
         if as_json:
             click.echo(text)
             return
-        now = clock()
-        show_lines(
-            Console(highlight=False), final_view(self.plan, self.kept.course, now)
-        )
+        now, course = clock(), self.kept.course
+        left_out = len(self.inventory.board) - len(course.boards)
+        shown = final_view(self.plan, course, now, left_out)
+        show_lines(Console(highlight=False), shown)
+
+    def write_report(self, report: Path | None) -> str:
+        """Write how it stands to a file, if one is named; return it.
+
+        Raises:
+            SettingsError: The file cannot be written.
+        """
+        described = describe_rollout(self.kept, self.plan, clock())
+        known = [board.id for board in self.inventory.board]
+        outside = [name for name in known if name not in self.kept.course.boards]
+        text = json.dumps(described | {"left_out": outside}, indent=2)
+        if report is not None:
+            _write(report, text + "\n")
+        return text
+
+    def _papers(self) -> Remote:
+        """Return the files for TLS."""
+        return choose_papers(self.inventory.papers, self.path, self.options)
+
+    def _check(
+        self,
+        files: Slice | None,
+        publisher: Publisher | None,
+        notes: list[str],
+        *,
+        with_keys: bool = True,
+    ) -> FirstLook:
+        """Check what can be known before anybody is told; return what boards said.
+
+        Raises:
+            AgentError: The operator has to mend something first.
+        """
+        papers, patience = self._papers(), Patience()
+        check_role(papers["certificate"])
+        if publisher is not None:
+            publisher.rehearse(with_keys=with_keys)
+        asked = [it for it in self.inventory.board if it.id in self.kept.course.boards]
+        # Links of their own: a thread may still wait at one when the rollout begins.
+        links = link_boards(asked, papers, patience.pause)
+        named = {board.id: link for board, link in zip(asked, links, strict=True)}
+        look = look_around(named, patience.end)
+        check_boards(look, self.kept.assign, "tuf" if publisher else PUSH)
+        if files is not None:
+            check_slice(files, self.kept.assign, look)
+        if publisher is not None:
+            groups = publisher.repository.status().groups
+            names = [*self.kept.assign]
+            waves, group = self.plan.waves, publisher.group
+            notes += find_strays(look, waves, group, groups, names)
+        return look
 
     def _chosen(self, saved: Kept | None) -> Kept:
         """Return the rollout to work on: the saved one, or one that begins.
@@ -194,22 +310,25 @@ class Work:
             return None
         return opened.enter_context(open_slice(path))
 
-    def _publisher(self, console: Console) -> Publisher | None:
+    def _publisher(
+        self, told: Callable[[str], None], *, with_keys: bool = True
+    ) -> Publisher | None:
         """Return who publishes the waves; None where boards are told by us."""
         group, path = self.options["by_percent"], self.options["repository"]
         if not group or path is None:
             return None
         keys, files = self.options["keys"], self.options["passphrase_files"]
         return Publisher(
-            open_with_keys(path, keys, files),
+            open_with_keys(path, keys, files) if with_keys else Repository.open(path),
             _group(group),
             self.kept.assign,
             self.plan.waves,
             [board.id for board in self.inventory.board],
             self.kept.salt,
             clock,
-            lambda text: console.print(Text(text)),
+            told,
             again=self.options["retry"],
+            left=dict(self.kept.files),
         )
 
 
@@ -227,6 +346,20 @@ def _named(
     }
 
 
+def _require_boards(group: str, inventory: Inventory) -> None:
+    """Check that boards follow a group, as far as the inventory says.
+
+    Raises:
+        SettingsError: ``inventory``: no board is in it.
+    """
+    if group not in {"all", *inventory.groups()}:
+        raise SettingsError(
+            f"--by-percent: no board is in the group {group!r}",
+            reason=Reason.INVENTORY,
+            todo="Name a group of the inventory that boards follow, or group:all.",
+        )
+
+
 def _group(text: str) -> str:
     """Return NAME of ``group:NAME``.
 
@@ -241,6 +374,20 @@ def _group(text: str) -> str:
             todo="Waves go by the file of a group.",
         )
     return place.rpartition("/")[2]
+
+
+def check_report(path: Path | None) -> None:
+    """Check that a report can be written where it is asked for.
+
+    Raises:
+        SettingsError: Its folder is not there.
+    """
+    if path is not None and not path.absolute().parent.is_dir():
+        raise SettingsError(
+            f"{path}: there is no folder {path.absolute().parent}",
+            reason=Reason.SETTINGS,
+            todo="Name a file that can be written with --report.",
+        )
 
 
 def _write(path: Path, text: str) -> None:

@@ -22,6 +22,7 @@ from msgspec import Struct
 from agent.core.disk_reasons import disk_error
 from agent.core.mistakes import describe_mistake
 from agent.core.reasons import Reason
+from agent.core.targets import GroupFile
 from agent.core.waves import Course, Phase
 from agent.errors import DeviceError, SettingsError
 
@@ -44,6 +45,7 @@ class Kept(Strict, frozen=True):
         waves: (name, boards that no wave before has).
         course: How far it has come.
         id: Says which rollout this is, in reports.
+        files: Group files by group, as we published them last or found them.
     """
 
     assign: dict[str, tuple[str, int]]
@@ -52,6 +54,7 @@ class Kept(Strict, frozen=True):
     waves: tuple[tuple[str, tuple[str, ...]], ...]
     course: Course
     id: str = ""
+    files: dict[str, GroupFile] = {}
 
     @property
     def is_open(self) -> bool:
@@ -196,6 +199,10 @@ class StateFile:
         except (msgspec.MsgspecError, UnicodeDecodeError) as err:
             raise _rollout(f"{self._asked}: {err}", f"Remove {self._asked}.") from err
 
+    def is_asked(self) -> bool:
+        """Return whether an order waits to be taken."""
+        return self._asked.exists()
+
     def forget_asked(self) -> None:
         """Remove the order, once what it asks for is durable."""
         with _disk():
@@ -292,6 +299,12 @@ def _disk() -> Iterator[None]:
     """
     try:
         yield
+    except FileNotFoundError as err:
+        raise DeviceError(
+            f"{err.filename}: the folder of a rollout's file is not there",
+            reason=Reason.STATE,
+            todo="Make the folder, or name another file with --state.",
+        ) from err
     except OSError as err:
         raise disk_error(err, {}) from err
 

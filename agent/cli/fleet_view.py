@@ -8,7 +8,8 @@ The rules this module keeps:
  * All of it goes to standard error; what a script reads is elsewhere.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -39,11 +40,17 @@ from agent.core.waves import (
 from agent.core.waves_course import FLYING, is_settled
 
 SHOWN = 8  # boards in trouble or on their way; a report has all
+TODO_OVERRULED = (
+    "See what they want. Run it again with --retry to say ours over it, or `tinyward "
+    "fleet abort`."
+)
 TODO_PAUSED = "Run the same command again to go on, or `tinyward fleet abort [--back]`."
 TODO_GATE = (
     "Mend these boards and run it again with --retry, allow more in [rollout.gate], or "
     "`tinyward fleet abort [--back]`."
 )
+
+TODOS: Mapping[str, str] = {Reason.GATE: TODO_GATE, Reason.ROLLOUT: TODO_OVERRULED}
 
 
 class RolloutView:
@@ -139,8 +146,15 @@ def render(
     )
 
 
-def final_view(plan: Plan, course: Course, now: float) -> Group:
-    """Return how it ended: waves, gate, and every board that needs somebody."""
+def final_view(plan: Plan, course: Course, now: float, left_out: int = 0) -> Group:
+    """Return how it ended: waves, gate, and every board that needs somebody.
+
+    Args:
+        plan: The waves.
+        course: How far they came.
+        now: Unix seconds.
+        left_out: Boards of the inventory that are in no wave.
+    """
     rest = Decision(Act.REST, reason=course.reason, why=course.why)
     parts: list[RenderableType] = [waves_table(plan, course, now), Text()]
     parts += [gate_table(readings(plan, course, now), _name(plan, course))]
@@ -149,16 +163,20 @@ def final_view(plan: Plan, course: Course, now: float) -> Group:
         parts += [Text(), boards_table(rows, plan, {}, now)]
     last = next_words(plan, course, rest, now).removeprefix("nothing: ")
     words = f"{course.phase}: {course.why}" if course.why else last
+    if left_out:
+        words += f"; {_boards(left_out)} of the inventory in no wave"
     parts += [Text(), Text(words, "bold")]
     if course.phase is Phase.PAUSED:
-        parts.append(Text(TODO_GATE if course.reason == Reason.GATE else TODO_PAUSED))
+        parts.append(Text(TODOS.get(course.reason, TODO_PAUSED)))
     return Group(*parts)
 
 
-def plan_lines(title: str, plan: Plan, course: Course) -> list[str]:
-    """Return what a rollout would do, line by line."""
+def plan_lines(
+    title: str, plan: Plan, course: Course, notes: Sequence[str] = ()
+) -> list[str]:
+    """Return what a rollout would do, line by line; ``notes`` before the end."""
     gate = plan.gate
-    lines = [f"{title}, {len(course.boards)} boards, {plan.at_once} at once"]
+    lines = [f"{title}, {_boards(len(course.boards))}, {plan.at_once} at once"]
     for index, wave in enumerate(plan.waves):
         done = [it for it in wave.boards if course.boards[it].standing != Standing.NEW]
         note = f", {len(done)} begun already" if done else ""
@@ -175,6 +193,7 @@ def plan_lines(title: str, plan: Plan, course: Course) -> list[str]:
         f"its p95 {figure_text('latency', gate.latency_ratio)} of before",
     ]
     lines.append(f"it pauses above: {', '.join(limits)}")
+    lines += [f"note: {plain(note, 200)}" for note in notes]
     return [*lines, "nobody was told anything (--dry-run)"]
 
 
@@ -185,7 +204,8 @@ def next_words(plan: Plan, course: Course, decision: Decision, now: float) -> st
     last = course.wave + 1 == len(plan.waves)
     after = "it is done" if last else _wave_title(plan, course.wave + 1)
     if decision.act is Act.WAIT and not decision.boards:
-        left = span_text(decision.until - now)
+        # Rounded up: whoever reads "0 s" waits for something that should be over.
+        left = span_text(max(1, math.ceil(decision.until - now)))
         return f"watches this wave for {left} more, then {after}"
     soak = span_text(plan.gate.soak_s)
     count = sum(
@@ -230,8 +250,12 @@ def _name(plan: Plan, course: Course) -> str:
 def _wave_title(plan: Plan, index: int) -> str:
     """Return a wave's name and size."""
     wave = plan.waves[index]
-    count = len(wave.boards)
-    return f"{wave.name} ({count} {'board' if count == 1 else 'boards'})"
+    return f"{wave.name} ({_boards(len(wave.boards))})"
+
+
+def _boards(count: int) -> str:
+    """Return a number of boards."""
+    return f"{count} {'board' if count == 1 else 'boards'}"
 
 
 def _worth_showing(plan: Plan, course: Course) -> list[tuple[str, BoardCourse]]:

@@ -127,11 +127,33 @@ def _order(options: Orders, opened: ExitStack) -> "Order":
     path = options["repository"]
     return Order(
         files=opened.enter_context(open_slice(path)) if path else None,
-        assign=dict(parse_assignment(text) for text in options["assign"]),
+        assign=parse_assignments(options["assign"]),
         generation=options["generation"] or 0,
         everything=options["everything"],
         wait=options["wait"],
     )
+
+
+def parse_assignments(texts: "Sequence[str]") -> dict[str, tuple[str, int]]:
+    """Return pipeline -> (model, version), as ``parse_assignment`` reads each.
+
+    Raises:
+        SettingsError: ``settings``: one is written otherwise, or a pipeline is named
+            twice.
+    """
+    from agent.core.reasons import Reason
+    from agent.errors import SettingsError
+
+    rows = [parse_assignment(text) for text in texts]
+    names = [name for name, _ in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(
+                f"--assign names pipeline {name!r} twice",
+                reason=Reason.SETTINGS,
+                todo="Assign one version to each pipeline.",
+            )
+    return dict(rows)
 
 
 def parse_assignment(text: str) -> tuple[str, tuple[str, int]]:
@@ -142,6 +164,7 @@ def parse_assignment(text: str) -> tuple[str, tuple[str, int]]:
     """
     import re
 
+    from agent.core.manifest import MAX_VERSION
     from agent.core.reasons import Reason
     from agent.errors import SettingsError
 
@@ -153,6 +176,12 @@ def parse_assignment(text: str) -> tuple[str, tuple[str, int]]:
             todo="Write it as in `--assign door=kws@8`.",
         )
     pipeline, model, version = match.groups()
+    if not 1 <= int(version) <= MAX_VERSION:
+        raise SettingsError(
+            f"{text!r}: versions of PIPELINE go from 1 to {MAX_VERSION}",
+            reason=Reason.SETTINGS,
+            todo="Name a version that was packed.",
+        )
     return pipeline, (model or "", int(version))
 
 

@@ -115,6 +115,22 @@ def choose_files(
     return Choice(_in_order(paths & sizes.keys(), sizes), tuple(sorted(absent)))
 
 
+def find_listed(
+    sizes: Mapping[str, int], read: Callable[[str], bytes]
+) -> dict[str, tuple[str, str]]:
+    """Return target path -> (SHA-256, place in the slice), by what the slice says.
+
+    Raises:
+        LookupError: Metadata is not there, or too long to be read.
+        msgspec.MsgspecError: It is not understood.
+    """
+    _, targets = _follow(sizes, read)
+    return {
+        path: (target.hashes.get("sha256", ""), _place(path, target, sizes))
+        for path, target in targets.items()
+    }
+
+
 def _follow(
     sizes: Mapping[str, int], read: Callable[[str], bytes]
 ) -> tuple[set[str], dict[str, _Target]]:

@@ -34,7 +34,7 @@ FLEET: Words = {
     ),
     Reason.INVENTORY: (
         "The inventory of the fleet makes no sense.",
-        "The message names the line; `tinyward fleet --help` shows one.",
+        "The message names the key; `tinyward fleet --help` shows one.",
     ),
     Reason.ROLLOUT: (
         "The file of this rollout is not the one that belongs to it.",

@@ -127,24 +127,36 @@ class Repository(KeylessRepository):
         repository._files.load()
         return repository
 
-    def publish(self, now: float, told: Told = silent) -> None:
+    def publish(
+        self, now: float, told: Told = silent, only: Staged | None = None
+    ) -> None:
         """Sign what is staged; with nothing staged, renew what would expire.
+
+        Args:
+            now: Unix seconds.
+            told: Told who signed what.
+            only: Sign this, and leave what is staged as it is.
 
         Raises:
             SettingsError: A key that has to sign is not here, or does not open.
             DeviceError: A file cannot be written, or another command runs.
         """
         with locked(self.path):
-            roles, staged = self._files.load(), load_staged(self.path)
-            moment = utc(now)
-            offline = renewals(roles, self._ring, moment, told)
-            if Contents(roles, self._targets).apply(staged, told):
-                offline.add(Targets.type)
-            if Root.type in offline:
-                seal_root(roles, self._ring, moment, (), told)
-            seal(roles, self._ring, moment, offline, told)
+            staged = load_staged(self.path) if only is None else only
+            roles, offline = self._sealed(staged, now, told)
             self._files.write(roles, with_root=Root.type in offline)
-            save_staged(self.path, Staged())
+            if only is None:
+                save_staged(self.path, Staged())
+
+    def rehearse(self, now: float) -> None:
+        """Sign as ``publish`` would with nothing staged, and write nothing.
+
+        Raises:
+            SettingsError: A key that has to sign is not here, or does not open.
+            DeviceError: Another command runs.
+        """
+        with locked(self.path):
+            self._sealed(Staged(), now, silent)
 
     def renew_online(self, now: float, told: Told = silent) -> Deadlines:
         """Sign timestamp again, and fleet and snapshot when they are due.
@@ -217,6 +229,19 @@ class Repository(KeylessRepository):
             revoked=contents.revocations(),
             staged=load_staged(self.path),
         )
+
+    def _sealed(
+        self, staged: Staged, now: float, told: Told
+    ) -> tuple[RoleSet, set[str]]:
+        """Return the next publication, signed, and which offline roles signed it."""
+        roles, moment = self._files.load(), utc(now)
+        offline = renewals(roles, self._ring, moment, told)
+        if Contents(roles, self._targets).apply(staged, told):
+            offline.add(Targets.type)
+        if Root.type in offline:
+            seal_root(roles, self._ring, moment, (), told)
+        seal(roles, self._ring, moment, offline, told)
+        return roles, offline
 
     def _signers(self, roles: RoleSet, role: str) -> list[Signer]:
         """Return the signers of a role as it is now."""
