@@ -108,12 +108,17 @@ class StageAnswer(Struct, frozen=True):
 
 
 class ModelAnswer(Struct, frozen=True):
-    """What one model version answered, and how fast, by stage."""
+    """What one model version answered, and how fast, by stage.
+
+    Attributes:
+        budget_ms: The p95 that its bundle declares.
+    """
 
     model: str
     version: int
     samples: SamplesAnswer = SamplesAnswer()
     latency_ms: dict[str, StageAnswer] = {}
+    budget_ms: float | None = None
 
 
 class PassedOverAnswer(Struct, frozen=True):

@@ -20,6 +20,7 @@ from agent.cli.plain_text import bytes_text
 from agent.cli.slice_files import Slice
 from agent.cli.update_view import BoardView, UpdateView
 from agent.core.reasons import Reason
+from agent.core.waves import BoardCourse
 from agent.errors import RequestRefusedError
 
 
@@ -68,7 +69,7 @@ class Crew:
         Raises:
             AgentError: It does not answer, or does not let us look.
         """
-        link = self.links[board]
+        link = self._link_again(board)
         state = link.state()
         updates = link.updates()
         pushed = link.desired() if self.reader.by_push else None
@@ -96,13 +97,31 @@ class Crew:
         finally:
             self._note(board, "")
 
-    def take_back(self, board: str) -> str:
+    def take_back(self, board: str, course: BoardCourse) -> str:
         """Let a board run again what ran before; return that, for people.
+
+        Args:
+            board: Which one.
+            course: What this rollout has done to it.
 
         Raises:
             AgentError: It refused, or was lost on the way.
         """
-        return Return(self.links[board], self.reader, self.pause).carry_out()
+        link = self._link_again(board)
+        return Return(link, self.reader, self.pause, course).carry_out()
+
+    def _link_again(self, board: str) -> BoardLink:
+        """Return a board's link, also after what it waited for was broken off.
+
+        Raises:
+            DeviceError: ``stopping``: everybody is leaving.
+        """
+        link = self.links[board]
+        link.go_on()
+        # Asked afterwards: who leaves ends pauses first and links then, so that one
+        # that is opened here in between is ended all the same.
+        self.pause(0.0)
+        return link
 
     def close(self, board: str) -> None:
         """Close a board's connection; the next question opens one again."""

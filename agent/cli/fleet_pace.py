@@ -24,6 +24,7 @@ def due_boards(
     looked: Mapping[str, float],
     taken: Collection[str],
     now: float,
+    asked: Collection[str] = (),
 ) -> Iterator[str]:
     """Yield the boards to look at now, the most urgent first.
 
@@ -33,6 +34,7 @@ def due_boards(
         looked: Board -> when it was looked at last, Unix seconds.
         taken: Boards that a thread is busy with.
         now: Unix seconds.
+        asked: Boards that a decision waits for a look at.
     """
     # A rollout that rests only wants to know how what it told comes out.
     resting = course.phase is not Phase.RUNNING
@@ -43,11 +45,19 @@ def due_boards(
         if name not in taken
         and not (resting and course.boards[name].standing not in FLYING)
     ]
-    current = frozenset(plan.waves[course.wave].boards)
-    names.sort(key=lambda name: course.boards[name].standing not in FLYING)
+    current, at_once = frozenset(plan.waves[course.wave].boards), frozenset(asked)
+    names.sort(
+        key=lambda name: (
+            course.boards[name].standing not in FLYING,
+            name not in at_once,
+        )
+    )
     for name in names:
         board = course.boards[name]
         pace_s = _pace(plan, board, now, current=name in current)
+        # A look that began now ends the wait, or loses the board: none comes after it.
+        if name in at_once and not board.lost_at:
+            pace_s = 0.0
         # A clock that was set back makes nobody wait.
         if not 0 <= now - looked.get(name, 0.0) < pace_s:
             yield name

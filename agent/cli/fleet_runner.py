@@ -17,11 +17,12 @@ from msgspec.structs import replace
 
 from agent.cli.fleet_crew import Crew
 from agent.cli.fleet_pace import due_boards
+from agent.cli.fleet_return import is_ours
 from agent.cli.fleet_sight import Sight
 from agent.cli.fleet_state import Asked, Kept, StateFile
+from agent.cli.fleet_stop import as_decision, may_stop
 from agent.cli.fleet_threads import LOOKERS
 from agent.cli.fleet_trouble import after_delivery, after_look, after_return
-from agent.core.reasons import Reason
 from agent.core.waves import (
     Act,
     BoardCourse,
@@ -33,11 +34,15 @@ from agent.core.waves import (
     carry_out,
     decide,
     untell,
+    wake,
 )
 from agent.core.waves_course import FLYING, is_settled
 from agent.errors import AgentError, SettingsError
 
 TICK_S = 0.25  # a person who asks for a pause sees it at once
+# Between two turns of the loop lies a tick, or a disk that syncs for a second. More is
+# a machine that slept, or that somebody stopped: boards went on without it.
+BREAK_S = 5.0
 SAVE_S = 10.0  # figures alone may be lost with the machine
 
 
@@ -64,6 +69,10 @@ class Opener(Protocol):
         """Let the wave under way begin; return the generation that says so."""
         ...
 
+    def check(self, course: Course) -> None:
+        """Look whether somebody else said something else since."""
+        ...
+
     def close(self, course: Course) -> None:
         """Let no more boards begin by themselves, unless all may."""
         ...
@@ -75,6 +84,7 @@ class Task:
 
     kind: Literal["look", "deliver", "back"]
     future: "Future[Sight] | Future[str] | Future[None]"
+    began_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -103,6 +113,10 @@ class Runner:
     _dirty: bool = True
     _saved_at: float = 0.0
     _opened: int = -1
+    _turned_at: float = 0.0
+    _decided_at: float = 0.0
+    _moved: bool = True
+    _decision: Decision = field(default_factory=lambda: Decision(Act.WAIT))
 
     @property
     def course(self) -> Course:
@@ -119,23 +133,44 @@ class Runner:
             self._collect()
             self._take_asked()
             now = self.clock()
-            decision = decide(self.plan, self.course, now)
-            if decision.act is Act.REST:
-                break
-            if decision.act is not Act.WAIT:
-                self._carry_out(decision, now)
-            self._open_wave()
+            self._notice_break(now)
+            # Ten thousand boards are judged in 40 ms: not after each of their answers.
+            if self._moved or now - self._decided_at >= TICK_S:
+                decision = self._decide(now)
+                if decision.act is Act.REST:
+                    break
+                self._open_wave()
+                self.view.draw(self.course, decision, now)
             self._send(now)
-            self.view.draw(self.course, decision, now)
             # What was decided may allow for more at once; only a wait takes a moment.
-            if decision.act is Act.WAIT:
+            if self._decision.act is Act.WAIT:
                 self._rest()
         self._come_to_rest()
 
     # --- deciding
 
+    def _notice_break(self, now: float) -> None:
+        """Begin anew after a sleep, or with a clock that was set."""
+        slept_s = now - self._turned_at
+        broken = bool(self._turned_at) and not 0 <= slept_s <= BREAK_S
+        self._turned_at = now
+        if broken:
+            self._keep(wake(self.course, slept_s, now))
+            self._looked.clear()
+            self._dirty = self._moved = True
+
+    def _decide(self, now: float) -> Decision:
+        """Decide, and carry out what is not a wait."""
+        self._decision = decision = decide(self.plan, self.course, now)
+        # After an act comes the next decision at once.
+        self._decided_at, self._moved = now, False
+        if decision.act not in {Act.WAIT, Act.REST}:
+            self._carry_out(decision, now)
+        return decision
+
     def _carry_out(self, decision: Decision, now: float) -> None:
         """Write a decision down, before anything of it is done."""
+        self._moved = True
         self._keep(carry_out(self.course, decision, now))
         self._save(now)
         self.view.decided(self.course, decision, now)
@@ -149,17 +184,17 @@ class Runner:
             asked = Asked("pause", by=f"an order that is not understood ({err})")
         if asked is None:
             return
-        act = Act.ABORT if asked.order == "abort" else Act.PAUSE
-        self.back = asked.back
-        words = f"asked for by {asked.by or 'another terminal'}"
-        decision = Decision(act, reason=Reason.REQUESTED, why=words)
-        if self.course.phase is Phase.RUNNING:
-            self._carry_out(decision, self.clock())
+        if may_stop(self.course.phase, asked):
+            self._carry_out(as_decision(asked), self.clock())
+        # Who asked once for boards to go back is not talked out of it by a pause.
+        self.back |= asked.back and self.course.phase is Phase.ABORTED
         self.file.forget_asked()
 
     def _open_wave(self) -> None:
         """Let a wave begin once all its boards were seen, where they begin alone."""
         course, now = self.course, self.clock()
+        if self.opener is not None:
+            self.opener.check(course)
         if self.opener is None or self._opened >= course.wave:
             return
         names = self.plan.waves[course.wave].boards
@@ -187,7 +222,8 @@ class Runner:
         self._ready.clear()
         taken = self._tasks.keys()
         spare = LOOKERS - sum(not self._is_told(name) for name in taken)
-        for name in due_boards(self.plan, self.course, self._looked, taken, now):
+        asked = self._decision.boards if self._decision.look else ()
+        for name in due_boards(self.plan, self.course, self._looked, taken, now, asked):
             # A hundred boards that are gone must not hold up those on their way.
             if not self._is_told(name):
                 spare -= 1
@@ -195,7 +231,7 @@ class Runner:
                     return
             self._looked[name] = now
             look = self.pool.submit(partial(self.crew.look, name))
-            self._tasks[name] = Task("look", look)
+            self._tasks[name] = Task("look", look, now)
 
     def _is_told(self, name: str) -> bool:
         """Return whether a board is on its way, and answers."""
@@ -219,7 +255,8 @@ class Runner:
                 }[task.kind]
                 self._set(name, after(name, board, err, now))
             else:
-                self._take(name, board, brought, now)
+                # What a look brings is as old as the look.
+                self._take(name, board, brought, task.began_at or now)
 
     def _take(
         self, name: str, board: BoardCourse, brought: Sight | str | None, now: float
@@ -234,7 +271,7 @@ class Runner:
             self._prepare(name, board, brought, now)
         elif board.standing in FLYING and not self._has_arrived(name, board, brought):
             going = self.course.phase is Phase.RUNNING
-            board = replace(board, lost_at=0.0)
+            board = replace(board, lost_at=0.0, seen_at=now)
             self._set(name, board if going else untell(board))
             if going and self._may_deliver:
                 self._ready.add(name)
@@ -259,11 +296,11 @@ class Runner:
         reader = self.crew.reader
         if self.course.phase is not Phase.RUNNING:
             self._set(name, untell(board))
-        elif reader.runs(sight.state):
-            runs = replace(untell(board), standing=Standing.RUNS, settled_at=now)
-            self._set(name, runs)
+        elif reader.runs(sight.state) and not reader.is_contested(board, sight):
+            self._set(name, reader.taken_up(board, sight, now))
         else:
-            self._set(name, reader.prepare(replace(board, lost_at=0.0), sight))
+            seen = replace(board, lost_at=0.0, seen_at=now)
+            self._set(name, reader.prepare(seen, sight))
             if self._may_deliver:
                 self._ready.add(name)
 
@@ -290,8 +327,9 @@ class Runner:
         return bool(self._tasks) or (flying and not self.back)
 
     def _step(self) -> None:
-        """Look once more, decide nothing."""
+        """Look once more, decide nothing but what another terminal asks for."""
         self._collect()
+        self._take_asked()
         now = self.clock()
         if not self.back:
             self._send(now)
@@ -300,12 +338,14 @@ class Runner:
 
     def _take_back(self) -> None:
         """Take the version from all boards that have it, or are getting it."""
-        boards = self.course.boards.items()
-        taken = FLYING | {Standing.COMMITTED}
-        names = [name for name, board in boards if board.standing in taken]
-        for name in names:
-            future = self.pool.submit(partial(self.crew.take_back, name))
-            self._tasks[name] = Task("back", future)
+        by_push = self.kept.mode == "push"
+        for name, board in self.course.boards.items():
+            if is_ours(board, by_push=by_push):
+                future = self.pool.submit(partial(self.crew.take_back, name, board))
+                self._tasks[name] = Task("back", future)
+            elif board.standing in FLYING:
+                # Written down, and then nobody came to say it.
+                self._set(name, untell(board))
         while self._tasks:
             self._step()
 
@@ -318,6 +358,7 @@ class Runner:
         shown = (board.standing, bool(board.lost_at))
         moved = shown != (before.standing, bool(before.lost_at))
         self._dirty |= moved or board.ready is not before.ready
+        self._moved |= moved
         if moved:
             self.view.changed(name, board, self.clock())
 

@@ -15,12 +15,12 @@ from msgspec.structs import replace
 from agent.cli.board_answers import ModelAnswer, PipelineState, State, Updates
 from agent.cli.outcome import UNDONE, version_text
 from agent.cli.plain_text import plain
-from agent.core.gates import compare, worst
+from agent.core.gates import COUNTED, compare, worst
 from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, Wanted
 from agent.core.updates import Report
-from agent.core.waves import BoardCourse, Standing
-from agent.core.waves_course import Before, Figures, Health
+from agent.core.waves import BoardCourse, Standing, untell
+from agent.core.waves_course import FLYING, Before, Figures, Health
 
 Assign = Mapping[str, tuple[str, int]]
 CANDIDATE = "candidate"  # a pipeline's state on trial
@@ -89,7 +89,7 @@ class Reader:
         """Return a board that is about to be told, with how it is before that."""
         last = sight.pushed.generation if sight.pushed is not None else 0
         before = {
-            name: _before(sight.state.pipelines[name], wanted)
+            name: _before(sight.state.pipelines[name], wanted, board.before.get(name))
             for name, wanted in self.wanted(sight.state).items()
         }
         return replace(
@@ -108,11 +108,23 @@ class Reader:
         )
 
     def read(self, board: BoardCourse, sight: Sight, now: float) -> BoardCourse:
-        """Return where a board stands by what it says now."""
-        board = replace(board, lost_at=0.0, reason="", detail="")
+        """Return where a board stands by what it says now.
+
+        Args:
+            board: As it stood.
+            sight: What it says.
+            now: When the look began, Unix seconds: what it says is as old as that.
+        """
+        known = replace(board, lost_at=0.0, seen_at=now)
+        board = replace(known, reason="", detail="")
         if board.standing in {Standing.BACK, Standing.NEW}:
             return board
         standing, reason, detail = self._stand(board, sight)
+        # It refused what we brought: it is not on its way before it has our order.
+        begun = board.ready and self.has_arrived(board, sight)
+        if board.standing is Standing.FAILED and standing in FLYING and not begun:
+            return known
+        down = self._down(sight.state) if standing in COUNTED else ""
         settled_at = board.settled_at if standing is board.standing else now
         health = board.health
         if standing is Standing.COMMITTED:
@@ -124,7 +136,35 @@ class Reader:
             detail=plain(detail, 200),
             settled_at=settled_at,
             health=health,
+            down=plain(down, 64),
+            down_at=(board.down_at or now) if down else 0.0,
         )
+
+    def is_contested(self, board: BoardCourse, sight: Sight) -> bool:
+        """Return whether somebody wants something else since we told a board."""
+        pushed = sight.pushed
+        if pushed is None or self._is_ours(pushed, sight.state):
+            return False
+        return bool(self._overruled(board, sight))
+
+    def taken_up(self, board: BoardCourse, sight: Sight, now: float) -> BoardCourse:
+        """Return a board that runs what is assigned before we tell it.
+
+        Where an order of ours did that after all, it is a board like any that we
+        updated: judged by how it does, and taken back by an abort.
+        """
+        pushed = sight.pushed
+        ours = pushed is not None and 0 < board.generation == pushed.generation
+        if pushed is not None and self._is_ours(pushed, sight.state):
+            # Whoever ordered the same since has settled it.
+            newest = max(board.generation, pushed.generation)
+            board = replace(board, generation=newest)
+        untold = untell(board)
+        standing = Standing.COMMITTED if untold.told or ours else Standing.RUNS
+        # What an order has brought about was told, however the telling ended.
+        told = max(1, untold.told) if standing is Standing.COMMITTED else untold.told
+        settled = replace(untold, standing=standing, told=told, settled_at=now)
+        return self.read(settled, sight, now)
 
     def _stand(self, board: BoardCourse, sight: Sight) -> tuple[Standing, str, str]:
         """Return standing, reason and words."""
@@ -207,6 +247,11 @@ class Reader:
             if ours and decision.generation >= board.generation:
                 yield decision.state, decision.reason, decision.detail
 
+    def _down(self, state: State) -> str:
+        """Return why a pipeline that runs what is assigned is not ready."""
+        rows = [state.pipelines[name] for name in self.wanted(state)]
+        return next((it.reason or Reason.HANG for it in rows if not it.ready), "")
+
     def _health(self, board: BoardCourse, state: State) -> Health:
         """Return how a board does since it committed."""
         rows = []
@@ -234,12 +279,24 @@ def figures_of(pipeline: PipelineState, wanted: Wanted) -> Figures:
         failed=rows[-1].samples.failed,
         p95_ms=(total.p95 or 0.0) if total is not None else 0.0,
         critical=critical,
+        budget_ms=rows[-1].budget_ms or 0.0,
     )
 
 
-def _before(pipeline: PipelineState, wanted: Wanted) -> Before:
-    """Return a pipeline as it is before its board is told."""
+def _before(
+    pipeline: PipelineState, wanted: Wanted, known: Before | None = None
+) -> Before:
+    """Return a pipeline as it is before its board is told.
+
+    Args:
+        pipeline: What it says.
+        wanted: What it will be told.
+        known: How it was before an order that did not come to its end.
+    """
     active = pipeline.active
+    # On trial by that order the new version answers: what was before is known already.
+    if known is not None and (active is None or _answers(pipeline, wanted)):
+        return known
     runs = Wanted(active.model, active.version) if active else None
     return Before(
         active=figures_of(pipeline, runs) if runs else Figures(),
@@ -253,10 +310,16 @@ def _runs(pipeline: PipelineState, wanted: Wanted) -> bool:
 
     On probation a candidate answers, and is shown as what does.
     """
+    return pipeline.state != CANDIDATE and _answers(pipeline, wanted)
+
+
+def _answers(pipeline: PipelineState, wanted: Wanted) -> bool:
+    """Return whether a version answers, on probation or not."""
     active = pipeline.active
-    if active is None or pipeline.state == CANDIDATE:
-        return False
-    return (active.model, active.version) == (wanted.model, wanted.version)
+    return active is not None and (active.model, active.version) == (
+        wanted.model,
+        wanted.version,
+    )
 
 
 def _is(row: ModelAnswer, wanted: Wanted) -> bool:

@@ -6,6 +6,8 @@ The rules this module keeps:
  * At most ``at_once`` boards are on their way; one that is given up as out of reach is
    not counted any more.
  * A board is told once, and once more for each time that an operator says so.
+ * Nobody is told, and no wave is left, on the strength of what was seen before a break
+   in the work; a wave is left on what was seen after its soak alone.
  * Nothing here remembers: the same plan, course and time decide the same.
 
 >>> from agent.core.inventory import BoardTable
@@ -22,10 +24,11 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from agent.core.gates import COUNTED, Reading, explain, judge
+from agent.core.gates import COUNTED, Reading, describe_fault, explain, judge
 from agent.core.inventory import GateTable
 from agent.core.reasons import Reason
 from agent.core.waves_course import (
+    FLYING,
     BoardCourse,
     Course,
     LogRow,
@@ -34,6 +37,7 @@ from agent.core.waves_course import (
     is_settled,
 )
 from agent.core.waves_draw import Wave, draw_waves
+from agent.core.waves_seen import JUDGED, resume, unseen, untell, wake
 
 __all__ = [
     "Act",
@@ -51,10 +55,12 @@ __all__ = [
     "readings",
     "resume",
     "untell",
+    "wake",
 ]
 
 PATIENCE_S = 60.0  # a board that restarts is back in 10 s, a router in 60 s
 ENDED = frozenset({Standing.COMMITTED, Standing.FAILED})
+TODO_OVERRULED = "settle it with them; --retry orders it again, over theirs"
 
 
 class Act(StrEnum):
@@ -77,12 +83,14 @@ class Plan:
         waves: In their order.
         gate: What boards may do; ``at_once`` how many are on their way together.
         patience_s: How long a board may be out of reach before it counts as lost.
+        left_out: How many boards of the inventory are in no wave.
     """
 
     waves: Sequence[Wave]
     gate: GateTable = field(default_factory=GateTable)
     at_once: int = 8
     patience_s: float = PATIENCE_S
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,7 @@ class Decision:
         until: When a wait may be over by the passing of time alone, Unix seconds; 0
             where nobody knows.
         reason: Why not more; ``why`` the same for people.
+        look: These boards are to be looked at before anything else is decided.
     """
 
     act: Act
@@ -101,12 +110,13 @@ class Decision:
     until: float = 0.0
     reason: str = ""
     why: str = ""
+    look: bool = False
 
 
 def begin(plan: Plan, now: float) -> Course:
     """Return a rollout that has not told anybody anything."""
     boards = {board: BoardCourse() for wave in plan.waves for board in wave.boards}
-    return Course(began_at=now, boards=boards)
+    return Course(began_at=now, awake_at=now, boards=boards)
 
 
 def decide(plan: Plan, course: Course, now: float) -> Decision:
@@ -119,21 +129,15 @@ def decide(plan: Plan, course: Course, now: float) -> Decision:
     """
     if course.phase is not Phase.RUNNING:
         return Decision(Act.REST, reason=course.reason, why=course.why)
-    closed = next(_obstacles(plan, course, now), None)
-    if closed is not None:
-        return closed
+    # What closed a gate yesterday may have mended itself as well: look first.
+    blind = _unseen(plan, course, JUDGED, course.awake_at, now)
+    closed = None if blind else next(_obstacles(plan, course, now), None)
+    if blind or closed is not None:
+        return closed or _look(blind)
     pending = _pending(plan, course, now)
     if not pending:
         return _go_on(plan, course, now)
-    deadline = course.began_at + plan.gate.deadline_s
-    if now >= deadline:
-        why = f"{len(pending)} boards are not at an end in time: {_some(pending)}"
-        return Decision(Act.PAUSE, pending, 0.0, Reason.DEADLINE, why)
-    fresh = _fresh(plan, course)
-    room = max(0, plan.at_once - len(_flying(plan, course, now)))
-    if fresh[:room]:
-        return Decision(Act.TELL, fresh[:room])
-    return Decision(Act.WAIT, pending, deadline, why=f"{len(pending)} on their way")
+    return _bring_on(plan, course, pending, now)
 
 
 def carry_out(course: Course, decision: Decision, now: float) -> Course:
@@ -164,24 +168,6 @@ def carry_out(course: Course, decision: Decision, now: float) -> Course:
             )
 
 
-def resume(course: Course, now: float, *, retry: bool = False) -> Course:
-    """Return a paused course that goes on.
-
-    Args:
-        course: What was saved.
-        now: Unix seconds; the wave's deadline counts from here.
-        retry: Boards that failed, and those that were told and then lost, are told
-            once more.
-    """
-    course = replace(course, phase=Phase.RUNNING, reason="", why="", began_at=now)
-    # Somebody waited for this: what was lost yesterday is looked for again today.
-    boards = {name: _found_again(it, now) for name, it in course.boards.items()}
-    if not retry:
-        return replace(course, boards=boards)
-    again = {name: _renewed(it) for name, it in boards.items()}
-    return replace(course, boards=again, retries=course.retries + 1)
-
-
 def readings(
     plan: Plan, course: Course, now: float, wave: int | None = None
 ) -> tuple[Reading, ...]:
@@ -196,13 +182,16 @@ def _obstacles(plan: Plan, course: Course, now: float) -> Iterator[Decision]:
     for name in _reached(plan, course):
         board = course.boards[name]
         if board.standing is Standing.OVERRULED:
-            why = f"{name}: {board.detail}"
+            why = f"{name}: {board.detail}; {TODO_OVERRULED}"
             yield Decision(Act.PAUSE, (name,), 0.0, Reason.ROLLOUT, why)
     for wave in range(course.wave + 1):
         for reading in readings(plan, course, now, wave):
             if reading.closes:
                 size = len(plan.waves[wave].boards)
                 why = f"wave {plan.waves[wave].name}: {explain(reading, size)}"
+                first = course.boards[reading.boards[0]]
+                said = describe_fault(first, plan.gate)
+                why += f" ({said})" if said else ""
                 yield Decision(Act.PAUSE, reading.boards, 0.0, Reason.GATE, why)
 
 
@@ -240,6 +229,25 @@ def _pending(plan: Plan, course: Course, now: float) -> tuple[str, ...]:
     )
 
 
+def _bring_on(
+    plan: Plan, course: Course, pending: tuple[str, ...], now: float
+) -> Decision:
+    """Tell whom there is room for, or wait for those on their way until it is late."""
+    deadline = course.began_at + plan.gate.deadline_s
+    if now >= deadline:
+        # They may have come to their end while nobody looked.
+        blind = _unseen(plan, course, FLYING, course.awake_at, now)
+        if blind:
+            return _look(blind)
+        why = f"{len(pending)} boards are not at an end in time: {_some(pending)}"
+        return Decision(Act.PAUSE, pending, 0.0, Reason.DEADLINE, why)
+    fresh = _fresh(plan, course)
+    room = max(0, plan.at_once - len(_flying(plan, course, now)))
+    if fresh[:room]:
+        return Decision(Act.TELL, fresh[:room])
+    return Decision(Act.WAIT, pending, deadline, why=f"{len(pending)} on their way")
+
+
 def _go_on(plan: Plan, course: Course, now: float) -> Decision:
     """Soak, then go to the next wave, or be done."""
     boards = [course.boards[name] for name in plan.waves[course.wave].boards]
@@ -248,11 +256,56 @@ def _go_on(plan: Plan, course: Course, now: float) -> Decision:
     left_s = min(ended_at + plan.gate.soak_s - now, plan.gate.soak_s)
     if ended_at and left_s > 0:
         return Decision(Act.WAIT, (), now + left_s, why="soaks")
+    soaked_at = min(ended_at + plan.gate.soak_s, now) if ended_at else 0.0
+    blind = _unseen(plan, course, COUNTED, max(soaked_at, course.awake_at), now)
+    mute = _mute(plan, course, now)
+    if blind or mute:
+        return _look(blind) if blind else _hear(plan, course, mute, now)
     if course.wave + 1 < len(plan.waves):
         return Decision(Act.PASS, why=f"{plan.waves[course.wave].name} is through")
     left = [it for it in course.boards.values() if it.standing not in COUNTED]
     but = f"; {len(left)} of {len(course.boards)} boards do not run it" if left else ""
+    but += f"; {plan.left_out} boards are in no wave" if plan.left_out else ""
     return Decision(Act.DONE, why=f"all waves are through{but}")
+
+
+def _unseen(
+    plan: Plan,
+    course: Course,
+    standings: frozenset[Standing],
+    since: float,
+    now: float,
+) -> tuple[str, ...]:
+    """Return the boards of the waves so far that nobody saw since then."""
+    boards = ((name, course.boards[name]) for name in _reached(plan, course))
+    return unseen(boards, standings, since, now, plan.patience_s)
+
+
+def _look(names: tuple[str, ...]) -> Decision:
+    """Return a wait for looks at boards."""
+    why = f"looks at {_some(names)} once more"
+    return Decision(Act.WAIT, names, why=why, look=True)
+
+
+def _mute(plan: Plan, course: Course, now: float) -> tuple[str, ...]:
+    """Return the boards that run the version, and do not answer with it."""
+    boards = ((name, course.boards[name]) for name in _reached(plan, course))
+    return tuple(
+        name
+        for name, it in boards
+        if it.standing in COUNTED
+        and not it.is_lost(now, plan.patience_s)
+        and (it.down_at or it.health.silent)
+    )
+
+
+def _hear(plan: Plan, course: Course, mute: tuple[str, ...], now: float) -> Decision:
+    """Wait for the first samples of boards; without any in time they are bad ones."""
+    why = f"no sample yet from {_some(mute)}, where there were some before"
+    deadline = course.began_at + plan.gate.deadline_s
+    if now < deadline:
+        return Decision(Act.WAIT, mute, deadline, why=why)
+    return Decision(Act.PAUSE, mute, 0.0, Reason.GATE, why)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -271,30 +324,5 @@ def _tell(course: Course, names: Sequence[str], now: float) -> Course:
             told=board.told + 1,
             told_at=now,
             ready=False,
-            generation=0,
         )
     return course.with_boards(told)
-
-
-def untell(board: BoardCourse) -> BoardCourse:
-    """Return a board that was to be told, and that nothing was said to after all."""
-    return replace(
-        board,
-        standing=Standing.NEW,
-        told=max(0, board.told - 1),
-        ready=False,
-        generation=0,
-    )
-
-
-def _found_again(board: BoardCourse, now: float) -> BoardCourse:
-    """Return a board whose absence counts from now on."""
-    return replace(board, lost_at=now) if board.lost_at else board
-
-
-def _renewed(board: BoardCourse) -> BoardCourse:
-    """Return a board that may be told once more, if it has to be."""
-    stuck = board.lost_at and board.standing is not Standing.COMMITTED
-    if not stuck and board.standing not in {Standing.FAILED, Standing.OVERRULED}:
-        return board
-    return BoardCourse(told=board.told, lost_at=board.lost_at, before=board.before)

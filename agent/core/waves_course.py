@@ -50,12 +50,14 @@ class Figures(Durable, frozen=True):
         failed: Samples that failed.
         p95_ms: Of whole durations, 0 where nothing is known.
         critical: An alarm about its output is active.
+        budget_ms: The p95 that its bundle declares, 0 where it declares none.
     """
 
     answered: int = 0
     failed: int = 0
     p95_ms: float = 0.0
     critical: bool = False
+    budget_ms: float = 0.0
 
 
 class Before(Durable, frozen=True):
@@ -80,12 +82,21 @@ class Health(Durable, frozen=True):
         errors_share: Of these, failed.
         latency_ratio: p95 after over p95 before; 0 where either is not known.
         critical: An alarm about an output is active.
+        p95_ms: After, of the pipeline whose ratio that is; ``before_ms`` before.
+        timed: Samples behind ``p95_ms``.
+        allowed_ms: A p95 up to this is not slow, whatever the ratio.
+        silent: A pipeline has not ended a sample yet where it had before.
     """
 
     samples: int = 0
     errors_share: float = 0.0
     latency_ratio: float = 0.0
     critical: bool = False
+    p95_ms: float = 0.0
+    before_ms: float = 0.0
+    timed: int = 0
+    allowed_ms: float = 0.0
+    silent: bool = False
 
 
 class BoardCourse(Durable, frozen=True):
@@ -97,6 +108,9 @@ class BoardCourse(Durable, frozen=True):
         told_at: Unix seconds, as all moments; 0 for never.
         settled_at: When its standing became what it is, once nothing is under way.
         lost_at: Since when it does not answer; 0 while it does.
+        seen_at: When the last look began that it answered; 0 for never.
+        down_at: Since when a pipeline of it is not ready though it runs what it was
+            told; 0 while all are. ``down`` says why.
         ready: ``generation``, ``mark`` and ``before`` are known: it can be told.
         generation: Of the desired state that it is told.
         mark: Its newest report before it was told: later ones are our doing.
@@ -111,6 +125,9 @@ class BoardCourse(Durable, frozen=True):
     told_at: float = 0.0
     settled_at: float = 0.0
     lost_at: float = 0.0
+    seen_at: float = 0.0
+    down_at: float = 0.0
+    down: str = ""
     ready: bool = False
     generation: int = 0
     mark: int = 0
@@ -119,8 +136,8 @@ class BoardCourse(Durable, frozen=True):
 
     def is_lost(self, now: float, patience_s: float) -> bool:
         """Return whether it has been out of reach for too long."""
-        # A clock that was set back must not make anybody wait for ever.
-        return bool(self.lost_at) and not 0 <= now - self.lost_at < patience_s
+        # A clock that was set back loses nobody; ``wake`` counts from its new time.
+        return bool(self.lost_at) and now - self.lost_at >= patience_s
 
     def is_under_way(self, now: float, patience_s: float) -> bool:
         """Return whether it was told, is not at an end, and is not given up."""
@@ -144,6 +161,8 @@ class Course(Durable, frozen=True):
     Attributes:
         wave: Index of the wave that is under way.
         began_at: When this wave began, or went on after a pause; Unix seconds.
+        awake_at: Since when somebody has worked on it without a break: nothing that was
+            seen before that says how boards do now.
         reason: Why it is paused or aborted; ``why`` the same for people.
         retries: How often an operator had boards told once more.
         boards: By id, of the whole rollout.
@@ -153,6 +172,7 @@ class Course(Durable, frozen=True):
     phase: Phase = Phase.RUNNING
     wave: int = 0
     began_at: float = 0.0
+    awake_at: float = 0.0
     reason: str = ""
     why: str = ""
     retries: int = 0

@@ -5,8 +5,17 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from agent.core.gates import MIN_SAMPLES, compare, explain, find_fault, judge, worst
+from agent.core.gates import (
+    MIN_SAMPLES,
+    compare,
+    describe_fault,
+    explain,
+    find_fault,
+    judge,
+    worst,
+)
 from agent.core.inventory import GateTable
 from agent.core.waves import BoardCourse, Standing
 from agent.core.waves_course import Figures, Health
@@ -34,7 +43,12 @@ def sick(
     return BoardCourse(
         Standing.COMMITTED,
         told=1,
-        health=Health(500, errors_share, latency_ratio, critical),
+        health=Health(
+            *(500, errors_share, latency_ratio, critical),
+            p95_ms=2.0 * latency_ratio,
+            before_ms=2.0,
+            allowed_ms=3.0,
+        ),
     )
 
 
@@ -88,16 +102,30 @@ def test_what_was_counted_before_the_commit_does_not_count() -> None:
     before = Figures(answered=1000, p95_ms=4.0)
     there = Figures(answered=100, failed=50, p95_ms=9.0)
     after = Figures(answered=280, failed=70, p95_ms=6.0)
-    assert Health(200, 0.1, 1.5) == compare(before, there, after)
+    found = compare(before, there, replace(after, answered=480, failed=90))
+    assert (
+        found.samples,
+        found.errors_share,
+        found.latency_ratio,
+    ) == (420, 40 / 420, 1.5)
     reborn = Figures(answered=99, failed=11, p95_ms=6.0)
-    assert Health(110, 0.1, 0.0) == compare(before, there, reborn)
+    found = compare(before, there, reborn)
+    assert (
+        found.samples,
+        found.errors_share,
+        found.latency_ratio,
+    ) == (110, 0.1, 0.0)
 
 
 def test_few_samples_say_nothing() -> None:
     """One failure of three is no third, and their p95 is none."""
     few = Figures(answered=MIN_SAMPLES - 2, failed=1, p95_ms=99.0)
     found = compare(Figures(answered=1000, p95_ms=1.0), Figures(), few)
-    assert Health(samples=MIN_SAMPLES - 1) == found
+    assert (
+        found.samples,
+        found.errors_share,
+        found.latency_ratio,
+    ) == (MIN_SAMPLES - 1, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -155,3 +183,44 @@ def test_the_readings_of_a_wave() -> None:
     ) == (2.0, ("e",), False)
     expected = "failed: 2 of 5 boards (40 %), at most 0 % allowed: b, e"
     assert expected == explain(rows["failed"], 5)
+
+
+@given(st.floats(0.01, 1.0), st.floats(1.0, 100.0), st.floats(0.0, 100.0))
+def test_noise_of_a_fast_model_closes_nothing(
+    before_ms: float, ratio: float, budget_ms: float
+) -> None:
+    """Within its budget, or a millisecond more than before, no ratio is slow."""
+    allowed_ms = budget_ms or before_ms + 1.0
+    after_ms = min(before_ms * ratio, allowed_ms)
+    before = Figures(answered=1000, p95_ms=before_ms)
+    after = Figures(answered=1000, p95_ms=after_ms, budget_ms=budget_ms)
+    board = BoardCourse(Standing.COMMITTED, health=compare(before, Figures(), after))
+    assert find_fault(board, LIMITS) == ""
+
+
+def test_a_gate_says_what_was_measured() -> None:
+    """The figure, the one before it, and of how many samples."""
+    before = Figures(answered=1000, p95_ms=2.1)
+    after = Figures(answered=940, p95_ms=5.5)
+    slow = BoardCourse(Standing.COMMITTED, health=compare(before, Figures(), after))
+    expected = "p95 5.5 ms, 2.1 ms before (2.62 times, at most 1.5), 940 samples"
+    assert expected == describe_fault(slow, LIMITS)
+    failing = "50 % of 500 samples failed, at most 1 %"
+    assert failing == describe_fault(sick(errors_share=0.5), LIMITS)
+
+
+def test_who_is_not_ready_is_a_bad_board_after_a_moment() -> None:
+    """A restart is forgiven, for as long as one takes; a hang is not."""
+    board = replace(GOOD, down="hang", down_at=NOW, seen_at=NOW + 9)
+    assert find_fault(board, LIMITS) == ""
+    gone = replace(board, seen_at=NOW + 10)
+    assert find_fault(gone, LIMITS) == "hang"
+    assert describe_fault(gone, LIMITS) == "it runs the version and is not ready [hang]"
+
+
+def test_a_version_that_says_nothing_is_silent_where_the_one_before_spoke() -> None:
+    """No sample since the commit; a board that never had one is none the worse."""
+    spoke, nothing = Figures(answered=5), Figures()
+    assert compare(spoke, nothing, nothing).silent
+    assert not compare(nothing, nothing, nothing).silent
+    assert not compare(spoke, nothing, Figures(answered=1)).silent
