@@ -5,11 +5,13 @@ The rules this module keeps:
    and counts the failure (``prometheus_sd_http_failures_total``).
  * Only a name of this machine is answered: a web page that lets its own name point here
    (DNS rebinding) reads nothing.
+ * Connections are few and short, as on a board (``agent.endpoint.guard``): a request
+   that never ends is cut off, and cannot keep Prometheus out for long.
 """
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from socket import gethostname
 
@@ -18,10 +20,13 @@ from aiohttp import web
 
 from agent.core.addresses import Place
 from agent.core.reasons import Reason
+from agent.endpoint.guard import Gate
 from agent.endpoint.origins import is_own_name, own_names
 from agent.errors import AgentError, DeviceError
 
 Stamp = tuple[int, int, int]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+LEAVE_S = 1.0  # a target list is written at once; the guard ends the rest anyway
 
 
 class Targets:
@@ -87,29 +92,43 @@ def serve_targets(inventory: Path, render: Callable[[], str], place: Place) -> N
 
 async def _serve(targets: Targets, place: Place) -> None:
     """Listen, say where, and wait for the end."""
-    app = web.Application()
+    app = web.Application(middlewares=[_close_after])
     app.router.add_get("/", targets.answer)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=LEAVE_S)
     await runner.setup()
     try:
-        await _listen(runner, place)
+        server = await _listen(runner, place)
         ended = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
         await ended.wait()
+        server.close()
     finally:
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, place: Place) -> None:
-    """Listen, and say where."""
+@web.middleware
+async def _close_after(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """End the connection with its answer: the guard counts by connection."""
+    response = await handler(request)
+    response.force_close()
+    return response
+
+
+async def _listen(runner: web.AppRunner, place: Place) -> asyncio.Server:
+    """Listen behind a guard, and say where."""
+    if runner.server is None:
+        raise DeviceError("aiohttp built no server", reason=Reason.INTERNAL)
+    guarded = Gate().guard(runner.server)
     try:
-        await web.TCPSite(runner, place.host, place.port).start()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(guarded, place.host, place.port)
     except OSError as err:
         raise DeviceError(
             f"cannot listen on {place}: {err.strerror or err}",
             reason=Reason.ADDRESS,
             todo="Choose another port, or end what listens there.",
         ) from err
-    port = runner.addresses[0][1]
+    port = server.sockets[0].getsockname()[1]
     click.echo(f"serving targets on http://{Place(place.host, port)}/", err=True)
+    return server

@@ -4,6 +4,8 @@ The rules this module keeps:
  * A refresh begins by asking for timestamp.json alone, and only if it changed. Where it
    did not, nothing else is asked, unless something that was verified has expired
    since (a freeze), a day has passed, or somebody else has moved the floors.
+ * Nothing is asked for twice: what that look brought is the timestamp.json of the
+   refresh behind it, and desired states whose signed digest is known are kept.
  * Order: root chain, clock, timestamp, snapshot, targets, fleet; the first thing that
    does not hold ends the refresh, and what was verified before stays in use.
  * Only parsed values that a verified signature covers are returned.
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
 
     from agent.trust.download import Resumable, Signed
-    from agent.trust.fetcher import Fetcher
+    from agent.trust.fetcher import Fetcher, Seen
     from agent.trust.updater import DurableUpdater
 
 # Any path below fleet/groups makes the updater load the role; it need not exist.
@@ -111,6 +113,11 @@ class TrustedRepository:
         self._updater: DurableUpdater | None = None
         self._fetcher: Fetcher | None = None
         self._refreshed_s = 0.0  # when everything was verified last
+        # The newer timestamp.json that the last look met, and the root it met it under.
+        self._news: tuple[int, Seen] | None = None
+        # Desired states by path and signed digest: the last that were asked for, each
+        # of at most MAX_GROUP_BYTES.
+        self._kept: dict[tuple[str, str], bytes] = {}
 
     @property
     def clock_floor(self) -> float:
@@ -168,6 +175,7 @@ class TrustedRepository:
             return False
         with own_disk():
             updater = self._start(fetcher)
+            updater.foretold, self._news = self._news, None
             with reasons_for(updater):
                 updater.refresh()
                 updater.get_targetinfo(_FLEET_PROBE)
@@ -193,14 +201,21 @@ class TrustedRepository:
         """
         own = [device_path(device)] if _DEVICE.fullmatch(device) else []
         files: list[tuple[str, GroupFile]] = []
+        kept: dict[tuple[str, str], bytes] = {}
         for path in own + [group_path(group) for group in groups]:
             found = self._lookup(path)
             if found is None:
                 continue
-            raw = self._small(path, found, MAX_GROUP_BYTES)
-            file = parse_group(raw, path)
+            key = path, _sha256(found)
+            raw = self._kept.get(key)
+            # Its bytes have this digest: they would only be fetched and checked again.
+            kept[key] = (
+                self._small(path, found, MAX_GROUP_BYTES) if raw is None else raw
+            )
+            file = parse_group(kept[key], path)
             self._check_generation(path, file.generation)
             files.append((path, file))
+        self._kept = kept
         return files
 
     def revoked(self) -> Revocations:
@@ -313,7 +328,7 @@ class TrustedRepository:
 
     def _is_unchanged(self, fetcher: "Fetcher", now: float) -> bool:
         """Ask whether what is in use is still what the repository announces."""
-        updater = self._updater
+        updater, self._news = self._updater, None
         if updater is None or not 0 <= now - self._refreshed_s < _FULL_REFRESH_S:
             return False
         settled = self._gate.settled()
@@ -326,6 +341,7 @@ class TrustedRepository:
         with reasons_for_look("timestamp.json"):
             news = fetcher.look(ANNOUNCEMENT_URL, updater.announced, limit)
         if news.content != updater.announced.content:
+            self._news = updater.root.version, news
             return False
         updater.announced = news  # the bytes are the same, their ETag may be a new one
         updater.pass_time(settled)

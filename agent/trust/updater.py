@@ -52,6 +52,8 @@ class DurableUpdater(Updater):
         role: The role that was asked for last: whose fault an error is.
         received: The bytes that arrived for it.
         announced: The timestamp.json that was served.
+        foretold: A timestamp.json that was read a moment ago, and the version of the
+            root that was trusted then: under that root it need not be asked for again.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class DurableUpdater(Updater):
         self.role: str = Root.type
         self.received = root
         self.announced = Seen()
+        self.foretold: tuple[int, Seen] | None = None
         self._gate = gate
         self._files = fetcher
         self._parents: dict[str, str] = {}
@@ -142,11 +145,22 @@ class DurableUpdater(Updater):
         limit = LIMITS_BYTES.get(rolename, TARGETS_LIMIT_BYTES)
         if rolename == Timestamp.type:
             # Read here for the sake of its ETag, which the next look will need.
-            self.announced = self._files.look(ANNOUNCEMENT_URL, Seen(), limit)
+            self.announced = self._told_before() or self._files.look(
+                ANNOUNCEMENT_URL, Seen(), limit
+            )
             self.received = self.announced.content
         else:
             self.received = super()._download_metadata(rolename, limit, version)
         return self.received
+
+    def _told_before(self) -> Seen | None:
+        """Return the timestamp.json that was read before this refresh began, if any.
+
+        It is verified like any other. Behind a newer root it is not used: the owner may
+        have exchanged the timestamp's keys between the two requests.
+        """
+        known, self.foretold = self.foretold, None
+        return known[1] if known and known[0] == self.root.version else None
 
     def _load_root(self) -> None:
         """Load the chain of roots, then settle what time it is."""

@@ -5,10 +5,12 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from agent.cli import cli
 from agent.cli.fleet_targets import parse_listen, render_targets
 from agent.core.addresses import Place
 from agent.core.inventory import BoardTable
+from agent.endpoint.guard import MAX_CONNECTIONS
 from agent.errors import SettingsError
 
 INVENTORY = """
@@ -237,6 +240,23 @@ def test_what_is_served_follows_the_inventory(inventory: Path, port: int) -> Non
     os.utime(aside, ns=(0, inventory.stat().st_mtime_ns))
     aside.replace(inventory)
     assert rows(port) == [FIRST, SECOND]
+
+
+def test_half_requests_keep_nobody_out(port: int) -> None:
+    """There are so many at most, and they are cut off; then Prometheus is heard."""
+    with ExitStack() as opened:
+        halves = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", port), 60))
+            for _ in range(MAX_CONNECTIONS)
+        ]
+        for half in halves:
+            half.sendall(b"GET / HT")
+        beyond = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+        beyond.settimeout(60)
+        assert beyond.recv(4096).startswith(b"HTTP/1.1 503")
+        with suppress(ConnectionResetError):  # aborted: either is an end
+            assert halves[-1].recv(4096) == b""  # it came last, and is cut off last
+    assert ask(port)[0] == 200
 
 
 @pytest.mark.parametrize(

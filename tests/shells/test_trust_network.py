@@ -530,6 +530,47 @@ def test_nothing_new_costs_one_request(board: Board, server: ToxicServer) -> Non
     assert server.connections == 1
 
 
+def test_news_cost_no_request_twice(
+    board: Board, server: ToxicServer, repository: SpoiledRepository
+) -> None:
+    """What the look brought is the timestamp; a desired state that is kept stays."""
+    trusted = board.refresh()
+    wanted = trusted.desired(["all"])
+    asked = len(server.asked)
+    repository.repository.publish(NOW + 100)
+    assert trusted.refresh(NOW + 300) is True
+    assert trusted.issued == NOW + 100
+    assert trusted.desired(["all"]) == wanted
+    paths = server.paths()[asked:]
+    assert paths[:2] == ["/" + TIMESTAMP, "/metadata/2.root.json"]
+    assert len(set(paths)) == len(paths)
+    assert [it for it in paths if it.startswith("/targets/")] == []
+    # Its ETag is known: the next look is conditional.
+    assert trusted.refresh(NOW + 600) is False
+    assert "if-none-match" in server.asked[-1][1]
+    publish(repository, 2)
+    trusted.refresh(NOW + 900)
+    assert trusted.desired(["all"])[0][1].pipelines["door"].version == 2
+
+
+def test_a_timestamp_from_before_a_new_root_is_asked_for_again(
+    board: Board, server: ToxicServer, repository: SpoiledRepository
+) -> None:
+    """Its keys may have been exchanged in between: that is no attack."""
+    trusted = board.refresh()
+    publish(repository, 2, NOW + 1)
+    between = repository.file("timestamp").read_bytes()
+    repository.repository.rotate("timestamp", NOW + 2)
+    asked = len(server.asked)
+    # The look comes before the exchange, the refresh behind it.
+    after = repository.file("timestamp").read_bytes()
+    answers = [toxic.status("200 OK", content) for content in (between, after)]
+    server.script(TIMESTAMP, *answers)
+    assert trusted.refresh(NOW + 300) is True
+    assert server.paths()[asked:].count("/" + TIMESTAMP) == 2
+    assert trusted.find("kws", 2).fields.version == 2
+
+
 def test_a_server_without_etags_is_compared_by_bytes(
     board: Board, server: ToxicServer, repository: SpoiledRepository
 ) -> None:
