@@ -77,9 +77,12 @@ class Action(Strict, frozen=True):
         failures: How often it failed for what may pass by itself.
         told: How many times something was said of it.
         held: Why this board had better not begin it now (``heat``), else empty.
-        leaving: Why it is being withdrawn (``canceled``, ``superseded``), else empty:
-            it is wanted no more, and what is under way of it has not ended yet.
+        leaving: Why it is being withdrawn (``canceled``, ``superseded``, ``gave_up``),
+            else empty: it is wanted no more, and what is under way of it has not ended.
         cancel: Id of the cancellation that asks for it.
+        why: What it failed with, for its last word, where it was given up.
+        since: The first generation that it had, where it went on under another one;
+            else 0. What was committed under any of them was committed of it.
     """
 
     id: ActionId
@@ -96,6 +99,13 @@ class Action(Strict, frozen=True):
     held: str = ""
     leaving: str = ""
     cancel: str = ""
+    why: tuple[str, ...] = ()
+    since: Annotated[int, Meta(ge=0, le=MAX_VERSION)] = 0
+
+    @property
+    def generations(self) -> range:
+        """All that it had."""
+        return range(self.since or self.generation, self.generation + 1)
 
 
 class Ended(Strict, frozen=True):

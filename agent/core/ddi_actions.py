@@ -152,10 +152,15 @@ def accept(record: Record, offer: Offer, now_ms: int) -> Record:
     return say(record, "scheduled", now_ms)
 
 
-def exchange(record: Record, offer: Offer) -> Record:
+def exchange(record: Record, offer: Offer, done: dict[str, Wanted]) -> Record:
     """Return a record whose open action, under the same id, wants something else.
 
     hawkBit never does that; a server that numbers files instead of orders may.
+
+    Args:
+        record: What is kept.
+        offer: What it wants now.
+        done: What was carried out of what it wanted before, and stays wanted.
     """
     if record.open is None:
         return record
@@ -166,8 +171,26 @@ def exchange(record: Record, offer: Offer) -> Record:
         pipelines=offer.pipelines,
         failures=0,
         leaving="",
+        since=0,
     )
-    return accept(replace(record, generation=generation, open=action), offer, 0)
+    runs = _merged(record.runs, done)
+    record = replace(record, generation=generation, runs=runs, open=action)
+    return accept(record, offer, 0)
+
+
+def reopen(record: Record) -> Record:
+    """Return a record whose open action goes on under a new generation.
+
+    The machine begins nothing more of one that was withdrawn.
+    """
+    action = record.open
+    if action is None:
+        return record
+    generation = record.generation + 1
+    goes_on = replace(
+        action, generation=generation, since=action.since or action.generation
+    )
+    return replace(record, generation=generation, open=goes_on)
 
 
 def repeat(record: Record, action: str) -> Record:
@@ -195,7 +218,10 @@ def hold(record: Record, reason: str) -> Record:
 
 
 def leave(
-    record: Record, reason: Literal["canceled", "superseded"], cancel: str = ""
+    record: Record,
+    reason: Literal["canceled", "superseded", "gave_up"],
+    cancel: str = "",
+    why: tuple[str, ...] = (),
 ) -> Record:
     """Return a record whose open action is wanted no more.
 
@@ -203,10 +229,12 @@ def leave(
         record: What is kept.
         reason: Why: ``superseded`` also where the server simply took it away.
         cancel: Id of the cancellation that asks for it.
+        why: What it failed with, where it is given up.
     """
     if record.open is None:
         return record
-    return replace(record, open=replace(record.open, leaving=reason, cancel=cancel))
+    action = replace(record.open, leaving=reason, cancel=cancel, why=why)
+    return replace(record, open=action)
 
 
 def left(record: Record, *, committed: bool, now_ms: int) -> Record:
@@ -237,6 +265,12 @@ def left(record: Record, *, committed: bool, now_ms: int) -> Record:
     # What it took away it does not offer any more: the id means something new again.
     gone = action.leaving == Reason.SUPERSEDED
     return _ended(record, action.id, said, gone=gone)
+
+
+def cancel_refused(record: Record, cancel: str, now_ms: int) -> Record:
+    """Return a record after a cancellation of what was committed in part."""
+    said = _answer(cancel, "rejected", "part of it was committed", now_ms)
+    return queue(record, said)
 
 
 def cancel_ended(record: Record, cancel: str, action: str, now_ms: int) -> Record:

@@ -1,8 +1,9 @@
 """What a DDI server has still to be told: in order, bounded, last words never lost.
 
 The rules this module keeps:
- * A last word leaves only when the server took it, or said that it knows nothing of
-   the action any more (404, 410). Progress that piles up loses its oldest entries.
+ * A last word leaves only when the server took it, said that it knows nothing of the
+   action any more (404, 410), or has called it wrong so often that it never will take
+   it (``drop``). Progress that piles up loses its oldest entries.
  * Room for last words is never exhausted by those already there: while ``is_full``,
    nothing new is begun that would need one.
  * A last word is not queued again behind itself.
@@ -17,6 +18,9 @@ from agent.core.ddi import MAX_OUTBOX, Ended, Feedback, Record
 MAX_PROGRESS = 16  # an order takes four or five; more are of servers that were away
 # An open action and its cancellation need a word each; the rest is for the unforeseen.
 FULL = MAX_OUTBOX - MAX_PROGRESS - 8
+# What says nothing about a request, only about the way or the time: a proxy wants to
+# be told who we are, took us for somebody else, or it took too long, or is too early.
+PASSING_STATUSES = frozenset({407, 408, 421, 425, 429})
 
 
 def queue(record: Record, said: Feedback) -> Record:
@@ -48,9 +52,21 @@ def answered(record: Record, said: Feedback, status: int) -> Record:
     worth a second try; a last word is. Anything else keeps the entry.
     """
     settled = 200 <= status < 300 or status in {404, 410}
-    wrong = 400 <= status < 500 and status not in {401, 403, 408, 425, 429}
-    if not settled and not (wrong and not said.is_last):
+    if not settled and not (is_wrong(status) and not said.is_last):
         return record
+    return drop(record, said)
+
+
+def is_wrong(status: int) -> bool:
+    """Return whether a server calls what it was told wrong.
+
+    Not so for papers (401, 403), and for what passes.
+    """
+    return 400 <= status < 500 and status not in {401, 403, *PASSING_STATUSES}
+
+
+def drop(record: Record, said: Feedback) -> Record:
+    """Return a record in which something does not wait to be told any more."""
     kept = list(record.outbox)
     if said in kept:
         kept.remove(said)

@@ -9,8 +9,8 @@ The rules this module keeps:
    looks; a state is told again only after a restart or a warning.
  * The same look twice is no news.
  * An action ends when each of its pipelines has: with success if all run what it wants.
- * A refusal ends it; a failure that may pass by itself is counted, and the last one
-   that counts ends it, too.
+ * A refusal ends it; a failure that may pass by itself is counted once it was tried
+   again, and the last one that counts has the rest withdrawn, and then ends it, too.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from agent.core.ddi import SOURCE, Action, Execution, Record
-from agent.core.ddi_actions import end, say
+from agent.core.ddi_actions import end, leave, say
 from agent.core.reasons import Reason
 from agent.core.targets import Wanted
 from agent.core.updates import Decision, Progress, Report
@@ -49,6 +49,8 @@ PATIENT = frozenset(
     }
 )
 OPERATOR = "an operator of this board overruled it"
+# What the plan adds to the words of what may pass: here it is said what becomes of it.
+TRIED_AGAIN = "; it is tried again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def observe(record: Record, seen: Seen, now_ms: int) -> Record:
     action = record.open
     if action is None or action.leaving:
         return record
-    stands = [_stand(action, name, seen) for name in action.pipelines]
+    stands = _stands(action, seen)
     if all(it.how in {"done", "failed"} for it in stands):
         return _conclude(record, action, stands, now_ms)
     reached = max((it.state for it in stands if it.how != "done"), key=LADDER.index)
@@ -102,22 +104,30 @@ def observe(record: Record, seen: Seen, now_ms: int) -> Record:
 
 
 def failing(record: Record, seen: Seen) -> bool:
-    """Return whether something of the open action failed, and is tried again."""
+    """Return whether something of the open action failed, and can be tried again.
+
+    It cannot while the machine is at something else, or about to begin it: whatever
+    time goes by then, no attempt is made.
+    """
     action = record.open
-    if action is None or action.leaving:
+    if action is None or action.leaving or seen.progress is not None:
         return False
-    stands = [_stand(action, name, seen) for name in action.pipelines]
-    return any(it.how == "again" for it in stands)
+    if any(
+        it.state == "ordered" and _is_about(it, action, it.pipeline)
+        for it in seen.decisions
+        if it.pipeline in action.pipelines
+    ):
+        return False
+    return any(it.how == "again" for it in _stands(action, seen))
 
 
-def strike(record: Record, seen: Seen, attempts: int, now_ms: int) -> Record:
-    """Return a record with one more failure counted; with the last one it has failed.
+def strike(record: Record, seen: Seen, attempts: int) -> Record:
+    """Return a record with one more failure counted; with the last one it leaves.
 
     Args:
         record: What is kept.
         seen: What the machine says.
-        attempts: After so many failures the action has failed.
-        now_ms: Unix milliseconds.
+        attempts: After so many failures it is given up.
     """
     action = record.open
     if action is None or not failing(record, seen):
@@ -126,13 +136,44 @@ def strike(record: Record, seen: Seen, attempts: int, now_ms: int) -> Record:
     record = replace(record, open=action)
     if action.failures < attempts:
         return record
-    stands = [_stand(action, name, seen) for name in action.pipelines]
-    done = {it.pipeline for it in stands if it.how == "done"}
+    stuck = [it for it in _stands(action, seen) if it.how != "done"]
     details = (
         f"gave up after {action.failures} attempts",
-        *(f"{it.reason}: {it.words}" for it in stands if it.how != "done"),
+        *(f"{it.reason}: {it.words}" if it.reason else it.words for it in stuck),
     )
-    return end(record, _part(action, done), Reason.GAVE_UP, details, now_ms)
+    return leave(record, "gave_up", why=details)
+
+
+def gave_up(record: Record, seen: Seen, now_ms: int) -> Record:
+    """Return a record after all has ended of an action that was given up.
+
+    What was committed of it stays; where all of it was at last, it succeeded.
+    """
+    action = record.open
+    if action is None or action.leaving != Reason.GAVE_UP:
+        return record
+    stands = _stands(action, seen)
+    if all(it.how == "done" for it in stands):
+        return _conclude(record, action, stands, now_ms)
+    return end(record, done_part(record, seen), Reason.GAVE_UP, action.why, now_ms)
+
+
+def done_part(record: Record, seen: Seen) -> dict[str, Wanted]:
+    """Return what was carried out of the open action, or ran already."""
+    action = record.open
+    if action is None:
+        return {}
+    stands = _stands(action, seen)
+    return _part(action, {it.pipeline for it in stands if it.how == "done"})
+
+
+def is_partly_committed(record: Record, seen: Seen) -> bool:
+    """Return whether something was committed for the sake of the open action."""
+    action = record.open
+    return action is not None and any(
+        _is_committed(action, name, wanted, seen.reports)
+        for name, wanted in action.pipelines.items()
+    )
 
 
 def cut_short(record: Record, seen: Seen, now_ms: int) -> Record:
@@ -140,8 +181,7 @@ def cut_short(record: Record, seen: Seen, now_ms: int) -> Record:
     action = record.open
     if action is None:
         return record
-    stands = [_stand(action, name, seen) for name in action.pipelines]
-    done = _part(action, {it.pipeline for it in stands if it.how == "done"})
+    done = done_part(record, seen)
     words = tuple(
         f"{name}: it was replaced" for name in sorted({*action.pipelines} - {*done})
     )
@@ -197,6 +237,11 @@ def _moves(stands: Iterable[_Stand]) -> bool:
     return any(it.how == "busy" and it.state != "scheduled" for it in stands)
 
 
+def _stands(action: Action, seen: Seen) -> list[_Stand]:
+    """Return how far an action has come in each pipeline."""
+    return [_stand(action, name, seen) for name in action.pipelines]
+
+
 def _stand(action: Action, pipeline: str, seen: Seen) -> _Stand:
     """Return how far an action has come in one pipeline."""
     wanted = action.pipelines[pipeline]
@@ -230,6 +275,7 @@ def _judge(pipeline: str, state: Execution, decision: Decision | None) -> _Stand
         return _Stand(pipeline, "late", state, reason, detail)
     if reason in PATIENT:
         return _Stand(pipeline, "busy", state)
+    detail = detail.partition(TRIED_AGAIN)[0]
     return _Stand(pipeline, "again", state, reason, detail)
 
 
@@ -237,10 +283,11 @@ def _is_committed(
     action: Action, pipeline: str, wanted: Wanted, reports: Iterable[Report]
 ) -> bool:
     """Whether this order was carried out, whatever runs by now."""
-    ours = (SOURCE, action.generation, pipeline, wanted.model, wanted.version)
+    ours = (SOURCE, pipeline, wanted.model, wanted.version)
     return any(
         it.result == "committed"
-        and (it.source, it.generation, it.pipeline, it.model, it.version) == ours
+        and it.generation in action.generations
+        and (it.source, it.pipeline, it.model, it.version) == ours
         for it in reports
     )
 

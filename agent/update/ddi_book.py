@@ -5,21 +5,35 @@ The rules this module keeps:
    cut cannot take back.
  * The machine looks again exactly when what it may do has changed, or when a failure
    has waited long enough; these attempts are counted, and paced by full jitter.
+ * An action has its last word after all that was under way of it has ended.
 """
 
 from collections.abc import Callable
 
-from agent.core.ddi import Record
+from agent.core.ddi import Action, Record
 from agent.core.ddi_actions import (
+    Offer,
     Prefetch,
     desired,
+    exchange,
     hold,
+    leave,
     left,
     may_start,
     prefetch,
+    reopen,
     restart,
 )
-from agent.core.ddi_progress import Seen, cut_short, failing, observe, strike
+from agent.core.ddi_progress import (
+    Seen,
+    cut_short,
+    done_part,
+    failing,
+    gave_up,
+    is_partly_committed,
+    observe,
+    strike,
+)
 from agent.core.fleet_settings import DdiSettings
 from agent.core.targets import GroupFile
 from agent.update.ddi_needs import Errands, Kept
@@ -84,7 +98,7 @@ class Book:
         if self._wanted() != before:
             self._errands.look()
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Take note of what the machine did, and let failures be tried again.
 
         Raises:
@@ -97,9 +111,11 @@ class Book:
         record = observe(self.record, seen, self.now_ms)
         due = self._is_due(record, seen)
         if due:
-            record = strike(record, seen, self._settings.attempts, self.now_ms)
+            record = strike(record, seen, self._settings.attempts)
         self.keep(record)
-        if due and record.open is not None:
+        if record.open is not None and record.open.leaving:
+            await self.let_go()
+        elif due and record.open is not None:
             self._errands.look()
 
     def weigh(self) -> None:
@@ -126,12 +142,30 @@ class Book:
         if action is None or not action.leaving:
             return
         nothing = await self._errands.withdraw(action.generation)
-        after = left(self.record, committed=not nothing, now_ms=self.now_ms)
-        if after.open is not None:
-            after = observe(after, self._seen(), self.now_ms)
-            if after.open is not None and action.leaving == "superseded":
-                after = cut_short(after, self._seen(), self.now_ms)
-        self.keep(after)
+        self.keep(self._without(action, committed=not nothing))
+
+    async def exchange(self, offer: Offer) -> None:
+        """Let the open action, under the same id, want something else.
+
+        Raises:
+            DeviceError: The store cannot be read or written.
+        """
+        action = self.record.open
+        if action is None:
+            return
+        self.keep(leave(self.record, "superseded"))
+        await self._errands.withdraw(action.generation)
+        # Else the board would go back by itself where it has come along already.
+        done = done_part(self.record, self._seen())
+        self.keep(exchange(self.record, offer, done))
+
+    def is_partly_committed(self) -> bool:
+        """Return whether something of the open action was committed: it goes on.
+
+        Raises:
+            DeviceError: The store cannot be read.
+        """
+        return is_partly_committed(self.record, self._seen())
 
     def is_watched(self) -> bool:
         """Return whether the machine may do something that the server has to know."""
@@ -139,6 +173,21 @@ class Book:
         if action is None or action.leaving:
             return False
         return action.said != "downloaded" or may_start(action)
+
+    def _without(self, action: Action, *, committed: bool) -> Record:
+        """Return the record after all has ended of the action that is leaving."""
+        seen, now_ms = self._seen(), self.now_ms
+        if action.leaving == "gave_up":
+            return gave_up(self.record, seen, now_ms)
+        committed = committed or is_partly_committed(self.record, seen)
+        after = left(self.record, committed=committed, now_ms=now_ms)
+        after = observe(after, seen, now_ms)
+        if after.open is None:
+            return after
+        if action.leaving == "superseded":
+            return cut_short(after, seen, now_ms)
+        # Its commit came first: what is left of it goes on.
+        return reopen(after)
 
     def _is_due(self, record: Record, seen: Seen) -> bool:
         """Whether something failed, and has waited long enough to be tried again."""
@@ -150,7 +199,9 @@ class Book:
             self._attempts_of = action.generation
             self._attempts = Pace(MAX_RETRY_S, self._draw)
             self._retry_at = 0.0
-        now, due = self._clock(), self._retry_at
+        # A clock that was set back (a board without one, before NTP) costs no years.
+        now = self._clock()
+        due = self._retry_at = min(self._retry_at, now + 2 * MAX_RETRY_S)
         if due == 0.0 or now >= due:
             self._retry_at = now + self._attempts.after(failed=True)
         return 0.0 < due <= now

@@ -4,7 +4,7 @@ The rules this module keeps:
  * One round: tell what waits, poll, follow the links, tell what came of it. What one
    link is wrong about stops no other link.
  * The pause is the server's, within limits, spread over the fleet by the board's name
-   and by chance; what was never answered, or asks for papers, is never hurried.
+   and by chance; who asks for papers is never hurried, who fails is asked less often.
  * The server chooses among signed bundles, and when. It is asked for nothing else, and
    nothing that it says ends this task.
  * While an action is open the machine is looked at once a second.
@@ -22,23 +22,28 @@ from typing import NoReturn
 
 from agent.core.ddi import Feedback
 from agent.core.ddi_messages import DEFAULT_SLEEP_S, MIN_SLEEP_S
-from agent.core.ddi_outbox import answered
+from agent.core.ddi_outbox import answered, drop, is_wrong
 from agent.core.fleet_settings import DdiSettings
 from agent.core.reasons import Reason
 from agent.errors import AgentError, BundleRefusedError, DeviceError
+from agent.update.ddi_backoff import Backoff
 from agent.update.ddi_book import Book
 from agent.update.ddi_follow import Follower
 from agent.update.ddi_links import Controller
 from agent.update.ddi_needs import Errands, Kept, Wire
 from agent.update.ddi_talk import Talk
 from agent.update.endings import NETWORK
-from agent.update.pace import Pace
+from agent.update.pace import MAX_ASKED_S, Pace
 
 log = logging.getLogger(__name__)
 
 EXPECTED = (BundleRefusedError, DeviceError)
 LOOK_S = 1.0  # a look at the machine costs about 0.1 ms
 FLOOD_GAP_S = 1.0  # between two rounds that were asked for
+# A last word that is called wrong in so many rounds is not taken in the next, either.
+# Where the server goes on offering its action, it is told once more all the same.
+MAX_WRONG = 5
+MAX_OLD = 4  # of these in one round: what is new does not wait for what is hopeless
 MAX_LOSSES = 2  # the answer to a cancellation may get through where news did not
 SPLAY = 0.1  # by the board's name: boards that draw alike drift apart all the same
 
@@ -89,12 +94,15 @@ class DdiClient:
         self._talk = Talk(wire, controller, clock)
         self._follower = Follower(settings, self._talk, self._book, errands)
         self._pace = Pace(DEFAULT_SLEEP_S, draw)
+        self._backoff = Backoff(draw)
         self._splay = 1 + SPLAY * (_share(name) - 0.5)
         self._stir = asyncio.Event()
         self._poked = False
         # Feedback that was not taken in this round: it is not tried twice in it.
         self._stuck: set[tuple[str, str]] = set()
         self._losses = 0
+        self._wrong: dict[Feedback, int] = {}  # last words, and how often in rounds
+        self._old = 0  # of them told in this round
         self._last_poll = self._next_poll = 0.0
         self._refusal: AgentError | None = None  # of feedback, in this round
         self._trouble: tuple[str, str] | None = None
@@ -116,17 +124,17 @@ class DdiClient:
     async def poll(self) -> float:
         """Do one round and return the seconds to the next one."""
         self._next_poll = 0.0
-        self._stuck, self._losses = set(), 0
+        self._stuck, self._losses, self._old = set(), 0, 0
         self._talk.retry_after_s = 0.0
         self._refusal = None
         try:
             self._book.open()
             await self._book.let_go()
-            self._book.look()
+            await self._book.look()
             await self._tell()
             await self._follow()
             self._book.weigh()
-            self._book.look()
+            await self._book.look()
             await self._tell()
         except EXPECTED as err:
             self._losses = MAX_LOSSES
@@ -192,6 +200,11 @@ class DdiClient:
             about = said.resource, said.action
             if about in self._stuck or self._losses >= MAX_LOSSES:
                 continue
+            if said in self._wrong:
+                if self._old >= MAX_OLD:
+                    self._stuck.add(about)  # what follows it does not overtake it
+                    continue
+                self._old += 1
             error = await self._say(said)
             if error is not None:
                 self._stuck.add(about)
@@ -211,17 +224,39 @@ class DdiClient:
         facts = {"action": said.action, "said": said.execution, "status": status}
         log.info("ddi.told", extra=facts | {"reason": said.reason})
         self._book.keep(answered(self._book.record, said, status))
+        self._count_wrong(said, status)
         if said not in self._book.record.outbox:
             return None
         return self._talk.error(status, f"feedback on {said.action}")
 
+    def _count_wrong(self, said: Feedback, status: int) -> None:
+        """Let go of what a server calls wrong again and again.
+
+        Raises:
+            DeviceError: The store cannot be written.
+        """
+        waiting = self._book.record.outbox
+        times = self._wrong.pop(said, 0) + 1
+        # 403: the poll was answered, so it is about this (hawkBit: too many entries).
+        if said not in waiting or not (is_wrong(status) or status == 403):
+            return
+        if times < MAX_WRONG:
+            # What has left otherwise is not remembered.
+            kept = {it: so_far for it, so_far in self._wrong.items() if it in waiting}
+            self._wrong = kept | {said: times}
+            return
+        facts = {"action": said.action, "said": said.execution, "status": status}
+        log.warning("ddi.dropped", extra=facts | {"reason": said.reason})
+        self._book.keep(drop(self._book.record, said))
+
     def _pause(self, failed: AgentError | None) -> float:
         """Return the seconds to the next round."""
         asked_s = self._talk.retry_after_s
-        pause_s = self._pace.after(failed=failed is not None, asked_s=asked_s)
         if failed is None:
+            self._backoff.reset(self._pace.poll_s)
             # A server that is there, and has us wait for a link, means that as well.
-            return max(pause_s, MIN_SLEEP_S, asked_s)
+            return max(self._pace.after(failed=False), MIN_SLEEP_S, asked_s)
+        pause_s = max(self._backoff.after(), min(asked_s, MAX_ASKED_S))
         # Who is not let in, or not understood, gains nothing by asking again soon.
         patient = {Reason.UNAUTHORIZED, Reason.PROTOCOL, Reason.REDIRECT}
         return max(pause_s, self._pace.poll_s) if failed.reason in patient else pause_s
@@ -233,18 +268,28 @@ class DdiClient:
         loop = asyncio.get_running_loop()
         self._next_poll = self._clock() + pause_s
         until = loop.time() + pause_s
-        while loop.time() < until:
+        self._talk.retry_after_s = 0.0  # what was asked for is in the pause
+        while loop.time() < until and not self._poked:
             watched = self._book.is_watched()
             left_s = until - loop.time()
             if await self._is_stirred(min(left_s, LOOK_S) if watched else left_s):
                 return
             if watched:
                 await self._watch()
+                until = max(until, loop.time() + self._be_quiet())
+
+    def _be_quiet(self) -> float:
+        """Return for how long the server wants to be left alone since just now."""
+        asked_s, self._talk.retry_after_s = self._talk.retry_after_s, 0.0
+        if asked_s > 0:
+            self._losses = MAX_LOSSES  # no news either, until the next round
+            self._next_poll = max(self._next_poll, self._clock() + asked_s)
+        return asked_s
 
     async def _watch(self) -> None:
         """Look at the machine, and tell what is new."""
         try:
-            self._book.look()
+            await self._book.look()
             await self._tell()
         except EXPECTED as err:
             self._losses, self._refusal = MAX_LOSSES, err

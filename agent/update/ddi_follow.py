@@ -19,7 +19,7 @@ from agent.core.ddi_actions import (
     accept,
     adopt,
     cancel_ended,
-    exchange,
+    cancel_refused,
     is_new,
     leave,
     refuse,
@@ -41,7 +41,7 @@ from agent.core.ddi_words import identity_digest
 from agent.core.fleet_settings import DdiSettings
 from agent.core.reasons import Reason
 from agent.core.targets import Wanted
-from agent.errors import AgentError, BundleRefusedError
+from agent.errors import AgentError, BundleRefusedError, DeviceError
 from agent.update.ddi_book import Book
 from agent.update.ddi_needs import Errands
 from agent.update.ddi_orders import Orders, is_verdict
@@ -69,6 +69,7 @@ class Follower:
         self._followed = ""  # the deployment's address that was understood last
         self._misses = ("", 0)  # action that could not be read, and how often
         self._confirmed: Feedback | None = None
+        self._doubted = ""  # action to be confirmed that was refused once
         self._refused_config = ""
         self._adopted = ""
 
@@ -129,12 +130,15 @@ class Follower:
         if said.id != cancel:
             what = f"{CANCEL}: {cancel} calls itself {said.id}"
             raise BundleRefusedError(what, reason=Reason.PROTOCOL)
-        book.look()
-        action = book.record.open
+        await book.look()
+        action, now_ms = book.record.open, book.now_ms
         if action is None or action.id != said.stop_id:
             if not is_full(book.record):
-                now_ms = book.now_ms
                 book.keep(cancel_ended(book.record, cancel, said.stop_id, now_ms))
+            return
+        if book.is_partly_committed():
+            # Asked before anything is withdrawn: the rest of it has to go on.
+            book.keep(cancel_refused(book.record, cancel, now_ms))
             return
         log.info("ddi.canceled", extra={"action": action.id})
         book.keep(leave(book.record, "canceled", cancel))
@@ -152,8 +156,8 @@ class Follower:
         said = Feedback("confirmationBase", action, "confirmed")
         try:
             wanted = await self._understand(confirmation)
-            for it in dict.fromkeys(wanted.values()):
-                await self._errands.admissible(it)
+            if not await self._is_judged(action, wanted):
+                return
         except BundleRefusedError as err:
             if not is_verdict(err):
                 raise
@@ -169,6 +173,32 @@ class Follower:
             self._confirmed = said
             said = replace(said, at_ms=self._book.now_ms)
             self._book.keep(queue(self._book.record, said))
+
+    async def _is_judged(self, action: str, wanted: Mapping[str, Wanted]) -> bool:
+        """Return whether it can be said now if this is admissible.
+
+        What cannot be said is no matter of the other links. What seems to be refused
+        is looked for first: it may have been published a minute ago.
+
+        Raises:
+            BundleRefusedError: It is not.
+        """
+        for it in dict.fromkeys(wanted.values()):
+            try:
+                await self._errands.admissible(it)
+            except DeviceError as err:
+                self.trouble = self.trouble or err
+                return False
+            except BundleRefusedError as err:
+                if not is_verdict(err):
+                    self.trouble = self.trouble or err
+                    return False
+                if self._doubted != action:
+                    self._doubted = action
+                    self._errands.look()
+                    return False
+                raise
+        return True
 
     async def _deploy(self, href: str) -> None:
         """Take an order, or what is new about one."""
@@ -203,15 +233,12 @@ class Follower:
         """Take an offer; what it replaces is ended first."""
         book = self._book
         if replaces(book.record, offer):
-            book.look()  # it may have ended by itself
+            await book.look()  # it may have ended by itself
         if replaces(book.record, offer):
-            book.keep(leave(book.record, "superseded"))
-            same = book.record.open is not None and book.record.open.id == offer.id
-            if same:
-                generation = book.record.generation
-                await self._errands.withdraw(generation)
-                book.keep(exchange(book.record, offer))
+            if book.record.open is not None and book.record.open.id == offer.id:
+                await book.exchange(offer)
                 return
+            book.keep(leave(book.record, "superseded"))
             await book.let_go()
         known = book.record.open is not None
         book.keep(accept(book.record, offer, book.now_ms))
@@ -268,9 +295,11 @@ class Follower:
         action = book.record.open
         if action is None or action.id == offered or action.leaving:
             return
+        if CANCEL in links:
+            return  # hawkBit offers a cancellation instead: it was answered just now
         if action.update == "skip" and action.said == "downloaded":
             return
-        book.look()
+        await book.look()
         if book.record.open is not None:
             log.info("ddi.taken_away", extra={"action": action.id})
             book.keep(leave(book.record, "superseded"))

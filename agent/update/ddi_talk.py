@@ -3,6 +3,8 @@
 The rules this module keeps:
  * 401 and 403 are ``unauthorized`` whatever they answer; 429 and 503 say when to come
    again; a redirect is an error; 404 and 410 mean that there is nothing (any more).
+ * What is a matter of time (408, 425), or of a proxy on the way (407, 421), is no word
+   about what was asked for.
  * A poll that changed nothing costs a 304.
 
 Source: hawkBit, DdiRootControllerRestApi.
@@ -14,6 +16,7 @@ from email.utils import parsedate_to_datetime
 
 from agent.core.ddi import Feedback
 from agent.core.ddi_messages import CONFIG, MAX_POLL_BYTES, Poll, parse_poll
+from agent.core.ddi_outbox import PASSING_STATUSES
 from agent.core.ddi_words import feedback_path, render_config, render_feedback
 from agent.core.reasons import Reason
 from agent.errors import AgentError, BundleRefusedError, DeviceError
@@ -29,6 +32,7 @@ MAX_RETRY_AFTER_S = 86_400.0  # a day: no server silences a board for longer
 MAX_UNCHANGED = 12
 MAX_ANSWER_BYTES = 16_384  # of a feedback: a few words, or an error's
 NOTHING = frozenset({404, 410})
+BUSY = frozenset({408, 425, 429, 503})  # they may say when to come again
 _TAG = re.compile(r'(W/)?"[\x21\x23-\x7e]{0,256}"', re.ASCII)
 
 
@@ -155,9 +159,9 @@ class Talk:
                 todo="Give the board a token that is valid: [fleet.ddi].",
             )
         reason = Reason.PROTOCOL
-        if status in {429, 503}:
+        if status in BUSY:
             reason = Reason.RATE_LIMITED
-        elif status >= 500:
+        elif status in PASSING_STATUSES or status >= 500:
             reason = Reason.UNREACHABLE
         elif 300 <= status < 400:
             reason = Reason.REDIRECT
@@ -166,7 +170,7 @@ class Talk:
 
     def _take_retry_after(self, answer: Answer) -> None:
         """Remember for how long a server asks to be left alone."""
-        if answer.status in {429, 503}:
+        if answer.status in BUSY:
             asked = answer.headers.get("retry-after", "")
             self.retry_after_s = _seconds(asked, self._clock())
 

@@ -13,6 +13,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import aiohttp
 
@@ -79,17 +80,19 @@ class HttpWire:
             sent["Authorization"] = authorization
         with _translated():
             session = await self._open()
-            async with asyncio.timeout(self._total_s):
-                async with asyncio.timeout(None) as until_head:
-                    response = await session.request(
-                        method,
-                        url,
-                        headers=sent,
-                        data=body,
-                        allow_redirects=False,
-                        trace_request_ctx=until_head,
-                    )
-            async with response:
+            async with (
+                asyncio.timeout(self._total_s),
+                asyncio.timeout(None) as until_head,
+                session.request(
+                    method,
+                    url,
+                    headers=sent,
+                    data=body,
+                    allow_redirects=False,
+                    trace_request_ctx=until_head,
+                ) as response,
+            ):
+                until_head.reschedule(None)
                 content = await _read(response, max_bytes, self._patience_s)
                 names = {name.lower(): it for name, it in response.headers.items()}
                 return Answer(response.status, names, content)
@@ -146,10 +149,30 @@ class HttpWire:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
                 headers={"User-Agent": "tinyward"},
+                trace_configs=[self._traced()],
                 trust_env=False,
                 auto_decompress=False,
             )
         return self._session
+
+    def _traced(self) -> aiohttp.TraceConfig:
+        """Return what starts the clock for an answer's head: the request was sent.
+
+        To connect may take longer, and is limited for itself.
+        """
+        traced = aiohttp.TraceConfig()
+
+        async def sent(
+            _session: aiohttp.ClientSession,
+            context: SimpleNamespace,
+            _what: aiohttp.TraceRequestHeadersSentParams,
+        ) -> None:
+            until_head: asyncio.Timeout = context.trace_request_ctx
+            loop = asyncio.get_running_loop()
+            until_head.reschedule(loop.time() + self._patience_s)
+
+        traced.on_request_headers_sent.append(sent)
+        return traced
 
 
 async def _read(

@@ -22,17 +22,28 @@ from agent.core.ddi_actions import (
     adopt,
     cancel_ended,
     desired,
+    exchange,
     hold,
     leave,
     left,
     prefetch,
     refuse,
+    reopen,
     replaces,
     restart,
     say,
 )
 from agent.core.ddi_outbox import answered, is_full, not_offered, queue
-from agent.core.ddi_progress import Seen, cut_short, observe, strike
+from agent.core.ddi_progress import (
+    Seen,
+    cut_short,
+    done_part,
+    failing,
+    gave_up,
+    is_partly_committed,
+    observe,
+    strike,
+)
 from agent.core.targets import GroupFile, Wanted
 from agent.core.updates import Decision, Progress, Report, State
 
@@ -305,20 +316,75 @@ class TestObserve:
         assert (said(record), record.runs) == (["closed/failure"], KWS)
 
     def test_gave_up(self) -> None:
-        """After so many failures that may pass, it has failed."""
-        seen = Seen((decision("waits", "unreachable"),))
-        record = strike(opened(), seen, 2, 2)
+        """After so many failures that may pass it leaves, and then has failed."""
+        words = "the network is down; it is tried again, at most 3 times"
+        seen = Seen((decision("waits", "unreachable", detail=words),))
+        record = strike(opened(), seen, 2)
         assert record.open is not None
         assert (record.open.failures, said(record)) == (1, [])
-        record = strike(record, seen, 2, 3)
+        record = strike(record, seen, 2)
+        assert (said(record), desired(record)) == ([], None)
+        record = gave_up(record, Seen(), 3)
         assert [it.reason for it in record.outbox] == ["gave_up"]
-        assert "unreachable" in record.outbox[0].details[1]
+        # It is not tried again, and nobody reads that it were.
+        assert record.outbox[0].details == (
+            "gave up after 2 attempts",
+            "unreachable: door: the network is down",
+        )
         assert record.open is None
+
+    def test_gave_up_when_part_was_committed(self) -> None:
+        """What was committed stays wanted; where all was, it has succeeded."""
+        failed = decision("waits", "unreachable", pipeline="window")
+        seen = Seen((failed,), reports=(committed(),))
+        record = strike(opened(BOTH), seen, 1)
+        partly = gave_up(record, Seen(reports=(committed(),)), 3)
+        assert (said(partly), partly.runs) == (["closed/failure"], KWS)
+        reports = committed(), committed("window")
+        wholly = gave_up(record, Seen(reports=reports), 3)
+        assert (said(wholly)[-1], wholly.runs) == ("closed/success", BOTH)
+
+    @pytest.mark.parametrize(
+        ("ordered", "progress"),
+        [(True, None), (False, replace(under_way("PROBATION"), pipeline="window"))],
+    )
+    def test_no_attempt_while_something_goes_on(
+        self,
+        ordered: bool,  # noqa: FBT001 - a column of the table
+        progress: Progress | None,
+    ) -> None:
+        """While the machine is at something else no failure is counted."""
+        other = decision("ordered", pipeline="window")
+        decisions = (decision("waits", "unreachable"), *((other,) if ordered else ()))
+        seen = Seen(decisions, progress)
+        assert not failing(opened(BOTH), seen)
+        assert strike(opened(BOTH), seen, 1) == opened(BOTH)
+        assert failing(opened(BOTH), Seen(decisions[:1]))
+
+    def test_under_another_generation(self) -> None:
+        """What was committed before an action was reopened was committed of it."""
+        record = reopen(reopen(opened(BOTH)))
+        assert record.open is not None
+        assert (record.open.generation, record.generation) == (3, 3)
+        seen = Seen(reports=(committed(), committed("window", 3)))
+        assert is_partly_committed(record, Seen(reports=(committed(),)))
+        assert not is_partly_committed(record, Seen(reports=(committed("door", 4),)))
+        assert said(observe(record, seen, 4))[-1] == "closed/success"
+
+    def test_exchanged(self) -> None:
+        """What was carried out of the earlier content stays wanted."""
+        record = opened(BOTH)
+        done = done_part(record, Seen(reports=(committed(),)))
+        later = {"window": Wanted("kws", 9)}
+        record = exchange(record, Offer("5", later), done)
+        file = desired(record)
+        assert file is not None
+        assert (file.generation, dict(file.pipelines)) == (2, KWS | later)
 
     def test_nothing_failed(self) -> None:
         """What waits for its time is not counted."""
         seen = Seen((decision("waits", "window"),))
-        assert strike(opened(), seen, 1, 2) == opened()
+        assert strike(opened(), seen, 1) == opened()
 
     def test_cut_short(self) -> None:
         """Replaced when half was committed: that half stays, the action failed."""
@@ -379,14 +445,17 @@ class TestOutbox:
         record = refuse(Record(), "5", "protocol", "no", 1)
         assert answered(record, record.outbox[0], status).outbox == ()
 
-    @pytest.mark.parametrize("status", [302, 400, 401, 403, 408, 409, 429, 500, 503])
+    @pytest.mark.parametrize(
+        "status", [302, 400, 401, 403, 407, 408, 409, 421, 425, 429, 500, 503]
+    )
     def test_last_words_stay(self, status: int) -> None:
         """Anything else keeps a last word."""
         record = refuse(Record(), "5", "protocol", "no", 1)
         assert answered(record, record.outbox[0], status) == record
 
     @pytest.mark.parametrize(
-        ("status", "kept"), [(400, 0), (409, 0), (401, 1), (500, 1)]
+        ("status", "kept"),
+        [(400, 0), (409, 0), (401, 1), (407, 1), (421, 1), (425, 1), (500, 1)],
     )
     def test_progress_that_is_wrong(self, status: int, kept: int) -> None:
         """News that a server calls wrong are not told twice."""
@@ -588,7 +657,15 @@ class AnyCourse(RuleBasedStateMachine):
         # The same look again is no news.
         assert observe(self.record, seen, self.now_ms + 1) == self.record
         if strikes:
-            self.take(strike(self.record, seen, 2, self.now_ms))
+            self.take(strike(self.record, seen, 2))
+            # Power may go in between, or the server take it back.
+            if done:
+                self.take(gave_up(self.record, seen, self.now_ms))
+
+    @rule()
+    def reopened(self) -> None:
+        """A commit came before the end of what was taken back."""
+        self.take(reopen(self.record))
 
     @precondition(lambda self: self.record.outbox)
     @rule(status=ANSWERS)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from agent.core.reasons import Reason
 from agent.core.targets import Wanted
 from agent.errors import BundleRefusedError, DeviceError
+from agent.update.ddi_needs import Answer
 from tests.fakes.ddi_wire import BASE, NOW, SERVER, ClientBench
 
 KWS = {"door": Wanted("kws", 7)}
@@ -108,6 +110,30 @@ class TestPoll:
         bench.wire.down = None
         assert polls(bench) >= 30.0
         assert bench.trouble() == ""
+
+    def test_a_server_that_fails_for_long(self, bench: ClientBench) -> None:
+        """It is asked less and less often, down to a tenth; one answer is enough."""
+        bench.wire.offer(sleep="00:00:30")
+        polls(bench)
+        page = bench.wire.pages["GET", ""]
+        bench.wire.put("", b"", status=500)
+        bench.draw = 0.999
+        pauses = [polls(bench) for _ in range(20)]
+        assert pauses == sorted(pauses)
+        assert 270.0 < pauses[-1] < 330.0
+        bench.wire.pages["GET", ""] = page
+        polls(bench)
+        bench.wire.put("", b"", status=500)
+        assert polls(bench) == pauses[0]
+
+    def test_one_lost_packet_a_day(self, bench: ClientBench) -> None:
+        """Where a server is asked once a day, one failure costs minutes."""
+        bench.wire.offer(sleep="23:59:59")
+        polls(bench)
+        bench.wire.down = BundleRefusedError("cut", reason=Reason.UNREACHABLE)
+        bench.draw = 0.999
+        assert polls(bench) < 600.0
+        assert max(polls(bench) for _ in range(12)) > 80_000.0
 
     @pytest.mark.parametrize("status", [401, 403])
     def test_unauthorized(self, bench: ClientBench, status: int) -> None:
@@ -438,6 +464,61 @@ class TestDeployment:
             polls(bench)
         assert bench.now - began == 15.0
 
+    def test_paused_anew_after_progress(self, bench: ClientBench) -> None:
+        """What goes on, and fails again, has its pause from then on."""
+        bench.wire.deploy()
+        bench.machine.state, bench.machine.reason = "waits", "unreachable"
+        polls(bench)
+        bench.machine.phase = "PROBATION"
+        polls(bench)
+        bench.now += 4000.0
+        bench.machine.phase = ""
+        looks = len(bench.machine.looks)
+        polls(bench)
+        assert bench.record.open is not None
+        assert (bench.record.open.failures, len(bench.machine.looks)) == (0, looks)
+
+    def test_each_order_has_its_own_pauses(self, bench: ClientBench) -> None:
+        """An order does not pay for how often the one before it had failed."""
+        bench.machine.state, bench.machine.reason = "waits", "unreachable"
+        bench.wire.deploy()
+        for _ in range(9):
+            bench.now += 4000.0
+            polls(bench)
+        bench.wire.deploy("6", "models/kws/8.bundle")
+        polls(bench, 2)
+        bench.now += 2.0
+        polls(bench)
+        assert bench.record.open is not None
+        assert (bench.record.open.id, bench.record.open.failures) == ("6", 1)
+
+    def test_clock_that_is_set_back(self) -> None:
+        """A board that learns the time late tries on, and gives up at some time."""
+        bench = ClientBench(attempts=3)
+        bench.wire.deploy()
+        bench.machine.state, bench.machine.reason = "waits", "unreachable"
+        polls(bench, 2)
+        bench.now -= 4e8
+        for _ in range(8):
+            bench.now += 7200.0
+            polls(bench)
+        assert bench.wire.told()[-1] == "deploymentBase/5 closed/failure"
+
+    @pytest.mark.parametrize("status", [407, 408, 421, 425])
+    def test_order_that_cannot_be_read_now(
+        self, bench: ClientBench, status: int
+    ) -> None:
+        """A matter of time, or of a proxy, fails no order."""
+        bench.wire.deploy()
+        page = bench.wire.pages["GET", "/deploymentBase/5"]
+        bench.wire.put("/deploymentBase/5", b"", status=status)
+        polls(bench, 2)
+        assert (bench.wire.told(), bench.record.ended) == ([], ())
+        assert bench.trouble() in {"rate_limited", "unreachable"}
+        bench.wire.pages["GET", "/deploymentBase/5"] = page
+        polls(bench)
+        assert (bench.trouble(), bench.machine.wanted()) == ("", KWS)
+
     def test_no_attempt_before_its_time(self, bench: ClientBench) -> None:
         """A failure is not tried again with each look."""
         bench.wire.deploy()
@@ -488,6 +569,17 @@ class TestDeployment:
         assert bench.machine.wanted() == {"door": Wanted("kws", 8)}
         assert bench.record.generation == 2
 
+    def test_same_id_other_content_after_a_commit(self, bench: ClientBench) -> None:
+        """What was committed of the earlier content stays: no board goes back."""
+        bench.wire.deploy("-1", "models/kws/7.bundle", "models/vww/3.bundle")
+        polls(bench)
+        bench.machine.commit("door")
+        bench.wire.deploy("-1", "models/vww/4.bundle")
+        link = {"deploymentBase": {"href": f"{BASE}/deploymentBase/-1?c=8"}}
+        bench.wire.put("", {"_links": link})
+        polls(bench)
+        assert bench.machine.wanted() == KWS | {"window": Wanted("vww", 4)}
+
     def test_a_server_that_never_listens(self, bench: ClientBench) -> None:
         """Whoever takes no last words gets nothing more begun; memory is bounded."""
         bench.wire.deaf = True
@@ -499,6 +591,38 @@ class TestDeployment:
         polls(bench, 2)
         assert bench.record.outbox == ()
         assert "deploymentBase/59 closed/failure" in bench.wire.told()
+
+
+class TestLastWords:
+    """What a server does not take."""
+
+    @pytest.mark.parametrize("status", [400, 403, 405, 409, 422])
+    def test_called_wrong(self, bench: ClientBench, status: int) -> None:
+        """Words that are called wrong go at last, and hold nothing up meanwhile."""
+        for number in range(40):
+            path = f"/deploymentBase/{number}/feedback"
+            bench.wire.put(path, b"", method="POST", status=status)
+            bench.wire.deploy(str(number), "models/other/1.bundle")
+            polls(bench)
+        assert 0 < len(bench.record.outbox) < 40
+        bench.wire.asked.clear()
+        bench.wire.deploy("777")
+        polls(bench)
+        assert bench.machine.wanted() == KWS
+        assert bench.wire.told()[-1] == "deploymentBase/777 scheduled"
+        assert len(bench.wire.asked) <= 8
+        polls(bench, 40)
+        assert bench.record.outbox == ()
+
+    def test_wrong_once(self, bench: ClientBench) -> None:
+        """What is called wrong a few times, and then is taken, was not lost."""
+        bench.wire.deploy("5", "models/other/1.bundle")
+        with bench.answering(FEEDBACK, 409):
+            polls(bench)
+            bench.wire.offer()
+            polls(bench, 3)
+        polls(bench)
+        assert bench.wire.told() == ["deploymentBase/5 closed/failure"]
 
 
 class TestPointer:
@@ -600,6 +724,61 @@ class TestCancel:
         ]
         assert bench.machine.wanted() == KWS
 
+    @pytest.mark.parametrize("offers", [(), ("deploymentBase/5",)])
+    def test_partly_committed(
+        self, bench: ClientBench, offers: tuple[str, ...]
+    ) -> None:
+        """What was committed in part cannot be taken back, and goes on to its end."""
+        both = KWS | {"window": Wanted("vww", 3)}
+        bench.wire.deploy("5", "models/kws/7.bundle", "models/vww/3.bundle")
+        polls(bench)
+        bench.machine.commit("door")
+        bench.wire.cancel()
+        bench.wire.offer("cancelAction/9", *offers)
+        polls(bench)
+        assert bench.wire.told()[-1] == "cancelAction/9 rejected"
+        assert (bench.machine.withdrawn, bench.machine.wanted()) == ([], both)
+        bench.wire.offer("deploymentBase/5")
+        bench.machine.commit("window")
+        polls(bench)
+        assert bench.wire.told()[-1] == "deploymentBase/5 closed/success"
+
+    def test_committed_while_it_is_withdrawn(self, bench: ClientBench) -> None:
+        """Where the commit comes first, the rest goes on under a new generation."""
+        bench.wire.deploy("5", "models/kws/7.bundle", "models/vww/3.bundle")
+        polls(bench)
+
+        async def too_late(generation: int) -> bool:
+            bench.machine.commit("door")
+            bench.machine.withdrawn.append(generation)
+            return False
+
+        bench.machine.withdraw = too_late  # type: ignore[method-assign]  # a race
+        bench.wire.cancel()
+        polls(bench)
+        assert bench.wire.told()[-1] == "cancelAction/9 rejected"
+        assert bench.machine.wanted() == KWS | {"window": Wanted("vww", 3)}
+        assert (bench.machine.withdrawn, bench.record.generation) == ([1], 2)
+        # And it is not forgotten that part of it was committed under the first.
+        polls(bench)
+        assert (bench.machine.withdrawn, bench.record.generation) == ([1], 2)
+        bench.machine.commit("window")
+        polls(bench)
+        assert bench.wire.told()[-2:] == [
+            "deploymentBase/5 closed/success",
+            "cancelAction/9 rejected",
+        ]
+
+    def test_answered_once(self, bench: ClientBench) -> None:
+        """A cancellation is not read again while the server says nothing new."""
+        bench.wire.cancel()
+        bench.wire.offer("cancelAction/9", etag='"a"')
+        polls(bench)
+        bench.wire.put("", b"", status=304)
+        polls(bench, 2)
+        assert bench.wire.asked.count("GET /cancelAction/9") == 1
+        assert bench.wire.told() == ["cancelAction/9 closed/success"]
+
     def test_power_cut_while_withdrawing(self, bench: ClientBench) -> None:
         """What was leaving when power went leaves after it came back."""
         bench.wire.deploy()
@@ -650,6 +829,35 @@ class TestConfirmation:
         bench.machine.inadmissible = None
         polls(bench)
         assert bench.wire.told()[-1] == "confirmationBase/5 confirmed"
+
+    def test_published_a_minute_ago(self, bench: ClientBench) -> None:
+        """What seems to be refused is looked for first, and then confirmed."""
+        bench.wire.deploy("5", resource="confirmationBase")
+        refused = BundleRefusedError("?", reason=Reason.MISSING_TARGET)
+        bench.machine.inadmissible = refused
+        polls(bench)
+        assert (bench.wire.told(), len(bench.machine.looks)) == ([], 1)
+        bench.machine.inadmissible = None
+        polls(bench)
+        assert bench.wire.told() == ["confirmationBase/5 confirmed"]
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            DeviceError("starting", reason=Reason.STARTING),
+            BundleRefusedError("away", reason=Reason.UNREACHABLE),
+        ],
+    )
+    def test_holds_up_no_order(
+        self, bench: ClientBench, error: BundleRefusedError | DeviceError
+    ) -> None:
+        """What cannot be said of one order is no matter of another."""
+        bench.wire.deploy("8", resource="confirmationBase")
+        bench.wire.deploy("5")
+        bench.wire.offer("confirmationBase/8", "deploymentBase/5")
+        bench.machine.inadmissible = error
+        polls(bench)
+        assert (bench.trouble(), bench.machine.wanted()) == (str(error.reason), KWS)
 
     @pytest.mark.parametrize(
         "error",
@@ -782,6 +990,45 @@ class TestTask:
 
         run_client(bench, course())
         assert bench.wire.asked.count(f"POST {FEEDBACK}") == 2
+
+    def test_poke_while_it_tells(self, bench: ClientBench) -> None:
+        """A poke is heard that comes while the server takes its time with news."""
+        bench.wire.deploy()
+        ask, told = bench.wire.ask, asyncio.Event()
+        slow = False
+
+        async def slowly(method: str, url: str, **more: Any) -> Answer:  # noqa: ANN401 - passed on
+            if slow and url.endswith("/feedback"):
+                told.set()
+                await asyncio.sleep(0)
+                bench.client.poke()
+            return await ask(method, url, **more)
+
+        bench.wire.ask = slowly  # type: ignore[method-assign]  # a slow server
+
+        async def course() -> None:
+            nonlocal slow
+            await until(lambda: bench.client.snapshot().next_poll)
+            slow = True
+            bench.machine.phase = "FETCHING"
+            await told.wait()
+            slow = False
+            await until(lambda: bench.wire.asked.count("GET ") == 2)
+
+        run_client(bench, course())
+
+    def test_asked_for_silence_while_it_waits(self, bench: ClientBench) -> None:
+        """Who answers news with Retry-After is left alone for so long."""
+        bench.wire.deploy()
+
+        async def course() -> None:
+            await until(lambda: bench.client.snapshot().next_poll)
+            bench.wire.put(FEEDBACK, b"", method="POST", status=429, retry_after="7200")
+            bench.machine.phase = "FETCHING"
+            await until(lambda: bench.client.snapshot().next_poll >= NOW + 7200)
+
+        run_client(bench, course())
+        assert bench.wire.asked.count("GET ") == 1
 
     def test_poke(self, bench: ClientBench) -> None:
         """Who pokes gets a round; who pokes a hundred times does, too."""

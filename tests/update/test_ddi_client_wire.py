@@ -187,6 +187,22 @@ class TestWire:
         """A server that stops in the middle is left when the time is over."""
         assert refused(Server(sent), total_s=0.3).reason == "too_slow"
 
+    @pytest.mark.parametrize(
+        "sent", [b"...", b"HTTP/1.1 100 Continue\r\n\r\n" * 50 + b"..."]
+    )
+    def test_no_head(self, sent: bytes) -> None:
+        """Who sends no head is left early, however much comes instead of it."""
+
+        async def course() -> None:
+            async with Server(sent).listening() as server:
+                wire = HttpWire(server.url, lambda: None, lambda: "", patience_s=0.2)
+                with pytest.raises(BundleRefusedError) as caught:
+                    await asyncio.wait_for(wire.ask("GET", server.url), 20)
+                assert caught.value.reason == "too_slow"
+                await wire.close()
+
+        asyncio.run(course())
+
     def test_dripping(self) -> None:
         """A body that is slower than the least is not waited for."""
 
