@@ -1,8 +1,9 @@
 """This board's link to a fleet's server that speaks DDI: built where one is wanted.
 
 The rules this module keeps:
- * Nothing of it is imported where another orchestrator decides, nor before the board
-   answers: the link waits for nothing, and nothing waits for it.
+ * Its client and what that keeps are not imported where another orchestrator decides,
+   the client not before the board answers: the link waits for nothing, and nothing
+   waits for it.
  * The server is asked with this board's papers, read anew when they change; its
    certificates are judged by the clock floors, as a repository's are.
  * What the board is too hot for, or has too little current for, can wait.

@@ -20,7 +20,6 @@ from msgspec.structs import replace
 from agent.core.ddi import SOURCE, Record
 from agent.core.ddi_actions import Prefetch, desired, prefetch
 from agent.core.targets import GroupFile, Wanted
-from agent.settings import Settings
 from agent.update.endings import COMMITTED
 from agent.update.needs import UpdateStore
 
@@ -120,13 +119,6 @@ class DdiState:
             DeviceError: The store cannot be read.
         """
         return prefetch(self.load(), self._window)
-
-
-def ddi_state(settings: Settings, store: UpdateStore) -> DdiState | None:
-    """Return what a DDI server ordered, where the settings let one decide."""
-    if settings.update.orchestrator != "ddi":
-        return None
-    return DdiState(store, settings.fleet.ddi.window)
 
 
 def _parse(raw: bytes) -> Record | None:

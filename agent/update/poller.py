@@ -25,7 +25,6 @@ from agent.core.snapshot import UpdateSnapshot
 from agent.core.update_machine import LONG
 from agent.errors import AgentError, DeviceError
 from agent.settings import Settings
-from agent.update.ddi_state import ddi_state
 from agent.update.factories import Factories
 from agent.update.fallen import Fallen
 from agent.update.intake import EXPECTED, Intake, Origin
@@ -65,7 +64,11 @@ class UpdatePoller:
         limit = int(table.max_bundle_mb * MEGABYTE)
         self.intake = Intake(self.models, limit, surroundings)
         ledger = self._ledger = self.intake.ledger
-        ddi = ddi_state(settings, surroundings.store)
+        ddi = None
+        if table.orchestrator == "ddi":
+            from agent.update.ddi_state import DdiState
+
+            ddi = DdiState(surroundings.store, settings.fleet.ddi.window)
         self.sources = Sources(table, supply, surroundings, ledger, ddi)
         self._planning = Planning(self.models, self.sources, surroundings, ledger)
         self.early = Prefetching(self.intake, surroundings, ddi)
@@ -204,7 +207,8 @@ class UpdatePoller:
             await self._carry_out_plan()
             await self._close_slice()
             self._poked |= self._rung  # heard during a trial, and not yet looked at
-            left_s = await self._fetch_early(self._pause(worked=worked))
+            pause_s = self._pause(worked=worked)
+            left_s = await self.early.fetch(self._early, pause_s)
         except EXPECTED as err:
             self._poked |= self._rung
             self._ledger.count_trouble(BOARD, err)
@@ -320,29 +324,13 @@ class UpdatePoller:
         self._end_if_overtaken()
         return worked
 
-    async def _fetch_early(self, pause_s: float) -> float:
-        """Fetch early what may be, during a pause; return what is left of that.
-
-        Raises:
-            DeviceError: The store cannot be read or written.
-        """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + pause_s
-
-        def ahead() -> list[tuple[Origin, Order]]:
-            return [] if self._poked or loop.time() >= end else self._early()
-
-        timer = loop.call_at(end, self.early.stop)
-        try:
-            fetched = await self.early.fetch(ahead)
-        finally:
-            timer.cancel()
-        return max(end - loop.time(), 0.0) if fetched else pause_s
-
     def _early(self) -> list[tuple[Origin, Order]]:
-        """Return what may be fetched now though it may not be tried, and from where."""
+        """Return what may be fetched now though it may not be tried, and from where.
+
+        Whoever poked comes first.
+        """
         believed = self.sources.believed
-        ahead = self._planning.early() if believed else ()
+        ahead = self._planning.early() if believed and not self._poked else ()
         return [(Origin(believed), order) for order in ahead]
 
     def _end_if_overtaken(self) -> None:

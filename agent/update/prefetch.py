@@ -17,7 +17,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
@@ -28,11 +28,13 @@ from agent.core.manifest import Digest
 from agent.core.reasons import Reason
 from agent.core.targets import SignedTarget, Strict, Wanted
 from agent.errors import BundleRefusedError
-from agent.update.ddi_state import DdiState
 from agent.update.fetching import Fetching
 from agent.update.intake import Intake, Origin
 from agent.update.needs import Incoming, Repository, Surroundings
 from agent.update.threads import in_thread
+
+if TYPE_CHECKING:
+    from agent.update.ddi_state import DdiState
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Prefetching:
     """Fetches one bundle at a time, ahead of its trial."""
 
     def __init__(
-        self, intake: Intake, surroundings: Surroundings, ddi: DdiState | None
+        self, intake: Intake, surroundings: Surroundings, ddi: "DdiState | None"
     ) -> None:
         self._intake = intake
         self._around = surroundings
@@ -88,22 +90,34 @@ class Prefetching:
         noted = (it.sha256 for it in self._noted() if it.wanted == wanted)
         return any(self._store.has_object(it) for it in noted)
 
-    async def fetch(self, ahead: Callable[[], Iterable[tuple[Origin, Order]]]) -> bool:
+    async def fetch(
+        self, ahead: Callable[[], Iterable[tuple[Origin, Order]]], pause_s: float
+    ) -> float:
         """Bring what may come early here, each once, until stopped; asked after each.
 
+        Args:
+            ahead: What may come, as of now.
+            pause_s: It may take so many seconds.
+
         Returns:
-            Whether there was anything.
+            What is left of them.
 
         Raises:
             DeviceError: The store cannot be read or written.
         """
         await self._tidy()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + pause_s
+        timer = loop.call_at(end, self.stop)
         considered: set[Order] = set()
-        while left := [it for it in ahead() if it[1] not in considered]:
-            considered.add(left[0][1])
-            if not await self._run(*left[0]):
-                break
-        return bool(considered)
+        try:
+            while left := [it for it in ahead() if it[1] not in considered]:
+                considered.add(left[0][1])
+                if not await self._run(*left[0]) or loop.time() >= end:
+                    break
+        finally:
+            timer.cancel()
+        return max(end - loop.time(), 0.0) if considered else pause_s
 
     async def _run(self, origin: Origin, order: Order) -> bool:
         """Bring what an order wants here; return whether it was let go on.

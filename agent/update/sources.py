@@ -14,18 +14,21 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from agent.core.ddi import SOURCE as DDI
 from agent.core.desired import check_dates
 from agent.core.targets import GroupFile
 from agent.errors import AgentError, BundleRefusedError, DeviceError
 from agent.settings import UpdateSettings
-from agent.update.ddi_state import DdiState
 from agent.update.ledger import Ledger
 from agent.update.memory import is_mendable
 from agent.update.needs import Repository, Supply, Surroundings
 from agent.update.pushed import SOURCE, PushedState
 from agent.update.threads import in_thread
+
+if TYPE_CHECKING:
+    from agent.update.ddi_state import DdiState
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +79,7 @@ class Sources:
         supply: Supply,
         surroundings: Surroundings,
         ledger: Ledger,
-        ddi: DdiState | None = None,
+        ddi: "DdiState | None" = None,
     ) -> None:
         self.files: Files = []
         self.last_look = 0.0

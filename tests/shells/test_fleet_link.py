@@ -3,6 +3,8 @@
 import asyncio
 import json
 import ssl
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -241,3 +243,15 @@ def test_usual_names_of_controllers_are_taken(name: str) -> None:
     """Serial numbers, MAC addresses, URNs."""
     raw = f"[fleet.ddi]\ncontroller = {json.dumps(name)}".encode()
     assert parse_settings(raw).fleet.ddi.controller == name
+
+
+def test_other_orchestrators_import_no_client() -> None:
+    """The start of every board is short: only words of DDI are known to it."""
+    program = (
+        "import sys, agent.fleet_link, agent.update.poller\n"
+        "print(*sorted(it for it in sys.modules if '.ddi_' in it))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == []
