@@ -23,6 +23,7 @@ from benchmarks.fleet_clock import run_simulated
 from benchmarks.fleet_plot import render_plot
 from benchmarks.fleet_rows import Seen, fleet_rows
 from benchmarks.fleet_scenarios import (
+    NEWS,
     OUTAGES,
     Flapping,
     Outage,
@@ -30,6 +31,7 @@ from benchmarks.fleet_scenarios import (
     WaveSeen,
     day,
     flapping,
+    news,
     outage,
     steady,
     waves,
@@ -114,6 +116,7 @@ async def _happen(name: str, world: World, seen: Seen) -> None:
             seen.steady = await steady(world)
         case "outage":
             seen.outages = [await outage(world, periods) for periods in OUTAGES]
+            seen.news = [await news(world, what) for what in NEWS]
         case "flapping":
             seen.flapping = await flapping(world)
         case "waves":

@@ -179,6 +179,16 @@ class FleetBoard:
         return active.version if active is not None else 0
 
     @property
+    def fetched_bytes(self) -> int:
+        """Of bundles, since the board was made; those that led to no trial as well."""
+        kinds = self.poller.snapshot().bytes
+        return kinds["full"] + kinds["delta"]
+
+    def touched(self, version: int, fetched_bytes: int) -> bool:
+        """Return whether it tried a version, or fetched more than so many bytes."""
+        return version in self.trials.tried or self.fetched_bytes > fetched_bytes
+
+    @property
     def last_look(self) -> float:
         """Unix seconds of the last look that verified something."""
         return self.poller.sources.last_look

@@ -52,18 +52,20 @@ async def canary(world: World) -> Stopped:
     rows = [BoardTable(name, "127.0.0.1") for name in boards]
     drawn = waves.draw_waves(rows, (CANARY, "all"), salt(version))
     plan = waves.Plan(drawn, at_once=len(boards))
+    fetched = {name: it.fetched_bytes for name, it in boards.items()}
     began_s = world.clock.at_s()
     course = await _roll_out(world, plan, version, boards)
     stopped_s = world.clock.at_s() - began_s
     await world.pass_time(WATCHED * world.poll_s)
     told = [name for name, it in course.boards.items() if it.told]
+    touched = [it.id for it in world.boards if it.touched(version, fetched[it.id])]
     tried = [it for it in world.boards if version in it.trials.tried]
     return Stopped(
         canary=len(drawn[0].boards),
         told=len(told),
         failed=sum(_standing(boards[it], version) == "failed" for it in told),
         next_wave=len(drawn[1].boards),
-        touched=sum(it.id in drawn[1].boards for it in tried),
+        touched=sum(it in drawn[1].boards for it in touched),
         stopped_s=stopped_s if course.phase is waves.Phase.PAUSED else None,
         why=course.why,
         healed=sum(it.version == before for it in tried),
@@ -101,12 +103,16 @@ def _reports(
     news = {}
     for name, known in course.boards.items():
         standing = _standing(boards[name], version)
-        if known.told and standing and known.standing != standing:
+        if known.told and standing:
+            same = known.standing == standing
             news[name] = waves.BoardCourse(
                 standing=waves.Standing(standing),
                 told=known.told,
                 told_at=known.told_at,
-                settled_at=0.0 if standing == "updating" else now,
+                settled_at=(
+                    0.0 if standing == "updating" else known.settled_at if same else now
+                ),
+                seen_at=now,
             )
     return news
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.fleet_canary import Stopped
 from benchmarks.fleet_numbers import DAY_S, Measured, behind_cdn, paced
-from benchmarks.fleet_scenarios import Flapping, Outage, Steady, WaveSeen
+from benchmarks.fleet_scenarios import Flapping, News, Outage, Steady, WaveSeen
 from benchmarks.fleet_world import Traffic
 from benchmarks.rows import Row
 
@@ -33,6 +33,7 @@ class Seen:
     day: Traffic | None = None
     steady: Steady | None = None
     outages: list[Outage] = field(default_factory=list)
+    news: list[News] = field(default_factory=list)
     flapping: Flapping | None = None
     waves: list[WaveSeen] = field(default_factory=list)
     stopped: Stopped | None = None
@@ -54,8 +55,10 @@ def _rows(seen: Seen) -> Iterator[Row]:
         yield from _steady(seen.steady, seen.boards)
     for outage in seen.outages:
         yield from _outage(outage, seen.poll_s)
+    for news in seen.news:
+        yield from _news(news, seen.poll_s)
     if seen.outages:
-        yield from _paced(min(PACED, PACED_SHARE * seen.boards))
+        yield from _paced(min(PACED, PACED_SHARE * seen.boards), seen.poll_s)
     yield from _versions(seen)
     yield Row("fleet", "memory of a board", seen.board_mb * KB, "kB")
     yield Row("fleet", "peak memory of all", seen.peak_mb, "MB")
@@ -76,7 +79,8 @@ def _versions(seen: Seen) -> Iterator[Row]:
 
 def _day(traffic: Traffic, boards: int) -> Iterator[Row]:
     """Yield what a whole day of a few boards brought."""
-    name = f"a day of {boards} boards, four signatures: per board"
+    # A hundredth of the fleet, and two at least: a day of all would take an hour.
+    name = f"a day, {boards} of the boards, 4 signatures: each"
     days = boards * traffic.seconds / DAY_S
     yield from _daily(name, traffic, days)
 
@@ -84,7 +88,7 @@ def _day(traffic: Traffic, boards: int) -> Iterator[Row]:
 def _steady(seen: Steady, boards: int) -> Iterator[Row]:
     """Yield an hour of all boards, also as if the day went on like that."""
     traffic = seen.traffic
-    name = f"an hour of {boards:,} boards, nothing new: per board and day"
+    name = f"an hour, all {boards:,}, nothing new: each a day"
     yield from _daily(name, traffic, boards * traffic.seconds / DAY_S)
     asked = traffic.requests
     for what, value, unit in (
@@ -95,7 +99,7 @@ def _steady(seen: Steady, boards: int) -> Iterator[Row]:
         ("requests, mean", asked / traffic.seconds, "/s"),
         ("requests, busiest second", max(traffic.per_second), "/s"),
         ("nginx CPU of a look", seen.cpu_s / asked * MS, "ms"),
-        ("nginx load", seen.cpu_s / traffic.seconds * 100, "% of a core"),
+        ("nginx load of a core", seen.cpu_s / traffic.seconds * 100, "%"),
     ):
         yield Row("fleet", f"nothing new: {what}", value, unit)
 
@@ -128,13 +132,36 @@ def _outage(seen: Outage, poll_s: float) -> Iterator[Row]:
     mean = sum(before) / len(before)
     took_s = float("inf") if seen.all_current_s is None else seen.all_current_s
     for what, value, unit, target in (
-        ("busiest second after / before", max(after) / max(before), "x", HERD),
+        ("busiest second / busiest before", max(after) / max(before), "x", HERD),
         ("busiest minute after / mean", _minute(after) / mean, "x", HERD),
         ("busiest minute away / mean", _minute(_away(seen)) / mean, "x", None),
         ("all boards current", took_s / poll_s, "periods", 2.0),
         ("full handshakes after", _full_share(seen.after), "%", None),
     ):
         yield Row("fleet", f"{name}: {what}", value, unit, target)
+
+
+def _news(seen: News, poll_s: float) -> Iterator[Row]:
+    """Yield how a fleet came back to something new.
+
+    A look at something new is several requests, with an outage before it or without:
+    an outage may double what the same news ask for on any other day. A peak is the
+    busiest second.
+    """
+    name = f"new {seen.what} while away"
+    before, after = seen.outage.before, seen.outage.after
+    asked, looks = max(after.per_second), max(after.looks_per_second)
+    usual_news = max(seen.calm.per_second)
+    usual = sum(before.per_second) / len(before.per_second)
+    period = sum(after.per_second[: int(poll_s)]) / poll_s
+    quiet_looks, quiet = max(before.looks_per_second), max(before.per_second)
+    for what, share, target in (
+        ("peak looks / peak before", looks / quiet_looks, HERD),
+        ("peak requests / peak, no outage", asked / usual_news, HERD),
+        ("peak requests / peak, no news", asked / quiet, None),
+        ("requests, first period / mean", period / usual, None),
+    ):
+        yield Row("fleet", f"{name}: {what}", share, "x", target)
 
 
 def _away(seen: Outage) -> list[int]:
@@ -192,15 +219,15 @@ def _stopped(seen: Stopped) -> Iterator[Row]:
     yield Row("fleet", f"{name}: boards left with it", seen.failed - seen.healed, "", 0)
 
 
-def _paced(boards: int) -> Iterator[Row]:
+def _paced(boards: int, poll_s: float) -> Iterator[Row]:
     """Yield herds of many boards by their pace alone."""
     kinds = ((60.0, False), (300.0, False), (3600.0, False), (600.0, True))
     for away_s, together in kinds:
-        herd = paced(boards, away_s, together=together)
-        how = "all boot as it begins, " if together else ""
-        name = f"computed, {boards:,} boards, {how}away {away_s / MINUTE_S:g} min"
-        yield Row("fleet", f"{name}: busiest second", herd.busiest, "x", HERD)
-        yield Row("fleet", f"{name}: all current", herd.last_s / 300.0, "periods", 2.0)
+        herd = paced(boards, away_s, together=together, poll_s=poll_s)
+        how = "all boot, " if together else ""
+        name = f"computed, {boards:,}, {how}away {away_s / MINUTE_S:g} min"
+        yield Row("fleet", f"{name}: busiest second / mean", herd.busiest, "x", HERD)
+        yield Row("fleet", f"{name}: all current", herd.last_s / poll_s, "periods", 2.0)
 
 
 def _million(
@@ -219,4 +246,4 @@ def _million(
         update_bytes=(last.traffic.wire_bytes - bundles) / news,
     )
     for what, value, unit in behind_cdn(measured):
-        yield Row("fleet", f"computed, 10^6 boards behind a CDN: {what}", value, unit)
+        yield Row("fleet", f"10^6, computed: {what}", value, unit)

@@ -4,7 +4,9 @@ Each scenario leaves a fleet that runs one version and has nothing to do, so tha
 of them may come next; the bad version comes last.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from agent.core.schedule import takes_part
 from benchmarks.fleet_relay import Weather
@@ -15,6 +17,9 @@ STEADY_S = 3600.0
 # or third retry of the eager kind would have met.
 OUTAGES = (1.0, 12.0)  # in poll periods
 AFTER = 3.0  # poll periods that are watched after a recovery
+# What an owner signs while the server is away: each look that follows asks for more.
+What = Literal["timestamp", "version"]
+NEWS: tuple[What, ...] = get_args(What)
 PATIENCE = 24.0  # poll periods until a board counts as stuck
 FLAPPING = Weather(refused=0.3, cut_bytes=(10_000, 200_000))
 WAVES = (1.0, 10.0, 100.0)
@@ -47,6 +52,19 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """Something signed, once while nothing is wrong and once during an outage.
+
+    Attributes:
+        calm: From the signature on, for as long as ``outage.after``.
+    """
+
+    what: What
+    calm: Traffic
+    outage: Outage
+
+
+@dataclass(frozen=True, slots=True)
 class Flapping:
     """A version that half of the boards get through a bad network.
 
@@ -72,7 +90,7 @@ class WaveSeen:
     Attributes:
         boards: Its size, those of the waves before included.
         took_s: Until 99 % of them ran the version; None where they did not.
-        outside: Boards that were touched and should not have been.
+        outside: Boards that fetched or tried it and should not have.
         cpu_s: Of the server.
     """
 
@@ -102,7 +120,29 @@ async def day(world: World) -> Traffic:
     return world.traffic(began_s, world.clock.at_s())
 
 
-async def outage(world: World, periods: float) -> Outage:
+async def news(world: World, what: What) -> News:
+    """Sign something, then once more during an outage of one period."""
+
+    def sign() -> None:
+        if what == "version":
+            world.publish(world.next_version())
+        else:
+            world.sign()
+
+    sign()
+    began_s = world.clock.at_s()
+    await world.pass_time(AFTER * world.poll_s)
+    calm = world.traffic(began_s, world.clock.at_s())
+    return News(what, calm, await outage(world, 1.0, sign))
+
+
+def nothing() -> None:
+    """Sign nothing."""
+
+
+async def outage(
+    world: World, periods: float, meanwhile: Callable[[], None] = nothing
+) -> Outage:
     """End the server, wait, start it again, and look how the boards come back."""
     watched_s = AFTER * world.poll_s
     began_s = world.clock.at_s()
@@ -112,6 +152,7 @@ async def outage(world: World, periods: float) -> Outage:
         await relay.shut()
     world.server.stop()
     await world.pass_time(periods * world.poll_s)
+    meanwhile()
     world.server.start()
     for relay in (world.smooth, world.bumpy):
         await relay.open(world.server.port)
@@ -170,6 +211,7 @@ async def waves(world: World) -> list[WaveSeen]:
 async def _wave(world: World, version: int, percent: float) -> WaveSeen:
     """Raise the share of boards that take part, and wait for them."""
     began_s, cpu_s = world.clock.at_s(), world.server.cpu_s()
+    fetched = {it.id: it.fetched_bytes for it in world.boards}
     file = world.publish(version, percent)
     inside = {it.id for it in world.boards if takes_part(file, it.id)}
     # 99 % of those that take part: the others count as arrived.
@@ -187,7 +229,9 @@ async def _wave(world: World, version: int, percent: float) -> WaveSeen:
         boards=len(inside),
         took_s=took_s,
         outside=sum(
-            version in it.trials.tried for it in world.boards if it.id not in inside
+            it.touched(version, fetched[it.id])
+            for it in world.boards
+            if it.id not in inside
         ),
         traffic=world.traffic(began_s, world.clock.at_s()),
         cpu_s=world.server.cpu_s() - cpu_s,

@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -9,14 +11,20 @@ from rich.console import Console
 from agent.core.schedule import takes_part
 from agent.core.targets import GroupFile
 from benchmarks.fleet import SCENARIOS, simulate
+from benchmarks.fleet_board import FleetBoard, Shared
 from benchmarks.fleet_canary import share_of
 from benchmarks.fleet_clock import run_simulated
 from benchmarks.fleet_plot import render_plot
 from benchmarks.fleet_relay import address, number_of
 from benchmarks.fleet_rows import Seen, fleet_rows
-from benchmarks.fleet_world import salt
+from benchmarks.fleet_scenarios import Outage
+from benchmarks.fleet_world import Traffic, salt
+from benchmarks.rows import show
 
 BOARDS = 50
+FILES = 3  # behind a new timestamp: root N+1 (404), snapshot, fleet
+PACED = "computed, 1,000,"
+QUIET = Traffic(60.0, 60, 1, 1, 1.0, 1, 1, [1] * 60, [1] * 60)
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin")
 
 
@@ -58,6 +66,78 @@ def test_all_boards_come_back_after_an_outage(seen: Seen) -> None:
         assert outage.all_current_s <= 2 * seen.poll_s
         first, last = int(outage.before.seconds), int(outage.away_s)
         assert sum(outage.whole.per_second[first : first + last - 1]) == 0
+
+
+def test_news_during_an_outage_cost_what_they_cost_without(seen: Seen) -> None:
+    """As many requests: a look, the chain of roots, and what is new; none twice."""
+    assert [it.what for it in seen.news] == ["timestamp", "version"]
+    for news in seen.news:
+        after = news.outage.after
+        assert news.outage.all_current_s is not None
+        looks = sum(after.looks_per_second)
+        assert after.requests > looks
+        # Looks of three periods differ by chance, what is new is asked for once.
+        extra = news.calm.requests - sum(news.calm.looks_per_second)
+        assert after.requests - looks == pytest.approx(extra, rel=0.1)
+    signed = seen.news[0].outage.after
+    more = signed.requests - sum(signed.looks_per_second)
+    assert more == pytest.approx(FILES * BOARDS, rel=0.1)
+
+
+def test_requests_are_counted_beside_looks(seen: Seen) -> None:
+    """Both have the target; requests beside the same news on a quiet day."""
+    rows = {it.measure: it for it in fleet_rows(seen) if "while away" in it.measure}
+    for what in ("timestamp", "version"):
+        name = f"new {what} while away"
+        asked = rows[f"{name}: peak requests / peak, no outage"]
+        looks = rows[f"{name}: peak looks / peak before"]
+        assert (asked.target, looks.target) == (2.0, 2.0)
+        news = next(it for it in seen.news if it.what == what)
+        after = max(news.outage.after.per_second)
+        assert asked.value == pytest.approx(after / max(news.calm.per_second))
+
+
+def test_a_board_that_only_fetched_was_touched() -> None:
+    """Bytes count, whether or not a trial came of them."""
+    board = fleet_board()
+    before = board.fetched_bytes
+    assert not board.touched(2, before)
+    board.poller.intake.ledger.tally.bytes["delta"] += 1
+    assert board.touched(2, before)
+    assert not board.touched(2, before + 1)
+    board.trials.tried.append(2)
+    assert board.touched(2, before + 1)
+
+
+def test_pace_is_computed_for_the_period_that_was_asked_for() -> None:
+    """Not for five minutes whatever ``--poll-s`` says."""
+    outages = [Outage(60.0, QUIET, QUIET, QUIET, 60.0)]
+    rows = [
+        [
+            it
+            for it in fleet_rows(Seen(5, poll_s, outages=outages))
+            if PACED in it.measure
+        ]
+        for poll_s in (300.0, 60.0)
+    ]
+    assert [len(it) for it in rows] == [8, 8]
+    for row, shorter in zip(*rows, strict=True):
+        assert row.measure == shorter.measure
+        assert row.value != shorter.value
+
+
+def test_labels_fit_into_two_lines_of_a_narrow_terminal(seen: Seen) -> None:
+    """At 80 columns the other four columns leave some thirty to the first."""
+    shown = StringIO()
+    rows = fleet_rows(seen)
+    show(rows, Console(file=shown, width=80))
+    lines = [line for line in shown.getvalue().splitlines() if "│" in line]
+    run = longest = 0
+    for line in lines:
+        run = 1 if line.split("│")[2].strip() else run + 1
+        longest = max(longest, run)
+    assert len(lines) >= len(rows)
+    assert longest <= 2
 
 
 def test_flapping_boards_resume_and_none_is_stuck(seen: Seen) -> None:
@@ -112,6 +192,21 @@ def test_simulated_pauses_take_no_time() -> None:
         return ended
 
     assert run_simulated(year()) == [1, 180, 365]
+
+
+def fleet_board() -> FleetBoard:
+    """Return a board that was never switched on."""
+    shared = Shared(
+        here=Path("/nowhere"),
+        root=b"",
+        ca="",
+        clock=lambda: 0.0,
+        poll_s=300.0,
+        bad=set(),
+        pool={},
+        looks=[],
+    )
+    return FleetBoard(0, 1, shared)
 
 
 def test_a_share_takes_in_exactly_those_who_were_told() -> None:
