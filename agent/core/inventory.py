@@ -118,7 +118,7 @@ class RolloutTable(Table, frozen=True):
 
     Attributes:
         waves: Each ``group:NAME``, ``N%`` (of all boards, those before included) or
-            ``all``; the last one is always ``all``.
+            ``all``, shares growing; what the last one leaves out is told nothing.
         at_once: Boards that are updated at the same time.
     """
 

@@ -6,6 +6,8 @@ The rules this module keeps:
    that the same command draws the same boards, and 1 % lies within 10 %.
  * A share of any fleet is at least one board: a canary of nobody would warn nobody.
  * A board belongs to the first wave that names it.
+ * Shares grow from wave to wave: one that does not would be a wave of nobody. In a
+   small fleet 1 % and 10 % may draw the same board; the second is passed at once.
 """
 
 import hashlib
@@ -45,14 +47,22 @@ def draw_waves(
     Laws: no board is in two waves; a share draws within every larger one.
 
     Raises:
-        SettingsError: ``inventory``: a wave is written otherwise, or names nobody.
+        SettingsError: ``inventory``: a wave is written otherwise, names nobody, or is a
+            share that is not larger than the one before.
     """
     order = draw_order([board.id for board in boards], salt)
     groups = {board.id: frozenset(board.groups) for board in boards}
     waves: list[Wave] = []
     taken: set[str] = set()
+    largest = 0.0
     for name in names:
+        percent = share_of(name)
+        if percent is not None and percent <= largest:
+            raise _unclear(f"{name!r} draws nobody: {largest:g} % were drawn before it")
+        largest = max(largest, percent or 0.0)
         chosen = _chosen(name, order, groups)
+        if percent is None and taken.issuperset(chosen):
+            raise _unclear(f"{name!r} has nobody whom no wave before it has")
         waves.append(Wave(name, tuple(it for it in chosen if it not in taken)))
         taken.update(chosen)
     return tuple(waves)

@@ -42,11 +42,12 @@ def test_a_smaller_share_draws_within_a_larger_one(
     assert len(within[0].boards) == share_count(f"{small}%", len(names)) > 0
 
 
-@given(fleets, salts, st.lists(percents.map("{}%".format), max_size=4))
+@given(fleets, salts, st.sets(st.integers(1, 99), max_size=4))
 def test_no_board_is_in_two_waves(
-    names: list[str], salt: str, shares: list[str]
+    names: list[str], salt: str, percent: set[int]
 ) -> None:
     """Together they are all boards, each once, in whatever order the file has them."""
+    shares = [f"{it}%" for it in sorted(percent)]
     waves = draw_waves(boards(names, names[0]), ("group:canary", *shares, "all"), salt)
     told = [name for wave in waves for name in wave.boards]
     assert sorted(told) == sorted(names)
@@ -94,3 +95,18 @@ def test_a_group_of_nobody() -> None:
     """A canary without boards would warn nobody."""
     with pytest.raises(SettingsError, match="no board is in the group 'canary'"):
         draw_waves(boards(["a"]), ("group:canary", "all"), "salt")
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (("10%", "5%"), "'5%' draws nobody: 10 % were drawn before it"),
+        (("10%", "10%"), "'10%' draws nobody"),
+        (("all", "100%"), "'100%' draws nobody"),
+        (("all", "group:canary"), "'group:canary' has nobody"),
+    ],
+)
+def test_waves_of_nobody(names: tuple[str, ...], what: str) -> None:
+    """Shares that do not grow, and groups that were told already, are slips."""
+    with pytest.raises(SettingsError, match=what):
+        draw_waves(boards(["a", "b"], "a"), names, "salt")

@@ -279,14 +279,26 @@ class DaemonProcess:
 
 
 def wait_until(
-    condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S
+    condition: Callable[[], object],
+    what: str,
+    timeout_s: float = PATIENCE_S,
+    process: "subprocess.Popen[str] | None" = None,
 ) -> None:
-    """Look until something holds."""
+    """Look until something holds; else say how a process ended that was to do it."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
-            pytest_fail(f"{what}: not within {timeout_s:.0f} s")
+            ended = "" if process is None else _end_of(process)
+            pytest_fail(f"{what}: not within {timeout_s:.0f} s{ended}")
         time.sleep(LOOK_S)
+
+
+def _end_of(process: "subprocess.Popen[str]") -> str:
+    """Return how a process ended, and what it said; one that goes on is killed."""
+    code = process.poll()
+    process.kill()
+    out, _ = process.communicate()
+    return f"; the process: {'ran still' if code is None else code}; it said:\n{out}"
 
 
 def pytest_fail(why: str) -> None:

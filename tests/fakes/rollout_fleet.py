@@ -129,8 +129,9 @@ class FleetBoard(FakeBoard):
         return step
 
     def _run(self, version: int) -> None:
-        """Run a version."""
+        """Run a version; a trial that was under way is over."""
         self.look_ended()
+        self.updates["progress"] = None
         self.state["pipelines"]["door"] = running(version) | {"models": self.rows}
         generation = self.orders[-1]["generation"] if self.orders else 0
         self.decide(decision("door", "runs", version, generation=generation))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ import pytest
 
 from tests.fakes.board_server import Told, problem
 from tests.fakes.daemon_process import wait_until
-from tests.fakes.rollout_fleet import RolloutFleet, model_row, nobody, rollout_fleet
+from tests.fakes.rollout_fleet import (
+    FleetBoard,
+    RolloutFleet,
+    model_row,
+    nobody,
+    rollout_fleet,
+)
 
 Json = dict[str, Any]
 
@@ -115,10 +122,13 @@ def test_never_more_at_once(fleet: RolloutFleet) -> None:
     for event in held:
         event.clear()
     fleet.waves = ("all",)
+    # A machine with ten others at work takes long to start an interpreter.
+    fleet.gate["deadline_s"] = 600
     fleet.write()
     process = fleet.spawn()
     try:
-        wait_until(lambda: len(fleet.touched()) == 3, "three boards are told")
+        told = "three boards are told"
+        wait_until(lambda: len(fleet.touched()) == 3, told, 60.0, process)
         states = [it["standing"] for it in fleet.kept()["course"]["boards"].values()]
         assert states.count("new") == 3
         for event in held:
@@ -383,3 +393,101 @@ def test_a_state_file_that_was_edited_by_hand(fleet: RolloutFleet) -> None:
     assert (result.exit_code, "[rollout]" in result.stderr) == (2, True)
     assert "its checksum is wrong" in " ".join(result.stderr.split())
     assert fleet.touched() == ["b1"]
+
+
+def test_a_second_attempt_judges_what_the_first_one_brought(
+    fleet: RolloutFleet,
+) -> None:
+    """Told, lost on trial, and committed since: no stranger, but a board of ours."""
+    board = fleet.boards["b1"]
+    board.held.clear()
+    process = fleet.spawn("--patience", "0.5")
+    told = "the canary is on trial"
+    wait_until(lambda: board.orders, told, 60.0, process)
+    usual = board.answer
+    board.answer = lambda *_: Told(0, {})  # type: ignore[method-assign]  # gone
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, out
+    board.answer = usual  # type: ignore[method-assign]  # back on the network
+    board.held.set()
+    board.rows = [model_row(7, 1000), model_row(8, 10, failed=990)]
+    report = json.loads(fleet.rollout("--retry", "--json").stdout)
+    canary = report["boards"]["b1"]
+    assert (report["reason"], canary["fault"]) == ("gate", "failures")
+    assert fleet.touched() == ["b1"]
+    assert canary["before"]["door"]["runs"] == "kws 7"
+
+
+def test_a_board_that_refuses_is_told_once(fleet: RolloutFleet) -> None:
+    """Looked at through a whole soak, it stays failed, and is not asked again."""
+    fleet.waves = ("all",)
+    fleet.gate |= {"failed_share": 0.5, "soak_s": 1.0}
+    fleet.write()
+    board, usual = fleet.boards["b1"], fleet.boards["b1"]._take_order
+    refused = []
+
+    def refuse(asked: str, body: bytes) -> Told:
+        if asked != "PUT /v1/desired":
+            return usual(asked, body)
+        refused.append(asked)
+        return problem(507, "disk_full", "no room")
+
+    board._take_order = refuse  # type: ignore[method-assign]  # its disk is full
+    report = json.loads(fleet.rollout("--json").stdout)
+    assert (report["phase"], len(refused)) == ("done", 1)
+    canary = report["boards"]["b1"]
+    assert (canary["standing"], canary["reason"]) == ("failed", "disk_full")
+
+
+def test_a_canary_that_answers_nothing_closes_the_gate(fleet: RolloutFleet) -> None:
+    """It committed and is not ready: nobody else is told."""
+    board, usual = fleet.boards["b1"], fleet.boards["b1"]._run
+
+    def run(version: int) -> None:
+        usual(version)
+        board.state["pipelines"]["door"] |= {"ready": False, "reason": "hang"}
+
+    board._run = run  # type: ignore[method-assign]  # this board alone hangs
+    report = json.loads(fleet.rollout("--json").stdout)
+    assert (report["reason"], report["boards"]["b1"]["fault"]) == ("gate", "hang")
+    assert "not ready [hang]" in report["why"]
+    assert fleet.touched() == ["b1"]
+
+
+def test_what_went_wrong_while_nobody_looked_stops_the_next_wave(
+    fleet: RolloutFleet,
+) -> None:
+    """Killed in the soak: whoever goes on after it looks before anybody is told."""
+    fleet.gate["soak_s"] = 3.0
+    fleet.write()
+    process = fleet.spawn()
+
+    def committed() -> bool:
+        boards = fleet.kept()["course"]["boards"] if fleet.state.exists() else {}
+        return bool(boards) and boards["b1"]["standing"] == "committed"
+
+    wait_until(committed, "the canary has committed", 60.0, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    settled_at = fleet.kept()["course"]["boards"]["b1"]["settled_at"]
+    bad = [model_row(7, 1000), model_row(8, 100, failed=900)]
+    fleet.boards["b1"].state["pipelines"]["door"]["models"] = bad
+    clock = time.time  # noqa: TID251 - the file counts by it
+    wait_until(lambda: clock() > settled_at + 3.0, "the soak is over")
+    report = json.loads(fleet.rollout("--json").stdout)
+    assert (report["reason"], report["boards"]["b1"]["fault"]) == ("gate", "failures")
+    assert fleet.touched() == ["b1"]
+
+
+def test_a_scripted_board_that_goes_back_on_trial_is_on_trial_no_more() -> None:
+    """The fake: a rollback ends what was under way, as on a board."""
+    board = FleetBoard("b1")
+    board.held.clear()
+    order = {"generation": 1, "pipelines": {"door": {"model": "kws", "version": 8}}}
+    board.answer("PUT", "/v1/desired", json.dumps(order).encode(), "")
+    board.answer("GET", "/v1/state", b"", "")
+    assert board.updates["progress"]["phase"] == "PROBATION"
+    board.answer("POST", "/v1/rollback", b'{"pipeline":"door"}', "")
+    board.held.set()
+    board.answer("GET", "/v1/state", b"", "")
+    assert (board.version, board.updates["progress"]) == (7, None)
