@@ -5,15 +5,14 @@ The rules this module keeps:
    what went wrong on the way says where.
  * A connection that went stale between two requests is opened once more; a board that
    asks for patience (429, 503) gets it, up to ``PATIENCE_S`` in all.
+ * Who breaks off has the last word: nothing is opened or sent after that.
  * An answer may have ``MAX_ANSWER_BYTES`` and take ``WHOLE_ANSWER_S``: boards are
    trusted to be slow, not to be endless.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
-from socket import SHUT_RDWR, socket
 from ssl import SSLEOFError
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -28,7 +27,11 @@ from agent.cli.board_answers import (
     Taken,
     Updates,
 )
-from agent.cli.connections import SilentlyClosedError, explain_failure
+from agent.cli.connections import (
+    BoardConnection,
+    SilentlyClosedError,
+    explain_failure,
+)
 from agent.cli.plain_text import plain
 from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, render_group
@@ -60,7 +63,7 @@ class BoardLink:
     def __init__(
         self,
         where: str,
-        connect: Callable[[], HTTPConnection],
+        connect: Callable[[], BoardConnection],
         pause: Callable[[float], None] = time.sleep,
         find_fault: Callable[[], str] = str,
     ) -> None:
@@ -68,7 +71,8 @@ class BoardLink:
         self._connect = connect
         self._pause = pause
         self._find_fault = find_fault
-        self._open: HTTPConnection | None = None
+        self._open: BoardConnection | None = None
+        self._left = False
         self._answered = False  # ever: it takes our certificate
 
     def state(self) -> State:
@@ -141,12 +145,21 @@ class BoardLink:
             self._open = None
 
     def break_off(self) -> None:
-        """End what is being waited for; another thread may call this."""
-        sock = self._open.sock if self._open is not None else None
-        if sock is not None:
-            with suppress(OSError):
-                # The plain socket's: TLS has nothing to say to a peer that is left.
-                socket.shutdown(sock, SHUT_RDWR)
+        """End what is being waited for, and all that follows until ``go_on``.
+
+        Another thread may call this.
+        """
+        # Marked first: who connects meanwhile looks at this before it waits.
+        self._left = True
+        connection = self._open
+        if connection is not None:
+            connection.leave()
+
+    def go_on(self) -> None:
+        """Allow for requests again after ``break_off``."""
+        if self._left:
+            self.close()
+            self._left = False
 
     def _read(self, path: str, kind: type[Answer]) -> Answer:
         """Return a parsed answer."""
@@ -199,6 +212,7 @@ class BoardLink:
                 response, answer = self._exchange(method, path, body, headers or {})
             except (OSError, HTTPException) as err:
                 self.close()
+                self._check_left()
                 raise self._broken(err) from err
             if response.status in accept:
                 return response.status, answer
@@ -215,18 +229,30 @@ class BoardLink:
         reused = self._open is not None and self._open.sock is not None
         connection = self._open = self._open or self._connect()
         try:
+            self._check_left()
             if connection.sock is None:
                 connection.connect()
             _write(connection, method, path, body, headers)
             response = connection.getresponse()
         except (ConnectionError, HTTPException):
             self.close()
+            # An order that was cut on purpose is not given again behind one's back.
+            self._check_left()
             if not reused or len(body) > AGAIN_BYTES:
                 raise
             # The board closes idle connections; nothing of this request was heard.
             return self._exchange(method, path, body, headers)
         self._answered = True
         return response, _read_all(response)
+
+    def _check_left(self) -> None:
+        """Check that nobody broke this off.
+
+        Raises:
+            DeviceError: ``stopping``: somebody did.
+        """
+        if self._left:
+            raise DeviceError(f"{self.where}: broken off", reason=Reason.STOPPING)
 
     def _broken(self, error: OSError | HTTPException) -> AgentError:
         """Return the error for an exchange that did not come to its end."""

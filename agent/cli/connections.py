@@ -4,13 +4,16 @@ The rules this module keeps:
  * Nothing older than TLS 1.3, no board without a certificate of the given CA, and none
    whose certificate names another board than the one that was asked for.
  * Every wait has an end: ``CONNECT_S`` and ``ANSWER_S``.
+ * Another thread can end each of them but the look-up of a name.
  * A failure says whose certificate is at fault: the board's, or the operator's own.
 """
 
 import socket
 import ssl
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from errno import ECONNABORTED
 from http.client import HTTPConnection, HTTPResponse
 from ipaddress import ip_address
 from pathlib import Path
@@ -32,7 +35,33 @@ class SilentlyClosedError(ConnectionError):
     """A TLS connection that the other end closed before it answered anything."""
 
 
-class UnixConnection(HTTPConnection):
+class BoardConnection(HTTPConnection):
+    """HTTP that another thread can end, in each of its waits."""
+
+    _left = False
+
+    def leave(self) -> None:
+        """End what is being waited for, and let nothing more be begun."""
+        self._left = True
+        sock = self.sock
+        if sock is not None:
+            with suppress(OSError):
+                # The plain socket's: TLS has nothing to say to a peer that is left.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def _show(self, sock: socket.socket) -> None:
+        """Let a socket be reached by ``leave`` before it waits for anything.
+
+        Raises:
+            ConnectionAbortedError: This was left meanwhile.
+        """
+        self.sock = sock
+        # Asked after it is shown: whoever leaves now finds either mark or socket.
+        if self._left:
+            raise ConnectionAbortedError(ECONNABORTED, "broken off")
+
+
+class UnixConnection(BoardConnection):
     """HTTP over the daemon's unix socket."""
 
     def __init__(self, path: Path) -> None:
@@ -48,9 +77,10 @@ class UnixConnection(HTTPConnection):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(CONNECT_S)
         try:
+            self._show(sock)
             sock.connect(str(self._path))
         except (FileNotFoundError, ConnectionRefusedError) as err:
-            sock.close()
+            self.close()
             raise DeviceError(
                 f"no daemon listens on {self._path}",
                 reason=Reason.UNREACHABLE,
@@ -58,13 +88,12 @@ class UnixConnection(HTTPConnection):
                 "or name its settings with --config.",
             ) from err
         except OSError:
-            sock.close()
+            self.close()
             raise
         sock.settimeout(ANSWER_S)
-        self.sock = sock
 
 
-class TlsConnection(HTTPConnection):
+class TlsConnection(BoardConnection):
     """HTTP over TLS.
 
     Args:
@@ -84,19 +113,45 @@ class TlsConnection(HTTPConnection):
 
     def connect(self) -> None:
         """Connect and shake hands."""
-        sock = socket.create_connection((self.host, self.port), CONNECT_S)
-        # A request is one write; waiting to fill a packet costs 40 ms for each file.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Wrapping takes the plain socket over, and closes it if it fails.
-        wrapped = self._context.wrap_socket(sock, server_hostname=self.host)
         try:
+            sock = self._reach()
+            # A request is one write; waiting to fill a packet costs 40 ms each file.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Wrapping takes the plain socket over; hands are shaken once it is shown.
+            wrapped = self._context.wrap_socket(
+                sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+            self._show(wrapped)
+            wrapped.do_handshake()
             check_name(dict(wrapped.getpeercert() or {}), self._name or self.host)
         except BaseException:
-            wrapped.close()
+            self.close()
             raise
         wrapped.settimeout(ANSWER_S)
-        self.sock = wrapped
         self._answered = False
+
+    def _reach(self) -> socket.socket:
+        """Return a socket that is connected to the first address that answers.
+
+        ``socket.create_connection`` does the same, and shows it only afterwards.
+
+        Raises:
+            OSError: None does.
+        """
+        failed: OSError | None = None
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, place in found:
+            sock = socket.socket(family, kind, protocol)
+            sock.settimeout(CONNECT_S)
+            try:
+                self._show(sock)
+                sock.connect(place)
+            except OSError as err:
+                self.close()
+                failed = failed or err
+            else:
+                return sock
+        raise failed or OSError(f"{self.host} has no address")
 
     def getresponse(self) -> HTTPResponse:
         """Return the next answer.

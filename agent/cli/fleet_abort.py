@@ -15,8 +15,11 @@ Boards that were updated stay as they are, and those that were told go on. With 
 they run again what ran before: by an operator's rollback, which holds until they are
 told something newer.
 
+Where a rollout runs in another terminal, that one takes its boards back, and this
+command waits for it, 15 minutes at most.
+
 \b
-Exit code 0 if it is aborted, 1 if a board could not be taken back."""
+Exit code 0 if it is aborted, 1 if a board could not be taken back so far."""
 
 
 @click.command(help=HELP, short_help="End the rollout; --back takes it back.")
@@ -38,7 +41,7 @@ def command(
     Raises:
         AgentError: There is no rollout to abort, or its file cannot be used.
     """
-    from agent.cli.fleet_back import left_behind, show_back, take_all_back
+    from agent.cli.fleet_back import left_behind, show_back, take_all_back, wait_for
     from agent.cli.fleet_state import Asked, StateFile
     from agent.cli.fleet_stop import stop, who
 
@@ -47,11 +50,14 @@ def command(
     click.echo(f"{kept.course.phase}: {kept.title()}")
     if kept.mode == "repository" and not elsewhere:
         click.echo(NOT_PUBLISHED)
-    if elsewhere:
+    if elsewhere and not back:
         click.echo("the process that rolled it out ends it, and shows how")
     elif back:
         try:
-            kept = take_all_back(inventory, papers, file)
+            if elsewhere:
+                kept = wait_for(file)
+            else:
+                kept = take_all_back(inventory, papers, file)
         except KeyboardInterrupt:
             click.echo("left; run it again for the boards that are left", err=True)
             ctx.exit(INTERRUPTED)

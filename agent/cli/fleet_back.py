@@ -7,18 +7,18 @@ from rich.console import Console
 
 from agent.cli.fleet_boards import choose_papers, link_boards, read_inventory
 from agent.cli.fleet_crew import Crew
+from agent.cli.fleet_return import is_ours
 from agent.cli.fleet_runner import Runner
 from agent.cli.fleet_sight import Reader
 from agent.cli.fleet_state import Kept, StateFile
-from agent.cli.fleet_stop import clock
+from agent.cli.fleet_stop import await_end, clock
 from agent.cli.fleet_threads import threads
 from agent.cli.fleet_view import RolloutView
 from agent.cli.patience import Patience
 from agent.cli.reach import Remote
 from agent.core.reasons import Reason
 from agent.core.waves import Plan, Standing, Wave
-from agent.core.waves_course import FLYING
-from agent.errors import SettingsError
+from agent.errors import DeviceError, SettingsError
 
 
 def take_all_back(inventory: Path, options: Remote, file: StateFile) -> Kept:
@@ -55,11 +55,27 @@ def take_all_back(inventory: Path, options: Remote, file: StateFile) -> Kept:
         return runner.kept
 
 
+def wait_for(file: StateFile) -> Kept:
+    """Wait until the process that works on a rollout has taken its boards back.
+
+    Raises:
+        AgentError: It does not end, or the file cannot be used.
+    """
+    click.echo("waiting for the process that rolled it out: it takes boards back")
+    kept = await_end(file)
+    if kept is None:
+        raise DeviceError(
+            f"{file.path}: the process that works on it has not ended",
+            reason=Reason.DEADLINE,
+            todo="It goes on. Run this again to see what came of it.",
+        )
+    return kept
+
+
 def left_behind(kept: Kept) -> list[str]:
     """Return the boards that were told, and could not be taken back."""
-    boards = kept.course.boards.items()
-    left = FLYING | {Standing.COMMITTED}
-    return [name for name, board in boards if board.standing in left]
+    boards, by_push = kept.course.boards.items(), kept.mode == "push"
+    return [name for name, board in boards if is_ours(board, by_push=by_push)]
 
 
 def show_back(kept: Kept) -> None:
@@ -69,4 +85,5 @@ def show_back(kept: Kept) -> None:
     click.echo(f"{back} {'board' if back == 1 else 'boards'} rolled back")
     for name in left_behind(kept):
         board = boards[name]
-        click.echo(f"{name}: not rolled back: {board.detail} [{board.reason}]")
+        why = f"{board.detail} [{board.reason}]" if board.reason else "nobody asked it"
+        click.echo(f"{name}: not rolled back: {why}")
