@@ -107,7 +107,10 @@ class Work:
         size = sum(len(wave.boards) for wave in waves)
         # Boards that follow a signed file begin by themselves, all of a wave at once.
         at_once = size if options["by_percent"] else inventory.rollout.at_once
-        plan = Plan(waves, inventory.rollout.gate, at_once, options["patience"])
+        left_out = len(inventory.board) - size
+        plan = Plan(
+            waves, inventory.rollout.gate, at_once, options["patience"], left_out
+        )
         kept = Kept(
             assign=assign,
             mode="repository" if options["by_percent"] else "push",
@@ -189,6 +192,8 @@ class Work:
             )
             with view:
                 self._carry(runner, view, opener)
+            # Shown as it is; kept with whom an abort has to take it from.
+            self.file.save(remember(saved, self.kept))
 
     def _carry(
         self, runner: Runner, view: RolloutView, opener: Publisher | None
