@@ -141,11 +141,11 @@ def add(
     changed instead of the whole bundle, which stays there for all others. A delta that
     spares too little is not published.
     """
-    from agent.cli.repo_delta import add_deltas, check_bases
+    from agent.cli.repo_delta import add_deltas, check_ways
 
     opened = open_keyless(repository)
     read = [(content, _manifest(path, content)) for path, content in _all(bundles)]
-    check_bases(repository, [manifest for _, manifest in read], delta_from)
+    check_ways(repository, [manifest for _, manifest in read], delta_from)
     for content, manifest in read:
         target = opened.add(
             content,

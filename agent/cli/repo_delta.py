@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BAR_WIDTH = 26  # with the description and the time 80 columns suffice
 
 
-def check_bases(
+def check_ways(
     repository: Path, added: Sequence["Manifest"], versions: Sequence[int]
 ) -> None:
     """Check, before anything is staged, that deltas have something to lead from.
@@ -27,14 +27,14 @@ def check_bases(
             not listed, may not run, or is damaged.
         DeviceError: The repository cannot be read.
     """
-    from agent.publish.deltas import check_base, check_way
+    from agent.publish.deltas import check_known, check_way
 
     coming = {(manifest.model, manifest.version) for manifest in added}
     for manifest in added:
         for version in versions:
             check_way(manifest.model, version, manifest.version)
             if (manifest.model, version) not in coming:
-                check_base(repository, manifest.model, version)
+                check_known(repository, manifest.model, version)
 
 
 def add_deltas(

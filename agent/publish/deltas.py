@@ -90,7 +90,7 @@ def compressed_bytes(
     return sum(len(part) for part in _frame(new, None, 0, progress))
 
 
-def check_base(repository: Path, model: str, version: int) -> None:
+def check_known(repository: Path, model: str, version: int) -> None:
     """Check that a delta may lead from a model's version.
 
     Raises:
