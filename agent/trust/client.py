@@ -46,6 +46,7 @@ from agent.core.targets import (
 from agent.errors import BundleRefusedError
 from agent.trust.clock import ISSUED_FIELD, parse_issued
 from agent.trust.durable import own_disk, sync_directory
+from agent.trust.found import check_size, sha256_of
 from agent.trust.gate import Explain, FactoryGate, FloorGate, silent
 from agent.trust.notes import Notes, Remembered
 from agent.trust.revoked import load_revoked, same_as_noted, save_revoked
@@ -206,7 +207,7 @@ class TrustedRepository:
             found = self._lookup(path)
             if found is None:
                 continue
-            key = path, _sha256(found)
+            key = path, sha256_of(found)
             raw = self._kept.get(key)
             # Its bytes have this digest: they would only be fetched and checked again.
             kept[key] = (
@@ -236,7 +237,7 @@ class TrustedRepository:
         found = updater.targets.targets.get(REVOKED_PATH)
         if found is None:
             raw = render_revocations(Revocations())
-        elif self._notes and same_as_noted(self._notes, self._root, _sha256(found)):
+        elif self._notes and same_as_noted(self._notes, self._root, sha256_of(found)):
             return load_revoked(self._notes, self._root)
         else:
             raw = self._small(REVOKED_PATH, found, MAX_REVOKED_BYTES)
@@ -309,7 +310,7 @@ class TrustedRepository:
                 ``too_slow``, ``tls`` or ``redirect``.
             DeviceError: ``certificate``: our own certificate cannot be used.
         """
-        _check_size(target.path, target.length, max_bytes)
+        check_size(target.path, target.length, max_bytes)
         signed = self._signed(target.path, target.length, target.sha256)
         return self._download(signed, write, resume)
 
@@ -384,9 +385,9 @@ class TrustedRepository:
         """Return the content of a small target."""
         from agent.trust.download import SmallContent
 
-        _check_size(path, found.length, max_bytes)
+        check_size(path, found.length, max_bytes)
         content = SmallContent()
-        signed = self._signed(path, found.length, _sha256(found))
+        signed = self._signed(path, found.length, sha256_of(found))
         self._download(signed, content.write, content)
         return content.content()
 
@@ -418,19 +419,3 @@ class TrustedRepository:
 def _parse(found: "TargetFile") -> SignedTarget:
     """Return a signed bundle target, parsed."""
     return parse_target(found.path, found.length, found.hashes, found.custom)
-
-
-def _sha256(found: "TargetFile") -> str:
-    """Return the signed SHA-256 of a target."""
-    if "sha256" not in found.hashes:
-        raise BundleRefusedError(f"{found.path} has no sha256", reason=Reason.METADATA)
-    return found.hashes["sha256"]
-
-
-def _check_size(path: str, length: int, max_bytes: int) -> None:
-    """Refuse what is too large before anything of it is read."""
-    if length > max_bytes:
-        raise BundleRefusedError(
-            f"{path}: {length} bytes, at most {max_bytes} allowed",
-            reason=Reason.TOO_LARGE,
-        )
