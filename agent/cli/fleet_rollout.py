@@ -109,7 +109,8 @@ def command(
         AgentError: A file cannot be used, or belongs to another rollout.
         click.UsageError: Options do not go together.
     """
-    from agent.cli.fleet_rollout_work import Work, check_report
+    from agent.cli.fleet_choices import check_report
+    from agent.cli.fleet_rollout_work import Work
 
     check_report(report)
     work = Work.prepare(inventory, options)

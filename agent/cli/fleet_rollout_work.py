@@ -21,6 +21,12 @@ from rich.text import Text
 
 from agent.cli.delivery import PUSH
 from agent.cli.fleet_boards import choose_papers, link_boards, read_inventory
+from agent.cli.fleet_choices import (
+    group_of,
+    name_models,
+    require_boards,
+    write_report,
+)
 from agent.cli.fleet_crew import Crew
 from agent.cli.fleet_options import Options, state_path
 from agent.cli.fleet_prepare import (
@@ -42,12 +48,11 @@ from agent.cli.fleet_view import RolloutView, final_view, plan_lines
 from agent.cli.patience import Patience
 from agent.cli.push import parse_assignments
 from agent.cli.reach import Remote
-from agent.cli.repo_options import open_keyless, open_with_keys, parse_place
+from agent.cli.repo_options import open_with_keys
 from agent.cli.slice_files import Slice, open_slice
 from agent.cli.status_view import show_lines
 from agent.core.inventory import Inventory
 from agent.core.reasons import Reason
-from agent.core.targets import group_path
 from agent.core.waves import (
     Act,
     Decision,
@@ -97,8 +102,8 @@ class Work:
         if options["keys"] and not options["by_percent"]:
             raise click.UsageError("--keys sign group files: only with --by-percent")
         if options["by_percent"]:
-            _require_boards(_group(options["by_percent"]), inventory)
-            assign = _named(assign, options)
+            require_boards(group_of(options["by_percent"]), inventory)
+            assign = name_models(assign, options)
         rows = sorted(assign.items())
         spelled = ",".join(f"{name}={model}@{number}" for name, (model, number) in rows)
         salt = spelled[:64] if options["salt"] is None else options["salt"]
@@ -151,7 +156,7 @@ class Work:
         described = describe_plan(self.kept, self.plan)
         text = json.dumps(described | {"notes": notes}, indent=2)
         if report is not None:
-            _write(report, text + "\n")
+            write_report(report, text + "\n")
         if as_json:
             click.echo(text)
             return
@@ -242,7 +247,7 @@ class Work:
         outside = [name for name in known if name not in self.kept.course.boards]
         text = json.dumps(described | {"left_out": outside}, indent=2)
         if report is not None:
-            _write(report, text + "\n")
+            write_report(report, text + "\n")
         return text
 
     def _papers(self) -> Remote:
@@ -325,7 +330,7 @@ class Work:
         keys, files = self.options["keys"], self.options["passphrase_files"]
         return Publisher(
             open_with_keys(path, keys, files) if with_keys else Repository.open(path),
-            _group(group),
+            group_of(group),
             self.kept.assign,
             self.plan.waves,
             [board.id for board in self.inventory.board],
@@ -335,77 +340,3 @@ class Work:
             again=self.options["retry"],
             left=dict(self.kept.files),
         )
-
-
-def _named(
-    assign: dict[str, tuple[str, int]], options: Options
-) -> dict[str, tuple[str, int]]:
-    """Return an assignment with all models named, as a signed file needs them."""
-    path = options["repository"]
-    if path is None:
-        return assign
-    known = open_keyless(path).models(group_path(_group(options["by_percent"] or "")))
-    return {
-        name: (model or known.get(name, name), version)
-        for name, (model, version) in assign.items()
-    }
-
-
-def _require_boards(group: str, inventory: Inventory) -> None:
-    """Check that boards follow a group, as far as the inventory says.
-
-    Raises:
-        SettingsError: ``inventory``: no board is in it.
-    """
-    if group not in {"all", *inventory.groups()}:
-        raise SettingsError(
-            f"--by-percent: no board is in the group {group!r}",
-            reason=Reason.INVENTORY,
-            todo="Name a group of the inventory that boards follow, or group:all.",
-        )
-
-
-def _group(text: str) -> str:
-    """Return NAME of ``group:NAME``.
-
-    Raises:
-        SettingsError: It is written otherwise.
-    """
-    place = parse_place(text)
-    if not text.startswith("group:"):
-        raise SettingsError(
-            f"{text!r} is not group:NAME",
-            reason=Reason.SETTINGS,
-            todo="Waves go by the file of a group.",
-        )
-    return place.rpartition("/")[2]
-
-
-def check_report(path: Path | None) -> None:
-    """Check that a report can be written where it is asked for.
-
-    Raises:
-        SettingsError: Its folder is not there.
-    """
-    if path is not None and not path.absolute().parent.is_dir():
-        raise SettingsError(
-            f"{path}: there is no folder {path.absolute().parent}",
-            reason=Reason.SETTINGS,
-            todo="Name a file that can be written with --report.",
-        )
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a report.
-
-    Raises:
-        SettingsError: It cannot be written.
-    """
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as err:
-        raise SettingsError(
-            f"{path}: {err.strerror}",
-            reason=Reason.SETTINGS,
-            todo="Name a file that can be written with --report.",
-        ) from err
