@@ -11,13 +11,14 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
 from agent.cli.fleet_crew import Crew
 from agent.cli.fleet_pace import due_boards
 from agent.cli.fleet_return import is_ours
+from agent.cli.fleet_runner_needs import Opener, View
 from agent.cli.fleet_sight import Sight
 from agent.cli.fleet_state import Asked, Kept, StateFile
 from agent.cli.fleet_stop import as_decision, may_stop
@@ -44,38 +45,6 @@ TICK_S = 0.25  # a person who asks for a pause sees it at once
 # a machine that slept, or that somebody stopped: boards went on without it.
 BREAK_S = 5.0
 SAVE_S = 10.0  # figures alone may be lost with the machine
-
-
-class View(Protocol):
-    """Who is shown how it goes."""
-
-    def decided(self, course: Course, decision: Decision, now: float) -> None:
-        """Show a decision that was written down."""
-        ...
-
-    def changed(self, name: str, board: BoardCourse, now: float) -> None:
-        """Show that a board stands elsewhere."""
-        ...
-
-    def draw(self, course: Course, decision: Decision, now: float) -> None:
-        """Draw everything anew."""
-        ...
-
-
-class Opener(Protocol):
-    """Lets boards begin that take their orders from a signed repository."""
-
-    def open_wave(self, course: Course) -> int:
-        """Let the wave under way begin; return the generation that says so."""
-        ...
-
-    def check(self, course: Course) -> None:
-        """Look whether somebody else said something else since."""
-        ...
-
-    def close(self, course: Course) -> None:
-        """Let no more boards begin by themselves, unless all may."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
