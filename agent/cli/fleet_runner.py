@@ -11,14 +11,14 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from msgspec.structs import replace
 
 from agent.cli.fleet_crew import Crew
 from agent.cli.fleet_pace import due_boards
 from agent.cli.fleet_return import is_ours
-from agent.cli.fleet_runner_needs import Opener, View
+from agent.cli.fleet_runner_needs import Opener, Task, View
 from agent.cli.fleet_sight import Sight
 from agent.cli.fleet_state import Asked, Kept, StateFile
 from agent.cli.fleet_stop import as_decision, may_stop
@@ -45,15 +45,6 @@ TICK_S = 0.25  # a person who asks for a pause sees it at once
 # a machine that slept, or that somebody stopped: boards went on without it.
 BREAK_S = 5.0
 SAVE_S = 10.0  # figures alone may be lost with the machine
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a thread does with one board."""
-
-    kind: Literal["look", "deliver", "back"]
-    future: "Future[Sight] | Future[str] | Future[None]"
-    began_at: float = 0.0
 
 
 @dataclass(slots=True)

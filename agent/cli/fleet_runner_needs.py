@@ -1,7 +1,10 @@
 """What a rollout at work needs of others: who shows it, and who opens waves."""
 
-from typing import Protocol
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
+from agent.cli.fleet_sight import Sight
 from agent.core.waves import BoardCourse, Course, Decision
 
 
@@ -35,3 +38,12 @@ class Opener(Protocol):
     def close(self, course: Course) -> None:
         """Let no more boards begin by themselves, unless all may."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a thread does with one board."""
+
+    kind: Literal["look", "deliver", "back"]
+    future: "Future[Sight] | Future[str] | Future[None]"
+    began_at: float = 0.0
