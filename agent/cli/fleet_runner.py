@@ -259,8 +259,7 @@ class Runner:
         elif reader.runs(sight.state) and not reader.is_contested(board, sight):
             self._set(name, reader.taken_up(board, sight, now))
         else:
-            seen = replace(board, lost_at=0.0, seen_at=now)
-            self._set(name, reader.prepare(seen, sight))
+            self._set(name, reader.prepare(board, sight, now))
             if self._may_deliver:
                 self._ready.add(name)
 

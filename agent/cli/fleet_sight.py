@@ -85,7 +85,7 @@ class Reader:
         active = [state.pipelines[name].active for name in self.wanted(state)]
         return ", ".join(version_text(it) or "nothing" for it in active)
 
-    def prepare(self, board: BoardCourse, sight: Sight) -> BoardCourse:
+    def prepare(self, board: BoardCourse, sight: Sight, now: float) -> BoardCourse:
         """Return a board that is about to be told, with how it is before that."""
         last = sight.pushed.generation if sight.pushed is not None else 0
         before = {
@@ -94,6 +94,8 @@ class Reader:
         }
         return replace(
             board,
+            lost_at=0.0,
+            seen_at=now,
             ready=True,
             before=before,
             mark=sight.updates.newest_id(),
