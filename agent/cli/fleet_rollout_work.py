@@ -29,6 +29,7 @@ from agent.cli.fleet_choices import (
 )
 from agent.cli.fleet_crew import Crew
 from agent.cli.fleet_options import Options, state_path
+from agent.cli.fleet_overrule import carry
 from agent.cli.fleet_prepare import (
     FirstLook,
     check_boards,
@@ -37,7 +38,7 @@ from agent.cli.fleet_prepare import (
     find_strays,
     look_around,
 )
-from agent.cli.fleet_publish import Files, OverruledError, Publisher
+from agent.cli.fleet_publish import Publisher
 from agent.cli.fleet_report import describe_plan, describe_rollout
 from agent.cli.fleet_return import remember
 from agent.cli.fleet_runner import Runner
@@ -54,12 +55,9 @@ from agent.cli.status_view import show_lines
 from agent.core.inventory import Inventory
 from agent.core.reasons import Reason
 from agent.core.waves import (
-    Act,
-    Decision,
     Phase,
     Plan,
     begin,
-    carry_out,
     draw_waves,
     resume,
 )
@@ -196,34 +194,12 @@ class Work:
                 self.plan, self.kept, self.file, crew, view, pool, clock, opener=opener
             )
             with view:
-                self._carry(runner, view, opener)
+                try:
+                    carry(runner, view, opener)
+                finally:
+                    self.kept = runner.kept
             # Shown as it is; kept with whom an abort has to take it from.
             self.file.save(remember(saved, self.kept))
-
-    def _carry(
-        self, runner: Runner, view: RolloutView, opener: Publisher | None
-    ) -> None:
-        """Let the runner work; what others publish over it pauses the rollout."""
-
-        def note(files: Files) -> None:
-            runner.kept = replace(runner.kept, files=files)
-            self.file.save(runner.kept)
-
-        if opener is not None:
-            opener.note = note
-        try:
-            runner.run()
-        except OverruledError as err:
-            now = clock()
-            decision = Decision(Act.PAUSE, reason=Reason.ROLLOUT, why=str(err))
-            course = carry_out(runner.kept.course, decision, now)
-            runner.kept = replace(runner.kept, course=course)
-            self.file.save(runner.kept)
-            view.decided(course, decision, now)
-            if opener is not None:
-                opener.close(course)
-        finally:
-            self.kept = runner.kept
 
     def show_end(self, *, as_json: bool, report: Path | None) -> None:
         """Print how it ended."""
