@@ -9,14 +9,18 @@ The rules this module keeps:
 
 import ssl
 from collections.abc import Callable, Sequence
-from http.client import HTTPConnection
 from pathlib import Path
 
 import click
 from msgspec import Struct
 
 from agent.cli.board_link import BoardLink
-from agent.cli.connections import Papers, TlsConnection, parse_address
+from agent.cli.connections import (
+    BoardConnection,
+    Papers,
+    TlsConnection,
+    parse_address,
+)
 from agent.cli.passphrase import ask_passphrases, one_passphrase_option
 from agent.cli.plain_text import plain
 from agent.cli.repo_options import Directory, read_clock
@@ -131,6 +135,6 @@ def check_taken(where: str, shown: Shown, serial: str) -> None:
         )
 
 
-def _giver(connection: HTTPConnection) -> Callable[[], HTTPConnection]:
+def _giver(connection: BoardConnection) -> Callable[[], BoardConnection]:
     """Return what gives the same connection, also after it was closed."""
     return lambda: connection
