@@ -64,6 +64,11 @@ def look_around(
     asked = {name: pool.submit(_ask, link) for name, link in links.items()}
     try:
         wait(asked.values(), wait_s)
+    except BaseException:
+        # Ctrl-C: threads cannot be interrupted, what they wait for can be ended.
+        for link in links.values():
+            link.break_off()
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         end()

@@ -239,7 +239,7 @@ def _bring_on(
         blind = _unseen(plan, course, FLYING, course.awake_at, now)
         if blind:
             return _look(blind)
-        why = f"{len(pending)} boards are not at an end in time: {_some(pending)}"
+        why = f"not at an end in time: {_some(pending)}"
         return Decision(Act.PAUSE, pending, 0.0, Reason.DEADLINE, why)
     fresh = _fresh(plan, course)
     room = max(0, plan.at_once - len(_flying(plan, course, now)))
