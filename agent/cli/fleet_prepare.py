@@ -61,8 +61,8 @@ def look_around(
         wait_s: Who has not answered by then is silent.
     """
     pool = ThreadPoolExecutor(min(LOOKERS, max(1, len(links))))
-    asked = {name: pool.submit(_ask, link) for name, link in links.items()}
     try:
+        asked = {name: pool.submit(_ask, link) for name, link in links.items()}
         wait(asked.values(), wait_s)
     except BaseException:
         # Ctrl-C: threads cannot be interrupted, what they wait for can be ended.

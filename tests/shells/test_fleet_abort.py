@@ -1,6 +1,9 @@
 """``tinyward fleet abort --back`` and ``pause``: what they take back, and how fast."""
 
 import json
+import os
+import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,6 +120,26 @@ def test_an_order_that_a_pause_cut_is_not_sent_again(fleet: RolloutFleet) -> Non
         process.kill()
         process.wait()
     assert (process.returncode, heard, board.orders) == (1, ["PUT"], []), out
+
+
+def test_ctrl_c_reaches_a_handshake(fleet: RolloutFleet) -> None:
+    """A board that takes the connection and says nothing holds nobody up."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        fleet.addresses["b1"] = f"127.0.0.1:{mute.getsockname()[1]}"
+        fleet.write()
+        process = fleet.spawn()
+        try:
+            peer, _ = mute.accept()
+            # The client's hello: from now on it waits.
+            assert peer.recv(1)
+            os.kill(process.pid, signal.SIGINT)
+            # Left alone it ends after ten seconds, when the handshake does.
+            process.communicate(timeout=8)
+        finally:
+            process.kill()
+            process.wait()
+        peer.close()
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize("first", ["gate", "abort"])
