@@ -365,9 +365,8 @@ class _TcpServer(ThreadingTCPServer):
         assert isinstance(request, socket.socket)
         with suppress(OSError):
             request.settimeout(10)
-            wrapped = self.context.wrap_socket(request, server_side=True)
-            super().finish_request(wrapped, client_address)
-            wrapped.close()
+            with self.context.wrap_socket(request, server_side=True) as wrapped:
+                super().finish_request(wrapped, client_address)
 
     def handle_error(self, *args: object) -> None:
         """Clients that leave are no news."""
