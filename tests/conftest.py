@@ -11,7 +11,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -67,3 +68,10 @@ def models() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no public models in {folder} (TINYWARD_MODELS)")
     return folder
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose path leaves room for a unix socket's, which has 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="tw-") as name:
+        yield Path(name)

@@ -112,9 +112,9 @@ def test_the_numbers_agree(told: dict[str, Any]) -> None:
     assert summary["accuracy"]["2"] > summary["accuracy"]["1"] > 0.5
 
 
-def test_keep_leaves_it_running_and_says_where(tmp_path: Path) -> None:
+def test_keep_leaves_it_running_and_says_where(short_path: Path) -> None:
     """The address works, the process is the daemon, and the advice ends it."""
-    done = demo(tmp_path, "--keep")
+    done = demo(short_path, "--keep")
     told = done.stderr.splitlines()
     running = next((r for r in told if r.startswith("still running")), "")
     assert running, done.stdout + done.stderr
@@ -132,35 +132,35 @@ def test_keep_leaves_it_running_and_says_where(tmp_path: Path) -> None:
     assert (done.returncode, answer.status) == (0, 200)
     assert "<title>Tinyward" in body
     assert json.loads(done.stdout)["claims"]["lost_none"]
-    assert f"stop it: kill {pid} && rm -r {tmp_path}" in done.stderr
-    (folder,) = tmp_path.iterdir()
+    assert f"stop it: kill {pid} && rm -r {short_path}" in done.stderr
+    (folder,) = short_path.iterdir()
     assert [path.name for path in folder.iterdir() if "stranger" in path.name] == []
     settings = parse_settings((folder / "agent.toml").read_bytes())
     (sink,) = settings.pipeline[0].sinks
     assert isinstance(sink, FileSink)
     assert (sink.keep, sink.max_mb < 100) == (0, True)  # for as long as it runs
     assert wait_until_gone(pid)
-    shutil.rmtree(next(tmp_path.iterdir()))
+    shutil.rmtree(next(short_path.iterdir()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_demo_leaves_nothing(
-    tmp_path: Path, number: signal.Signals
+    short_path: Path, number: signal.Signals
 ) -> None:
     """Ctrl-C, a kill or a closed terminal ends the daemon, too, and tidies up."""
     process = subprocess.Popen(
         [sys.executable, "-c", FRESH, *DEMO[3:], "--seconds", "600"],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(short_path)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("*/predictions.jsonl")):
+    while not list(short_path.glob("*/predictions.jsonl")):
         assert time.monotonic() < deadline, "the daemon never answered"
         time.sleep(0.02)
     process.send_signal(number)
     assert process.wait(60) != 0
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_path.iterdir()) == []
 
 
 @given(st.sets(st.integers(1, 60), min_size=1))

@@ -104,9 +104,9 @@ def test_its_plot_shows_what_happened(soaked: Soaked) -> None:
     assert {"daemon", "full", "steady", "update", "SIGKILL"} <= words
 
 
-def test_a_ctrl_c_reports_what_was_seen_so_far(tmp_path: Path) -> None:
+def test_a_ctrl_c_reports_what_was_seen_so_far(short_path: Path) -> None:
     """Rows and plot of the first seconds; nothing is left running or lying about."""
-    folder, plot = tmp_path / "tmp", tmp_path / "plot.svg"
+    folder, plot = short_path / "tmp", short_path / "plot.svg"
     folder.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-c", LONG, plot],
