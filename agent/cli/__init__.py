@@ -12,6 +12,7 @@ The rules this folder keeps:
 import errno
 import os
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 
 import click
@@ -50,19 +51,27 @@ OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are modules beside it, imported when called."""
+    """A group whose commands are modules in this folder, imported when called.
+
+    Attributes:
+        table: Name of a command -> its line in the help.
+        modules: What the names of their modules begin with.
+    """
+
+    table: Mapping[str, str] = COMMANDS
+    modules = "agent.cli."
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands, in the order of the table."""
         del ctx
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         del ctx
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
-        command: click.Command = import_module(f"agent.cli.{cmd_name}").command
+        command: click.Command = import_module(self.modules + cmd_name).command
         return command
 
     def format_commands(
@@ -71,7 +80,7 @@ class LazyGroup(click.Group):
         """Write the table of commands without importing any."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self.table.items()))
 
     def shell_complete(
         self, ctx: click.Context, incomplete: str
@@ -79,10 +88,14 @@ class LazyGroup(click.Group):
         """Complete a command's name without importing any."""
         named = [
             CompletionItem(name, help=text)
-            for name, text in COMMANDS.items()
+            for name, text in self.table.items()
             if name.startswith(incomplete)
         ]
         return named + click.Command.shell_complete(self, ctx, incomplete)
+
+
+class TopGroup(LazyGroup):
+    """All commands; what ends them with an error is told in two lines."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; an error of ours ends as two lines and its exit code."""
@@ -133,7 +146,7 @@ def report_unwritten(error: OSError) -> int:
     return DeviceError.exit_code
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=TopGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tinyward")
 def cli() -> None:
     """Run verified TFLite models on this board, watched and updated over the air."""

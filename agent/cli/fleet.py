@@ -4,10 +4,9 @@ The rules this module keeps:
  * Each command is a module beside this one, imported when it is called.
 """
 
-from importlib import import_module
-
 import click
-from click.shell_completion import CompletionItem
+
+from agent.cli import LazyGroup
 
 EXPLAINED = """Update and watch a small fleet by an inventory, without any server.
 
@@ -47,40 +46,11 @@ COMMANDS = {
 }
 
 
-class FleetGroup(click.Group):
-    """The commands of the table, each imported when it is called."""
+class FleetGroup(LazyGroup):
+    """The commands of the table."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands, in the order of the table."""
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
-        del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"agent.cli.fleet_{cmd_name}").command
-        return command
-
-    def format_commands(
-        self, ctx: click.Context, formatter: click.HelpFormatter
-    ) -> None:
-        """Write the table of commands without importing any."""
-        del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-    def shell_complete(
-        self, ctx: click.Context, incomplete: str
-    ) -> list[CompletionItem]:
-        """Complete a command's name without importing any."""
-        named = [
-            CompletionItem(name, help=text)
-            for name, text in COMMANDS.items()
-            if name.startswith(incomplete)
-        ]
-        return named + click.Command.shell_complete(self, ctx, incomplete)
+    table = COMMANDS
+    modules = "agent.cli.fleet_"
 
 
 @click.group("fleet", cls=FleetGroup, help=EXPLAINED)

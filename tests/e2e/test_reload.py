@@ -280,7 +280,9 @@ def test_broken_settings_change_nothing(reloaded: ReloadedBoard, case: str) -> N
     pid = board.worker_pid()
     reloaded.write("", (good, bad))
     reloaded.reload()
-    assert reloaded.note().startswith("settings refused, the old ones stay in force: ")
+    # The line for people may be said before READY, after it, or once more.
+    said = "settings refused, the old ones stay in force: "
+    board.wait_for(lambda: reloaded.note().startswith(said), "the refusal")
     assert told in reloaded.note()
     refused = [it for it in board.words().splitlines() if "settings.refused" in it]
     assert len(refused) == 1

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent import __version__
-from agent.cli import COMMANDS, LazyGroup, cli, report_unwritten
+from agent.cli import COMMANDS, TopGroup, cli, report_unwritten
 from agent.core.explanations import EXPLANATIONS
 from agent.core.reasons import Reason
 from agent.errors import AgentError, BundleRefusedError, DeviceError, SettingsError
@@ -25,7 +25,7 @@ ERRORS = [
 ]
 
 
-class FailingGroup(LazyGroup):
+class FailingGroup(TopGroup):
     """Our group with one command that fails."""
 
     def __init__(self, error: Exception) -> None:
