@@ -26,6 +26,13 @@ from agent.core.flow import (
     SourceSettings,
 )
 from agent.core.mistakes import describe_mistake
+from agent.core.protect_settings import (
+    AuditSettings,
+    IntegritySettings,
+    MeterSettings,
+    SealSettings,
+    Unpaid,
+)
 from agent.core.reasons import Reason
 from agent.core.schedule import parse_window
 from agent.core.statistics_block import MAX_SINKS
@@ -55,6 +62,7 @@ class PipelineSettings(Table, frozen=True):
         kernels: ``auto`` lets preflight choose the fastest that agrees.
         degrade: What it does less at each level of degradation; without it the
             manifest says.
+        unpaid: What it does once no paid unit is left; only where units are metered.
     """
 
     name: Word
@@ -68,6 +76,7 @@ class PipelineSettings(Table, frozen=True):
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     kernels: Literal["auto", "xnnpack", "plain", "reference", "delegate"] = "auto"
     degrade: DegradeSteps | None = None
+    unpaid: Unpaid = Unpaid()
 
 
 class UpdateSettings(Table, frozen=True):
@@ -230,7 +239,8 @@ class Settings(Table, frozen=True):
             else ``~/.local/state/tinyward``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         update: Table ``[update]``; ``local``, ``control``, ``board``, ``supervise``,
-            ``monitor``, ``degrade`` and ``fleet`` likewise.
+            ``monitor``, ``degrade``, ``fleet``, ``seal``, ``audit``, ``meter`` and
+            ``integrity`` likewise.
         delegate: Tables ``[[delegate]]``, one for each library that is allowed.
     """
 
@@ -245,6 +255,10 @@ class Settings(Table, frozen=True):
     monitor: MonitorSettings = MonitorSettings()
     degrade: DegradeSettings = DegradeSettings()
     fleet: FleetSettings = FleetSettings()
+    seal: SealSettings = SealSettings()
+    audit: AuditSettings = AuditSettings()
+    meter: MeterSettings = MeterSettings()
+    integrity: IntegritySettings = IntegritySettings()
     delegate: Annotated[tuple[DelegateFile, ...], Meta(max_length=16)] = field(
         default=()
     )

@@ -15,6 +15,7 @@ from typing import Literal
 from agent.core.reason_words import AUTHOR, SENDER, US, Words
 from agent.core.reason_words_board import NOBODY, OPERATOR
 from agent.core.reason_words_fleet import FLEET
+from agent.core.reason_words_proof import KEEPER, OWNER
 from agent.core.reasons import Reason
 
 Actor = Literal["sender", "author", "operator", "nobody", "us"]
@@ -38,8 +39,8 @@ class Explanation:
 
 _ACTORS: Mapping[Actor, Words] = {
     "sender": SENDER,
-    "author": AUTHOR,
-    "operator": {**OPERATOR, **FLEET},
+    "author": {**AUTHOR, **OWNER},
+    "operator": {**OPERATOR, **FLEET, **KEEPER},
     "nobody": NOBODY,
     "us": US,
 }

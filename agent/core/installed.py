@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from agent.core.executors import Executor
+from agent.core.sealing import Sealed
 
 
 class PassedOver(Struct, frozen=True):
@@ -35,6 +36,7 @@ class Installed(Struct, frozen=True):
         p50_ms: Median of a whole inference here, 0 where it was not measured;
             ``ram_bytes`` the memory it took.
         passed_over: What preflight tried beside it, the most telling first.
+        sealed: How to open it, where its object is a ciphertext.
     """
 
     model: str
@@ -48,6 +50,7 @@ class Installed(Struct, frozen=True):
     passed_over: tuple[PassedOver, ...] = ()
     p50_ms: float = 0.0
     ram_bytes: int = 0
+    sealed: Sealed | None = None
 
 
 class Slots(Struct, frozen=True):

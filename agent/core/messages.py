@@ -21,6 +21,7 @@ from agent.core.executors import Executor
 from agent.core.flow import SinkSettings, SourceSettings
 from agent.core.profile import MAX_PROFILE_BYTES
 from agent.core.reasons import Reason
+from agent.core.receipts import ReceiptOrder
 from agent.core.watching import Anchor, Monitored, Scope
 from agent.errors import DeviceError
 
@@ -43,17 +44,21 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, tag=True):
 class Configure(Message, frozen=True):
     """First message to a worker. Descriptors: source pipe (if any), then sink pipes.
 
+    With ``receipts`` the last descriptor is their ring.
+
     Attributes:
         source: What to read. For ``command`` and ``board`` the first descriptor is
             the pipe of frames.
         sinks: Where predictions go; each one but ``count`` has a descriptor.
         first_seq: Number of the first sample, so that a new worker counts on.
+        receipts: How receipts are given; None for none.
     """
 
     pipeline: str
     source: SourceSettings
     sinks: tuple[SinkSettings, ...]
     first_seq: int = 1
+    receipts: ReceiptOrder | None = None
 
 
 class Load(Message, frozen=True):

@@ -47,6 +47,12 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     MANIFEST = "manifest"
     SCHEMA = "schema"
+    # Sealed models, and copies that bear a board's mark
+    ENVELOPE = "envelope"
+    UNSEAL = "unseal"
+    SEAL_KEY = "seal_key"
+    WATERMARK = "watermark"
+    PROVENANCE = "provenance"
     # Admission to this board
     VERSION_FLOOR = "version_floor"
     HARDWARE = "hardware"
@@ -74,6 +80,15 @@ class Reason(StrEnum):
     COMMISSIONING = "commissioning"
     UNWATCHED = "unwatched"
     WATCHING_OFF = "watching_off"
+    # Whether what runs is still what was verified
+    INTEGRITY = "integrity"
+    # Receipts, audits and paid units
+    LOG = "log"
+    FORKED = "forked"
+    AUDIT = "audit"
+    OTHER_BOARD = "other_board"
+    UNITS = "units"
+    UNPAID = "unpaid"
     # The plan, and what operators ask for
     WINDOW = "window"
     PAUSED = "paused"

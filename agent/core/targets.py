@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from agent.core.manifest import MAX_VERSION, Digest, ModelName, ModelVersion
 from agent.core.reasons import Reason
+from agent.core.sealing import Sealing
 from agent.errors import BundleRefusedError
 
 T = TypeVar("T")
@@ -35,7 +36,8 @@ class BundleFields(Strict, frozen=True):
     """The signed ``custom`` fields of a bundle target.
 
     ``plain_sha256`` and ``plain_bytes`` describe the content after unsealing; for a
-    bundle that is not sealed they equal the target's own hash and length.
+    bundle that is not sealed they equal the target's own hash and length. Agents that
+    do not know ``sealed`` refuse the target.
     """
 
     model: ModelName
@@ -44,6 +46,7 @@ class BundleFields(Strict, frozen=True):
     plain_bytes: Annotated[int, Meta(ge=1, le=2**40)]
     hardware: Annotated[tuple[str, ...], Meta(max_length=32)] = ()
     min_agent: MinAgent = ""
+    sealed: Sealing | None = None
 
 
 class SignedFile(Strict, frozen=True):
