@@ -79,6 +79,8 @@ class Marks(Strict, frozen=True):
         results: Variant -> SHA-256 of its .tflite with the blocks in place.
         salt: With ``commitment``: SHA-256(salt || board || codeword) commits to the
             codeword that the copy has to answer with.
+        codeword: What opens the commitment; secret to the owner and this board, and
+            therefore never printed.
     """
 
     board: Annotated[str, Meta(max_length=128)]
@@ -88,6 +90,11 @@ class Marks(Strict, frozen=True):
     results: Annotated[dict[str, Digest], Meta(min_length=1, max_length=MAX_BLOCKS)]
     salt: Salt32
     commitment: Digest
+    codeword: Annotated[bytes, Meta(max_length=128)] = b""
+
+    def __repr__(self) -> str:
+        """Return whose marks these are, and nothing that would give them away."""
+        return f"<marks of {self.board} for {self.target}>"
 
 
 class SignedMarks(Strict, frozen=True):
