@@ -16,11 +16,12 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from agent.core.degradation import DegradeSteps
+from agent.core.marking import Watermark
 from agent.core.reasons import Reason
 from agent.core.steps import Step, Window
 from agent.errors import BundleRefusedError
 
-SCHEMA = 3  # the newest this agent reads; ``needed_schema`` says what a manifest needs
+SCHEMA = 4  # the newest this agent reads; ``needed_schema`` says what a manifest needs
 MAX_MANIFEST_BYTES = 128 * 1024  # fits one control message; 5,000 labels take half
 MAX_VERSION = 2**31 - 1  # fits every database, wire format and dashboard
 
@@ -185,6 +186,7 @@ class Manifest(Frozen, frozen=True):
         labels: Class names, in the model's order; empty means numbers.
         preprocess: Steps from a raw sample to the model's first input.
         degrade: What a pipeline does less at each level, unless its settings say.
+        watermark: How a board tells its own copy of the model.
     """
 
     schema: Annotated[int, Meta(ge=1)]
@@ -203,6 +205,7 @@ class Manifest(Frozen, frozen=True):
     trial: TrialRules = TrialRules()
     monitor: MonitorRules = MonitorRules()
     degrade: DegradeSteps = NO_STEPS  # since schema 3
+    watermark: Watermark | None = None  # since schema 4
 
     @property
     def remembers(self) -> bool:
@@ -226,6 +229,7 @@ def needed_schema(
     trial: TrialRules,
     variants: Sequence[Variant] = (),
     degrade: DegradeSteps = NO_STEPS,
+    watermark: Watermark | None = None,
 ) -> int:
     """Return the lowest schema that can say all this: older agents read it, too.
 
@@ -234,6 +238,8 @@ def needed_schema(
     >>> needed_schema(TrialRules(), degrade=DegradeSteps(safe=("abstain",)))
     3
     """
+    if watermark is not None:
+        return 4
     if degrade != NO_STEPS or any(it.accuracy is not None for it in variants):
         return 3
     said = msgspec.to_builtins(trial)  # leaves out what stands at its default
@@ -298,6 +304,8 @@ def check_manifest(manifest: Manifest) -> None:
     fed = [link.input for link in manifest.state]
     if len(set(fed)) != len(fed):
         raise refused("two state links feed one input")
+    if manifest.watermark is not None:
+        _check_watermark(manifest, manifest.watermark)
 
 
 def refused(what: str, *, reason: Reason = Reason.MANIFEST) -> BundleRefusedError:
@@ -322,6 +330,8 @@ def _check_schema(tree: object) -> None:
     if schema in (1, 2) and (newest := _keys_of_schema_3(tree)):
         what = f"needs schema 3: agents of schema {schema} refuse it"
         raise refused(f"{newest[0]} {what}")
+    if schema in (1, 2, 3) and "watermark" in tree:
+        raise refused(f"watermark needs schema 4: agents of schema {schema} refuse it")
 
 
 def _keys_of_schema_3(tree: dict[str, object]) -> list[str]:
@@ -335,6 +345,20 @@ def _keys_of_schema_3(tree: dict[str, object]) -> list[str]:
         if isinstance(variant, dict) and "accuracy" in variant
     ]
     return found
+
+
+def _check_watermark(manifest: Manifest, mark: Watermark) -> None:
+    """Answers to triggers can be read as bits: there are classes, and one input."""
+    if manifest.task != "classification" or manifest.state:
+        raise refused("watermark: only classifiers without state can be marked")
+    if any(len(variant.inputs) != 1 for variant in manifest.variants):
+        raise refused("watermark: only models of one input can be marked")
+    if manifest.labels and len(manifest.labels) != len(mark.groups):
+        raise refused(
+            f"watermark: {len(mark.groups)} groups for {len(manifest.labels)} labels"
+        )
+    if mistake := mark.mistake():
+        raise refused(f"watermark: {mistake}")
 
 
 def _check_link(

@@ -18,7 +18,10 @@ from dataclasses import dataclass
 
 from agent.core.container import parse_container
 from agent.core.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from agent.core.marking import TRIGGERS_ENTRY
+from agent.core.opened_bundle import NO_TRIGGERS
 from agent.core.reasons import Reason
+from agent.core.sealing import Marks
 from agent.errors import BundleRefusedError
 
 MANIFEST_ENTRY = "manifest.json"
@@ -42,6 +45,8 @@ class Bundle:
         profile: The reference profile, ``b""`` where there is none.
         provenance: Where the model came from, ``b""`` where nobody says.
         variants: Entry name -> .tflite bytes, not yet parsed.
+        triggers: Inputs that tell the board's own copy (.npz), not yet parsed.
+        marks: What makes it this board's own copy, applied to ``variants`` already.
     """
 
     manifest: Manifest
@@ -52,6 +57,8 @@ class Bundle:
     profile: bytes
     provenance: bytes
     variants: Mapping[str, memoryview]
+    triggers: memoryview = NO_TRIGGERS
+    marks: Marks | None = None
 
     def variant_bytes(self, name: str) -> memoryview:
         """Return the .tflite bytes of a variant, whose digest was checked.
@@ -60,6 +67,15 @@ class Bundle:
             BundleRefusedError: No variant is called ``name`` (``manifest``).
         """
         return self.variants[self.manifest.variant(name).file]
+
+    def variant_sha256(self, name: str) -> str:
+        """Return the digest of a variant's bytes as this board runs them.
+
+        Raises:
+            BundleRefusedError: No variant is called ``name`` (``manifest``).
+        """
+        results = self.marks.results if self.marks is not None else {}
+        return results.get(name, self.manifest.variant(name).sha256)
 
 
 def open_bundle(content: bytes | memoryview, *, max_bytes: int) -> Bundle:
@@ -93,6 +109,7 @@ def open_bundle(content: bytes | memoryview, *, max_bytes: int) -> Bundle:
         sha256=hashlib.sha256(view).hexdigest(),
         size=len(view),
         golden=entries.pop(GOLDEN_ENTRY),
+        triggers=entries.pop(TRIGGERS_ENTRY, NO_TRIGGERS),
         profile=profile,
         provenance=provenance,
         variants=entries,
@@ -116,6 +133,8 @@ def _check_declared(entries: Mapping[str, memoryview], manifest: Manifest) -> No
         variant.file: (variant.size, variant.sha256) for variant in manifest.variants
     }
     declared[GOLDEN_ENTRY] = (manifest.golden.size, manifest.golden.sha256)
+    if (mark := manifest.watermark) is not None:
+        declared[TRIGGERS_ENTRY] = (mark.size, mark.sha256)
     for name in sorted(declared.keys() - entries.keys()):
         raise _refused(f"{name} is declared but missing", Reason.MALFORMED)
     for name in sorted(entries.keys() - declared.keys()):

@@ -19,7 +19,8 @@ from agent.core.executors import EngineName, Executor
 from agent.core.flow import CountSink, FilesSource, SinkSettings, SourceSettings
 from agent.core.installed import Installed
 from agent.core.manifest import Manifest
-from agent.core.opened_bundle import OpenedBundle
+from agent.core.opened_bundle import NO_TRIGGERS, OpenedBundle
+from agent.core.sealing import Marks
 from agent.core.snapshot import PipelineSnapshot
 from agent.core.statistics_block import OUTCOMES
 from agent.demo.owner import ASSETS
@@ -90,11 +91,18 @@ class AlteredBundle:
     golden: memoryview
     content: bytes
     profile: bytes = b""
+    provenance: bytes = b""
+    triggers: memoryview = NO_TRIGGERS
+    marks: Marks | None = None
 
     def variant_bytes(self, name: str) -> memoryview:
         """Return the altered model, whichever variant is asked for."""
         del name
         return memoryview(self.content)
+
+    def variant_sha256(self, name: str) -> str:
+        """Return what the manifest says: whoever loads the model finds out."""
+        return self.manifest.variant(name).sha256
 
 
 async def until(
