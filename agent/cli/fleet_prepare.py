@@ -17,6 +17,7 @@ import msgspec
 from agent.cli.board_answers import State
 from agent.cli.board_link import BoardLink
 from agent.cli.delivery import MAX_METADATA_BYTES, PUSH
+from agent.cli.fleet_threads import broken_off
 from agent.cli.plain_text import plain
 from agent.cli.slice_choice import find_listed
 from agent.cli.slice_files import Slice
@@ -62,13 +63,9 @@ def look_around(
     """
     pool = ThreadPoolExecutor(min(LOOKERS, max(1, len(links))))
     try:
-        asked = {name: pool.submit(_ask, link) for name, link in links.items()}
-        wait(asked.values(), wait_s)
-    except BaseException:
-        # Ctrl-C: threads cannot be interrupted, what they wait for can be ended.
-        for link in links.values():
-            link.break_off()
-        raise
+        with broken_off(links.values()):
+            asked = {name: pool.submit(_ask, link) for name, link in links.items()}
+            wait(asked.values(), wait_s)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         end()

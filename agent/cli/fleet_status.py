@@ -122,17 +122,17 @@ class Look:
 
     def rows(self) -> "Iterator[BoardRow]":
         """Ask every board once; yield their rows as the answers come."""
+        from agent.cli.fleet_threads import broken_off
+
         pairs = zip(self.boards, self._links, strict=True)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             futures = [pool.submit(self._ask, *pair) for pair in pairs]
             try:
-                for future in as_completed(futures):
-                    yield future.result()
-            except BaseException:
-                # Threads cannot be interrupted; what they wait for can be ended.
-                self.break_off()
+                with broken_off(self._links, self.patience):
+                    for future in as_completed(futures):
+                        yield future.result()
+            finally:
                 pool.shutdown(cancel_futures=True)
-                raise
 
     def all(self) -> "list[BoardRow]":
         """Ask every board once, and wait for all of them."""

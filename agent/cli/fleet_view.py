@@ -40,17 +40,16 @@ from agent.core.waves import (
 from agent.core.waves_course import FLYING, is_settled
 
 SHOWN = 8  # boards in trouble or on their way; a report has all
-TODO_OVERRULED = (
-    "See what they want. Run it again with --retry to say ours over it, or `tinyward "
-    "fleet abort`."
+ADVICE_PAUSED = (
+    "Run the same command again to go on, or `tinyward fleet abort [--back]`."
 )
-TODO_PAUSED = "Run the same command again to go on, or `tinyward fleet abort [--back]`."
-TODO_GATE = (
+ADVICE_GATE = (
     "Mend these boards and run it again with --retry, allow more in [rollout.gate], or "
     "`tinyward fleet abort [--back]`."
 )
 
-TODOS: Mapping[str, str] = {Reason.GATE: TODO_GATE, Reason.ROLLOUT: TODO_OVERRULED}
+# Whose order was overruled is told with the reason of the pause what to do.
+ADVICE: Mapping[str, str] = {Reason.GATE: ADVICE_GATE, Reason.ROLLOUT: ""}
 
 
 class RolloutView:
@@ -166,8 +165,9 @@ def final_view(plan: Plan, course: Course, now: float, left_out: int = 0) -> Gro
     if left_out:
         words += f"; {_boards(left_out)} of the inventory in no wave"
     parts += [Text(), Text(words, "bold")]
-    if course.phase is Phase.PAUSED:
-        parts.append(Text(TODOS.get(course.reason, TODO_PAUSED)))
+    advice = ADVICE.get(course.reason, ADVICE_PAUSED)
+    if course.phase is Phase.PAUSED and advice:
+        parts.append(Text(advice))
     return Group(*parts)
 
 

@@ -60,7 +60,7 @@ __all__ = [
 
 PATIENCE_S = 60.0  # a board that restarts is back in 10 s, a router in 60 s
 ENDED = frozenset({Standing.COMMITTED, Standing.FAILED})
-TODO_OVERRULED = "settle it with them; --retry orders it again, over theirs"
+ADVICE_OVERRULED = "settle it with them; --retry orders it again, over theirs"
 
 
 class Act(StrEnum):
@@ -182,7 +182,7 @@ def _obstacles(plan: Plan, course: Course, now: float) -> Iterator[Decision]:
     for name in _reached(plan, course):
         board = course.boards[name]
         if board.standing is Standing.OVERRULED:
-            why = f"{name}: {board.detail}; {TODO_OVERRULED}"
+            why = f"{name}: {board.detail}; {ADVICE_OVERRULED}"
             yield Decision(Act.PAUSE, (name,), 0.0, Reason.ROLLOUT, why)
     for wave in range(course.wave + 1):
         for reading in readings(plan, course, now, wave):
