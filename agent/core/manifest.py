@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from agent.core.degradation import DegradeSteps
-from agent.core.marking import Watermark
+from agent.core.marking import Marking, marking_mistake
 from agent.core.reasons import Reason
 from agent.core.steps import Step, Window
 from agent.errors import BundleRefusedError
@@ -205,7 +205,7 @@ class Manifest(Frozen, frozen=True):
     trial: TrialRules = TrialRules()
     monitor: MonitorRules = MonitorRules()
     degrade: DegradeSteps = NO_STEPS  # since schema 3
-    watermark: Watermark | None = None  # since schema 4
+    watermark: Marking | None = None  # since schema 4
 
     @property
     def remembers(self) -> bool:
@@ -229,7 +229,7 @@ def needed_schema(
     trial: TrialRules,
     variants: Sequence[Variant] = (),
     degrade: DegradeSteps = NO_STEPS,
-    watermark: Watermark | None = None,
+    watermark: Marking | None = None,
 ) -> int:
     """Return the lowest schema that can say all this: older agents read it, too.
 
@@ -347,7 +347,7 @@ def _keys_of_schema_3(tree: dict[str, object]) -> list[str]:
     return found
 
 
-def _check_watermark(manifest: Manifest, mark: Watermark) -> None:
+def _check_watermark(manifest: Manifest, mark: Marking) -> None:
     """Answers to triggers can be read as bits: there are classes, and one input."""
     if manifest.task != "classification" or manifest.state:
         raise refused("watermark: only classifiers without state can be marked")
@@ -357,7 +357,7 @@ def _check_watermark(manifest: Manifest, mark: Watermark) -> None:
         raise refused(
             f"watermark: {len(mark.groups)} groups for {len(manifest.labels)} labels"
         )
-    if mistake := mark.mistake():
+    if mistake := marking_mistake(mark):
         raise refused(f"watermark: {mistake}")
 
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 from agent.core.container import parse_container
 from agent.core.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
-from agent.core.marking import TRIGGERS_ENTRY
 from agent.core.opened_bundle import NO_TRIGGERS
 from agent.core.reasons import Reason
 from agent.core.sealing import Marks
+from agent.core.watermark import TRIGGERS_ENTRY
 from agent.errors import BundleRefusedError
 
 MANIFEST_ENTRY = "manifest.json"
