@@ -8,7 +8,7 @@ The rules this module keeps:
 import os
 from pathlib import Path
 
-FOLDERS = ("obj", "part", "inbox")  # what the quota is about
+FOLDERS = ("obj", "part", "inbox", "envelope")  # what the quota is about
 
 
 def bytes_in(folder: Path) -> int:

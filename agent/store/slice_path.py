@@ -1,7 +1,8 @@
 """Which files a repository slice may have: a whitelist of paths, for the inbox.
 
 The rules this module keeps:
- * ``metadata/NAME.json``, flat, or ``targets/`` with folders; nothing else. A segment
+ * ``metadata/NAME.json``, flat, ``targets/`` with folders, or an envelope of a sealed
+   bundle, ``envelopes/MODEL/VERSION/BOARD``; nothing else. A segment
    is made of harmless ASCII and never begins with a dot, so ``..``, ``.``, hidden and
    temporary names, separators, NUL and everything a shell or a terminal would
    understand are refused by the same rule.
@@ -17,12 +18,14 @@ import re
 
 from agent.core.explanations import EXPLANATIONS
 from agent.core.reasons import Reason
+from agent.core.sealing import MAX_ENVELOPE_BYTES
 from agent.errors import BundleRefusedError, RequestRefusedError
 
 # Percent-encoded roles, ``<sha256>.<version>.bundle``, and names that tools like.
 _SEGMENT = r"[0-9A-Za-z_%+@=,~-][0-9A-Za-z_%+@=,~.-]{0,199}"
 _METADATA = re.compile(rf"metadata/{_SEGMENT}\.json\Z")
 _TARGET = re.compile(rf"targets(/{_SEGMENT}){{1,8}}\Z")
+_ENVELOPE = re.compile(rf"envelopes(/{_SEGMENT}){{3}}\Z")
 MAX_PATH = 512  # characters; ``targets/models/<64>/<64>.<20>.bundle`` has 180
 MAX_METADATA_BYTES = 5_000_000  # what python-tuf takes of the largest role
 MAX_NAME = 200  # bytes of one segment; file systems take 255, and we add to it
@@ -33,11 +36,13 @@ def check_slice_path(path: str, length: int) -> None:
 
     Raises:
         RequestRefusedError: ``request``: no slice has such a path.
-        BundleRefusedError: ``too_large``: no metadata is that long; ``length``.
+        BundleRefusedError: ``too_large``: no metadata, or envelope, is that long;
+            ``length``.
     """
-    metadata = _METADATA.match(path)
+    metadata, envelope = _METADATA.match(path), _ENVELOPE.match(path)
     short = all(len(segment) <= MAX_NAME for segment in path.split("/"))
-    if len(path) > MAX_PATH or not short or not (metadata or _TARGET.match(path)):
+    known = metadata or envelope or _TARGET.match(path)
+    if len(path) > MAX_PATH or not short or not known:
         raise RequestRefusedError(
             f"{path[:MAX_PATH]!r} is no path of a slice",
             reason=Reason.REQUEST,
@@ -45,10 +50,10 @@ def check_slice_path(path: str, length: int) -> None:
         )
     if length < 1:
         raise _refused(f"{path} is empty", Reason.LENGTH)
-    if metadata and length > MAX_METADATA_BYTES:
+    most = MAX_METADATA_BYTES if metadata else MAX_ENVELOPE_BYTES if envelope else 0
+    if most and length > most:
         raise _refused(
-            f"{path} has {length} bytes, at most {MAX_METADATA_BYTES} allowed",
-            Reason.TOO_LARGE,
+            f"{path} has {length} bytes, at most {most} allowed", Reason.TOO_LARGE
         )
 
 

@@ -29,6 +29,7 @@ from agent.core.updates import Hold, Report, SetAside
 from agent.errors import DeviceError
 from agent.store import records, reports
 from agent.store.atomic import Disk, device_error
+from agent.store.envelopes import Envelopes
 from agent.store.lock import take_directory
 from agent.store.objects import Objects
 from agent.store.room import taken
@@ -70,6 +71,7 @@ class Store:
         self._database: StateDatabase
         self._spare: Spare
         self._objects: Objects
+        self._envelopes: Envelopes
 
     @classmethod
     def open(
@@ -100,6 +102,7 @@ class Store:
         try:
             disk = disk or Disk()
             store._objects = Objects(state_dir, disk, clock)
+            store._envelopes = Envelopes(state_dir, disk)
             store._database, store._spare = open_database(
                 state_dir,
                 disk,
@@ -318,14 +321,32 @@ class Store:
         """
         return self._objects.open(sha256)
 
+    def load_envelope(self, sha256: str) -> bytes | None:
+        """Return what opens a sealed object, None where nothing is kept."""
+        self._objects.path(sha256)  # the name becomes a path: it is checked
+        return self._envelopes.load(sha256)
+
+    def save_envelope(self, sha256: str, content: bytes) -> None:
+        """Keep what opens a sealed object; to be called before it is committed.
+
+        Raises:
+            BundleRefusedError: ``length``: no envelope is empty, or so long.
+        """
+        self._objects.path(sha256)
+        self._envelopes.save(sha256, content)
+
     def discard(self, sha256: str) -> None:
         """Remove an object, unless a pipeline or an unfinished COMMIT refers to it."""
         if sha256 not in self._wanted():
             self._objects.discard(sha256)
+            self._envelopes.discard(sha256)
 
     def collect(self, keep: Collection[str] = ()) -> list[str]:
         """Remove the objects that nothing refers to and return their digests."""
-        return self._objects.collect(self._wanted() | set(keep))
+        stay = self._wanted() | set(keep)
+        removed = self._objects.collect(stay)
+        self._envelopes.collect(stay)
+        return removed
 
     def make_room(
         self, length: int, sha256: str = "", keep: Collection[str] = ()
