@@ -27,10 +27,12 @@ from agent.errors import DeviceError
 
 MAX_MESSAGE_BYTES = 192 * 1024  # below the default socket buffer of 208 KiB
 MAX_DESCRIPTORS = 32
+MAX_ANSWERS = 1024  # the most bits of a codeword
 
 Count = Annotated[int, Meta(ge=0, lt=2**62)]  # also ns: 146 years
 Bytes = Annotated[int, Meta(ge=0, le=2**48)]  # the largest address space there is
 Pid = Annotated[int, Meta(ge=0, le=2**22)]  # PID_MAX_LIMIT of linux/threads.h
+Class = Annotated[int, Meta(ge=0, lt=65_536)]
 Imports = Annotated[int, Meta(ge=0, le=2**32)]  # bytes; a runtime takes some 2**28
 Word = Annotated[str, Meta(max_length=1000)]
 Text = Annotated[str, Meta(max_length=20_000)]  # in characters, of 4 bytes at most
@@ -67,13 +69,16 @@ class Load(Message, frozen=True):
     Attributes:
         generation: The daemon's number of this load, unique for the worker.
         manifest: Bytes of manifest.json.
-        variant: Which variant the descriptor holds; its digest is in the manifest.
+        variant: Which variant the descriptor holds.
+        sha256: Digest of what it holds where it is this board's marked copy; empty:
+            the manifest's.
     """
 
     generation: int
     manifest: bytes
     variant: str
     executor: Executor
+    sha256: str = ""
 
 
 class Activate(Message, frozen=True):
@@ -167,6 +172,7 @@ class Shadow(Message, frozen=True):
         tolerance: How far scores or raw outputs may differ and still agree.
         remembers: The model's answers depend on earlier samples: it begins anew
             wherever one is missing.
+        sha256: As in ``Load``.
     """
 
     manifest: bytes
@@ -174,6 +180,7 @@ class Shadow(Message, frozen=True):
     executor: Executor
     tolerance: float
     remembers: bool = False
+    sha256: str = ""
 
 
 class Stop(Message, frozen=True):
@@ -307,12 +314,41 @@ class Examine(Message, frozen=True):
         plan: (variant, executor) pairs to try, most wanted first.
         rounds: Timed rounds of each pair, interleaved.
         deadline_s: The child ends itself after so long.
+        digests: Variant -> digest of its marked copy; the manifest's where none is
+            named.
     """
 
     manifest: bytes
     plan: tuple[tuple[str, Executor], ...]
     rounds: int = 9
     deadline_s: float = 60.0
+    digests: dict[str, str] = {}
+
+
+class Ask(Message, frozen=True):
+    """First message to a child that answers given inputs once, and leaves.
+
+    Descriptors: the model's memfd, then the inputs' (an .npz with one array by the
+    variant's name: stored values of its one input, any number of them).
+
+    Attributes:
+        sha256: As in ``Load``.
+        most: More inputs are refused.
+        deadline_s: The child ends itself after so long.
+    """
+
+    manifest: bytes
+    variant: str
+    executor: Executor
+    sha256: str = ""
+    most: int = MAX_ANSWERS
+    deadline_s: float = 60.0
+
+
+class Answers(Message, frozen=True):
+    """What an Ask was answered: the most likely class of each input, in their order."""
+
+    classes: Annotated[tuple[Class, ...], Meta(max_length=MAX_ANSWERS)]
 
 
 class Examining(Message, frozen=True):
@@ -360,6 +396,7 @@ ToChild = (
     | NewSource
     | Stop
     | Examine
+    | Ask
     | Shadow
 )
 FromChild = (
@@ -376,6 +413,7 @@ FromChild = (
     | Examining
     | Finding
     | Examined
+    | Answers
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -39,7 +39,7 @@ SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1"}
 # Whom the kernel ends when memory is short (proc_pid_oom_score_adj(5)): what only tries
 # goes first, then a worker, which is replaced within a second; never the daemon (0, or
 # -200 by its unit). 300 weigh as much as 30 % of the memory: more than it ever takes.
-OOM_SCORES = {"preflight": 500, "shadow": 400, "run": 300}
+OOM_SCORES = {"preflight": 500, "ask": 500, "shadow": 400, "run": 300}
 MAX_LINE_BYTES = 16 * 1024  # a traceback line; longer ones are cut by the reader
 # 20 lines a second, and enough at once for the tracebacks of a few threads.
 LINES, LINES_S = 200, 10.0
@@ -239,7 +239,7 @@ class ErrorLines(asyncio.SubprocessProtocol):
 
 
 async def spawn_child(
-    mode: Literal["run", "preflight", "shadow"],
+    mode: Literal["run", "preflight", "shadow", "ask"],
     *,
     name: str,
     readable: Sequence[Path] = (),

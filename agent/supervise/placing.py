@@ -162,7 +162,11 @@ class Placing:
             manifest.model, manifest.version, manifest.labels, placed.stands_in
         )
         order = Load(
-            generation, bundle.raw_manifest, installed.variant, installed.executor
+            generation,
+            bundle.raw_manifest,
+            installed.variant,
+            installed.executor,
+            bundle.variant_sha256(installed.variant),
         )
         content = bundle.variant_bytes(installed.variant)
         watch = await self._order_watch(generation, placed)

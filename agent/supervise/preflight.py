@@ -173,7 +173,12 @@ async def _converse(
     descriptors = _descriptors(bundle, plan)
     try:
         trial = bundle.manifest.trial
-        order = Examine(bundle.raw_manifest, plan, deadline_s=trial.preflight_s)
+        order = Examine(
+            bundle.raw_manifest,
+            plan,
+            deadline_s=trial.preflight_s,
+            digests={name: bundle.variant_sha256(name) for name, _ in plan},
+        )
         await child.send(order, descriptors)
     finally:
         for descriptor in descriptors:

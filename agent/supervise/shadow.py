@@ -167,6 +167,7 @@ class Shadowing:
             installed.executor,
             tolerance=bundle.manifest.trial.tolerance or variant.tolerance,
             remembers=bundle.manifest.remembers,
+            sha256=bundle.variant_sha256(variant.name),
         )
         try:
             model = sealed_memfd("shadow-model", bundle.variant_bytes(variant.name))

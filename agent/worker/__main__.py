@@ -2,7 +2,8 @@
 
 ``run CONTROL PARENT BLOCK [READABLE...]`` is the data plane of one pipeline;
 ``preflight CONTROL PARENT [READABLE...]`` tries a candidate and may die of it;
-``shadow CONTROL PARENT [READABLE...]`` lets it answer copies of live samples.
+``shadow CONTROL PARENT [READABLE...]`` lets it answer copies of live samples;
+``ask CONTROL PARENT [READABLE...]`` lets a model answer what it is given, once.
 CONTROL and BLOCK are descriptors, PARENT is the daemon's process id.
 
 The rules this module keeps:
@@ -19,8 +20,9 @@ from pathlib import Path
 
 from agent.worker.locks import lock_in
 
-# A shadow gets a tenth of a core that somebody else wants: the worker does not notice.
-SHADOW_NICE = 10
+# They get a tenth of a core that somebody else wants: the worker does not notice.
+STAND_BACK = ("shadow", "ask")
+STAND_BACK_NICE = 10
 
 
 def main(arguments: list[str]) -> None:
@@ -31,9 +33,9 @@ def main(arguments: list[str]) -> None:
     block = int(rest.pop(0)) if mode == "run" else -1
     unlocked = "--unlocked" in rest  # for the benchmark that prices the locks
     readable = [Path(path) for path in rest if not path.startswith("--")]
-    if mode == "shadow":
+    if mode in STAND_BACK:
         with contextlib.suppress(OSError):  # forbidden here: it only costs more
-            os.nice(SHADOW_NICE)
+            os.nice(STAND_BACK_NICE)
     locks = {} if unlocked else lock_in(int(parent), readable)
     if mode == "run":
         from agent.worker.run import run_worker
@@ -43,6 +45,10 @@ def main(arguments: list[str]) -> None:
         from agent.worker.run import run_shadow
 
         run_shadow(int(control), locks)
+    elif mode == "ask":
+        from agent.worker.run import run_asked
+
+        run_asked(int(control), locks)
     else:
         from agent.worker.run import run_preflight
 

@@ -153,7 +153,12 @@ class Control:
         try:
             manifest = parse_manifest(order.manifest)
             model = load_model(
-                order.generation, manifest, order.variant, order.executor, descriptor
+                order.generation,
+                manifest,
+                order.variant,
+                order.executor,
+                descriptor,
+                order.sha256,
             )
             answering = self._slot.wanted
             section = 1 - answering.section if answering else 0

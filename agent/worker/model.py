@@ -8,7 +8,7 @@ The rules this module keeps:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.core.executors import Executor
 from agent.core.manifest import Manifest, StateLink, TensorSpec, Variant
@@ -26,6 +26,11 @@ from agent.worker.samples import Array, Arrays, Sample
 SCALE_RELATIVE_TOLERANCE = 1e-6
 
 
+def _as_given(samples: Arrays) -> Arrays:
+    """Return the inputs of a model without state."""
+    return samples
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """One variant on one executor, ready for its first sample.
@@ -41,6 +46,8 @@ class LoadedModel:
         describe: (inputs, outputs, index, score) -> fields of a prediction line.
         reset: Forget all earlier samples: windows, state, variables.
         engine: What computes.
+        digest: SHA-256 of the .tflite that runs, where it was loaded from one.
+        whole: Inputs that are not state -> what the engine would be given now.
     """
 
     generation: int
@@ -55,6 +62,8 @@ class LoadedModel:
     describe: Callable[[Arrays, Arrays, int, float], dict[str, object]]
     reset: Callable[[], None]
     engine: Engine
+    digest: str = ""
+    whole: Callable[[Arrays], Arrays] = _as_given
 
 
 def load_model(
@@ -63,8 +72,17 @@ def load_model(
     variant_name: str,
     executor: Executor,
     descriptor: int,
+    sha256: str = "",
 ) -> LoadedModel:
     """Build a variant from a sealed memfd; the caller keeps and closes the memfd.
+
+    Args:
+        generation: The daemon's number of this load.
+        manifest: As it was signed.
+        variant_name: Which of its variants.
+        executor: What computes.
+        descriptor: The memfd.
+        sha256: What it has to hold, where that is a marked copy; else the manifest's.
 
     Raises:
         BundleRefusedError: ``digest``: these are not the verified bytes; ``manifest``:
@@ -72,10 +90,11 @@ def load_model(
         TrialFailedError: Whatever ``build_engine`` raises, and ``contract``.
     """
     variant = manifest.variant(variant_name)
-    check_content(descriptor, variant.sha256, f"variant {variant_name}")
+    check_content(descriptor, sha256 or variant.sha256, f"variant {variant_name}")
     shapes = {spec.name: spec.shape for spec in variant.inputs}
     engine = build_engine(executor, content_path(descriptor), shapes)
-    return bind_model(generation, manifest, variant, executor, engine)
+    model = bind_model(generation, manifest, variant, executor, engine)
+    return replace(model, digest=sha256 or variant.sha256)
 
 
 def bind_model(
@@ -99,7 +118,7 @@ def bind_model(
         finite=manifest.task != "raw",
     )
     postprocess = build_postprocess(manifest, variant)
-    infer, reset_state = carry_state(variant, manifest.state, engine.infer)
+    infer, reset_state, whole = carry_state(variant, manifest.state, engine.infer)
 
     path = preprocess.sample_path()
 
@@ -121,6 +140,7 @@ def bind_model(
         describe=postprocess.describe,
         reset=reset,
         engine=engine,
+        whole=whole,
     )
 
 
@@ -153,14 +173,14 @@ def check_contract(variant: Variant, engine: Engine) -> None:
 
 def carry_state(
     variant: Variant, links: Sequence[StateLink], infer: Infer
-) -> tuple[Infer, Callable[[], None]]:
-    """Return ``infer`` with state outputs fed back, and what resets the state.
+) -> tuple[Infer, Callable[[], None], Callable[[Arrays], Arrays]]:
+    """Return ``infer`` with state outputs fed back, what resets it, what it is given.
 
     A sample that fails leaves the state as it was. Without links ``infer`` is
     returned as it is.
     """
     if not links:
-        return infer, lambda: None
+        return infer, lambda: None, _as_given
     fed = [spec.name for spec in variant.inputs]
     answered = [spec.name for spec in variant.outputs]
     feedback = [(fed.index(link.input), answered.index(link.output)) for link in links]
@@ -169,17 +189,18 @@ def carry_state(
     def reset() -> None:
         state.update({at: zeros(variant.inputs[at]) for at, _ in feedback})
 
-    def infer_with_state(samples: Sequence[Array]) -> Arrays:
+    def whole(samples: Arrays) -> Arrays:
         given = iter(samples)
-        outputs = infer(
-            [state[at] if at in state else next(given) for at in range(len(fed))]
-        )
+        return [state[at] if at in state else next(given) for at in range(len(fed))]
+
+    def infer_with_state(samples: Sequence[Array]) -> Arrays:
+        outputs = infer(whole(samples))
         for at, output in feedback:
             state[at] = outputs[output]
         return outputs
 
     reset()
-    return infer_with_state, reset
+    return infer_with_state, reset, whole
 
 
 def _difference(stated: TensorSpec, found: TensorSpec) -> str:

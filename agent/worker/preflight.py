@@ -15,7 +15,7 @@ import mmap
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -73,6 +73,7 @@ class Examination:
     models: dict[str, int]
     golden: GoldenSamples
     send: Send
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def finding(self, index: int, err: AgentError) -> None:
         """Report a pair that may not run."""
@@ -89,7 +90,7 @@ def examine(message: Examine, descriptors: Sequence[int], send: Send) -> None:
         send: Takes one message to the daemon.
     """
     deadline_ns = time.perf_counter_ns() + int(message.deadline_s * 1e9)
-    with _ends_by(message.deadline_s):
+    with ends_by(message.deadline_s):
         try:
             examination = _open(message, descriptors, send)
         except AgentError as err:
@@ -114,7 +115,7 @@ def _open(message: Examine, descriptors: Sequence[int], send: Send) -> Examinati
     names = list(dict.fromkeys(variant for variant, _ in message.plan))
     golden = _map_golden(descriptors[len(names)], manifest)
     models = dict(zip(names, descriptors, strict=False))
-    return Examination(manifest, message.plan, models, golden, send)
+    return Examination(manifest, message.plan, models, golden, send, message.digests)
 
 
 def _map_golden(descriptor: int, manifest: Manifest) -> GoldenSamples:
@@ -155,7 +156,12 @@ def _compare(examination: Examination, index: int) -> Contender:
     before = read_memory()
     examination.send(Examining(index, "load"))
     model = load_model(
-        0, examination.manifest, variant, executor, examination.models[variant]
+        0,
+        examination.manifest,
+        variant,
+        executor,
+        examination.models[variant],
+        examination.digests.get(variant, ""),
     )
     examination.send(Examining(index, "golden"))
     difference, inputs = check_golden(model, examination.golden)
@@ -212,7 +218,7 @@ def _report(examination: Examination, contender: Contender, timed: Timed) -> Non
 
 
 @contextmanager
-def _ends_by(deadline_s: float) -> Iterator[None]:
+def ends_by(deadline_s: float) -> Iterator[None]:
     """End the process by SIGALRM at the deadline; disarmed on the way out."""
     earlier_s, interval_s = signal.setitimer(signal.ITIMER_REAL, deadline_s)
     try:

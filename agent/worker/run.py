@@ -13,7 +13,15 @@ from typing import TypeVar
 
 from agent.core.child_lines import Line, render_line
 from agent.core.flow import BoardSource, CommandSource, CountSink, FilesSource
-from agent.core.messages import Configure, Examine, Ready, Shadow, SourceState, Stopped
+from agent.core.messages import (
+    Ask,
+    Configure,
+    Examine,
+    Ready,
+    Shadow,
+    SourceState,
+    Stopped,
+)
 from agent.core.reasons import Reason
 from agent.core.statistics_block import BLOCK_BYTES, NEXT_SEQ
 from agent.errors import AgentError, DeviceError
@@ -31,7 +39,7 @@ from agent.worker.turn import Sink
 from agent.worker.watch_build import watcher_builder
 from agent.worker.watch_report import Reporter
 
-T = TypeVar("T", Examine, Shadow)
+T = TypeVar("T", Ask, Examine, Shadow)
 log = logging.getLogger(__name__)
 # A thread that wants the GIL waits so long: the loop must get it back between two
 # bytecodes of a candidate's construction. 5 ms is Python's default.
@@ -125,6 +133,15 @@ def run_preflight(control: int, locks: dict[str, str]) -> None:
     channel = ChildChannel(control)
     if (first := _first_order(channel, locks, Examine)) is not None:
         examine(*first, channel.send)
+
+
+def run_asked(control: int, locks: dict[str, str]) -> None:
+    """Answer the inputs of one Ask message, and leave."""
+    from agent.worker.asked import asked  # a worker has no use for it
+
+    channel = ChildChannel(control)
+    if (first := _first_order(channel, locks, Ask)) is not None:
+        asked(*first, channel.send)
 
 
 def run_shadow(control: int, locks: dict[str, str]) -> None:

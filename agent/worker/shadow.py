@@ -149,7 +149,8 @@ def shadow(order: Shadow, descriptors: Sequence[int], send: Send) -> None:
     """
     try:
         manifest = parse_manifest(order.manifest)
-        model = load_model(0, manifest, order.variant, order.executor, descriptors[0])
+        wanted = (order.variant, order.executor, descriptors[0], order.sha256)
+        model = load_model(0, manifest, *wanted)
     except AgentError as err:
         send(Refused(0, Reason(err.reason), str(err)))
         return

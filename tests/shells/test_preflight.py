@@ -419,8 +419,8 @@ def child_code(work: str, deadline_s: float) -> int:
     """Return how a process ends that does ``work`` under the child's deadline."""
     script = f"""
         import time
-        from agent.worker.preflight import _ends_by
-        with _ends_by({deadline_s}):
+        from agent.worker.preflight import ends_by
+        with ends_by({deadline_s}):
             {work}
     """
     return python(script, check=False).returncode
