@@ -151,6 +151,21 @@ def parse_container(content: memoryview) -> dict[str, memoryview]:
     return entries
 
 
+def entry_offsets(entries: Mapping[str, memoryview]) -> dict[str, int]:
+    """Return where the contents of a parsed container's entries begin in its file.
+
+    >>> content = render_container({"a": b"1", "b": b"2"})
+    >>> entry_offsets(parse_container(memoryview(content)))
+    {'a': 31, 'b': 63}
+    """
+    offsets: dict[str, int] = {}
+    position = 0
+    for name, content in entries.items():
+        offsets[name] = position + _LOCAL.size + len(name)
+        position = offsets[name] + len(content)
+    return offsets
+
+
 def _check_beginning(content: memoryview) -> None:
     """The first entry begins at the first byte."""
     mark = bytes(content[: len(_LOCAL_MARK)])

@@ -19,6 +19,13 @@ Algorithm = Literal["cobblestone-256", "chacha20-poly1305"]
 Suite = Literal["x25519", "mlkem768-x25519"]
 PublicKeyHex = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$(?!\n)")]
 Salt32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+KEY_BYTES = 32  # of a content key, for both algorithms
+MARKS_DOMAIN = b"tinyward/marks/v1\0"  # no signature over marks is one over a log
+# C2SP chunked-encryption: 24 of salt and 32 of commitment before chunks of 16 KiB.
+COBBLESTONE_HEADER_BYTES, COBBLESTONE_CHUNK_BYTES = 56, 16 * 1024
+# The payload of age v1: 16 of salt before chunks of 64 KiB.
+STREAM_HEADER_BYTES, STREAM_CHUNK_BYTES = 16, 64 * 1024
+TAG_BYTES = 16  # GCM and Poly1305
 MAX_BLOCKS = 16
 MAX_BLOCK_BYTES = 4 * 1024 * 1024  # the head of 1,000 classes on 1,024 features: 4 MB
 MAX_ENVELOPE_BYTES = 2 * MAX_BLOCK_BYTES
@@ -102,7 +109,7 @@ class SignedMarks(Strict, frozen=True):
 
     Attributes:
         marks: msgpack of ``Marks``.
-        signature: Ed25519 over it, with the domain that ``agent.trust`` names.
+        signature: Ed25519 over ``MARKS_DOMAIN`` and it.
     """
 
     marks: bytes
@@ -125,3 +132,37 @@ def hpke_context(board: str, target: str, version: int) -> bytes:
     b'tinyward/v1|pi-0042|models/kws/8.bundle|8'
     """
     return f"tinyward/v1|{board}|{target}|{version}".encode()
+
+
+def content_context(target: str, version: int) -> bytes:
+    """Return what the ciphertext itself is bound to: one of another target fails.
+
+    >>> content_context("models/kws/8.bundle", 8)
+    b'tinyward/v1|models/kws/8.bundle|8'
+    """
+    return f"tinyward/v1|{target}|{version}".encode()
+
+
+def sealed_bytes(algorithm: Algorithm, plain_bytes: int) -> int:
+    """Return the length of a ciphertext, which its plain length alone decides.
+
+    >>> sealed_bytes("cobblestone-256", 50 * 2**20) - 50 * 2**20
+    51272
+    >>> sealed_bytes("chacha20-poly1305", 65536) - 65536
+    32
+    """
+    if algorithm == "cobblestone-256":
+        # Its last chunk is the one that is not full, even if nothing is left for it.
+        chunks = plain_bytes // COBBLESTONE_CHUNK_BYTES + 1
+        return COBBLESTONE_HEADER_BYTES + plain_bytes + chunks * TAG_BYTES
+    chunks = -(-plain_bytes // STREAM_CHUNK_BYTES)
+    return STREAM_HEADER_BYTES + plain_bytes + chunks * TAG_BYTES
+
+
+def stream_nonce(chunk: int, *, last: bool) -> bytes:
+    """Return the nonce of a chunk (STREAM): its number, and whether it is the last.
+
+    >>> stream_nonce(1, last=True).hex()
+    '000000000000000000000101'
+    """
+    return chunk.to_bytes(11, "big") + (b"\x01" if last else b"\x00")

@@ -40,7 +40,8 @@ class Bundle:
     Attributes:
         manifest: What it says about itself.
         raw_manifest: The bytes that were parsed, to be handed to children.
-        sha256: Digest of the whole bundle; ``size`` its bytes.
+        sha256: Digest of the whole bundle as it is signed and stored, which is that of
+            the ciphertext where it is sealed; ``size`` likewise its bytes.
         golden: The golden samples (.npz), not yet parsed.
         profile: The reference profile, ``b""`` where there is none.
         provenance: Where the model came from, ``b""`` where nobody says.
@@ -78,12 +79,15 @@ class Bundle:
         return results.get(name, self.manifest.variant(name).sha256)
 
 
-def open_bundle(content: bytes | memoryview, *, max_bytes: int) -> Bundle:
+def open_bundle(
+    content: bytes | memoryview, *, max_bytes: int, sha256: str = ""
+) -> Bundle:
     """Check a bundle from the outside in.
 
     Args:
         content: The whole file; it has to stay unchanged as long as the bundle lives.
         max_bytes: Larger ones are refused before anything is read.
+        sha256: Its digest, where the caller has just computed it.
 
     Raises:
         BundleRefusedError: ``too_large``, ``truncated``, ``malformed``, ``schema``,
@@ -106,7 +110,7 @@ def open_bundle(content: bytes | memoryview, *, max_bytes: int) -> Bundle:
     return Bundle(
         manifest=manifest,
         raw_manifest=raw_manifest,
-        sha256=hashlib.sha256(view).hexdigest(),
+        sha256=sha256 or hashlib.sha256(view).hexdigest(),
         size=len(view),
         golden=entries.pop(GOLDEN_ENTRY),
         triggers=entries.pop(TRIGGERS_ENTRY, NO_TRIGGERS),

@@ -73,7 +73,7 @@ def make_key(path: Path, kind: KeyKind = "ed25519") -> "PrivateKey":
     )
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
-        _create(path, pem)
+        create_own(path, pem)
     except FileExistsError as err:
         raise SettingsError(
             f"{path} exists: keys are never overwritten",
@@ -179,8 +179,12 @@ def read_own(path: Path) -> bytes:
         return file.read(MAX_PEM_BYTES + 1)
 
 
-def _create(path: Path, content: bytes) -> None:
-    """Write a file that must not be there yet; it appears whole and durable."""
+def create_own(path: Path, content: bytes) -> None:
+    """Write a file that must not be there yet; it appears whole and durable.
+
+    Raises:
+        OSError: It is there (``FileExistsError``), or cannot be written.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.tmp")
     aside.unlink(missing_ok=True)
