@@ -27,6 +27,7 @@ The rules this module keeps:
 7
 """
 
+import hashlib
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,15 @@ class ReceiptOrder(Struct, frozen=True):
     mode: Mode
     input_hash: InputHash = "sha256"
     keep_one_in: int = 0
+
+
+def name_word(pipeline: str) -> int:
+    """Return the word by which records name a pipeline.
+
+    >>> hex(name_word("digits"))
+    '0xcc6b6bad'
+    """
+    return int.from_bytes(hashlib.sha256(pipeline.encode()).digest()[:4])
 
 
 def pack_receipt(receipt: Receipt) -> bytes:

@@ -62,6 +62,13 @@ class Replaceable(Protocol):
         """Read from a new pipe from now on."""
 
 
+class Receipting(Protocol):
+    """Gives receipts; see ``agent.worker.receipts``."""
+
+    def of(self, model: LoadedModel) -> LoadedModel:
+        """Return a model that gives one for each of its inferences."""
+
+
 class Build(Protocol):
     """Binds a loaded model to a section, the sinks, a listener and a watcher."""
 
@@ -261,8 +268,13 @@ def candidate_builder(
     sinks: Sequence[tuple[int, Sink]],
     statistics: StatisticsWriter,
     wall_clock: Callable[[], float],
+    receipts: Receipting | None = None,
 ) -> Build:
-    """Return what binds a loaded model to its section, its sinks, and who attends."""
+    """Return what binds a loaded model to its section, its sinks, and who attends.
+
+    The candidate is the model as it was loaded, whatever answers in its turns: that is
+    how the slot knows that one turn follows another of the same model.
+    """
 
     def build(
         model: LoadedModel,
@@ -272,6 +284,7 @@ def candidate_builder(
     ) -> Candidate:
         start = section_start(section)
         emit = build_emit(model, pipeline, sinks, statistics, wall_clock)
+        asked = model if receipts is None else receipts.of(model)
 
         def begin(shed: Shed) -> Turn:
             if not answers(shed):
@@ -280,9 +293,9 @@ def candidate_builder(
                 return build_constant_turn(shed, statistics, start, say)
             if tap is not None:
                 return tap.build_turn(
-                    model, statistics, start, emit, watcher, shed.every
+                    asked, statistics, start, emit, watcher, shed.every
                 )
-            turn = build_turn(model, statistics, start, emit, watcher)
+            turn = build_turn(asked, statistics, start, emit, watcher)
             return thin_turn(turn, shed.every, model, statistics, start)
 
         return Candidate(model, begin, section, tap, watcher)

@@ -8,8 +8,9 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.child_lines import Line, render_line
 from agent.core.flow import BoardSource, CommandSource, CountSink, FilesSource
@@ -38,6 +39,9 @@ from agent.worker.statistics import StatisticsWriter
 from agent.worker.turn import Sink
 from agent.worker.watch_build import watcher_builder
 from agent.worker.watch_report import Reporter
+
+if TYPE_CHECKING:
+    from agent.worker.receipts import Receipts
 
 T = TypeVar("T", Ask, Examine, Shadow)
 log = logging.getLogger(__name__)
@@ -88,11 +92,12 @@ def _work(
     """Build everything the settings name, then answer samples until stopped."""
     piped = isinstance(order.source, CommandSource | BoardSource)
     descriptor = descriptors.pop(0) if piped else None
+    receipts = _receipts(order, descriptors, statistics)
     source, state = _open_source(order, descriptor)
     sinks = _sinks(order, descriptors)
     slot = ModelSlot(statistics)
     clock = time.time  # noqa: TID251 - this is the worker's composition root
-    build = candidate_builder(order.pipeline, sinks, statistics, clock)
+    build = candidate_builder(order.pipeline, sinks, statistics, clock, receipts)
     reporter = Reporter(channel.send)
     watch = watcher_builder(reporter)
     control = Control(channel, slot, statistics, source, build, watch)
@@ -100,11 +105,40 @@ def _work(
     channel.send(state)
     ended = SourceState(Reason.NONE, ended=True)
     try:
-        Loop(source, slot, statistics, lambda: channel.send(ended)).run()
+        _loop(source, slot, statistics, lambda: channel.send(ended), receipts).run()
     finally:
         slot.finish()
         reporter.close()
     source.close()
+
+
+def _receipts(
+    order: Configure, descriptors: list[int], statistics: StatisticsWriter
+) -> "Receipts | None":
+    """Take what receipts need off the end of the descriptors, if any are given."""
+    if order.receipts is None:
+        return None
+    # A worker that gives none does not even import what hashes.
+    from agent.worker.receipts import open_receipts
+
+    number = 2 if order.receipts.keep_one_in else 1
+    taken = [descriptors.pop() for _ in range(number)][::-1]
+    return open_receipts(order.receipts, order.pipeline, taken, statistics)
+
+
+def _loop(
+    source: Source,
+    slot: ModelSlot,
+    statistics: StatisticsWriter,
+    on_end: Callable[[], None],
+    receipts: "Receipts | None",
+) -> Loop:
+    """Return the loop: with a gate only where answers need receipts."""
+    if receipts is None:
+        return Loop(source, slot, statistics, on_end)
+    from agent.worker.gated import GatedLoop
+
+    return GatedLoop(source, slot, statistics, on_end, receipts.ring)
 
 
 def _open_source(

@@ -187,10 +187,11 @@ class TestState:
         """``carry_state`` is the recurrence that the links describe."""
         stated = variant("streaming")
         engine = ScriptedEngine(stated.inputs, stated.outputs, leaky)
-        infer, reset = carry_state(stated, CARRY, engine.infer)
+        infer, reset, whole = carry_state(stated, CARRY, engine.infer)
         carried = ones(0)
         for value in samples:
             total, carry = leaky([ones(value), carried])
+            np.testing.assert_array_equal([ones(value), carried], whole([ones(value)]))
             answers = infer([ones(value)])
             np.testing.assert_array_equal(total, answers[0])
             carried = carry
