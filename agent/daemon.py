@@ -274,6 +274,7 @@ class Daemon:
             board,
             ladder,
             lambda: self._reload.settings.degrade.hot_c,
+            self._board_id,
         )
         return UpdatePoller(
             settings,

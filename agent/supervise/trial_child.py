@@ -56,9 +56,16 @@ async def cause_of_death(child: Child) -> Reason:
     return CAUSES.get(code, Reason.CRASH)
 
 
-def limit_child_memory(pid: int, manifest: Manifest) -> None:
-    """Cap the child's data at what the bundle declares, with slack for the trial."""
+def limit_child_memory(pid: int, manifest: Manifest, given_bytes: int = 0) -> None:
+    """Cap the child's data at what the bundle declares, with slack for the trial.
+
+    Args:
+        pid: The child.
+        manifest: Of what it tries.
+        given_bytes: What else it is given to read, which it copies.
+    """
     largest = max(variant.size for variant in manifest.variants)
     limit = int((manifest.budgets.ram_mb + SLACK_MB) * MB * 1.25) + 2 * largest
+    limit += 2 * given_bytes
     with contextlib.suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))

@@ -25,6 +25,8 @@ from agent.core.slowness import HOT_C, excuse
 from agent.core.snapshot import PipelineSnapshot
 from agent.core.trial_verdict import Chosen
 from agent.errors import DeviceError, TrialFailedError
+from agent.supervise.asking import Asked
+from agent.supervise.own_copy import check_own_copy, refuse_unmarked
 from agent.supervise.patience import Patience
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
@@ -53,6 +55,7 @@ class PipelineTrials:
         read_board: The board's newest readings.
         read_ladder: How much a pipeline is held back.
         read_hot_c: From where on heat slows the board down.
+        board_id: This board, whose own copy a marked model has to be.
 
     Attributes:
         seen: Pipeline -> (samples so far, samples wanted) of the trial under way.
@@ -65,7 +68,9 @@ class PipelineTrials:
         read_board: Callable[[], BoardReadings] = BoardReadings,
         read_ladder: Callable[[str], LadderState] = lambda _: LadderState(),
         read_hot_c: Callable[[], float] = lambda: HOT_C,
+        board_id: str = "",
     ) -> None:
+        self._board_id = board_id
         self._pipelines = pipelines
         self._delegates = delegates
         self._read_board = read_board
@@ -80,6 +85,7 @@ class PipelineTrials:
 
         Raises:
             TrialFailedError: Nothing here may run it.
+            BundleRefusedError: ``watermark``: it is another board's copy.
             DeviceError: It is too slow here, and so was the board: ``heat``,
                 ``throttled`` or ``under_voltage``.
         """
@@ -101,7 +107,10 @@ class PipelineTrials:
             raise found from err
         if report.chosen is None:
             raise TrialFailedError("nothing was chosen", reason=Reason.INTERNAL)
-        return report.chosen
+        chosen = report.chosen
+        asked = Asked(bundle, chosen.variant, chosen.executor, self._delegates)
+        await check_own_copy(asked, self._board_id)
+        return chosen
 
     async def shadow(
         self, pipeline: str, bundle: OpenedBundle, installed: Installed
@@ -137,8 +146,10 @@ class PipelineTrials:
 
         Raises:
             TrialFailedError: It was refused, hung or killed its worker.
+            BundleRefusedError: ``watermark``: it should be marked, and is not.
             DeviceError: There is no worker.
         """
+        refuse_unmarked(bundle, installed.sealed)
         placed, runs = Placed(bundle, installed), self._named(pipeline)
         before = runs.snapshot()
         self._candidates[pipeline] = _Candidate(placed, before)
