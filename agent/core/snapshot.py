@@ -55,6 +55,8 @@ class PipelineSnapshot:
             ``active`` says: ``small on litert 2.3.0 / xnnpack / 1``; else empty.
         stand_in: The same as preflight knows it; None where ``active`` runs.
         stand_in_deaths: Deaths among ``restarts`` that a stand-in is blamed for.
+        copy: ``own``: it is marked, and answered with this board's codeword when it
+            was activated; ``marked``: only the first; empty: copies do not differ.
     """
 
     name: str
@@ -81,6 +83,7 @@ class PipelineSnapshot:
     runs: str = ""
     stand_in: Installed | None = None
     stand_in_deaths: int = 0
+    copy: str = ""
 
     def active_watch(self) -> ModelWatch | None:
         """Return what the monitor of the model that answers says, if it has one."""

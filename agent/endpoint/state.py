@@ -83,6 +83,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "active": describe_installed(pipeline.active),
         "choice": describe_choice(pipeline.active),
         "runs": pipeline.runs,
+        "copy": pipeline.copy,
         "ladder": _describe_ladder(pipeline.ladder),
         "in_flight": pipeline.in_flight,
         "next_seq": pipeline.seq,

@@ -23,15 +23,21 @@ log = logging.getLogger(__name__)
 CopyState = Literal["", "marked", "own"]
 
 
-def describe_copy(bundle: OpenedBundle) -> CopyState:
+def describe_copy(bundle: OpenedBundle, variant: str, *, asked: bool) -> CopyState:
     """Return what is known of a copy that was placed.
 
-    ``own``: it answered with this board's codeword when it was activated; ``marked``:
-    it has marks, and there are no triggers to find that out by.
+    Args:
+        bundle: Opened, its marks applied.
+        variant: Which of its variants runs.
+        asked: Preflight chose this variant, and then it was asked.
+
+    Returns:
+        ``own``: it answered with this board's codeword when it was activated;
+        ``marked``: it has marks, and nobody has asked it.
     """
-    if bundle.marks is None:
+    if bundle.marks is None or variant not in bundle.marks.results:
         return ""
-    return "own" if bundle.manifest.watermark is not None else "marked"
+    return "own" if asked and bundle.manifest.watermark is not None else "marked"
 
 
 def refuse_unmarked(bundle: OpenedBundle, sealed: Sealed | None) -> None:
@@ -64,6 +70,8 @@ async def check_own_copy(asked: Asked, board: str) -> None:
         raise _refused(f"its marks were made for {marks.board!r}, not for this board")
     if mark is None:
         return
+    if asked.variant not in marks.results:
+        raise _refused(f"variant {asked.variant!r} has no marks")
     answers = await ask_model(asked, asked.bundle.triggers, most=mark.bits)
     commitment = (marks.salt, board, marks.commitment)
     try:

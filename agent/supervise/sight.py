@@ -8,8 +8,10 @@ from agent.core.snapshot import PipelineSnapshot
 from agent.core.statistics_block import Block
 from agent.settings import PipelineSettings
 from agent.supervise.deaths import Deaths, most_telling
+from agent.supervise.own_copy import describe_copy
 from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
+from agent.supervise.receipts import Receipts
 from agent.supervise.tenancy import Tenancy
 from agent.supervise.totals import Totals
 from agent.supervise.watch import abstained, answered, failing
@@ -29,6 +31,7 @@ class Sight:
     deaths: Deaths
     plumbing: Plumbing
     tenancy: Tenancy
+    receipts: Receipts
     has_answered: bool = False
 
     def take(
@@ -67,10 +70,13 @@ class Sight:
             runs=_describe(runs) if runs and runs.stands_in else "",
             stand_in=runs.installed if runs and runs.stands_in else None,
             stand_in_deaths=self.tenancy.stand_in_deaths,
+            copy=_copy(runs),
         )
 
     def _reason(self, worker: WorkerProcess | None, block: Block | None) -> Reason:
         """Why the pipeline is not ready, or nothing."""
+        if self.receipts.closed:
+            return self.receipts.closed
         answering = self.placing.answering
         if self._gives_answers(block) and answering is not None:
             # A constant is an answer that somebody has declared; who abstains has none.
@@ -86,6 +92,14 @@ class Sight:
         """Whether samples end as they are to end: the model is not always asked."""
         silent = self.tenancy.ordered.answer != "model"
         return self.has_answered or (silent and abstained(block) > 0)
+
+
+def _copy(placed: Placed | None) -> str:
+    """Return whose copy runs, as far as that is known."""
+    if placed is None:
+        return ""
+    variant, asked = placed.installed.variant, not placed.stands_in
+    return describe_copy(placed.bundle, variant, asked=asked)
 
 
 def _describe(placed: Placed) -> str:
