@@ -37,8 +37,9 @@ from agent.supervise.degrading import Degrading
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.trials import PipelineTrials
 from agent.supervise.watching import Monitoring
+from agent.trust.board_unsealer import BoardUnsealer
 from agent.trust.bundle import open_bundle
-from agent.trust.identity import Identity
+from agent.trust.identity import own_identity
 from agent.update import Desk, Surroundings, UpdatePoller
 
 log = logging.getLogger(__name__)
@@ -91,13 +92,14 @@ class Daemon:
             make_room=store.make_room,
         )
         self._known = Repositories(settings, store, state_dir, root)
+        self._unsealer = BoardUnsealer(settings.seal, self._board_id)
         self._models = CommittedModels(
-            store, self._pipelines, self._known.revoked_bundles
+            store, self._pipelines, self._known.revoked_bundles, self._unsealer
         )
         self._anchors = Anchors(state_dir)
         for table in settings.pipeline:
             self._pipelines[table.name] = self._pipeline(table, settings)
-        self._identity = self._own_certificate()
+        self._identity = own_identity(settings, self._board_id, self._certificate_time)
         self._facts = AgentFacts(
             self._pipelines, self._update, settings.monitor, state_dir, self._board_id
         )
@@ -245,20 +247,6 @@ class Daemon:
         self._lifeline.ready()
         self._first_to_end.append(group.create_task(self._reload.run(group)))
 
-    def _own_certificate(self) -> Identity | None:
-        """This board's certificate: of its listener, else for the repository."""
-        control, update = self._settings.control, self._settings.update
-        table = control if control.certificate else update
-        if not table.certificate:
-            return None
-        return Identity(
-            Path(table.certificate).expanduser(),
-            Path(table.key).expanduser(),
-            board=self._board_id,
-            cas=[Path(control.client_ca).expanduser()] if control.client_ca else [],
-            clock=self._certificate_time,
-        )
-
     def _certificate_time(self) -> float:
         """What time it is for certificates: no online key can move it ahead."""
         now = time.time()  # noqa: TID251 - the daemon owns the clock
@@ -290,6 +278,8 @@ class Daemon:
                 inbox=self._inbox,
                 give_model=self._models.give,
                 known_revoked=self._known.revoked_bundles,
+                unsealer=self._unsealer,
+                unopened=self._models.unopened,
             ),
         )
 

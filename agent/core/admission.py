@@ -53,15 +53,17 @@ def check_admission(target: SignedTarget, standing: Standing) -> None:
     """Check a target that nothing was fetched of yet.
 
     Raises:
-        BundleRefusedError: ``too_large``, ``mismatch``, ``hardware``, ``min_agent``,
-            ``revoked``, ``version_floor``, or the reason for which these bytes were
-            set aside.
+        BundleRefusedError: ``too_large``, ``mismatch``, ``memory``, ``hardware``,
+            ``min_agent``, ``revoked``, ``version_floor``, or the reason for which these
+            bytes were set aside.
         DeviceError: ``disk_full``.
     """
-    if target.length > standing.max_bundle_bytes:
+    # Unsealed, it lies in memory: that size is the one that counts there.
+    size = max(target.length, target.fields.plain_bytes)
+    if size > standing.max_bundle_bytes:
         raise _refused(
             target,
-            f"has {target.length} bytes, at most {standing.max_bundle_bytes} allowed",
+            f"has {size} bytes, at most {standing.max_bundle_bytes} allowed",
             Reason.TOO_LARGE,
         )
     _check_identity(target, standing)
@@ -122,14 +124,19 @@ def _check_identity(target: SignedTarget, standing: Standing) -> None:
         raise _refused(
             target, f"is no {standing.model}, which the settings name", Reason.MISMATCH
         )
-    if target.fields.plain_sha256 != target.sha256:
+    same = target.fields.plain_sha256 == target.sha256
+    if same == (target.fields.sealed is not None):
         raise _refused(
-            target, "is sealed, which this agent cannot open", Reason.MISMATCH
+            target, "does not say how it is sealed, or that it is not", Reason.MISMATCH
         )
 
 
 def _check_board(target: SignedTarget, board: Board) -> None:
-    """The hardware and the agent that the signed fields ask for."""
+    """The hardware and the agent that the signed fields ask for, and memory."""
+    needed = target.fields.plain_bytes if target.fields.sealed is not None else 0
+    if needed > board.ram_bytes:
+        what = f"takes {needed} bytes of memory to open, of {board.ram_bytes}"
+        raise _refused(target, what, Reason.MEMORY)
     wanted = target.fields.hardware
     if wanted and not set(wanted) & set(board.hardware):
         raise _refused(

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from agent.core.manifest import MAX_VERSION, Digest, ModelName, ModelVersion
 from agent.core.reasons import Reason
-from agent.core.sealing import Sealing
+from agent.core.sealing import Sealed, Sealing
 from agent.errors import BundleRefusedError
 
 T = TypeVar("T")
@@ -137,6 +137,20 @@ def parse_target(
     if path != bundle_path(fields.model, fields.version):
         raise _unclear(path, f"says it is {fields.model} {fields.version}")
     return SignedTarget(path, length, hashes["sha256"], fields)
+
+
+def sealed_of(target: SignedTarget) -> Sealed | None:
+    """Return how a target is opened on this board; None where it is not sealed."""
+    fields = target.fields
+    if fields.sealed is None:
+        return None
+    return Sealed(
+        fields.model,
+        fields.version,
+        fields.sealed,
+        fields.plain_sha256,
+        fields.plain_bytes,
+    )
 
 
 def parse_group(raw: bytes, path: str) -> GroupFile:

@@ -289,6 +289,18 @@ class TrustedRepository:
                     found.append(delta)
         return found
 
+    def envelope(self, model: str, version: int, board: str) -> bytes | None:
+        """Return a board's envelope of a sealed bundle, unsigned; None without one.
+
+        Raises:
+            BundleRefusedError: ``envelope`` (too long), ``unreachable``, ``too_slow``,
+                ``tls`` or ``redirect``.
+            DeviceError: ``certificate``.
+        """
+        from agent.trust.found_envelope import fetch_envelope
+
+        return fetch_envelope(self._open(), model, version, board)
+
     def fetch(
         self,
         target: SignedFile,
@@ -409,11 +421,8 @@ class TrustedRepository:
         """Return what was signed about a target, and by which name it is served."""
         from agent.trust.download import Signed
 
-        name = path
-        if self._verified().root.consistent_snapshot:
-            folder, slash, last = path.rpartition("/")
-            name = f"{folder}{slash}{sha256}.{last}"
-        return Signed(path, f"targets/{name}", length, {"sha256": sha256})
+        prefixed = self._verified().root.consistent_snapshot
+        return Signed.of(path, length, sha256, prefixed=prefixed)
 
 
 def _parse(found: "TargetFile") -> SignedTarget:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, Self
 
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
@@ -61,6 +61,13 @@ class Signed:
     served: str
     length: int
     hashes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, path: str, length: int, sha256: str, *, prefixed: bool) -> Self:
+        """Return what was signed; ``prefixed`` names it by its digest, too."""
+        folder, slash, last = path.rpartition("/")
+        name = f"{folder}{slash}{sha256}.{last}" if prefixed else path
+        return cls(path, f"targets/{name}", length, {"sha256": sha256})
 
 
 class SmallContent:

@@ -15,6 +15,7 @@ import msgspec
 from agent.core.disk_reasons import disk_reason
 from agent.core.reasons import Reason
 from agent.errors import DeviceError, RequestRefusedError
+from agent.settings import Settings
 from agent.trust.certificates import (
     CertificateFacts,
     check_renewal,
@@ -186,3 +187,26 @@ class Identity:
             with own_files(path):
                 found += parse_certificates(read_own(path))
         return found
+
+
+def own_identity(
+    settings: Settings, board: str, clock: Callable[[], float]
+) -> Identity | None:
+    """Return a board's certificate: of its listener, else for the repository.
+
+    Args:
+        settings: The whole agent.toml; None is returned where neither names one.
+        board: Its id.
+        clock: The time by which certificates are judged, Unix seconds.
+    """
+    control, update = settings.control, settings.update
+    table = control if control.certificate else update
+    if not table.certificate:
+        return None
+    return Identity(
+        Path(table.certificate).expanduser(),
+        Path(table.key).expanduser(),
+        board=board,
+        cas=[Path(control.client_ca).expanduser()] if control.client_ca else [],
+        clock=clock,
+    )

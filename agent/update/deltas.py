@@ -66,6 +66,8 @@ class Deltas:
         Where it is not, ``fetching`` is ready to fetch the whole bundle. No room is
         made by removing what is in ``keep``.
         """
+        if target.fields.sealed is not None:
+            return False  # two ciphertexts have nothing in common
         call = partial(self._choose, sources, target, fetching.incoming)
         offer = await in_thread(call)
         if offer is None:

@@ -360,11 +360,13 @@ def _as_signed(kept: Installed) -> SignedTarget:
 
     It is not checked again what hardware and agent it is for: it ran here.
     """
+    sealed = kept.sealed
     fields = BundleFields(
         model=kept.model,
         version=kept.version,
-        plain_sha256=kept.sha256,
-        plain_bytes=kept.size,
+        plain_sha256=kept.sha256 if sealed is None else sealed.plain_sha256,
+        plain_bytes=kept.size if sealed is None else sealed.plain_bytes,
+        sealed=None if sealed is None else sealed.sealing,
     )
     path = bundle_path(kept.model, kept.version)
     return SignedTarget(path, kept.size, kept.sha256, fields)

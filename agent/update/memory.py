@@ -26,6 +26,10 @@ MENDABLE = frozenset(
         Reason.LENGTH,
         Reason.TRUNCATED,
         Reason.MISSING_TARGET,
+        # An envelope is unsigned: another one may be there without anything signed.
+        Reason.ENVELOPE,
+        Reason.UNSEAL,
+        Reason.WATERMARK,
         *NETWORK,
     }
 )

@@ -1,22 +1,26 @@
 """What updates need from the rest of the agent, as they see it.
 
-Each Protocol is satisfied by a folder that this one never imports: ``Repository`` and
-``Opener`` by ``agent.trust``, ``UpdateStore`` by ``agent.store``, ``Trials`` by
-``agent.supervise``; ``daemon.py`` passes them in.
+Each Protocol is satisfied by a folder that this one never imports: ``Repository``,
+``Opener`` and ``Unsealer`` by ``agent.trust``, ``UpdateStore`` by ``agent.store``,
+``Trials`` by ``agent.supervise``; ``daemon.py`` passes them in.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NoReturn, Protocol, Self
 
 from agent.core.deltas import SignedDelta
+from agent.core.explanations import EXPLANATIONS
 from agent.core.installed import Board, Installed, Slots
 from agent.core.opened_bundle import OpenedBundle
+from agent.core.reasons import Reason
+from agent.core.sealing import Sealed
 from agent.core.targets import GroupFile, Revocations, SignedFile, SignedTarget
 from agent.core.trial_verdict import Chosen
 from agent.core.update_machine import Job
 from agent.core.updates import Hold, Report, SetAside
+from agent.errors import DeviceError
 
 
 class Resumable(Protocol):
@@ -79,6 +83,9 @@ class Repository(Protocol):
     def deltas(self, target: SignedTarget) -> Sequence[SignedDelta]:
         """Return the signed deltas that lead to a bundle."""
 
+    def envelope(self, model: str, version: int, board: str) -> bytes | None:
+        """Return a board's envelope of a sealed bundle, unsigned; None without one."""
+
     def fetch(
         self,
         target: SignedFile,
@@ -98,6 +105,22 @@ class Opener(Protocol):
 
     def __call__(self, content: memoryview, *, max_bytes: int) -> OpenedBundle:
         """Return the opened bundle."""
+
+
+class Unsealer(Protocol):
+    """Opens sealed bundles with this board's key.
+
+    All raise ``BundleRefusedError`` (``envelope``, ``unseal``, ``watermark`` or what
+    an ``Opener`` does), or ``DeviceError`` (``seal_key``).
+    """
+
+    def check(self, sealed: Sealed, envelope: bytes) -> None:
+        """Stay silent if this envelope is for this board, model and version."""
+
+    def open(
+        self, content: memoryview, target_sha256: str, sealed: Sealed, envelope: bytes
+    ) -> OpenedBundle:
+        """Return the opened bundle; its plain bytes lie in memory alone."""
 
 
 class Incoming(Resumable, Protocol):
@@ -230,6 +253,12 @@ class UpdateStore(Protocol):
     def open_object(self, sha256: str) -> memoryview:
         """Return an object's bytes, hashed again."""
 
+    def load_envelope(self, sha256: str) -> bytes | None:
+        """Return what opens a sealed object, None where nothing is kept."""
+
+    def save_envelope(self, sha256: str, content: bytes) -> None:
+        """Keep what opens a sealed object, as long as that is kept."""
+
     def collect(self, keep: Collection[str] = ()) -> list[str]:
         """Remove what nothing refers to."""
 
@@ -292,6 +321,26 @@ def _none() -> Collection[str]:
     return ()
 
 
+class _NoKey:
+    """Opens nothing: an ``Unsealer`` of a board that was given no key."""
+
+    def check(self, sealed: Sealed, envelope: bytes) -> NoReturn:
+        """Say that there is no key."""
+        del envelope
+        raise DeviceError(
+            f"{sealed.model} {sealed.version} is sealed, and this board has no key",
+            reason=Reason.SEAL_KEY,
+            todo=EXPLANATIONS[Reason.SEAL_KEY].todo,
+        )
+
+    def open(
+        self, content: memoryview, target_sha256: str, sealed: Sealed, envelope: bytes
+    ) -> NoReturn:
+        """Say that there is no key."""
+        del content, target_sha256
+        self.check(sealed, envelope)
+
+
 @dataclass(frozen=True, slots=True)
 class Supply:
     """Where bundles come from.
@@ -323,6 +372,8 @@ class Surroundings:
             active model was revoked or set aside.
         known_revoked: Digests of bundles that were revoked as far as this board knew
             when it last verified anything; kept for boots without a network.
+        unsealer: Opens sealed bundles.
+        unopened: Pipeline -> its committed model, where no kept envelope opens it.
     """
 
     store: UpdateStore
@@ -335,3 +386,5 @@ class Surroundings:
     inbox: Inbox | None = None
     give_model: Callable[[str], None] = _nothing
     known_revoked: Callable[[], Collection[str]] = _none
+    unsealer: Unsealer = field(default_factory=_NoKey)
+    unopened: Callable[[], Mapping[str, Installed]] = dict

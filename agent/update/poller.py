@@ -32,6 +32,7 @@ from agent.update.needs import Supply, Surroundings
 from agent.update.pace import Pace
 from agent.update.planning import Planning
 from agent.update.prefetch import Prefetching
+from agent.update.renewals import Renewals
 from agent.update.shown import show_updates
 from agent.update.sources import Sources
 from agent.update.turn import Turn
@@ -76,6 +77,7 @@ class UpdatePoller:
         self.wishes = Wishes(self._turn, self.intake, self._after_rollback)
         self._factories = Factories(supply, table, surroundings, self.sources, ledger)
         self._fallen = Fallen(self.models, surroundings)
+        self._renewals = Renewals(surroundings)
         self._pace = Pace(table.poll_s, surroundings.draw)
         self._stir = asyncio.Event()
         self._poked = False
@@ -199,10 +201,10 @@ class UpdatePoller:
     async def look(self) -> float:
         """Look once at everything and return the seconds until the next look."""
         self._next_look = 0.0
-        worked = False
         try:
             await self._look_at_factories()
             worked = await self._refresh()
+            await self._renewals.look(self.sources.believed)
             await self._look_at_factories()  # for what was revoked just now
             await self._carry_out_plan()
             await self._close_slice()

@@ -32,6 +32,7 @@ from agent.update.fetching import Fetching
 from agent.update.intake import Intake, Origin
 from agent.update.needs import Incoming, Repository, Surroundings
 from agent.update.threads import in_thread
+from agent.update.unsealing import Unsealing
 
 if TYPE_CHECKING:
     from agent.update.ddi_state import DdiState
@@ -182,6 +183,8 @@ class Prefetching:
         self._note(_Early(wanted, target.sha256))
         if self._store.has_object(target.sha256):
             return
+        unsealing = Unsealing(self._around, sources, target)
+        await unsealing.prepare()
         keep, sha256 = self.keep(), target.sha256
         await in_thread(partial(self._store.make_room, target.length, sha256, keep))
         incoming = self._store.stage(target.sha256, target.length)
@@ -189,7 +192,8 @@ class Prefetching:
         try:
             if not await self._intake.deltas.fill(sources, target, fetching, keep):
                 await fetching.run()
-            await self._verify(target, incoming)
+            await self._verify(target, incoming, unsealing)
+            await unsealing.keep()
             # A file that a thread syncs is not closed under it: either it was stopped
             # before, though nobody told this task yet, or it cannot be any more.
             _go_on(patience)
@@ -203,10 +207,12 @@ class Prefetching:
             await in_thread(fetching.close)
         log.info("update.early", extra=_facts(order))
 
-    async def _verify(self, target: SignedTarget, incoming: Incoming) -> None:
+    async def _verify(
+        self, target: SignedTarget, incoming: Incoming, unsealing: Unsealing
+    ) -> None:
         """Open what came and compare what it says with what was signed."""
-        opener, limit = self._around.opener, self._intake.max_bytes
-        bundle = await in_thread(partial(opener, incoming.view(), max_bytes=limit))
+        limit = self._intake.max_bytes
+        bundle = await unsealing.open(incoming.view(), max_bytes=limit)
         if bundle.sha256 != target.sha256:
             what = f"bundle {bundle.sha256} came for {target.sha256}"
             raise BundleRefusedError(what, reason=Reason.DIGEST)

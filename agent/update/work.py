@@ -19,7 +19,7 @@ from agent.core.admission import check_contents
 from agent.core.installed import Installed
 from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
-from agent.core.targets import SignedTarget
+from agent.core.targets import SignedTarget, sealed_of
 from agent.core.update_machine import Action, Event, Job
 from agent.core.updates import Hold
 from agent.errors import (
@@ -33,6 +33,7 @@ from agent.update.endings import COMMITTED, Ending, report_of
 from agent.update.fetching import Fetching
 from agent.update.needs import Repository, Surroundings
 from agent.update.threads import in_thread
+from agent.update.unsealing import Unsealing
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class UpdateWork:
         self._sources: Sequence[Repository] = ()
         self._target: SignedTarget | None = None
         self._fetching: Fetching | None = None
+        self._unsealing: Unsealing | None = None
         self._content: memoryview | None = None
         self._bundle: OpenedBundle | None = None
         self._on_trial = False
@@ -116,6 +118,9 @@ class UpdateWork:
 
     async def _fetch(self, job: Job) -> Event:
         """Bring the bytes here, unless they lie here unchanged already."""
+        unsealing = Unsealing(self._around, self._sources, _known(self._target))
+        self._unsealing = unsealing
+        await unsealing.prepare()
         self._content = await in_thread(partial(self._stored, job.sha256))
         if self._content is not None:
             return Event.FETCHED
@@ -149,8 +154,8 @@ class UpdateWork:
     async def _verify(self, job: Job) -> Event:
         """Open the bytes and compare what they say with what was signed."""
         content = self._content or _known(self._fetching).incoming.view()
-        opener, limit = self._around.opener, self.max_bytes
-        bundle = await in_thread(partial(opener, content, max_bytes=limit))
+        unsealing, limit = _known(self._unsealing), self.max_bytes
+        bundle = await unsealing.open(content, max_bytes=limit)
         if bundle.sha256 != job.sha256:
             raise BundleRefusedError(
                 f"bundle {bundle.sha256} came for {job.sha256}", reason=Reason.DIGEST
@@ -160,21 +165,22 @@ class UpdateWork:
         return Event.VERIFIED
 
     async def _stage(self, job: Job) -> Event:
-        """Make what came durable; what was in the store is."""
+        """Make what came durable, what opens it first; what was in the store is."""
         del job
+        await _known(self._unsealing).keep()
         if self._fetching is not None:
             await in_thread(self._fetching.incoming.commit)
         return Event.STAGED
 
     async def _examine(self, job: Job) -> Job:
         """Let preflight choose; the choice is what COMMIT will write."""
-        bundle = _known(self._bundle)
-        chosen = await self._trials.examine(job.pipeline, bundle)
+        chosen = await self._trials.examine(job.pipeline, _known(self._bundle))
+        target = _known(self._target)
         installed = Installed(
             model=job.model,
             version=job.version,
             sha256=job.sha256,
-            size=bundle.size,
+            size=target.length,
             variant=chosen.variant,
             executor=chosen.executor,
             verified_at=self._around.clock(),
@@ -182,6 +188,7 @@ class UpdateWork:
             passed_over=chosen.passed_over,
             p50_ms=chosen.p50_ms,
             ram_bytes=chosen.ram_bytes,
+            sealed=sealed_of(target),
         )
         return replace(job, installed=installed)
 
@@ -207,7 +214,7 @@ class UpdateWork:
     async def _commit(self, job: Job) -> Event:
         """Move the durable pointer; after a restart only to bytes that are whole."""
         if self._bundle is None:
-            await in_thread(partial(self._store.open_object, job.sha256))
+            await in_thread(partial(self._check_whole, job))
         report = report_of(job, Ending(COMMITTED), self._around.clock())
         hold = Hold(job.pipeline, job.source, job.generation) if job.rollback else None
         self._store.commit(
@@ -218,6 +225,14 @@ class UpdateWork:
             hold=hold,
         )
         return Event.COMMITTED
+
+    def _check_whole(self, job: Job) -> None:
+        """Look at what a COMMIT that was interrupted goes on with."""
+        self._store.open_object(job.sha256)
+        sealed = _installed(job).sealed is not None
+        if sealed and self._store.load_envelope(job.sha256) is None:
+            what = f"the envelope of {job.model} {job.version} is gone"
+            raise BundleRefusedError(what, reason=Reason.ENVELOPE)
 
     async def _adopt(self, job: Job) -> None:
         """Tell the supervisor, which after a restart reads it from the store."""
@@ -236,6 +251,7 @@ class UpdateWork:
         if self._fetching is not None:
             self._fetching.close()
         self._fetching = self._content = self._bundle = self._target = None
+        self._unsealing = None
         self._sources = ()
         self._on_trial = False
         try:

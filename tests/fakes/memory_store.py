@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from agent.core.installed import Installed, Slots
 from agent.core.reasons import Reason
+from agent.core.sealing import MAX_ENVELOPE_BYTES
 from agent.core.update_machine import Job, Phase
 from agent.core.updates import Hold, Report, SetAside
 from agent.errors import BundleRefusedError, DeviceError
@@ -95,6 +96,7 @@ class MemoryStore:
 
     Attributes:
         objects: Digest -> bytes; tests may rot them.
+        envelopes: Digest -> what opens a sealed object.
         parts: Digest -> (bytes, ETag, length) of what was interrupted.
         jobs: Every job that was saved, and None for each that was cleared.
         fail: Called with the name of each change before it happens; it may raise.
@@ -105,6 +107,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.envelopes: dict[str, bytes] = {}
         self.parts: dict[str, tuple[bytes, str, int]] = {}
         self.jobs: list[Job | None] = [None]
         self.fail: Callable[[str], None] = lambda _change: None
@@ -292,11 +295,28 @@ class MemoryStore:
         _check_name(sha256)
         if sha256 not in self._wanted():
             self.objects.pop(sha256, None)
+            self.envelopes.pop(sha256, None)
+
+    def load_envelope(self, sha256: str) -> bytes | None:
+        """Return an object's envelope."""
+        _check_name(sha256)
+        return self.envelopes.get(sha256)
+
+    def save_envelope(self, sha256: str, content: bytes) -> None:
+        """Keep an object's envelope."""
+        self.fail("save_envelope")
+        _check_name(sha256)
+        if not 0 < len(content) <= MAX_ENVELOPE_BYTES:
+            raise BundleRefusedError("no envelope", reason=Reason.LENGTH)
+        self.envelopes[sha256] = content
 
     def collect(self, keep: Collection[str] = ()) -> list[str]:
         """Remove what nothing refers to."""
         self.fail("collect")
-        rubbish = sorted(set(self.objects) - self._wanted() - set(keep))
+        stay = self._wanted() | set(keep)
+        for name in set(self.envelopes) - stay:
+            del self.envelopes[name]
+        rubbish = sorted(set(self.objects) - stay)
         for name in rubbish:
             del self.objects[name]
         return rubbish

@@ -61,6 +61,7 @@ class ScriptedRepository:
         clock_floor: What it says about time.
         patches: Signed deltas -> content that is delivered, None: nothing.
         undelta: What the asking for deltas raises.
+        envelopes: (model, version, board) -> envelope, or what asking for it raises.
     """
 
     def __init__(self, bundles: Mapping[tuple[str, int], bytes] | None = None) -> None:
@@ -84,6 +85,7 @@ class ScriptedRepository:
         self.retry_after = 0.0
         self.patches: dict[SignedDelta, bytes | None] = {}
         self.undelta: AgentError | None = None
+        self.envelopes: dict[tuple[str, int, str], bytes | AgentError] = {}
         self._believed = False
 
     def assign(self, group: str = "all", **pipelines: tuple[str, int]) -> None:
@@ -148,6 +150,14 @@ class ScriptedRepository:
         if self.undelta is not None:
             raise self.undelta
         return [it for it in self.patches if it.fields.to_sha256 == target.sha256]
+
+    def envelope(self, model: str, version: int, board: str) -> bytes | None:
+        """Return a board's envelope of a version."""
+        self.calls.append(f"envelope {model} {version} {board}")
+        found = self.envelopes.get((model, version, board))
+        if isinstance(found, AgentError):
+            raise found
+        return found
 
     def fetch(
         self,

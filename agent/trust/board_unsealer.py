@@ -1,0 +1,60 @@
+"""What opens sealed bundles on this board; nothing of cryptography until one is here.
+
+``agent.trust.envelope`` and ``agent.trust.unseal`` do the work; they import HPKE and
+ciphers, which a board without sealed models never needs.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+from agent.core.protect_settings import SealSettings
+from agent.core.sealing import Sealed
+from agent.trust.bundle import Bundle
+
+if TYPE_CHECKING:
+    from agent.trust.seal_key import LoadKey
+
+
+class BoardUnsealer:
+    """Opens bundles that were sealed for one board, with the key its settings name.
+
+    The key is read anew each time: one that was mended or replaced counts at once.
+    """
+
+    def __init__(self, settings: SealSettings, board: str) -> None:
+        """Remember where the key is; ``board`` is the id that envelopes name."""
+        self._settings = settings
+        self._board = board
+
+    def check(self, sealed: Sealed, envelope: bytes) -> None:
+        """Stay silent if an envelope is for this board's key, model and version.
+
+        Raises:
+            BundleRefusedError: ``envelope`` or ``watermark``.
+            DeviceError: ``seal_key``: there is no key that can be used.
+        """
+        from agent.trust.envelope import open_envelope
+
+        open_envelope(envelope, self._load_key()(), self._board, sealed)
+
+    def open(
+        self, content: memoryview, target_sha256: str, sealed: Sealed, envelope: bytes
+    ) -> Bundle:
+        """Open a sealed bundle; see ``agent.trust.unseal.Unsealer``.
+
+        Raises:
+            BundleRefusedError: ``envelope``, ``unseal``, or as ``open_bundle``.
+            DeviceError: ``seal_key``; or there is no memory.
+        """
+        from agent.trust.unseal import Unsealer
+
+        unsealer = Unsealer(self._board, self._load_key())
+        return unsealer.open(content, target_sha256, sealed, envelope)
+
+    def _load_key(self) -> "LoadKey":
+        """Return what reads the key that the settings name."""
+        from agent.trust.seal_key import key_loader
+
+        credentials = os.environ.get("CREDENTIALS_DIRECTORY", "")
+        table = self._settings
+        return key_loader(table.credential, table.key, credentials)
