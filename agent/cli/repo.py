@@ -116,7 +116,7 @@ def init(
     metavar="BUNDLE...",
     nargs=-1,
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
 )
 @click.option("--hardware", multiple=True, help="Only for this hardware (repeatable).")
 @click.option("--min-agent", default="", help="Oldest agent that may run it: 1.2.3.")
@@ -140,10 +140,18 @@ def add(
     With --delta-from, boards that hold that version of the same model fetch what
     changed instead of the whole bundle, which stays there for all others. A delta that
     spares too little is not published.
+
+    A folder that `tinyward seal` has made is added with its envelopes. Added again
+    once it is published, its new envelopes are taken in, and nothing has to be signed.
     """
     from agent.cli.repo_delta import add_deltas, check_ways
+    from agent.cli.repo_sealed import add_sealed, is_sealed_folder, no_deltas
 
     opened = open_keyless(repository)
+    sealed = [path for path in bundles if is_sealed_folder(path)]
+    if sealed:
+        no_deltas(delta_from)
+    bundles = [path for path in bundles if path not in sealed]
     read = [(content, _manifest(path, content)) for path, content in _all(bundles)]
     check_ways(repository, [manifest for _, manifest in read], delta_from)
     for content, manifest in read:
@@ -156,6 +164,8 @@ def add(
         )
         click.echo(f"staged {target.path} ({target.length} bytes)")
         add_deltas(repository, target, delta_from)
+    for folder in sealed:
+        add_sealed(opened, folder, hardware, min_agent)
 
 
 def _all(bundles: Sequence[Path]) -> list[tuple[Path, bytes]]:

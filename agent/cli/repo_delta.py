@@ -50,7 +50,7 @@ def add_deltas(
     from agent.publish.deltas import stage_delta
 
     for version in versions:
-        with _Bar(f"delta from {version}", 2 * target.length) as bar:
+        with Bar(f"delta from {version}", 2 * target.length) as bar:
             weighed = stage_delta(repository, target, version, bar.show)
         click.echo(_outcome(target, weighed))
 
@@ -70,7 +70,7 @@ def _outcome(target: "SignedTarget", weighed: "Weighed") -> str:
     )
 
 
-class _Bar:
+class Bar:
     """A bar on a terminal's standard error; elsewhere nothing."""
 
     def __init__(self, what: str, total: int) -> None:

@@ -22,6 +22,7 @@ class Chosen(TypedDict):
     models: Sequence[str]
     deltas_from: Sequence[str]
     everything: bool
+    boards: Sequence[str]
 
 
 @click.command(short_help="Write a slice for boards without a network.")
@@ -46,6 +47,13 @@ class Chosen(TypedDict):
     shell_complete=complete_bundle,
     help="For boards that hold this one: deltas instead of bundles (repeatable).",
 )
+@click.option(
+    "--board",
+    "boards",
+    metavar="ID",
+    multiple=True,
+    help="Of sealed bundles, this board's envelopes only (repeatable).",
+)
 def export(repository: Path, out: Path, **chosen: Unpack[Chosen]) -> None:
     """Write a slice of REPO to the new folder OUT, or to OUT.tar.
 
@@ -65,7 +73,9 @@ def export(repository: Path, out: Path, **chosen: Unpack[Chosen]) -> None:
         parse_place(f"device:{name}")
     named = [parse_bundle(text) for text in chosen["models"]]
     bases = [parse_bundle(text) for text in chosen["deltas_from"]]
-    choice = Choice(groups, devices, named, chosen["everything"], bases)
+    choice = Choice(
+        groups, devices, named, chosen["everything"], bases, chosen["boards"]
+    )
     pieces = export_slice(repository, out, choice)
     bundles = [piece.name for piece in pieces if piece.name.endswith(".bundle")]
     deltas = [piece.name for piece in pieces if piece.name.endswith(".zst")]
@@ -73,4 +83,6 @@ def export(repository: Path, out: Path, **chosen: Unpack[Chosen]) -> None:
         click.echo(name)
     counted = f"{len(pieces)} files, {len(bundles)} bundles"
     counted += f", {len(deltas)} deltas" if deltas else ""
+    envelopes = sum(piece.name.startswith("envelopes/") for piece in pieces)
+    counted += f", {envelopes} envelopes" if envelopes else ""
     click.echo(f"exported {counted}, to {out}")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -20,6 +20,13 @@ from agent.errors import SettingsError
 
 if TYPE_CHECKING:
     from agent.publish.keyless import KeylessRepository
+
+
+class Named(TypedDict):
+    """Options of ``revoke``: whom, beside bundles."""
+
+    operators: Sequence[str]
+    boards: Sequence[str]
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -63,24 +70,38 @@ def remove(repository: Path, name: str) -> None:
     multiple=True,
     help="A client certificate, by its serial number (repeatable).",
 )
+@click.option(
+    "--board",
+    "boards",
+    metavar="ID",
+    multiple=True,
+    help="Give this board no envelope of sealed bundles any more (repeatable).",
+)
 @click.option("--undo", is_flag=True, help="Take these revocations back.")
 def revoke(
-    repository: Path, bundles: Sequence[str], operators: Sequence[str], *, undo: bool
+    repository: Path, bundles: Sequence[str], *, undo: bool, **named: Unpack[Named]
 ) -> None:
     """Stage that bundles may run nowhere, or that operators may do nothing.
 
     `publish` signs it with the keys of targets. Boards that run a revoked bundle go
     back to the model before it, or stop answering.
+
+    --board acts at once and needs no signature: the board's envelopes are removed, and
+    `add` takes none in for it. It still opens what it has fetched already.
     """
     opened = open_keyless(repository)
     digests = [_digest(opened, text) for text in bundles]
-    serials = [_serial(text) for text in operators]
-    if not digests and not serials:
+    serials = [_serial(text) for text in named["operators"]]
+    if not digests and not serials and not named["boards"]:
         raise SettingsError(
             "nothing to revoke is named",
             reason=Reason.SETTINGS,
-            todo="Name MODEL=VERSION, a SHA-256, or --operator SERIAL.",
+            todo="Name MODEL=VERSION, a SHA-256, --operator SERIAL or --board ID.",
         )
+    if named["boards"]:
+        _withdraw(repository, named["boards"], undo=undo)
+    if not digests and not serials:
+        return
     after = opened.revoke(digests, serials, undo=undo)
     word = "not revoked any more" if undo else "revoked"
     for text in (*digests, *(f"operator {serial}" for serial in serials)):
@@ -89,6 +110,21 @@ def revoke(
         f"staged: {len(after.bundles)} bundles and {len(after.operators)} operators "
         "revoked; publish with the keys of targets"
     )
+
+
+def _withdraw(repository: Path, boards: Sequence[str], *, undo: bool) -> None:
+    """Give boards no envelopes any more, or again."""
+    from agent.publish.envelopes import withdraw_boards
+
+    gone = withdraw_boards(repository, boards, undo=undo)
+    for board in boards:
+        removed = sum(path.name == board for path in gone)
+        said = (
+            "its envelopes may be added again"
+            if undo
+            else f"{removed} of its envelopes removed, it is given no other"
+        )
+        click.echo(f"board {board}: {said}")
 
 
 def _digest(opened: "KeylessRepository", text: str) -> str:

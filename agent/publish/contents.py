@@ -16,6 +16,7 @@ from tuf.api.metadata import TargetFile
 from agent.core.deltas import FOLDER, SignedDelta, ends_of
 from agent.core.targets import (
     REVOKED_PATH,
+    BundleFields,
     GroupFile,
     Revocations,
     device_path,
@@ -112,7 +113,7 @@ class Contents:
             DeviceError: A file cannot be written.
         """
         for path, target in staged.bundles.items():
-            custom = {"custom": msgspec.to_builtins(target.fields)}
+            custom = {"custom": _spelled(target.fields)}
             self._list_bundle(
                 TargetFile(target.length, {"sha256": target.sha256}, path, custom)
             )
@@ -199,6 +200,14 @@ class Contents:
         place = stored_target(self._targets, path, found.hashes["sha256"])
         with owners_disk():
             return place.read_bytes()
+
+
+def _spelled(fields: BundleFields) -> dict[str, object]:
+    """Return signed fields as older agents read them, too: they know no ``sealed``."""
+    said: dict[str, object] = msgspec.to_builtins(fields)
+    if fields.sealed is None:
+        del said["sealed"]
+    return said
 
 
 def _describe(delta: SignedDelta) -> str:

@@ -94,6 +94,7 @@ def check_known(repository: Path, model: str, version: int) -> None:
     """Check that a delta may lead from a model's version.
 
     Raises:
+        SettingsError: It is sealed.
         BundleRefusedError: ``missing_target``, ``revoked`` or ``digest``.
         DeviceError: It cannot be read.
     """
@@ -129,7 +130,7 @@ def stage_delta(
         progress: Told how many bytes are done, of twice the bundle's length.
 
     Raises:
-        SettingsError: It would lead from a bundle to itself.
+        SettingsError: It would lead from a bundle to itself, or one of them is sealed.
         BundleRefusedError: ``missing_target``: one of the two is not listed;
             ``revoked``: it may not run; ``digest``: the repository's own copy is
             damaged.
@@ -177,6 +178,12 @@ def _listed(repository: Path, model: str, version: int) -> tuple[str, bytes]:
         )
     if sha256 in (staged.revoked or contents.revocations()).bundles:
         raise BundleRefusedError(f"{model} {version} is revoked", reason=Reason.REVOKED)
+    if _is_sealed(contents, staged, path):
+        raise SettingsError(
+            f"{model} {version} is sealed: ciphertexts have nothing in common",
+            reason=Reason.SETTINGS,
+            todo="Leave out --delta-from; boards fetch sealed bundles whole.",
+        )
     place = stored_target(repository / "targets", path, sha256)
     with owners_disk():
         content = place.read_bytes()
@@ -195,6 +202,13 @@ def _digest(contents: Contents, staged: Staged, path: str) -> str | None:
         return staged.bundles[path].sha256
     found = contents.bundles().get(path)
     return None if found is None or path in staged.unlisted else found.hashes["sha256"]
+
+
+def _is_sealed(contents: Contents, staged: Staged, path: str) -> bool:
+    """Return whether a bundle that will be listed is a ciphertext."""
+    if path in staged.bundles:
+        return staged.bundles[path].fields.sealed is not None
+    return (contents.bundles()[path].custom or {}).get("sealed") is not None
 
 
 def _frame(

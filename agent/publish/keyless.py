@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agent.core.reasons import Reason
+from agent.core.sealing import Sealed
 from agent.core.targets import (
     BoardId,
     GroupFile,
@@ -85,6 +86,43 @@ class KeylessRepository:
             hardware=list(hardware),
             min_agent=min_agent,
         )
+        self._stage(target, content)
+        return target
+
+    def add_sealed(
+        self,
+        content: bytes,
+        sealed: Sealed,
+        *,
+        hardware: Sequence[str] = (),
+        min_agent: str = "",
+    ) -> SignedTarget:
+        """Stage a sealed bundle: its ciphertext, and what its card says of it.
+
+        Raises:
+            SettingsError, BundleRefusedError, DeviceError: As ``add``.
+        """
+        target = describe_bundle(
+            content,
+            model=sealed.model,
+            version=sealed.version,
+            plain_sha256=sealed.plain_sha256,
+            plain_bytes=sealed.plain_bytes,
+            sealed=msgspec.to_builtins(sealed.sealing),
+            hardware=list(hardware),
+            min_agent=min_agent,
+        )
+        self._stage(target, content)
+        return target
+
+    def lists(self, model: str, version: int, sha256: str) -> bool:
+        """Return whether a version is published, or staged, with these bytes."""
+        path = bundle_path(model, version)
+        contents, staged = self._contents(), load_staged(self.path)
+        return _bundles(contents, staged).get(path) == sha256
+
+    def _stage(self, target: SignedTarget, content: bytes) -> None:
+        """Store a bundle's content, and stage that it is listed."""
         with locked(self.path):
             contents, staged = self._contents(), load_staged(self.path)
             published = contents.digests().get(target.path)
@@ -99,7 +137,6 @@ class KeylessRepository:
             bundles = {**staged.bundles, target.path: target}
             kept = tuple(path for path in staged.unlisted if path != target.path)
             save_staged(self.path, replace(staged, bundles=bundles, unlisted=kept))
-        return target
 
     def assign(
         self,

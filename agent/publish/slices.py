@@ -5,7 +5,8 @@ The rules this module keeps:
    board that was off for years can follow; bundles are chosen.
  * Of a bundle, the deltas from versions that are named go along instead; without
    such a choice only a slice of everything has deltas.
- * What is copied is checked against the signed length and digest on the way.
+ * What is copied is checked against the signed length and digest on the way;
+   envelopes, which nobody signs, go along with the sealed bundles they open.
  * The same publication and choice give the same bytes; timestamp.json comes last.
  * A slice appears whole or not at all.
 """
@@ -26,8 +27,10 @@ from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, bundle_path
 from agent.errors import BundleRefusedError, DeviceError, SettingsError
 from agent.publish.contents import DEVICES, GROUPS, Contents
+from agent.publish.envelopes import chosen_envelopes
 from agent.publish.files import locked, owners_disk, stored_target, sync_directory
 from agent.publish.roles import FLEET, RoleFiles, RoleSet
+from agent.publish.status import listed_bundles
 
 _CHUNK_BYTES = 1024 * 1024
 _PUBLIC = 0o644  # as the repository itself: for anybody to read
@@ -43,6 +46,7 @@ class Choice:
         everything: All that are listed.
         deltas_from: (model, version) that the boards hold: a bundle that a delta leads
             to from any of them stays behind, and the delta goes along.
+        boards: Whose envelopes of sealed bundles go along; none named means all.
     """
 
     groups: Sequence[str] = ()
@@ -50,6 +54,7 @@ class Choice:
     models: Sequence[tuple[str, int]] = ()
     everything: bool = False
     deltas_from: Sequence[tuple[str, int]] = ()
+    boards: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ def export_slice(repository: Path, out: Path, choice: Choice) -> list[Piece]:
         The files that it holds, in their order.
 
     Raises:
-        SettingsError: A group or device is unknown, or the folder exists.
+        SettingsError: A group or device is unknown, the folder exists, or a board
+            that is named has no envelope.
         BundleRefusedError: ``missing_target``: a bundle is not listed, or no delta
             from a version that is named leads to any of them; ``digest`` or
             ``length``: the repository's own copy is damaged.
@@ -79,7 +85,8 @@ def export_slice(repository: Path, out: Path, choice: Choice) -> list[Piece]:
         roles = files.load()
         contents = Contents(roles, repository / "targets")
         chosen = chosen_content(contents, choice)
-        pieces = list(_pieces(repository, roles, chosen))
+        *pieces, last = _pieces(repository, roles, chosen)
+        pieces += [*_envelopes(repository, contents, chosen, choice.boards), last]
         aside = out.with_name(f".{out.name}.tmp")
         as_file = out.suffix == ".tar"
         with owners_disk():
@@ -186,6 +193,25 @@ def _pieces(repository: Path, roles: RoleSet, chosen: Sequence[str]) -> Iterator
         name = place.relative_to(repository).as_posix()
         yield Piece(name, place, signed)
     yield Piece("metadata/timestamp.json", metadata / "timestamp.json")
+
+
+def _envelopes(
+    repository: Path, contents: Contents, chosen: Sequence[str], boards: Sequence[str]
+) -> Iterator[Piece]:
+    """Yield the envelopes of the sealed bundles that go along."""
+    listed = listed_bundles(
+        file for path, file in contents.bundles().items() if path in chosen
+    )
+    sealed = [(it.fields.model, it.fields.version) for it in listed if it.fields.sealed]
+    found = list(chosen_envelopes(repository, sealed, boards))
+    if left := set(boards) - {place.name for place in found}:
+        raise SettingsError(
+            f"nothing that goes along is sealed for {', '.join(sorted(left))}",
+            reason=Reason.SETTINGS,
+            todo="Seal it for the board first, and `tinyward repo add` the folder.",
+        )
+    for place in found:
+        yield Piece(place.relative_to(repository).as_posix(), place)
 
 
 def _write_folder(folder: Path, pieces: Sequence[Piece]) -> None:

@@ -19,6 +19,8 @@ import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -83,7 +85,19 @@ class Vault:
         )
         return cls(directory, passphrase)
 
-    def keep(self, path: Path, private: PrivateKey) -> None:
+    @classmethod
+    def at(cls, directory: Path, passphrase: bytes) -> "Vault":
+        """Return the vault in a directory, which is made where there is none.
+
+        Raises:
+            SettingsError: It holds something else.
+            DeviceError: It cannot be made.
+        """
+        if (directory / _SALT_FILE).exists():
+            return cls(directory, passphrase)
+        return cls.create(directory, passphrase)
+
+    def keep(self, path: Path, private: PrivateKey | X25519PrivateKey) -> None:
         """Encrypt a key into its file; it is durable when this returns.
 
         Raises:
@@ -100,21 +114,32 @@ class Vault:
         Raises:
             SettingsError: It is not there, or the passphrase does not open it.
         """
+        private = self._open(path)
+        if not isinstance(private, PrivateKey):
+            raise _another_kind(path)
+        return private
+
+    def open_agreement(self, path: Path) -> X25519PrivateKey:
+        """Return the key for agreements (X25519) in a file, as ``open`` does.
+
+        Raises:
+            SettingsError: It is not there, or the passphrase does not open it.
+        """
+        private = self._open(path)
+        if not isinstance(private, X25519PrivateKey):
+            raise _another_kind(path)
+        return private
+
+    def _open(self, path: Path) -> PrivateKeyTypes:
+        """Return whatever key is in a file."""
         try:
-            private = load_pem_private_key(path.read_bytes(), self._password())
+            return load_pem_private_key(path.read_bytes(), self._password())
         except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as err:
             raise SettingsError(
                 f"the passphrase does not open {path}",
                 reason=Reason.SETTINGS,
                 todo="Use the passphrase that these keys were made with.",
             ) from err
-        if not isinstance(private, PrivateKey):
-            raise SettingsError(
-                f"{path} is a key of another kind",
-                reason=Reason.SETTINGS,
-                todo="Restore it from the copy of the keys.",
-            )
-        return private
 
     def _encryption(self) -> KeySerializationEncryption:
         """Return how a new key is encrypted."""
@@ -143,3 +168,12 @@ class Vault:
                 todo="Restore it from the copy of the keys.",
             ) from err
         return scrypt.derive(self._passphrase).hex().encode()
+
+
+def _another_kind(path: Path) -> SettingsError:
+    """Return the error for a file that holds a key for something else."""
+    return SettingsError(
+        f"{path} is a key of another kind",
+        reason=Reason.SETTINGS,
+        todo="Restore it from the copy of the keys.",
+    )
