@@ -115,8 +115,11 @@ class Delivery:
         choice = choose_files(files.sizes, read, needs)
         for path in choice.absent:
             self.view.say(f"note: the slice lists {path}, but does not hold it")
-        total = sum(files.sizes[path] for path in choice.paths)
-        self.view.say(f"sending {len(choice.paths)} files, {bytes_text(total)}")
+        # First: what follows them is of no use to a board that cannot open it.
+        envelopes = [path for path in choice.envelopes if files.find_envelope(path)]
+        paths = (*envelopes, *choice.paths)
+        total = sum(files.sizes[path] for path in paths)
+        self.view.say(f"sending {len(paths)} files, {bytes_text(total)}")
         upload = Upload(
             self.link,
             files,
@@ -124,7 +127,7 @@ class Delivery:
             self.pause,
             sent=self.sent,
         )
-        upload.send(choice.paths)
+        upload.send(paths)
         self.view.say(_sent_text(self.sent))
 
 

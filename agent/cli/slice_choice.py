@@ -5,12 +5,13 @@ The rules this module keeps:
    not ask for. What cannot be read that way is sent whole.
  * A delta goes there only in the stead of a bundle that the slice does not hold, to a
    board that runs what it leads from.
+ * Of the envelopes of sealed bundles only the board's own go there.
  * Bundles go first and the largest last among them; metadata follows, and what makes
    it count, timestamp.json, comes at the very end: a slice that is cut off is no slice.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from urllib.parse import quote
@@ -19,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.core.deltas import delta_path
+from agent.core.sealing import envelope_path
 from agent.core.targets import (
     REVOKED_PATH,
     GroupFile,
@@ -30,6 +32,10 @@ from agent.core.targets import (
 TIMESTAMP = "metadata/timestamp.json"
 _ROOT = re.compile(r"metadata/(\d{1,9})\.root\.json")
 _BUNDLE = re.compile(r"models/([^/]+)/(\d{1,10})\.bundle")
+# Of a bundle, as a target or where it lies: with its digest in its name or without.
+_PLACE = re.compile(
+    r"(?:targets/)?models/([^/]+)/(?:[0-9a-f]{64}\.)?(\d{1,10})\.bundle"
+)
 Wanted = tuple[str, str, int]  # pipeline, model, version
 
 
@@ -61,10 +67,13 @@ class Choice:
     Attributes:
         paths: In this order.
         absent: Targets that are wanted, and are not in the slice.
+        envelopes: Where this board's would be, of versions that concern it and may be
+            sealed.
     """
 
     paths: tuple[str, ...]
     absent: tuple[str, ...] = ()
+    envelopes: tuple[str, ...] = ()
 
 
 class _Version(Struct):
@@ -95,11 +104,11 @@ def choose_files(
         needs: The board.
     """
     if needs.everything:
-        return Choice(_in_order(set(sizes), sizes))
+        return _all_of(sizes, needs)
     try:
         metadata, targets = _follow(sizes, read)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError):
-        return Choice(_in_order(set(sizes), sizes))
+        return _all_of(sizes, needs)
     places = {path: _place(path, target, sizes) for path, target in targets.items()}
     states = [path for path in places if _is_state(path, needs.board)]
     there = [places[path] for path in states if places[path] in sizes]
@@ -112,7 +121,31 @@ def choose_files(
     # Revocations concern every board, whatever it runs.
     chosen = {*states, *bundles, *deltas.values(), REVOKED_PATH} & places.keys()
     paths = metadata | {places[path] for path in chosen}
-    return Choice(_in_order(paths & sizes.keys(), sizes), tuple(sorted(absent)))
+    # Also of what runs already: a board may have got another key since.
+    concern = {(it[1], it[2]) for it in wanted if needs.models.get(it[0]) == it[1]}
+    return Choice(
+        _in_order(paths & sizes.keys(), sizes),
+        tuple(sorted(absent)),
+        _envelopes(concern | _versions(bundles), needs),
+    )
+
+
+def _all_of(sizes: Mapping[str, int], needs: Needs) -> Choice:
+    """Return everything; of envelopes only those that are this board's."""
+    envelopes = _envelopes(_versions(set(sizes)), needs)
+    return Choice(_in_order(set(sizes), sizes), envelopes=envelopes)
+
+
+def _versions(paths: Iterable[str]) -> set[tuple[str, int]]:
+    """Return (model, version) of the bundles among files or targets."""
+    found = (_PLACE.fullmatch(path) for path in paths)
+    return {(match[1], int(match[2])) for match in found if match is not None}
+
+
+def _envelopes(versions: Iterable[tuple[str, int]], needs: Needs) -> tuple[str, ...]:
+    """Return where a board's envelopes of these versions would be."""
+    pairs = sorted(set(versions)) if needs.board else []
+    return tuple(envelope_path(*pair, needs.board) for pair in pairs)
 
 
 def find_listed(

@@ -18,7 +18,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -34,6 +34,8 @@ BEACON = "metadata/timestamp.json"  # where it lies, there is a repository
 # The names that boards accept, as in agent.endpoint.uploads.
 _PART = "[A-Za-z0-9_%][A-Za-z0-9._%+=@-]{0,199}"
 _NAME = re.compile(rf"metadata/{_PART}[.]json|targets(/{_PART}){{1,8}}")
+# One for each board of a fleet: they are looked for by name, and never listed.
+_ENVELOPE = re.compile(rf"envelopes(/{_PART}){{3}}")
 # What the readers of archives raise on bytes that are none.
 _BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
@@ -46,6 +48,10 @@ class Reader(Protocol):
 
     def names(self) -> Iterator[tuple[str, int]]:
         """Yield the name and the size of every regular file."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Return the size of one regular file, 0 where there is none."""
         ...
 
     def read(self, name: str, first: int, count: int) -> bytes:
@@ -66,6 +72,16 @@ class Slice:
         self._lock = Lock()
         self._digests: dict[str, str] = {}
         self._prefix, self.sizes = _find_files(where, reader)
+
+    def find_envelope(self, path: str) -> bool:
+        """Return whether there is such an envelope; then it is one of the files."""
+        if _ENVELOPE.fullmatch(path) is None:
+            return False
+        with self._lock:
+            size = self._reader.size(self._prefix + path)
+        if size:
+            self.sizes[path] = size
+        return size > 0
 
     def read(self, path: str, first: int, count: int) -> bytes:
         """Return ``count`` bytes of a file, or what there is up to its end.
@@ -141,6 +157,13 @@ class _Folder:
                     if stat.S_ISREG(status.st_mode):
                         yield path.relative_to(self._folder).as_posix(), status.st_size
 
+    def size(self, name: str) -> int:
+        try:
+            status = (self._folder / name).lstat()
+        except OSError:
+            return 0
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
     def read(self, name: str, first: int, count: int) -> bytes:
         opened = os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW)
         try:
@@ -164,6 +187,9 @@ class _Tar:
                 self._members[name] = member
                 yield name, member.size
 
+    def size(self, name: str) -> int:
+        return self._members[name].size if name in self._members else 0
+
     def read(self, name: str, first: int, count: int) -> bytes:
         member = self._tar.extractfile(self._members[name])
         if member is None:
@@ -178,13 +204,19 @@ class _Zip:
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
+        self._sizes: dict[str, int] = {}
         self._reading: tuple[str, IO[bytes]] | None = None
 
     def names(self) -> Iterator[tuple[str, int]]:
         for entry in self._archive.infolist():
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if not entry.is_dir() and kind in {0, stat.S_IFREG}:
-                yield entry.filename.removeprefix("./"), entry.file_size
+                name = entry.filename.removeprefix("./")
+                self._sizes[name] = entry.file_size
+                yield name, entry.file_size
+
+    def size(self, name: str) -> int:
+        return self._sizes.get(name, 0)
 
     def read(self, name: str, first: int, count: int) -> bytes:
         if self._reading is None or self._reading[0] != name:
@@ -216,7 +248,7 @@ def _open_archive(where: Path, file: IO[bytes]) -> Reader:
         ) from err
 
 
-def _find_files(where: Path, reader: Reader) -> tuple[str, Mapping[str, int]]:
+def _find_files(where: Path, reader: Reader) -> tuple[str, dict[str, int]]:
     """Return the folder in which the repository lies, and its files.
 
     Raises:
@@ -227,6 +259,8 @@ def _find_files(where: Path, reader: Reader) -> tuple[str, Mapping[str, int]]:
         for name, size in reader.names():
             if name in found:
                 raise _refused(where, f"{plain(name)} twice", Reason.MALFORMED)
+            if "targets/" not in name and _ENVELOPE.search(name) is not None:
+                continue
             found[name] = size
             if len(found) > MAX_FILES:
                 raise _refused(where, f"over {MAX_FILES} files", Reason.TOO_LARGE)

@@ -26,7 +26,9 @@ from agent.errors import RequestRefusedError
 PIECE_BYTES = 128 * 1024  # fewer, larger writes: a hop to the thread costs 0.1 ms
 # The same whitelist as the inbox has, here to refuse a path before its bytes come.
 _PART = "[0-9A-Za-z_%+@=,~-][0-9A-Za-z_%+@=,~.-]{0,199}"
-PATH_PATTERN = rf"^(metadata/{_PART}[.]json|targets(/{_PART}){{1,8}})$"
+PATH_PATTERN = (
+    rf"^(metadata/{_PART}[.]json|targets(/{_PART}){{1,8}}|envelopes(/{_PART}){{3}})$"
+)
 _PATH = re.compile(PATH_PATTERN)
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -131,7 +133,8 @@ def _path(request: web.Request) -> str:
     path = request.query.get("path", "")
     if not _PATH.fullmatch(path):
         raise RequestRefusedError(
-            "`path` has to be metadata/*.json or targets/...", reason=Reason.REQUEST
+            "`path` has to be metadata/*.json, targets/... or envelopes/...",
+            reason=Reason.REQUEST,
         )
     return path
 
