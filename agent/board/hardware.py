@@ -42,6 +42,18 @@ def cpu_features(root: Path = Path("/")) -> tuple[str, ...] | None:
     None if ``/proc/cpuinfo`` cannot be read: XNNPACK then finds no features either and
     the same models run 50 times slower.
     """
+    flags = cpu_flags(root)
+    if flags is None:
+        return None
+    wanted = KERNEL_FEATURES.get(platform.machine(), ())
+    return tuple(feature for feature in wanted if feature in flags)
+
+
+def cpu_flags(root: Path = Path("/")) -> frozenset[str] | None:
+    """Return everything this processor says of itself: ``aes``, ``sha2``, ``sha_ni``.
+
+    None if ``/proc/cpuinfo`` cannot be read.
+    """
     try:
         lines = (root / "proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
@@ -51,8 +63,7 @@ def cpu_features(root: Path = Path("/")) -> tuple[str, ...] | None:
         key, _, value = line.partition(":")
         if key.strip().lower() in ("flags", "features"):
             flags.update(value.split())
-    wanted = KERNEL_FEATURES.get(platform.machine(), ())
-    return tuple(feature for feature in wanted if feature in flags)
+    return frozenset(flags)
 
 
 def board_now(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.cli.identity_seal import command as seal
 from agent.cli.plain_text import plain
 from agent.cli.repo_options import read_clock
 from agent.core.reasons import Reason
@@ -30,6 +31,7 @@ _EXPLAINED = """Make and show this board's key, certificate and CSR.
  3. On the board:        put board.crt beside board.key, and the CA's ca.crt; name
                          all three in [control]
 Renewal (`tinyward ca renew`) keeps the key and needs no hand on the board.
+Sealed models need a key of another kind: `seal` makes it and prints its public line.
 """
 
 directory_option = click.option(
@@ -151,6 +153,9 @@ def show(file: Path | None, config: Path, *, as_json: bool) -> None:
     for path, facts in found:
         if facts.ends <= now:
             raise DeviceError(f"{path} has ended", reason=Reason.CERTIFICATE)
+
+
+command.add_command(seal)
 
 
 def _show(path: Path, facts: "CertificateFacts", now: float) -> None:

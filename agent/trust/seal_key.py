@@ -109,13 +109,21 @@ def make_seal_key(path: Path, suite: Suite = "x25519") -> SealKey:
     """Make a private key; its file is durable when this returns.
 
     Raises:
-        SettingsError: The file exists.
+        SettingsError: The file exists; or this machine's cryptography has no such
+            keys.
         DeviceError: It cannot be written.
     """
     # Both kinds of key are uniformly random bytes (RFC 7748, FIPS 203).
     key = SealKey(suite, os.urandom(_key_bytes(suite)))
     try:
+        key.public("")  # before there is a file that nobody can use
         create_own(path, key.to_line())
+    except ImportError as err:
+        raise SettingsError(
+            f"this board's cryptography has no keys of {suite}",
+            reason=Reason.SETTINGS,
+            todo="`pip install 'cryptography>=50'` beside the agent.",
+        ) from err
     except FileExistsError as err:
         raise SettingsError(
             f"{path} exists: keys are never overwritten",

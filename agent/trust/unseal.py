@@ -48,17 +48,6 @@ class Unsealer:
         self._board = board
         self._load_key = load_key
 
-    def check(self, sealed: Sealed, envelope: bytes) -> None:
-        """Stay silent if this envelope is for this board, model and version.
-
-        It is opened and forgotten, so that nobody fetches 50 MB for nothing.
-
-        Raises:
-            BundleRefusedError: ``envelope``.
-            DeviceError: ``seal_key``.
-        """
-        open_envelope(envelope, self._load_key(), self._board, sealed)
-
     def open(
         self, content: memoryview, target_sha256: str, sealed: Sealed, envelope: bytes
     ) -> Bundle:
