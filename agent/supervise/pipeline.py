@@ -21,9 +21,11 @@ from agent.errors import AgentError, DeviceError
 from agent.settings import MonitorSettings, PipelineSettings, SuperviseSettings
 from agent.supervise.child import PROGRAM
 from agent.supervise.deaths import Death, Deaths
+from agent.supervise.life import live
 from agent.supervise.listening import Listening, Tapped
 from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
+from agent.supervise.receipts import Receipting, Receipts
 from agent.supervise.sight import Sight
 from agent.supervise.tenancy import Tenancy
 from agent.supervise.totals import BlockReader, Totals
@@ -48,6 +50,7 @@ class Pipeline:
         crash_loop: Called when a model has killed its worker too often; returns what
             to run from now on, which is the same model if there is no other.
         monitoring: How models are watched; without it baselines are not kept.
+        receipting: How each inference gets its receipt; without it none does.
         program: What is started as a worker; only tests start anything else.
     """
 
@@ -60,6 +63,7 @@ class Pipeline:
         read_board: Callable[[], Sequence[float]],
         crash_loop: Callable[[str, str], Awaitable[Placed | None]],
         monitoring: Monitoring | None = None,
+        receipting: Receipting | None = None,
         program: Sequence[str] = PROGRAM,
     ) -> None:
         self.settings = settings
@@ -69,16 +73,15 @@ class Pipeline:
         libraries = [Path(delegate.path) for delegate in delegates]
         self._plumbing = Plumbing(settings, read_board, self._new_source, libraries)
         self._totals = Totals()
-        watching = self._watching = Watching(settings.name, monitoring or Monitoring())
-        self._placing = Placing(
-            settings.name, self._totals, rules.start_s, watching.order
-        )
+        name, how = settings.name, monitoring or Monitoring()
+        watching = self._watching = Watching(name, how)
+        self._placing = Placing(name, self._totals, rules.start_s, watching.order)
         self._listening = Listening(self._placing, rules.start_s)
         deaths = self._deaths = Deaths(rules)
         self._tenancy = Tenancy(self._placing, deaths, rules.drain_s, watching)
-        self._sight = Sight(
-            self._totals, self._placing, deaths, self._plumbing, self._tenancy
-        )
+        self._receipts = Receipts(name, receipting)
+        parts = (self._totals, self._placing, deaths, self._plumbing, self._tenancy)
+        self._sight = Sight(*parts, self._receipts)
         self._worker: WorkerProcess | None = None
         self._block: BlockReader | None = None  # outlives its worker until it is folded
         self._up = asyncio.Event()
@@ -200,26 +203,22 @@ class Pipeline:
     async def _live(self, worker: WorkerProcess) -> bool:
         """Configure the worker and watch it until it ends; True if it hung."""
         self.engines = worker.engines
-        flow = self.settings
-        order = Configure(flow.name, flow.source, flow.sinks, self._totals.next_seq)
-        await worker.configure(order, self._plumbing.descriptors())
+        flow, receipts = self.settings, self._receipts
+        named = (flow.name, flow.source, flow.sinks, self._totals.next_seq)
+        with receipts.rings() as rings:
+            pipes = [*self._plumbing.descriptors(), *rings]
+            await worker.configure(Configure(*named, receipts.order), pipes)
         self._up.set()
         await self._plumbing.announce()  # a program may have begun anew meanwhile
-        watch = Watch(worker, flow, self._plumbing, self._placing.has_model)
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(watch.run())
-            loading = group.create_task(self._tenancy.keep(worker))
-            try:
-                await worker.listen()
-            except DeviceError as err:
-                log.warning("worker.broken", extra={"detail": str(err)})
-            loading.cancel()
-            watching.cancel()
-            worker.kill()
+        has_model, held = self._placing.has_model, receipts.is_closed
+        watch = Watch(worker, flow, self._plumbing, has_model, held)
+        keep, drain = self._tenancy.keep(worker), receipts.run(worker.kill)
+        await live(worker, watch.run(), keep, drain)
         return watch.hung
 
     def _fold_dead(self, worker: WorkerProcess, reason: Reason) -> None:
-        """Keep what the worker counted; the next one counts on."""
+        """Keep what the worker counted and wrote; the next one counts on."""
+        self._receipts.finish()
         block, self._block = worker.block.read_final(), None
         if block is not None:
             self._totals.fold_dead(block, reason)
@@ -235,9 +234,8 @@ class Pipeline:
         self._plumbing.worker_died()
         self._tenancy.blame_stand_in(reason)
         if too_many:
-            self._tenancy.commit(
-                await self._crash_loop(name, reason), Reason.CRASH_LOOP
-            )
+            instead = await self._crash_loop(name, reason)
+            self._tenancy.commit(instead, Reason.CRASH_LOOP)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stirred.wait(), pause_s)
 
@@ -299,9 +297,8 @@ class Pipeline:
         """
         async with self._tenancy.lock:
             worker, answering = self._worker, self._placing.answering
-            number = await self._watching.begin_anew(
-                answering or self._tenancy.committed
-            )
+            whose = answering or self._tenancy.committed
+            number = await self._watching.begin_anew(whose)
             if worker is not None and answering is not None:
                 order = Commission(self._placing.generation, number)
                 await worker.tell(order, self._rules.start_s)
@@ -377,6 +374,5 @@ class Pipeline:
 
     def snapshot(self) -> PipelineSnapshot:
         """Return the pipeline at this moment; cheap, no waiting."""
-        return self._sight.take(
-            self.settings, self._worker, self._block.read() if self._block else None
-        )
+        block = self._block.read() if self._block else None
+        return self._sight.take(self.settings, self._worker, block)

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from agent.core.reasons import Reason
-from agent.core.snapshot import PipelineSnapshot
+from agent.core.snapshot import CopyState, PipelineSnapshot
 from agent.core.statistics_block import Block
 from agent.settings import PipelineSettings
 from agent.supervise.deaths import Deaths, most_telling
@@ -94,7 +94,7 @@ class Sight:
         return self.has_answered or (silent and abstained(block) > 0)
 
 
-def _copy(placed: Placed | None) -> str:
+def _copy(placed: Placed | None) -> CopyState:
     """Return whose copy runs, as far as that is known."""
     if placed is None:
         return ""

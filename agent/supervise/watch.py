@@ -28,6 +28,13 @@ WATCH_S = 0.1  # a hang is seen at most this long after its deadline
 class Watch:
     """Looks at one worker's block ten times a second.
 
+    Args:
+        worker: Which one; ``settings`` and ``plumbing`` are its pipeline's.
+        settings: See above.
+        plumbing: See above.
+        has_model: Whether anything answers.
+        holds_back: Whether samples are left where they are on purpose.
+
     Attributes:
         hung: It was killed because it missed a deadline.
     """
@@ -38,11 +45,13 @@ class Watch:
         settings: PipelineSettings,
         plumbing: Plumbing,
         has_model: Callable[[], bool],
+        holds_back: Callable[[], bool] = bool,
     ) -> None:
         self._worker = worker
         self._settings = settings
         self._plumbing = plumbing
         self._has_model = has_model
+        self._holds_back = holds_back
         self._progress: Progress | None = None
         self._seq = 0
         self._moved_ns = time.monotonic_ns()
@@ -81,6 +90,9 @@ class Watch:
         if block.next_seq != self._seq:
             self._seq, self._moved_ns = block.next_seq, now_ns
             self._plumbing.saw_sample()
+            return
+        if self._holds_back():  # a source whose samples nobody takes is not silent
+            self._moved_ns = now_ns
             return
         source = self._settings.source
         if not isinstance(source, CommandSource):

@@ -30,6 +30,7 @@ from agent.settings import PipelineSettings, SuperviseSettings
 from agent.supervise.child import PROGRAM
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
+from agent.supervise.receipts import Receipting
 from agent.supervise.watching import Monitoring
 from agent.trust.bundle import Bundle, open_bundle
 from agent.worker.examine import default_examiner
@@ -176,6 +177,7 @@ async def running(  # noqa: PLR0913 - what a pipeline may be like
     program: Sequence[str] = PROGRAM,
     read_board: Callable[[], Sequence[float]] = lambda: (0.0,) * 8,
     monitoring: Monitoring | None = None,
+    receipting: Receipting | None = None,
 ) -> AsyncIterator[Bench]:
     """Run a pipeline; it is stopped in the end, and leaves no process."""
     settings = PipelineSettings(
@@ -193,6 +195,7 @@ async def running(  # noqa: PLR0913 - what a pipeline may be like
         read_board=read_board,
         crash_loop=fall,
         monitoring=monitoring,
+        receipting=receipting,
         program=program,
     )
     bench = Bench(pipeline)
