@@ -29,6 +29,7 @@ from agent.facts import AgentFacts
 from agent.fleet_link import FleetLink
 from agent.lifeline import Lifeline, Notify
 from agent.listeners import Listeners
+from agent.proofs import Proofs
 from agent.reload import Reload, Running
 from agent.repositories import Repositories
 from agent.settings import PipelineSettings, Settings
@@ -97,6 +98,7 @@ class Daemon:
             store, self._pipelines, self._known.revoked_bundles, self._unsealer
         )
         self._anchors = Anchors(state_dir)
+        self._proofs = Proofs(settings, state_dir, self._board_id, self._pipelines)
         for table in settings.pipeline:
             self._pipelines[table.name] = self._pipeline(table, settings)
         self._identity = own_identity(settings, self._board_id, self._certificate_time)
@@ -124,6 +126,7 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 for pipeline in self._pipelines.values():
                     group.create_task(pipeline.run())
+                group.create_task(self._proofs.run())
                 await asyncio.sleep(0)  # the workers are being spawned
                 self._lifeline.starts("tidying up after the last life", STEP_S)
                 await self._poller.recover()
@@ -194,6 +197,7 @@ class Daemon:
             read_board=self._read_board,
             crash_loop=self._models.after_crash_loop,
             monitoring=Monitoring(settings.monitor, self._anchors, clock),
+            receipting=self._proofs.receipting(),
         )
 
     def _reloads(self, read: Callable[[], bytes] | None) -> Reload:
@@ -325,4 +329,5 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             for pipeline in self._pipelines.values():
                 group.create_task(pipeline.stop())
+        await self._proofs.close()
         raise Shutdown

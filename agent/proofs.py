@@ -1,5 +1,176 @@
-"""The daemon's hand on receipts, meters and sealed models: built where one is wanted.
+"""The daemon's hand on receipts, meters and kept inputs: built where one is wanted.
 
 The rules this module keeps:
  * What is switched off is not imported.
+ * Nothing waits for the log, and it is opened in a thread: until it is open no sample
+   is answered that has to have a receipt, and that is sooner than a worker has loaded.
+ * What happens meanwhile is kept, and is in the log once it is open.
 """
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.core.reasons import Reason
+from agent.core.receipts import NO_HASH, InputHash, ReceiptOrder
+from agent.errors import AgentError
+from agent.settings import Settings
+from agent.supervise.pipeline import Pipeline
+from agent.supervise.receipts import Receipting
+from agent.update.threads import in_thread
+
+if TYPE_CHECKING:
+    from agent.audit.log import AuditLog
+    from agent.audit.recorder import LogRecorder
+
+log = logging.getLogger(__name__)
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+CPU_FLAGS = Path("/proc/cpuinfo")
+KEY_FILE = "audit.key"
+MAX_EARLY = 64  # events before the log is open: a start has some five
+
+
+@dataclass(slots=True)
+class Proofs:
+    """The parts of this issue that belong to no pipeline.
+
+    Attributes:
+        settings: As they were at the start: other ones need a restart.
+        state_dir: Where the log lies.
+        board_id: Whose it is.
+        pipelines: By name; they may be added later.
+    """
+
+    settings: Settings
+    state_dir: Path
+    board_id: str
+    pipelines: Mapping[str, Pipeline]
+    _recorder: "LogRecorder | None" = None
+    _early: list[tuple[str, Mapping[str, object], bytes]] = field(default_factory=list)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether receipts are given: for themselves, or to be counted."""
+        return self.settings.audit.mode != "off" or bool(self.settings.meter.vendor_key)
+
+    @property
+    def log(self) -> "AuditLog | None":
+        """The log, once it is open."""
+        return self._recorder.log if self._recorder else None
+
+    def receipting(self) -> Receipting | None:
+        """Return how pipelines give receipts; None where they give none."""
+        if not self.is_wanted:
+            return None
+        if self._recorder is None:
+            from agent.audit.recorder import LogRecorder, NoMeter
+
+            self._recorder = LogRecorder(None, NoMeter())
+        audit = self.settings.audit
+        order = ReceiptOrder(
+            audit.mode if audit.mode != "off" else "count",
+            choose_hash(audit.input_hash),
+        )
+        return Receipting(self._recorder, order)
+
+    def note(
+        self, name: str, facts: Mapping[str, object], model: bytes = NO_HASH
+    ) -> None:
+        """Say something in the log, if there is one: a redemption, a finding."""
+        if self.log is not None:
+            self.log.note(name, facts, model)
+        elif self.is_wanted and len(self._early) < MAX_EARLY:
+            self._early.append((name, facts, model))
+
+    async def run(self) -> None:
+        """Open the log, sign what is due; ends by cancellation, or at once if off."""
+        if self._recorder is None:
+            return
+        from agent.audit.hearing import Hearing
+
+        hearing = Hearing(self.note)
+        hearing.install()
+        try:
+            opened = await in_thread(self._open)
+            self._recorder.log = opened
+            early, self._early = self._early, []
+            for name, facts, model in early:
+                opened.note(name, facts, model)
+            await opened.run()
+        except AgentError as err:
+            # Without a log nothing is answered that needs one: its pipelines say why.
+            self._recorder.closed = Reason(err.reason)
+            said = {"reason": err.reason, "detail": str(err)}
+            log.error("audit.not_opened", extra=said)  # noqa: TRY400 - no bug of ours
+        finally:
+            hearing.remove()
+
+    async def close(self) -> None:
+        """Sign what there is, once the workers have ended."""
+        if self.log is not None:
+            await self.log.close()
+
+    def _open(self) -> "AuditLog":
+        """Open the log; a thread does.
+
+        Raises:
+            DeviceError: A key or the disk cannot be used.
+        """
+        from agent.audit.key import load_audit_key
+        from agent.audit.log import Place
+        from agent.audit.recovery import Opening, open_log
+
+        audit = self.settings.audit
+        path, may_make = key_place(audit.key, audit.credential, self.state_dir)
+        place = Place("", boot_id(), self._runtime, time.time)  # noqa: TID251 - as daemon
+        key = load_audit_key(path, may_make=may_make)
+        opening = Opening(self.state_dir, self.board_id, key, None, place)
+        return open_log(audit, opening)
+
+    def _runtime(self) -> str:
+        """Return what answers, in 16 letters: engines, Python and machine."""
+        engines: dict[str, str] = {}
+        for pipeline in self.pipelines.values():
+            engines |= pipeline.engines
+        words = ",".join(f"{name} {it}" for name, it in sorted(engines.items()))
+        said = f"{words}|{platform.python_version()}|{platform.machine()}"
+        return sha256(said.encode()).hexdigest()[:16]
+
+
+def key_place(key: str, credential: str, state_dir: Path) -> tuple[Path, bool]:
+    """Return where the audit key is, and whether one that is missing is made."""
+    if credential:
+        return Path(os.environ.get("CREDENTIALS_DIRECTORY", "")) / credential, False
+    if key:
+        return Path(key).expanduser(), False
+    return state_dir / KEY_FILE, True
+
+
+def boot_id() -> str:
+    """Return what this boot of the kernel is called; ``-`` where it does not say."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip() or "-"
+    except OSError:
+        return "-"
+
+
+def choose_hash(wanted: str) -> InputHash:
+    """Return what hashes inputs: SHA-256 where the CPU has instructions for it.
+
+    Without them BLAKE2b is the faster one on 64-bit machines: a Pi 4 has none.
+    """
+    if wanted == "sha256":
+        return "sha256"
+    if wanted == "blake2b":
+        return "blake2b"
+    try:
+        words = set(CPU_FLAGS.read_text(encoding="utf-8").split())
+    except OSError:
+        return "sha256"
+    return "sha256" if words & {"sha2", "sha_ni"} else "blake2b"
