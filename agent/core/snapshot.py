@@ -1,6 +1,7 @@
 """Frozen sums of what happened: the only thing that crosses to metrics and pages."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from agent.core.counts import EMPTY
 from agent.core.degradation import LadderState
@@ -8,6 +9,9 @@ from agent.core.installed import Installed
 from agent.core.statistics_block import Section
 from agent.core.updates import Decision, Progress
 from agent.core.watching import ModelWatch
+
+# Whose copy of a model runs, as far as the board knows; empty: copies do not differ.
+CopyState = Literal["", "marked", "own"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class PipelineSnapshot:
     runs: str = ""
     stand_in: Installed | None = None
     stand_in_deaths: int = 0
-    copy: str = ""
+    copy: CopyState = ""
 
     def active_watch(self) -> ModelWatch | None:
         """Return what the monitor of the model that answers says, if it has one."""

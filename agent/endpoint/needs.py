@@ -140,6 +140,27 @@ class Revoked(Protocol):
         ...
 
 
+class Statements(Protocol):
+    """What the board says of the copies it runs; satisfied by ``agent.statements``."""
+
+    async def provenance(self, nonce: str) -> dict[str, object]:
+        """Return pipeline -> a signed envelope about what it runs.
+
+        Raises ``DeviceError`` where the board's key cannot be used.
+        """
+        ...
+
+    async def challenge(self, raw: bytes, operator: str) -> dict[str, object]:
+        """Return the signed answers to a challenge of the owner of a model's marks.
+
+        Raises ``BundleRefusedError`` (``signature``, ``request``...),
+        ``RequestRefusedError`` (``busy``, ``rate_limited``, ``replayed``,
+        ``other_board``, ``unknown_pipeline``, ``no_model``, ``watermark``),
+        ``TrialFailedError`` or ``DeviceError``.
+        """
+        ...
+
+
 class Identity(Protocol):
     """This board's own certificate; satisfied by ``agent.trust.identity``.
 

@@ -20,6 +20,7 @@ from agent.core.updates import Decision
 from agent.endpoint import shapes
 from agent.endpoint.bodies import MAX_NUMBER, MAX_PIECE_BYTES
 from agent.endpoint.openapi_parts import JSON_TYPE, REF, named, of, operation
+from agent.endpoint.openapi_statements import describe_statements
 from agent.endpoint.state import Json
 from agent.endpoint.uploads import PATH_PATTERN
 
@@ -41,6 +42,8 @@ STRUCTS: tuple[type[Struct], ...] = (
     shapes.OneUpdate,
     shapes.Certificate,
     shapes.CertificateAndRequest,
+    shapes.SignedStatements,
+    shapes.SignedAnswers,
     shapes.Problem,
 )
 DIGEST: Json = {
@@ -123,6 +126,7 @@ def describe_api() -> Json:
             **_updating(),
             **_sending(),
             **_identity(),
+            **describe_statements(),
         },
         "components": {"schemas": _schemas()},
     }

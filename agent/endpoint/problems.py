@@ -25,6 +25,8 @@ STATUS = {
     Reason.UNWATCHED: 409,
     Reason.WATCHING_OFF: 409,
     Reason.UNKNOWN_PIPELINE: 404,
+    Reason.OTHER_BOARD: 409,
+    Reason.WATERMARK: 409,
     Reason.ROLE: 403,
     Reason.CERTIFICATE: 403,
     Reason.TOO_SLOW: 408,

@@ -14,6 +14,7 @@ from agent.core.targets import GroupFile
 from agent.core.updates import Report
 from agent.endpoint.asks import Ask
 from agent.endpoint.bodies import parse_number, read_json
+from agent.endpoint.challenge import Challenges
 from agent.endpoint.identity import Certificates
 from agent.endpoint.live import Live
 from agent.endpoint.needs import Facts, Operations
@@ -22,6 +23,7 @@ from agent.endpoint.origins import check_reader
 from agent.endpoint.pages import answer_page
 from agent.endpoint.peers import Access, may
 from agent.endpoint.problems import absent
+from agent.endpoint.provenance import Provenance
 from agent.endpoint.services import Services
 from agent.endpoint.shapes import (
     Commissioned,
@@ -74,11 +76,13 @@ class Api:
         self._services = services
         self._intake = Intake(services)
         self._certificates = Certificates(services)
+        self._provenance = Provenance(services)
         self.live = Live(facts, services)
 
     def routes(self) -> Sequence[Route]:
         """Return the table of everything there is."""
         intake, certificates = self._intake, self._certificates
+        challenges = Challenges(self._provenance)
         read, operate = Access.READ, Access.OPERATE
         return (
             Route("GET", "/", read, self._page, browser=True),
@@ -101,6 +105,8 @@ class Api:
             Route("DELETE", f"/v1/quarantine/{DIGEST}", operate, self._forgive, 204),
             Route("GET", "/v1/identity", read, certificates.show),
             Route("PUT", "/v1/identity/certificate", operate, certificates.install),
+            Route("GET", "/v1/provenance", read, self._provenance.show),
+            Route("POST", "/v1/watermark/challenge", operate, challenges.answer),
         )
 
     def phase(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from agent.endpoint.needs import Identity, Operations, Uploads
+from agent.endpoint.needs import Identity, Operations, Statements, Uploads
 
 
 def nobody() -> Sequence[str]:
@@ -30,5 +30,6 @@ class Services:
     operations: Operations | None = None
     uploads: Uploads | None = None
     identity: Identity | None = None
+    statements: Statements | None = None
     revoked: Callable[[], Sequence[str]] = nobody
     clerk: ThreadPoolExecutor = field(default_factory=_one_thread)

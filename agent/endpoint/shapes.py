@@ -51,6 +51,18 @@ class Commissioned(Struct, frozen=True):
     pipeline: str
 
 
+class SignedStatements(Struct, frozen=True):
+    """Pipeline -> DSSE envelope of an in-toto statement about the bytes it runs."""
+
+    pipelines: dict[str, Any]
+
+
+class SignedAnswers(Struct, frozen=True):
+    """What a model answered to a challenge: a DSSE envelope, signed by the board."""
+
+    answers: dict[str, Any]
+
+
 class UploadOffset(Struct, frozen=True):
     """How many bytes of an upload are here: where the next piece begins."""
 

@@ -9,18 +9,16 @@ The rules this module keeps:
 """
 
 import logging
-from typing import Literal
 
 from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
 from agent.core.sealing import Sealed
+from agent.core.snapshot import CopyState
 from agent.core.watermark import judge_copy
 from agent.errors import BundleRefusedError
 from agent.supervise.asking import Asked, ask_model
 
 log = logging.getLogger(__name__)
-# What a board says of the copy it runs: nothing where copies are not marked.
-CopyState = Literal["", "marked", "own"]
 
 
 def describe_copy(bundle: OpenedBundle, variant: str, *, asked: bool) -> CopyState:
