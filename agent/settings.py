@@ -308,6 +308,7 @@ def check_settings(settings: Settings) -> None:
     _check_control(settings.control)
     _check_degrade(settings.degrade)
     _check_ddi(settings)
+    _check_seal(settings.seal)
     if bool(settings.update.certificate) != bool(settings.update.key):
         raise _wrong("update.certificate and update.key: one is of no use alone")
 
@@ -349,6 +350,12 @@ def _check_ddi(settings: Settings) -> None:
         parse_window(ddi.window)
     except BundleRefusedError as err:
         raise _wrong(f"fleet.ddi.window: {err}") from err
+
+
+def _check_seal(seal: SealSettings) -> None:
+    """Two keys would open different models, and nobody could say which."""
+    if seal.key and seal.credential:
+        raise _wrong("seal.key and seal.credential: name one of them")
 
 
 def _check_control(control: ControlSettings) -> None:

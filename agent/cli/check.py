@@ -9,6 +9,7 @@ import click
 
 from agent.cli.fleet_papers import check_address, find_token_trouble
 from agent.cli.places import control_socket, read_settings, state_directory
+from agent.cli.seal_trouble import find_seal_trouble
 from agent.core.flow import CommandSink, CommandSource, FileSink, FilesSource
 from agent.core.reasons import Reason
 from agent.errors import SettingsError
@@ -110,6 +111,7 @@ def find_absences(settings: Settings, folder: str) -> Iterator[tuple[str, str, R
         yield from _pipeline_absences(pipeline)
     update, control = settings.update, settings.control
     yield from find_token_trouble(settings)
+    yield from find_seal_trouble(settings)
     if update.orchestrator == "push" and not update.root:
         what = "without it nothing that is pushed can be verified"
         yield "update.root", what, Reason.SIGNATURE

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agent.cli.installing import Session
     from agent.install.wanted import Wanted
 
-EXTRAS = ("camera", "sound", "jit", "clock", "credentials")
+EXTRAS = ("camera", "sound", "jit", "clock", "credentials", "seal")
 HELP = """Let the slot that this program lies in run as the board's service.
 
 \b

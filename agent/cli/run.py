@@ -77,6 +77,10 @@ def _run_until_stopped(config: Path, notify: "Notifier") -> None:
     root = read_root(settings)
     check_files(settings)
     _start_logs(settings.log_level)
+    if settings.seal.key or settings.seal.credential:
+        from agent.board.secrecy import keep_memory_private
+
+        keep_memory_private()  # before the first child: they inherit most of it
     try:
         asyncio.run(_run(config, settings, root, notify, hung_up))
     except* AgentError as group:

@@ -36,7 +36,7 @@ board's own marks where a book of them is given; nobody but that board opens it.
 content key is kept for the owner's key in --keys, whose passphrase adds boards later.
 
 Who has a stolen board's disk gets no model, unless the board's key lies beside it:
-keep it in a systemd credential (`tinyward install --with credentials`). Who is root on
+keep it in a systemd credential (`tinyward install --with seal`). Who is root on
 a running board reads its memory."""
 
 

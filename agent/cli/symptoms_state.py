@@ -10,11 +10,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from agent.cli.findings import MB, Finding
 from agent.cli.fleet_papers import check_address, find_token_trouble
 from agent.cli.places import read_settings, state_directory
+from agent.cli.seal_trouble import look_at_sealing
+from agent.cli.symptoms_service import daemons
 from agent.core.executors import DelegateFile
 from agent.errors import SettingsError
 from agent.install.facts import user_id
@@ -68,9 +71,11 @@ def find_subject(config: Path | None, root: Path = Path("/")) -> Subject:
     else:
         settings, findings = _read_installed(installed)
     findings += tuple(look_at_papers(settings))
+    mine = os.geteuid()
+    who = user if own and user >= 0 else mine
+    findings += tuple(look_at_sealing(settings, who, partial(daemons, root), root))
     if not own or user < 0:
         named = state_directory(settings)
-        mine = os.geteuid()
         return Subject(named, mine, False, settings.delegate, findings, config)
     # StateDirectory= of the unit, which only the service's environment names.
     directory = Path(settings.state_dir) if settings.state_dir else places.at(STATE)

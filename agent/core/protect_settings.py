@@ -23,7 +23,7 @@ class SealSettings(Table, frozen=True):
 
     Attributes:
         key: File of the private key, which only the daemon's user may read.
-        credential: The same as the name of a systemd credential; wins over ``key``.
+        credential: The same as the name of a systemd credential; one of the two.
     """
 
     key: str = ""

@@ -75,6 +75,12 @@ _CONTROL = """\
 # key = "{identity}/board.key"
 # client_ca = "{identity}/ca.crt"
 """
+_SEAL = """\
+# Sealed models, which only this board opens (`tinyward identity seal` makes its key,
+# `tinyward install --with seal` gives it to the service):
+# [seal]
+# credential = "seal-key"
+"""
 _LOCAL = """\
 [local]
 # Metrics, health and a page, for this board alone; "0.0.0.0:9797" for all who reach it.
@@ -112,6 +118,7 @@ def render_settings(asked: Asked, path: str) -> bytes:
         *([_BOARD.format(board=_quote(asked.board))] if asked.board else []),
         _LOCAL,
         _CONTROL.format(identity=IDENTITY),
+        _SEAL,
     ]
     content = "\n".join(parts).encode()
     return content + _MARK + _digest(content) + b"\n"

@@ -23,7 +23,7 @@ from agent.install.places import (
 )
 
 # What a pipeline's programs may need beyond the sandbox, and how it is asked for.
-EXTRAS = ("camera", "sound", "jit", "clock", "credentials")
+EXTRAS = ("camera", "sound", "jit", "clock", "credentials", "seal")
 
 
 @dataclass(frozen=True, slots=True)

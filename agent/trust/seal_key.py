@@ -151,7 +151,7 @@ def seal_key_place(credential: str, file: str, credentials: str) -> Path | None:
     if credential and not credentials:
         raise _unusable(
             f"credential {credential!r}: this is no service that was given any",
-            "`tinyward install --with credentials`, or set seal.key.",
+            "`tinyward install --with seal`, or set seal.key.",
         )
     if credential:
         return Path(credentials) / credential

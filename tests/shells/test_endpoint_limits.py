@@ -132,7 +132,7 @@ def test_messages_repeat_nothing_of_a_body(word: str) -> None:
 def test_an_upload_path_stays_in_its_slice(path: str) -> None:
     """Nothing that the pattern lets through leaves its folder or hides in it."""
     parts = path.split("/")
-    assert parts[0] in {"metadata", "targets"}
+    assert parts[0] in {"metadata", "targets", "envelopes"}
     assert 2 <= len(parts) <= 9
     assert all(part and not part.startswith(".") for part in parts)
     assert re.fullmatch(r"[!-~]+", path)

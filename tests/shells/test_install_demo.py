@@ -110,7 +110,7 @@ def test_every_example_in_a_comment_is_one(*, fleet: bool) -> None:
     lines = render_settings(Asked(fleet=fleet), "/etc/agent.toml").decode().splitlines()
     marked = [line for line in lines if line.startswith("# ")]
     opens = [number for number, line in enumerate(marked) if line.startswith("# [")]
-    assert len(opens) == (3 if fleet else 2)
+    assert len(opens) == (4 if fleet else 3)
     taken: list[str] = []
     for number in opens:
         taken.append(marked[number])
@@ -123,5 +123,6 @@ def test_every_example_in_a_comment_is_one(*, fleet: bool) -> None:
         text += f'\n[update]\nroot = "{FLEET_ROOT}"\n'
     settings = parse_settings(text.encode())
     assert settings.control.listen == "0.0.0.0:8443"
+    assert settings.seal.credential == "seal-key"
     names = [pipeline.name for pipeline in settings.pipeline]
     assert names == (["digits", "door"] if fleet else ["door"])

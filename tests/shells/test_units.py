@@ -22,7 +22,7 @@ UNITS = (
     "tinyward-timestamp.service",
     "tinyward-timestamp.timer",
 )
-DROP_INS = ("camera", "sound", "jit", "clock", "credentials")
+DROP_INS = ("camera", "sound", "jit", "clock", "credentials", "seal")
 # From systemd's NEWS: newer than 249, which Ubuntu 22.04 and JetPack 6 have.
 NEWER_KEYS = (
     *("ExitType", "RestrictFileSystems", "OpenFile", "RestartMode"),
