@@ -11,7 +11,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING
 
 from agent.core.reasons import Reason
 from agent.core.receipts import NO_HASH, InputHash, ReceiptOrder
-from agent.errors import AgentError
+from agent.core.sealing_keys import parse_public_key
+from agent.errors import AgentError, SettingsError
 from agent.settings import Settings
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.receipts import Receipting
 from agent.update.threads import in_thread
 
 if TYPE_CHECKING:
+    from agent.audit.kept import KeptInputs
     from agent.audit.log import AuditLog
     from agent.audit.recorder import LogRecorder
 
@@ -52,6 +54,7 @@ class Proofs:
     board_id: str
     pipelines: Mapping[str, Pipeline]
     _recorder: "LogRecorder | None" = None
+    _kept: "KeptInputs | None" = None
     _early: list[tuple[str, Mapping[str, object], bytes]] = field(default_factory=list)
 
     @property
@@ -73,11 +76,27 @@ class Proofs:
 
             self._recorder = LogRecorder(None, NoMeter())
         audit = self.settings.audit
+        if self._kept is None and audit.owner_key and audit.keep_one_in:
+            self._kept = self._keeper()
         order = ReceiptOrder(
             audit.mode if audit.mode != "off" else "count",
             choose_hash(audit.input_hash),
+            audit.keep_one_in if self._kept and audit.mode != "off" else 0,
         )
-        return Receipting(self._recorder, order)
+        return Receipting(self._recorder, order, self._kept)
+
+    def _keeper(self) -> "KeptInputs | None":
+        """Return what keeps inputs for the owner; None where the key cannot be used."""
+        from agent.audit.kept import FOLDER, KeptInputs
+
+        try:
+            seal = owner_seal(Path(self.settings.audit.owner_key).expanduser())
+        except AgentError as err:
+            said = {"reason": err.reason, "detail": str(err)}
+            log.error("audit.not_kept", extra=said)  # noqa: TRY400 - no bug of ours
+            return None
+        quota_mb = self.settings.audit.keep_mb
+        return KeptInputs(self.state_dir / FOLDER, quota_mb, self.board_id, seal)
 
     def note(
         self, name: str, facts: Mapping[str, object], model: bytes = NO_HASH
@@ -113,6 +132,8 @@ class Proofs:
 
     async def close(self) -> None:
         """Sign what there is, once the workers have ended."""
+        if self._kept is not None:
+            self._kept.close()
         if self.log is not None:
             await self.log.close()
 
@@ -141,6 +162,29 @@ class Proofs:
         words = ",".join(f"{name} {it}" for name, it in sorted(engines.items()))
         said = f"{words}|{platform.python_version()}|{platform.machine()}"
         return sha256(said.encode()).hexdigest()[:16]
+
+
+def owner_seal(path: Path) -> Callable[[bytes, bytes], bytes]:
+    """Return what seals (content, info) to the owner whose public line is in a file.
+
+    Raises:
+        SettingsError: It is no such line, or cannot be read.
+    """
+    try:
+        public = parse_public_key(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError as err:
+        raise SettingsError(
+            f"audit.owner_key: {path}: {err.strerror}",
+            reason=Reason.SETTINGS,
+            todo="Bring the owner's .pub file there, or leave the setting empty.",
+        ) from err
+
+    def seal(content: bytes, info: bytes) -> bytes:
+        from agent.publish.encrypting import wrap  # cryptography, with the first one
+
+        return wrap(content, public, info)
+
+    return seal
 
 
 def key_place(key: str, credential: str, state_dir: Path) -> tuple[Path, bool]:

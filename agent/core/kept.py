@@ -21,6 +21,7 @@ from agent.core.receipts import BLAKE2B, NO_HASH, InputHash, Receipt
 KEPT_BYTES = 16 * 1024 * 1024  # of the ring: samples of 8 MB at most
 MAX_KEPT_BYTES = KEPT_BYTES  # of one, sealed
 MAX_TENSORS = 256
+SUFFIX = ".kept"
 DOMAIN = b"tinyward/v1/audit\0"
 
 Tensors = Annotated[tuple[bytes, ...], Meta(max_length=MAX_TENSORS)]
@@ -102,6 +103,26 @@ def seal_context(board: str, pipeline: int, seq: int) -> bytes:
     b'tinyward/v1/kept|pi-0042|7|1000'
     """
     return f"tinyward/v1/kept|{board}|{pipeline}|{seq}".encode()
+
+
+def kept_name(seq: int) -> str:
+    """Return what the file of a receipt's kept input is called.
+
+    >>> kept_name(1000)
+    '00000000000000001000.kept'
+    """
+    return f"{seq:020d}{SUFFIX}"
+
+
+def kept_seq(name: str) -> int | None:
+    """Return the receipt that a file is of; None if it is no such file.
+
+    Law: ``kept_seq(kept_name(seq)) == seq``.
+    """
+    number = name.removesuffix(SUFFIX)
+    if len(number) != 20 or not (number.isascii() and number.isdigit()):
+        return None
+    return int(number) if name == number + SUFFIX else None
 
 
 def choose(seqs: Sequence[int], seed: bytes, root: bytes, samples: int) -> list[int]:

@@ -56,6 +56,7 @@ RING_BYTES = HEADER_BYTES + SLOTS * RECORD_BYTES
 # stores take nanoseconds, so that is no delay but a writer gone mad.
 TORN_LOOKS = 20
 NO_HASH = bytes(32)
+NO_SEQ = 2**62  # of a record that found no room in the log, which counts it as lost
 FLAGS_END = 28  # in a record, big-endian: its last byte holds the flags below
 
 # Flags

@@ -21,6 +21,7 @@ from typing import Protocol
 from agent.core.kept import KEPT_BYTES, parse_kept
 from agent.core.reasons import Reason
 from agent.core.receipts import (
+    NO_SEQ,
     RECORD_BYTES,
     RING_BYTES,
     ReceiptOrder,
@@ -33,6 +34,7 @@ from agent.supervise.memfd import shared_memory
 
 log = logging.getLogger(__name__)
 DRAIN_S = 0.1  # a look costs some 5 us, 0.05 ms a second
+OPENING_S = 0.01  # while the log is being opened: the first answer waits for it
 BATCH = 2048  # records that are handed over at once: some 10 ms of the daemon's loop
 # Kept inputs whose receipt was not taken yet, and receipts whose input did not come:
 # both come within a look of each other, and at most one in some samples is kept.
@@ -47,6 +49,7 @@ class Recorder(Protocol):
 
         Returns:
             What the log calls the first of them (``seq``); the others follow it.
+            ``NO_SEQ`` where they are counted as lost.
 
         Raises:
             AgentError: They were not taken, none of them; they are offered again.
@@ -169,7 +172,8 @@ class Receipts:
                     await asyncio.sleep(0)
                 self._pair()
                 self._allow(ring, recorder)
-                await asyncio.sleep(DRAIN_S)
+                opens = self.closed is Reason.STARTING
+                await asyncio.sleep(OPENING_S if opens else DRAIN_S)
         except ValueError as err:
             facts = {"pipeline": self._pipeline, "detail": str(err)}
             log.warning("receipts.broken", extra=facts)
@@ -209,7 +213,7 @@ class Receipts:
             return 0
         self._refused = Reason.NONE
         count = len(records) // RECORD_BYTES
-        if self._kept is not None:
+        if self._kept is not None and first < NO_SEQ:
             for at in kept_numbers(records):
                 self._seqs[ring.taken + at] = first + at
         ring.take(count)
