@@ -30,6 +30,6 @@ class Services:
     operations: Operations | None = None
     uploads: Uploads | None = None
     identity: Identity | None = None
-    statements: Statements | None = None
     revoked: Callable[[], Sequence[str]] = nobody
     clerk: ThreadPoolExecutor = field(default_factory=_one_thread)
+    statements: Statements | None = None
