@@ -227,6 +227,7 @@ class Daemon:
     async def _serve(self, group: asyncio.TaskGroup) -> None:
         """Listen, and say that the start has ended; then settings may change."""
         from agent.endpoint.services import Services
+        from agent.statements import build_statements
 
         services = Services(
             operations=Desk(
@@ -240,6 +241,7 @@ class Daemon:
             uploads=self._inbox if self._settings.update.root else None,
             identity=self._identity,
             revoked=self._known.revoked_operators,
+            statements=build_statements(self._proofs, self._identity),
         )
         await self._listeners.open_locally(services, group)
         await self._listeners.open_to_operators(

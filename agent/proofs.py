@@ -98,6 +98,13 @@ class Proofs:
         quota_mb = self.settings.audit.keep_mb
         return KeptInputs(self.state_dir / FOLDER, quota_mb, self.board_id, seal)
 
+    def signing_key(self) -> tuple[Path, bool] | None:
+        """Return where the audit key is, and whether it may be made; None if off."""
+        if self.settings.audit.mode == "off":
+            return None
+        audit = self.settings.audit
+        return key_place(audit.key, audit.credential, self.state_dir)
+
     def note(
         self, name: str, facts: Mapping[str, object], model: bytes = NO_HASH
     ) -> None:

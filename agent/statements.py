@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -42,9 +44,11 @@ from agent.core.provenance import (
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
 from agent.errors import BundleRefusedError, RequestRefusedError
+from agent.settings import Settings
 from agent.supervise.asking import Asked, ask_model
 from agent.supervise.pipeline import Pipeline
-from agent.trust.statements import verify_by_hex
+from agent.trust.identity import Identity
+from agent.trust.statements import sign_by_key, sign_by_text, verify_by_hex
 
 log = logging.getLogger(__name__)
 # A quarter of a minute of a stolen key's time for each challenge: whoever wants to
@@ -62,6 +66,66 @@ class RunningCopy:
     bundle: OpenedBundle
     installed: Installed
     seen: PipelineSnapshot
+
+
+class Speaker(Protocol):
+    """Whose statements these are; satisfied by ``agent.proofs.Proofs``."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, as they were at the start."""
+
+    @property
+    def board_id(self) -> str:
+        """This board's id."""
+
+    @property
+    def pipelines(self) -> Mapping[str, Pipeline]:
+        """By name; they may be added later."""
+
+    def signing_key(self) -> tuple[Path, bool] | None:
+        """Return where the audit key is, and whether it may be made; None if off."""
+
+
+def build_statements(
+    speaker: Speaker, identity: Identity | None
+) -> "Statements | None":
+    """Return what makes this board's statements; None where nothing can sign them."""
+    sign = board_signer(identity, speaker.signing_key())
+    if sign is None:
+        return None
+    return Statements(
+        speaker.pipelines,
+        speaker.board_id,
+        sign,
+        time.time,  # noqa: TID251 - as the daemon, whose part this is
+        speaker.settings.delegate,
+    )
+
+
+def board_signer(
+    identity: Identity | None, audit: tuple[Path, bool] | None
+) -> Sign | None:
+    """Return what signs for this board; None where it has no key.
+
+    Args:
+        identity: Its certificate: whoever knows the fleet's CA can verify its key.
+        audit: Where the key of its log is, and whether it may be made; used where
+            there is no certificate.
+    """
+    if identity is not None:
+        return partial(sign_by_key, identity.key)
+    if audit is None:
+        return None
+    path, may_make = audit
+
+    def sign(payload_type: str, payload: bytes) -> Envelope:
+        from agent.audit.key import load_audit_key
+
+        key = load_audit_key(path, may_make=may_make)
+        return sign_by_text(key.sign, key.public, payload_type, payload)
+
+    return sign
 
 
 class Statements:
