@@ -1,11 +1,11 @@
 """Receipts: the record of one inference, and the ring a worker writes them into.
 
 A record is ``RECORD_BYTES`` in network order. The worker fills all of it; in the ring
-``seq`` is the record's number there, and the log puts its own in that place when it
-takes the record. The ring is shared memory: a header of native 8-byte words, then
-``SLOTS`` records. Its writer is the worker's loop, which stores a record first and
-raises ``WRITTEN`` after it; its reader is the daemon, which raises ``READ`` once
-records are in its hands, and ``LIMIT`` to let more be answered.
+``seq`` is the record's number there, from 1, with which no memory is born. The log puts
+its own in that place when it takes the record. The ring is shared memory: a header of
+native 8-byte words, then ``SLOTS`` records. Its writer is the worker's loop, which
+stores a record first and raises ``WRITTEN`` after it; its reader is the daemon, which
+raises ``READ`` once records are in its hands, and ``LIMIT`` to let more be answered.
 
 The rules this module keeps:
  * ``WRITTEN`` never passes ``LIMIT``, and ``LIMIT`` never ``READ + SLOTS``: a worker
@@ -72,7 +72,7 @@ class Receipt:
     """One record, parsed.
 
     Attributes:
-        seq: Its index in the board's log, from 0; in a ring its index there.
+        seq: Its index in the board's log, from 0; in a ring its number there.
         sample: The pipeline's number of the sample, from 1; 0 for events.
         monotonic_ns: CLOCK_MONOTONIC when it ended.
         flags: See above.
@@ -151,7 +151,7 @@ class RingWriter:
     """The worker's end: one thread writes, and never waits.
 
     Attributes:
-        written: How many records it has written; the number of the next one.
+        written: How many records it has written; the number of the last one.
     """
 
     def __init__(self, memory: memoryview) -> None:
@@ -175,11 +175,11 @@ class RingWriter:
         def put(
             sample: int, monotonic_ns: int, flags: int, given: bytes, said: bytes
         ) -> None:
-            number = self.written
-            at = HEADER_BYTES + number % SLOTS * RECORD_BYTES
+            at = HEADER_BYTES + self.written % SLOTS * RECORD_BYTES
+            number = self.written + 1
             fixed = (flags, pipeline, model)
             pack_into(ring, at, number, sample, monotonic_ns, *fixed, given, said)
-            self.written = words[WRITTEN] = number + 1
+            self.written = words[WRITTEN] = number
 
         return put
 
@@ -280,9 +280,9 @@ def kept_numbers(records: bytes | memoryview) -> Sequence[int]:
 
 
 def _in_order(records: bytes, number: int) -> int:
-    """Return how many of some records bear the numbers from ``number`` on."""
+    """Return how many of some records bear the numbers after ``number``."""
     numbers = [it for (it,) in NUMBER.iter_unpack(records)]
-    if numbers == list(range(number, number + len(numbers))):
+    if numbers == list(range(number + 1, number + 1 + len(numbers))):
         return len(numbers)
-    wrong = (at for at, it in enumerate(numbers) if it != number + at)
+    wrong = (at for at, it in enumerate(numbers) if it != number + 1 + at)
     return next(wrong)

@@ -215,7 +215,7 @@ class Receipts:
         count = len(records) // RECORD_BYTES
         if self._kept is not None and first < NO_SEQ:
             for at in kept_numbers(records):
-                self._seqs[ring.taken + at] = first + at
+                self._seqs[ring.taken + at + 1] = first + at
         ring.take(count)
         self.taken += count
         return count

@@ -116,7 +116,7 @@ class Receipts:
                 raise
             seq = words[NEXT_SEQ] - 1  # the turn has raised it already
             said = hash_outputs(outputs)
-            if keep is not None and keep(self.ring.written, given, outputs):
+            if keep is not None and keep(self.ring.written + 1, given, outputs):
                 put(seq, clock(), *self._whole(given), said)
             else:
                 put(seq, clock(), flags, hash_inputs(given), said)
