@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli.inspection import BundleFacts, Report, Trial, VariantFacts
+from agent.cli.inspection import BundleFacts, Report, SealedFacts, Trial, VariantFacts
 from agent.cli.inspection_profile import ProfileFacts
 from agent.core.manifest import TensorSpec
 
@@ -28,6 +28,8 @@ def print_report(report: Report) -> None:
     kind = report.kind or "neither a bundle nor a .tflite file"
     console.print(_plain(f"{report.file}  {kind}, {render_size(report.size)}"))
     console.print(Text(f"sha256 {report.sha256}", style="dim"))
+    if report.sealed:
+        _print_sealed(console, report.sealed)
     if report.bundle:
         _print_bundle(console, report.bundle)
     if report.variants:
@@ -68,6 +70,24 @@ def count_of(number: int, thing: str) -> str:
 def _plain(value: str, style: str = "") -> Text:
     """Return a stranger's text as just that."""
     return Text("".join(c if c.isprintable() else "?" for c in value), style=style)
+
+
+def _print_sealed(console: Console, facts: SealedFacts) -> None:
+    """Print what anybody may know of a sealed bundle."""
+    shown = ", ".join(facts.boards[:MAX_LABELS_SHOWN])
+    more = len(facts.boards) - MAX_LABELS_SHOWN
+    marked = ", each with a copy of its own" if facts.marked else ""
+    rows = {
+        "sealed": f"{facts.model} {facts.version}, with {facts.algorithm}",
+        "plain": render_size(facts.plain_bytes),
+        "for": (shown + (f" and {more} more" if more > 0 else "") or "nobody") + marked,
+        "opened": "" if facts.opened else "no: --seal-key KEY --board ID opens it",
+    }
+    table = Table.grid(padding=(0, 2))
+    for key, value in rows.items():
+        if value:
+            table.add_row(Text(key, style="dim"), _plain(value))
+    console.print(table)
 
 
 def _print_bundle(console: Console, facts: BundleFacts) -> None:

@@ -1,9 +1,11 @@
 """``tinyward inspect``: what is this bundle or model, and what would run here?"""
 
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
 
+from agent.cli.sealed_opening import board_option, named_key, seal_key_option
 from agent.core.reasons import Reason
 from agent.errors import AgentError, SettingsError
 
@@ -15,13 +17,28 @@ run it on. With --run it is tried as an update would try it: in a preflight
 child, with golden samples (a .tflite alone: with drawn inputs), timed.
 Exit 1, with the reason, where a board like this one would refuse it.
 
+Of a sealed bundle (FOLDER.sealed), shows what anybody may know, and whom it is sealed
+for; with --seal-key it is opened as that board does it, and shown as any other.
+
 No model runs in the process that you started. A bundle carries no signature:
 who made it is told by `tinyward verify`."""
+
+
+class Options(TypedDict):
+    """Options of the command."""
+
+    run: bool
+    threads: int
+    kernels: str
+    seal_key: Path | None
+    board: str | None
 
 
 @click.command(help=HELP, short_help="Show what a bundle or a .tflite file is.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--run", is_flag=True, help="Try it in a preflight child.")
+@seal_key_option
+@board_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--threads",
@@ -37,7 +54,7 @@ who made it is told by `tinyward verify`."""
     show_default=True,
     help="As `kernels` of a pipeline.",
 )
-def command(file: Path, run: bool, as_json: bool, threads: int, kernels: str) -> None:  # noqa: FBT001 - click passes them by name
+def command(file: Path, *, as_json: bool, **options: Unpack[Options]) -> None:
     """Find out, print what was found out, and end with the refusal if there is one.
 
     Raises:
@@ -49,11 +66,18 @@ def command(file: Path, run: bool, as_json: bool, threads: int, kernels: str) ->
     from agent.settings import UpdateSettings
 
     max_bytes = int(UpdateSettings().max_bundle_mb * 1_000_000)
-    content = read_limited(file, max_bytes)
+    wish = Wish(options["run"], options["threads"], options["kernels"], max_bytes)
+    content = read_limited(_file_in(file), max_bytes)
     report = begin_report(str(file), content)
     refusal: AgentError | None = None
     try:
-        fill_report(report, content, Wish(run, threads, kernels, max_bytes))
+        if file.is_dir():
+            from agent.cli.inspection_sealed import fill_from_sealed
+
+            key = named_key(options["seal_key"], options["board"])
+            fill_from_sealed(report, file, content, wish, key)
+        else:
+            fill_report(report, content, wish)
     except AgentError as err:
         report.refused = Refusal(err.reason, str(err), what_to_do(err))
         refusal = err
@@ -70,6 +94,20 @@ def command(file: Path, run: bool, as_json: bool, threads: int, kernels: str) ->
         raise refusal
 
 
+def _file_in(path: Path) -> Path:
+    """Return the file to look at; of a sealed folder, the ciphertext.
+
+    Raises:
+        SettingsError: It is another folder.
+    """
+    if not path.is_dir():
+        return path
+    from agent.publish.sealed_folder import CONTENT, load_card
+
+    load_card(path)
+    return path / CONTENT
+
+
 def read_limited(path: Path, max_bytes: int) -> bytes:
     """Return a file's bytes, one more than the limit at most.
 
@@ -83,5 +121,5 @@ def read_limited(path: Path, max_bytes: int) -> bytes:
         raise SettingsError(
             f"{path}: {err.strerror or err}",
             reason=Reason.SETTINGS,
-            todo="Name a .bundle or a .tflite file.",
+            todo="Name a .bundle, a .tflite file, or a folder of `tinyward seal`.",
         ) from err

@@ -94,6 +94,24 @@ class Refusal(Struct):
     todo: str
 
 
+class SealedFacts(Struct):
+    """What can be told of a sealed bundle without a key.
+
+    Attributes:
+        boards: Whom it is sealed for.
+        marked: Whether each board has its own copy.
+        opened: Whether a board's key has opened it.
+    """
+
+    model: str
+    version: int
+    algorithm: str
+    plain_bytes: int
+    boards: tuple[str, ...]
+    marked: bool
+    opened: bool = False
+
+
 class Report(Struct):
     """Everything that was found out, in the order it was.
 
@@ -103,18 +121,20 @@ class Report(Struct):
         ran: Whether it was tried.
         profile: What a bundle's profile says; None without one.
         refused: None where nothing refuses it.
+        sealed: Of a sealed folder; the rest stays empty until a key opens it.
     """
 
     file: str
     size: int
     sha256: str
-    kind: Literal["", "bundle", "model"] = ""
+    kind: Literal["", "bundle", "model", "sealed"] = ""
     bundle: BundleFacts | None = None
     variants: tuple[VariantFacts, ...] = ()
     trials: tuple[Trial, ...] = ()
     ran: bool = False
     profile: ProfileFacts | None = None
     refused: Refusal | None = None
+    sealed: SealedFacts | None = None
 
 
 class Wish(Struct, frozen=True):
@@ -142,12 +162,13 @@ def fill_report(report: Report, content: bytes, wish: Wish) -> None:
         _fill_from_model(report, content, wish)
     elif content.startswith(CONTAINER_MARK):
         report.kind = "bundle"
-        _fill_from_bundle(report, content, wish)
+        fill_from_bundle(report, open_bundle(content, max_bytes=wish.max_bytes), wish)
     else:
         raise BundleRefusedError(
             "neither a bundle nor a .tflite file",
             reason=Reason.MALFORMED,
-            todo="Name a file that `tinyward pack` or a converter has written.",
+            todo="Name a file that `tinyward pack` or a converter has written; of a "
+            "sealed bundle, its folder.",
         )
 
 
@@ -167,10 +188,13 @@ def _fill_from_model(report: Report, content: bytes, wish: Wish) -> None:
         _run(report, open_bundle(drafted, max_bytes=len(drafted)), wish)
 
 
-def _fill_from_bundle(report: Report, content: bytes, wish: Wish) -> None:
-    """Find out about a bundle."""
+def fill_from_bundle(report: Report, bundle: Bundle, wish: Wish) -> None:
+    """Find out about a bundle.
+
+    Raises:
+        AgentError: A board like this one would refuse it; the report is filled so far.
+    """
     examiner = ChildExaminer()
-    bundle = open_bundle(content, max_bytes=wish.max_bytes)
     report.bundle = _bundle_facts(bundle.manifest)
     report.variants = tuple(map(_variant_facts, bundle.manifest.variants))
     for variant, facts in zip(bundle.manifest.variants, report.variants, strict=True):

@@ -17,12 +17,20 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 from agent.cli.plain_text import plain
+from agent.cli.sealed_opening import (
+    BoardKey,
+    board_option,
+    named_key,
+    open_sealed,
+    seal_key_option,
+)
 from agent.core.explanations import EXPLANATIONS
 from agent.core.reasons import Reason
-from agent.core.targets import SignedTarget
+from agent.core.targets import SignedTarget, sealed_of
 from agent.errors import AgentError, BundleRefusedError, SettingsError
 
 if TYPE_CHECKING:
+    from agent.trust.bundle import Bundle
     from agent.trust.client import TrustedRepository
     from agent.trust.transport import Transport
 
@@ -39,15 +47,36 @@ STEPS = (
     ("container", "the bundle opens, and its parts are what its manifest says"),
     ("fields", "its manifest says what was signed about it"),
 )
+# What the last steps say about a sealed bundle that no key opened.
+_UNOPENED = {
+    "container": "not opened",
+    "fields": "what was signed about it",
+}
+_COLOURS = {"✓": "green", "✗": "red", "-": "yellow"}
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_BUNDLE = click.Path(exists=True, path_type=Path)
+CONTAINER_MARK = b"PK"  # of any ZIP; ciphertexts begin with chance
 
 
 class Files(TypedDict):
-    """Files (PEM) for TLS to a repository's server."""
+    """Files (PEM) for TLS to a repository's server, and a board's key."""
 
     ca: Path | None
     cert: Path | None
     key: Path | None
+    seal_key: Path | None
+    board: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """By what the repository is reached, and sealed bundles are opened."""
+
+    transport: "Transport | None" = None
+    key: BoardKey | None = None
+
+
+_NO_KEYS = Access()
 
 
 class ForgottenNotes:
@@ -74,12 +103,15 @@ class Report:
         reason: Why the next one did not; empty if all held.
         message: The same for people.
         todo: What its reader can do.
+        unopened: It is sealed, and no key was at hand: the last two steps hold only as
+            far as what was signed says.
     """
 
     passed: list[tuple[str, str]] = field(default_factory=list)
     reason: str = ""
     message: str = ""
     todo: str = ""
+    unopened: bool = False
 
     def note(self, step: str, detail: str) -> None:
         """Take a step that held."""
@@ -111,13 +143,15 @@ class Report:
                 }
             )
         verdict: dict[str, object] = {"ok": not self.reason, "reason": self.reason}
+        if self.unopened:
+            verdict["opened"] = False
         if self.reason:
             verdict["todo"] = self.todo
         return json.dumps(verdict | {"steps": steps}, indent=2)
 
 
 @click.command("verify")
-@click.argument("bundle", metavar="BUNDLE", type=_FILE)
+@click.argument("bundle", metavar="BUNDLE", type=_BUNDLE)
 @click.option(
     "--repository",
     required=True,
@@ -131,6 +165,8 @@ class Report:
     "--cert", type=_FILE, help="Client certificate for the server, if it asks for one."
 )
 @click.option("--key", type=_FILE, help="Its private key (PEM), if not in --cert.")
+@seal_key_option
+@board_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(
     bundle: Path, repository: str, root: Path, *, as_json: bool, **files: Unpack[Files]
@@ -138,6 +174,9 @@ def command(
     """Verify a bundle against a repository, explaining every step.
 
     Ends with 1 and the reason at the first step that does not hold.
+
+    A sealed bundle is FOLDER.sealed or the file `bundle` in it. What is signed about it
+    can be checked by anybody; with --seal-key it is opened, too, as that board does it.
     """
     from agent.trust.transport import Transport
 
@@ -145,8 +184,9 @@ def command(
     report = Report()
     ca, cert = str(files["ca"] or ""), str(files["cert"] or "")
     transport = Transport(ca, cert, str(files["key"] or cert))
+    access = Access(transport, named_key(files["seal_key"], files["board"]))
     try:
-        verify(_read(bundle), repository, _read(root), now, report, transport)
+        verify(_read(bundle), repository, _read(root), now, report, access)
     except BundleRefusedError as err:
         report.fail(err)
     if as_json:
@@ -163,7 +203,7 @@ def verify(
     root: bytes,
     now: float,
     report: Report,
-    transport: "Transport | None" = None,
+    access: Access = _NO_KEYS,
 ) -> None:
     """Check a bundle as a board without a past would, noting every step.
 
@@ -172,7 +212,6 @@ def verify(
         SettingsError: ``repository`` is neither a directory nor such an address.
         DeviceError: ``certificate``: a file for TLS cannot be used.
     """
-    from agent.trust.bundle import open_bundle
     from agent.trust.client import TrustedRepository
 
     with tempfile.TemporaryDirectory(prefix="tinyward-verify-") as cache:
@@ -183,7 +222,7 @@ def verify(
             notes=ForgottenNotes(),
             build_time=0.0,
             explain=report.note,
-            transport=transport,
+            transport=access.transport,
         )
         trusted.refresh(now)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -195,11 +234,46 @@ def verify(
         report.note("listed", f"{target.path}, sha256 {sha256}{deltas}")
         trusted.fetch(target, lambda _: None, max_bytes=len(content))
         report.note("content", f"{target.length} bytes, digest as signed")
-    bundle = open_bundle(content, max_bytes=len(content))
+        bundle, opened = _open(content, target, trusted, access.key)
+    named = f"{target.fields.model} {target.fields.version}"
+    if bundle is None:
+        report.unopened = True
+        report.note("container", opened)
+        report.note("fields", f"{named}; its manifest is sealed")
+        return
     variants = ", ".join(variant.name for variant in bundle.manifest.variants)
-    report.note("container", f"manifest, golden samples, variants {variants}")
+    report.note("container", f"{opened}manifest, golden samples, variants {variants}")
     _check_fields(target, bundle.manifest.model, bundle.manifest.version)
-    report.note("fields", f"{target.fields.model} {target.fields.version}")
+    report.note("fields", named)
+
+
+def _open(
+    content: bytes,
+    target: SignedTarget,
+    trusted: "TrustedRepository",
+    key: BoardKey | None,
+) -> "tuple[Bundle | None, str]":
+    """Open a bundle, unless it is sealed and no key is at hand; and say how.
+
+    Raises:
+        BundleRefusedError: A board would refuse it.
+        DeviceError: ``seal_key``.
+    """
+    from agent.trust.bundle import open_bundle
+
+    sealed = sealed_of(target)
+    if sealed is None:
+        return open_bundle(content, max_bytes=len(content)), ""
+    how = f"sealed with {sealed.sealing.algorithm}"
+    how += ", each board's copy marked" if sealed.sealing.marks else ""
+    if key is None:
+        return None, f"{how}; --seal-key opens it"
+
+    def fetch(board: str) -> bytes | None:
+        return trusted.envelope(sealed.model, sealed.version, board)
+
+    bundle = open_sealed(content, target.sha256, sealed, key, fetch)
+    return bundle, f"{how}, opened as {key.board}: "
 
 
 def _unlisted(content: bytes, trusted: "TrustedRepository") -> BundleRefusedError:
@@ -213,6 +287,8 @@ def _unlisted(content: bytes, trusted: "TrustedRepository") -> BundleRefusedErro
         manifest = open_bundle(content, max_bytes=len(content)).manifest
     except BundleRefusedError as err:
         harm = "cut short" if err.reason == Reason.TRUNCATED else "damaged"
+        if not content.startswith(CONTAINER_MARK):
+            harm += ", or sealed and not published"
         return BundleRefusedError(
             f"the file is {harm}, no signed bundle has these bytes: {err}",
             reason=Reason.DIGEST,
@@ -243,10 +319,11 @@ def _check_fields(target: SignedTarget, model: str, version: int) -> None:
 
 def _show(report: Report, bundle: Path) -> None:
     """Print the numbered steps; what is too wide goes on below its own text."""
-    said = dict(STEPS)
+    left = _UNOPENED if report.unopened else {}
+    said = {**dict(STEPS), **left}
     # What is not trusted yet chooses some of these words: names, paths, versions.
     lines = [
-        ("✓", f"{name}: {said[name]}: {plain(detail)}")
+        ("-" if name in left else "✓", f"{name}: {said[name]}: {plain(detail)}")
         for name, detail in report.passed
     ]
     if report.reason:
@@ -260,18 +337,18 @@ def _show(report: Report, bundle: Path) -> None:
             subsequent_indent=" " * 5,
             break_on_hyphens=False,
         )
-        colour = "green" if mark == "✓" else "red"
-        click.echo(step.replace(mark, click.style(mark, colour), 1))
+        click.echo(step.replace(mark, click.style(mark, _COLOURS[mark]), 1))
     if report.reason:
         click.echo(f"to do: {report.todo}")
     else:
-        click.echo(f"{bundle} is what its publisher signed")
+        unopened = ", sealed, and was not opened" if report.unopened else ""
+        click.echo(f"{bundle} is what its publisher signed{unopened}")
 
 
 def _read(path: Path) -> bytes:
-    """Read a file the user named."""
+    """Read a file the user named; of a sealed folder, the ciphertext in it."""
     try:
-        return path.read_bytes()
+        return (path / "bundle" if path.is_dir() else path).read_bytes()
     except OSError as err:
         raise SettingsError(
             f"{path}: {err.strerror}",
