@@ -14,6 +14,7 @@ import signal
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, Self
 
@@ -30,7 +31,9 @@ from agent.store.store import QUOTA_BYTES, no_clock
 from tests.faults.scenes import Scene
 from tests.update.real_board import RealBoard
 
-Variant = Literal["right", "object_after_commit", "object_not_synced"]
+Variant = Literal[
+    "right", "object_after_commit", "object_not_synced", "envelope_after_commit"
+]
 
 
 class Told(Struct):
@@ -78,6 +81,30 @@ class LateStore(Store):
             self.late()
 
 
+class LateEnvelopes(Store):
+    """Wrong on purpose: keeps an envelope only after ``active`` needs it."""
+
+    late: Callable[[], None] | None = None
+
+    def save_envelope(self, sha256: str, content: bytes) -> None:
+        """Keep nothing yet."""
+        self.late = partial(super().save_envelope, sha256, content)
+
+    def commit(
+        self,
+        pipeline: str,
+        installed: Installed,
+        report: Report | None = None,
+        *,
+        factory: bool = False,
+        hold: Hold | None = None,
+    ) -> None:
+        """Move ``active``, then keep what opens it."""
+        super().commit(pipeline, installed, report, factory=factory, hold=hold)
+        if self.late is not None:
+            self.late()
+
+
 class ForgetfulDisk(Disk):
     """Wrong on purpose: never waits for the content of an object."""
 
@@ -115,6 +142,7 @@ KINDS: dict[Variant, type[Store]] = {
     "right": Store,
     "object_after_commit": LateStore,
     "object_not_synced": UnsyncedStore,
+    "envelope_after_commit": LateEnvelopes,
 }
 
 

@@ -110,11 +110,11 @@ class Judge:
         return active
 
     def _check_whole(self, board: RealBoard, kept: Installed) -> None:
-        """The bytes of a durable model are there, and are those that were signed."""
+        """What is durable is there, can be opened, and is what was signed."""
         signed = self.scene.signed.get(kept.sha256)
         self._expect(signed == kept.version, f"O1 {kept.version} was not signed")
         try:
-            board.store.open_object(kept.sha256)
+            board.opened(kept)
         except AgentError as err:
             self._expect(False, f"O1 version {kept.version}: {err}")
 
@@ -192,7 +192,7 @@ def _rubbish(board: RealBoard, state: Path) -> set[str]:
     kept = {model.sha256 for model in (slots.active, slots.previous) if model}
     return {
         path.name
-        for folder in ("obj", "part")
-        for path in (state / folder).iterdir()
+        for folder in ("obj", "part", "envelope")
+        for path in (state / folder).glob("*")
         if path.name not in kept
     }

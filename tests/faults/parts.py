@@ -161,6 +161,16 @@ def _power_cuts() -> dict[str, Part]:
         )
         for number, options in enumerate(power.OPTIONS, start=1)
         for weather in power.WEATHERS
+    } | {
+        "power-sealed": Part(
+            64,
+            f"power cut: {power.OPTIONS[0]}, sealed models",
+            _cut(power.OPTIONS[0], "calm"),
+            scenes=("sealed",),
+            only=True,
+            ordered=True,
+            mounts=True,
+        )
     }
 
 
@@ -173,6 +183,17 @@ FAULTS = {
         scenes=("delta",),
         only=True,
         ordered=True,
+    ),
+    "sealed": Part(
+        60,
+        "state after every mutating call of an update of sealed models",
+        _states,
+        scenes=("sealed",),
+        only=True,
+        ordered=True,
+    ),
+    "sealed-eio": Part(
+        62, "EIO once, of sealed models", _failing("EIO"), ("sealed",), only=True
     ),
     "sigkill": Part(60, "real SIGKILL at a mutating call", _killed, scenes=UPDATE),
     "strace": Part(
@@ -208,6 +229,14 @@ CONTROLS = {
         "wrong: object stored after the commit, kill -9",
         _wrong("object_after_commit"),
         scenes=UPDATE,
+        control=True,
+        only=True,
+    ),
+    "late-envelope": Part(
+        0,
+        "wrong: envelope kept after the commit, kill -9",
+        _wrong("envelope_after_commit"),
+        scenes=("sealed",),
         control=True,
         only=True,
     ),

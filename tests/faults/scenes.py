@@ -2,7 +2,8 @@
 
 The rules this module keeps:
  * ``install`` has no state yet and is to get version 1; ``update`` runs version 1 and
-   is to get 2; ``delta`` likewise, and its fleet has deltas from 1 to 2 and 2 to 3.
+   is to get 2; ``delta`` likewise, and its fleet has deltas from 1 to 2 and 2 to 3;
+   ``sealed`` likewise, and all its fleet's bundles are sealed for the board.
    What the fleet wanted before and wants after it lies beside it, signed by the same
    keys.
  * A scene is made once and copied for each case; nothing in it changes.
@@ -22,9 +23,10 @@ from agent.publish.deltas import stage_delta
 from agent.trust.notes import Remembered
 from tests.fakes.bundle_factory import NOW, SpoiledRepository, make_repository
 from tests.fakes.bundles import good_bundle
-from tests.update.real_board import RealBoard
+from tests.fakes.sealed import SealingOwner, take_in
+from tests.update.real_board import BOARD, SEAL_KEY, RealBoard
 
-Name = Literal["install", "update", "delta"]
+Name = Literal["install", "update", "delta", "sealed"]
 MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
 
 
@@ -82,14 +84,24 @@ def make_scenes(path: Path) -> dict[Name, Scene]:
     """Publish what all scenes need, and bring version 1 to their boards."""
     install, update = _scenes(path / "whole", ())
     _, delta = _scenes(path / "delta", (1, 2))
-    scenes = (install, update, replace(delta, name="delta"))
+    _, sealed = _scenes(path / "sealed", (), sealed=True)
+    scenes = (
+        install,
+        update,
+        replace(delta, name="delta"),
+        replace(sealed, name="sealed"),
+    )
     return {scene.name: scene for scene in scenes}
 
 
-def _scenes(path: Path, deltas_from: tuple[int, ...]) -> tuple[Scene, Scene]:
+def _scenes(
+    path: Path, deltas_from: tuple[int, ...], *, sealed: bool = False
+) -> tuple[Scene, Scene]:
     """Return an install and an update; deltas lead to the version after each."""
     bundles = {("kws", version): good_bundle(version) for version in (1, 2, 3)}
-    published = make_repository(path / "owner", bundles)
+    published = make_repository(path / "owner", {} if sealed else bundles)
+    if sealed:
+        _seal(path, published, bundles)
     targets = published.repository.status().bundles
     for version in deltas_from:
         stage_delta(published.path, targets[version], version)
@@ -124,6 +136,18 @@ def _scenes(path: Path, deltas_from: tuple[int, ...]) -> tuple[Scene, Scene]:
         floors=floors,
     )
     return install, update
+
+
+def _seal(
+    path: Path, published: SpoiledRepository, bundles: dict[tuple[str, int], bytes]
+) -> None:
+    """Publish all bundles sealed; the board's key lies where ``RealBoard`` looks."""
+    owner = SealingOwner(path / "sealing")
+    for (model, version), plain in bundles.items():
+        folder = owner.seal(plain, model, version, [BOARD.id])
+        take_in(published.repository, folder)
+    published.repository.publish(NOW)
+    shutil.copy(owner.key(BOARD.id), path / SEAL_KEY)
 
 
 def _signed(published: SpoiledRepository) -> dict[str, int]:

@@ -39,6 +39,19 @@ def test_the_scene_of_deltas_is_one(scenes: dict[Name, Scene], tmp_path: Path) -
     board.close()
 
 
+def test_60_the_state_after_every_call_of_a_sealed_update(prove: Prove) -> None:
+    """Bundle and envelope are used together or not at all, whenever it died."""
+    verdicts = prove("sealed")
+    assert wrong(verdicts) == []
+    assert {verdict.found for verdict in verdicts} == {1, 2}
+    assert len(verdicts) > 100
+
+
+def test_60_an_envelope_kept_after_the_commit_is_caught(prove: Prove) -> None:
+    """The control: a life in the wrong order leaves ``active`` that nothing opens."""
+    assert wrong(prove("late-envelope"))
+
+
 def test_60_real_deaths_agree(prove: Prove) -> None:
     """SIGKILL instead of a copy, once for each code site: the same."""
     verdicts = prove("sigkill")

@@ -24,3 +24,10 @@ def test_63_one_missing_fsync_shows_here_and_not_to_kill_9(prove: Prove) -> None
     caught = wrong(prove("unsynced-cut"))
     assert caught
     assert all(first.startswith("O1 version 2") for _, (first, *_) in caught)
+
+
+def test_64_every_image_of_a_sealed_update(prove: Prove) -> None:
+    """With a bundle its envelope is on the card, or neither is used."""
+    verdicts = prove("power-sealed")
+    assert wrong(verdicts) == []
+    assert len(verdicts) > 20

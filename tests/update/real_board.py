@@ -15,16 +15,19 @@ from pathlib import Path
 
 from agent.core.flow import FilesSource
 from agent.core.installed import Board, Installed
+from agent.core.protect_settings import SealSettings
 from agent.core.update_machine import Job
 from agent.core.updates import Hold, Report
 from agent.settings import PipelineSettings, Settings, UpdateSettings
 from agent.store import Store
-from agent.trust.bundle import open_bundle
+from agent.trust.board_unsealer import BoardUnsealer
+from agent.trust.bundle import Bundle, open_bundle
 from agent.trust.client import TrustedRepository
 from agent.update import Supply, Surroundings, UpdatePoller
 from tests.fakes.bundle_factory import NOW
 from tests.fakes.scripted_trials import ScriptedTrials
 
+SEAL_KEY = "seal.key"  # beside the state, of boards that open sealed models
 BOARD = Board("board-1", ("aarch64",), "0.1.0", 10**9, 10**9)
 
 
@@ -34,6 +37,7 @@ class RealBoard:
     Attributes:
         store: Open until ``close``.
         trials: Scripted.
+        unsealer: Opens what is sealed for ``board-1``.
         poller: As the daemon would build it.
     """
 
@@ -41,6 +45,8 @@ class RealBoard:
         self, path: Path, root: bytes, state: str = "state", kind: type[Store] = Store
     ) -> None:
         self.store = kind.open(path / state)
+        seal = SealSettings(key=str(path.parent / SEAL_KEY))
+        self.unsealer = BoardUnsealer(seal, BOARD.id)
         self.trials = ScriptedTrials()
         door = PipelineSettings(name="door", model="kws", source=FilesSource(path="x"))
         repository = TrustedRepository(
@@ -60,6 +66,7 @@ class RealBoard:
                 board=lambda: BOARD,
                 clock=lambda: NOW,
                 draw=lambda: 0.5,
+                unsealer=self.unsealer,
             ),
         )
 
@@ -73,9 +80,16 @@ class RealBoard:
         active = self.store.slots("door").active
         if active is None:
             return 0
-        bundle = open_bundle(self.store.open_object(active.sha256), max_bytes=10**9)
-        assert bundle.manifest.version == active.version
+        assert self.opened(active).manifest.version == active.version
         return active.version
+
+    def opened(self, kept: Installed) -> Bundle:
+        """Open what is durable, with the envelope that is where it is sealed."""
+        content = self.store.open_object(kept.sha256)
+        if kept.sealed is None:
+            return open_bundle(content, max_bytes=10**9)
+        envelope = self.store.load_envelope(kept.sha256) or b""
+        return self.unsealer.open(content, kept.sha256, kept.sealed, envelope)
 
     def close(self) -> None:
         """End this life."""
