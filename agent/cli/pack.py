@@ -23,6 +23,8 @@ The description is the manifest without what can be computed:
     array = "images"              # which array of an .npz (default: first; "*": all)
     labels = ["zero", "one"]      # or a file with one a line
     profile = "profile.json"      # from `tinyward profile` (default: none)
+    provenance = "in-toto.json"   # or [provenance] with training_data, code,
+                                  # evaluation, approver (default: not said)
     [[variant]]                   # one table for each .tflite file
     name = "int8"
     file = "int8.tflite"

@@ -24,6 +24,7 @@ from agent.errors import BundleRefusedError, SettingsError
 
 if TYPE_CHECKING:
     from agent.core.manifest import Manifest
+    from agent.trust.statements import PublicKey
 
 _EXPLAINED = """Keep a TUF repository of bundles as plain files.
 
@@ -128,12 +129,19 @@ def init(
     multiple=True,
     help="Also a delta for boards that hold this version (repeatable).",
 )
+@click.option(
+    "--provenance-key",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Public key or certificate that has to have signed each provenance.json.",
+)
 def add(
     repository: Path,
     bundles: Sequence[Path],
     hardware: Sequence[str],
     min_agent: str,
     delta_from: Sequence[int],
+    provenance_key: Path | None,
 ) -> None:
     """Stage bundles; `publish` signs them.
 
@@ -141,9 +149,13 @@ def add(
     changed instead of the whole bundle, which stays there for all others. A delta that
     spares too little is not published.
 
+    What a bundle says of its origin has to be about its own variants; with
+    --provenance-key it has to be there, and signed (DSSE).
+
     A folder that `tinyward seal` has made is added with its envelopes. Added again
     once it is published, its new envelopes are taken in, and nothing has to be signed.
     """
+    from agent.cli.provenance_check import read_provenance_key
     from agent.cli.repo_delta import add_deltas, check_ways
     from agent.cli.repo_sealed import add_sealed, is_sealed_folder, no_deltas
 
@@ -152,7 +164,8 @@ def add(
     if sealed:
         no_deltas(delta_from)
     bundles = [path for path in bundles if path not in sealed]
-    read = [(content, _manifest(path, content)) for path, content in _all(bundles)]
+    key = read_provenance_key(provenance_key)
+    read = [(content, _manifest(path, content, key)) for path, content in _all(bundles)]
     check_ways(repository, [manifest for _, manifest in read], delta_from)
     for content, manifest in read:
         target = opened.add(
@@ -173,16 +186,19 @@ def _all(bundles: Sequence[Path]) -> list[tuple[Path, bytes]]:
     return [(path, _read(path)) for path in bundles]
 
 
-def _manifest(path: Path, content: bytes) -> "Manifest":
-    """Return what a bundle says about itself.
+def _manifest(path: Path, content: bytes, key: "PublicKey | None") -> "Manifest":
+    """Return what a bundle says about itself, and check what it says of its origin.
 
     Raises:
         BundleRefusedError: It is none, or a damaged one; the message names the file.
     """
+    from agent.cli.provenance_check import check_published
     from agent.trust.bundle import open_bundle
 
     try:
-        return open_bundle(content, max_bytes=len(content)).manifest
+        bundle = open_bundle(content, max_bytes=len(content))
+        check_published(bundle, key)
+        return bundle.manifest  # noqa: TRY300 - the two steps before it are the check
     except BundleRefusedError as err:
         what = f"{path}: {err}"
         raise BundleRefusedError(what, reason=err.reason, todo=err.todo) from err

@@ -30,6 +30,7 @@ from agent.core.mistakes import describe_mistake
 from agent.core.reasons import Reason
 from agent.core.steps import Step
 from agent.errors import SettingsError
+from agent.publish.origin import OriginTable
 
 MAX_DESCRIPTION_BYTES = 1024 * 1024  # 5,000 labels take 100 kB
 FileName = Annotated[str, Meta(min_length=1, max_length=4096)]
@@ -74,6 +75,8 @@ class PackDescription(Described, frozen=True):
         labels: Class names in the model's order, or a file with one a line.
         degrade: What a pipeline does less at each level, unless its settings say.
         profile: The reference profile that ``tinyward profile`` made; empty: none.
+        provenance: Where the model came from: an in-toto statement in a file, or a
+            table of which one is made; empty: not said.
     """
 
     model: ModelName
@@ -89,6 +92,7 @@ class PackDescription(Described, frozen=True):
     io: Literal["raw", "float"] = "raw"
     labels: Labels | FileName = ()
     profile: Annotated[str, Meta(max_length=4096)] = ""
+    provenance: OriginTable | Annotated[str, Meta(max_length=4096)] = ""
     preprocess: Annotated[tuple[Step, ...], Meta(max_length=16)] = ()
     postprocess: Postprocess = Postprocess()
     state: Annotated[tuple[StateLink, ...], Meta(max_length=64)] = ()

@@ -33,6 +33,7 @@ from agent.core.profile import (
     find_reference,
     parse_profile,
 )
+from agent.core.provenance import MAX_PROVENANCE_BYTES
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, TrialFailedError
 from agent.publish.description import (
@@ -43,6 +44,7 @@ from agent.publish.description import (
     parse_labels,
     wrong,
 )
+from agent.publish.origin import build_provenance, check_packed
 
 MAX_MODEL_BYTES = 2**31 - 1  # a flatbuffer's offsets end there
 
@@ -117,7 +119,8 @@ def pack(description: PackDescription, base: Path, examiner: Examiner) -> bytes:
         manifest, contents, samples, description.array, description.golden_samples
     )
     profile = _profile(description, base, manifest)
-    return render_bundle(manifest, contents, golden, profile)
+    provenance = _provenance(description, base, manifest)
+    return render_bundle(manifest, contents, golden, profile, provenance)
 
 
 def render_bundle(
@@ -125,6 +128,7 @@ def render_bundle(
     variants: Mapping[str, bytes],
     golden: bytes,
     profile: bytes = b"",
+    provenance: bytes = b"",
 ) -> bytes:
     """Return the bundle of a manifest, whose ``golden`` is computed here.
 
@@ -133,6 +137,7 @@ def render_bundle(
         variants: Variant name -> .tflite bytes.
         golden: golden.npz.
         profile: profile.json, empty without one.
+        provenance: provenance.json, empty without one.
 
     Raises:
         BundleRefusedError: ``manifest`` or ``too_large``.
@@ -148,6 +153,8 @@ def render_bundle(
     entries |= {"manifest.json": raw_manifest, "golden.npz": golden}
     if profile:
         entries["profile.json"] = profile
+    if provenance:
+        entries["provenance.json"] = provenance
     return render_container(entries)
 
 
@@ -241,6 +248,21 @@ def _profile(description: PackDescription, base: Path, manifest: Manifest) -> by
     except BundleRefusedError as err:
         raise wrong(f"profile: {path}: {err}") from err
     return raw
+
+
+def _provenance(description: PackDescription, base: Path, manifest: Manifest) -> bytes:
+    """Return what is said of the model's origin, if it is said of these variants.
+
+    Raises:
+        SettingsError: It cannot be read, makes no sense, or is about other bytes.
+    """
+    said = description.provenance
+    if not isinstance(said, str):
+        return build_provenance(said, base, manifest)
+    if not said:
+        return b""
+    raw = _load(base / said, "provenance", MAX_PROVENANCE_BYTES)
+    return check_packed(raw, base / said, manifest)
 
 
 def _check_profile(profile: Profile, manifest: Manifest) -> None:
