@@ -7,8 +7,8 @@ keep a zero-filled copy of the whole picture for each.
 from dataclasses import dataclass
 from typing import Any
 
-import autograd.numpy as np
-import numpy
+import autograd.numpy as anp
+import numpy as np
 from autograd.extend import defvjp, primitive
 
 Array = Any  # an autograd box or a numpy array
@@ -37,7 +37,7 @@ def fit_window(
     same: bool,
     dilation: tuple[int, int] = (1, 1),
 ) -> Window:
-    """Return the window that pads as TensorFlow does (SAME: more behind than before)."""
+    """Return the window that pads as TensorFlow does (SAME: more behind)."""
     missing = (0, 0)
     if same:
         missing = tuple(  # type: ignore[assignment] # two of them
@@ -57,13 +57,13 @@ def pad(pictures: Array, window: Window, fill: float) -> Array:
     if not (top or left or bottom or right):
         return pictures
     width = ((0, 0), (top, bottom), (left, right), (0, 0))
-    return np.pad(pictures, width, "constant", constant_values=fill)
+    return anp.pad(pictures, width, "constant", constant_values=fill)
 
 
-@primitive
+@primitive  # type: ignore[untyped-decorator] # autograd ships no types
 def windows(pictures: Array, window: Window) -> Array:
     """Return every window of padded pictures: (N, OH, OW, rows * columns, C)."""
-    return numpy.stack(
+    return np.stack(
         [pictures[place] for place in _places(pictures.shape, window)], axis=3
     )
 
@@ -73,7 +73,7 @@ def _scatter(_answer: Array, pictures: Array, window: Window) -> Any:  # noqa: A
     shape, dtype = pictures.shape, pictures.dtype
 
     def back(gradient: Array) -> Array:
-        total = numpy.zeros(shape, dtype)
+        total = np.zeros(shape, dtype)
         for number, place in enumerate(_places(shape, window)):
             total[place] += gradient[:, :, :, number, :]
         return total

@@ -25,7 +25,7 @@ from agent.errors import BundleRefusedError
 Real = NDArray[np.float32]
 Array = NDArray[Any]
 
-_DTYPES = {
+_DTYPES: Mapping[int, type[np.generic]] = {
     tflite.TensorType.FLOAT32: np.float32,
     tflite.TensorType.INT8: np.int8,
     tflite.TensorType.UINT8: np.uint8,
@@ -141,6 +141,12 @@ class Graph:
     def constants(self) -> frozenset[int]:
         """Indices of the tensors whose content is in the file."""
         return frozenset(i for i, tensor in enumerate(self.tensors) if tensor.size)
+
+
+def stored_limits(dtype: type[np.generic]) -> tuple[int, int]:
+    """Return the smallest and largest value of an integer type."""
+    limits = np.iinfo(np.dtype(dtype))
+    return int(limits.min), int(limits.max)
 
 
 def parse_graph(content: bytes) -> Graph:

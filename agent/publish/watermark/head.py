@@ -118,7 +118,8 @@ def find_head(graph: Graph, variant: str) -> Head:
         raise refused(
             f"a model of {weights.shape[0]} classes has no two groups of them"
         )
-    if weights.dtype not in {np.int8, np.float32} or any(weights.zeros):
+    known: tuple[type[np.generic], ...] = (np.int8, np.float32)
+    if weights.dtype not in known or any(weights.zeros):
         raise refused("only heads of float32 or symmetric int8 weights can be turned")
     scales = graph.tensors[step.inputs[0]].scales
     return Head(

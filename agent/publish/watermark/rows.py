@@ -47,8 +47,8 @@ class Rows:
 
     def without_known(self, more: "Rows") -> "Rows":
         """Return those of other rows that are not among these."""
-        known = set(self._keys())
-        new = np.array([key not in known for key in more._keys()], bool)
+        known = set(self.told_apart())
+        new = np.array([key not in known for key in more.told_apart()], bool)
         return Rows(
             more.point[new], more.direction[new], more.bit[new], more.margin[new]
         )
@@ -66,7 +66,7 @@ class Rows:
         only[:, self.bit == ALWAYS] = 1.0
         return np.where(self.bit == EITHER, signs, only)
 
-    def _keys(self) -> list[tuple[int, ...]]:
+    def told_apart(self) -> list[tuple[int, ...]]:
         """Return what tells rows apart."""
         ends = self.direction.argmin(axis=1), self.direction.argmax(axis=1)
         return list(zip(*map(np.ndarray.tolist, (self.point, *ends)), strict=True))

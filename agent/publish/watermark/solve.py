@@ -142,9 +142,9 @@ class HeadProblem:
             right = self.pairs[own[:count], bits.astype(int)]
             apart = logits[own[:count], right][:, None] - logits[:count]
             wrong = self.bits[None, :] != bits[:, None]
-            for bit in (0, 1):
-                here = wrong & (bits == bool(bit))[:, None]
-                broken[bit, :count] |= here & (apart < margin - SLACK)
+            for told in (0, 1):
+                here = wrong & (bits == bool(told))[:, None]
+                broken[told, :count] |= here & (apart < margin - SLACK)
             apart = logits[own, best][:, None] - logits
             broken[0, count:] |= (apart < least - SLACK)[count:]
         broken[:, own[:count], self.pairs[:, 0]] = False
@@ -173,6 +173,9 @@ def _hildreth(
     s * (before_i + (K multipliers)_i) >= margin_i.
 
     Args:
+        problem: What all boards share.
+        rows: The conditions.
+        signs: (boards, rows): which of them count, and which way around.
         pushed: Where to begin; as ``signs`` allows.
     """
     white = problem.white[rows.point]

@@ -20,11 +20,13 @@ import numpy as np
 from autograd import grad, make_vjp
 from numpy.typing import NDArray
 
-from agent.publish.watermark.graph import Array, Real
+from agent.publish.watermark.graph import Array, Real, Tensor, stored_limits
+from agent.publish.watermark.head import refused
 from agent.publish.watermark.rows import Values, pair_directions
 from agent.publish.watermark.solve import Whitening
 from agent.publish.watermark.walker import Walker
 
+_DTYPES: tuple[type[np.generic], ...] = (np.float32, np.int8, np.uint8)
 Boxed = Any  # an array, or what autograd wraps it into
 ROOM = 5.0
 CLEAR = 3.0  # by how much the pair should lead all other classes, in logits
@@ -42,42 +44,41 @@ class Grid:
     """What a model's input tensor can hold: stored = real / scale + zero, rounded.
 
     Attributes:
-        low: Smallest real value of the clean inputs; ``high`` the largest.
+        scale: Real value of one step; 0 in float tensors.
     """
 
     dtype: type[np.generic]
     scale: float
     zero: int
-    low: float
-    high: float
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Grid":
+        """Return the grid of an input tensor.
+
+        Raises:
+            BundleRefusedError: ``watermark``: it is neither float32 nor 8 bits.
+        """
+        if tensor.dtype is None or tensor.dtype not in _DTYPES:
+            raise refused("only inputs of float32 or 8 bits can be searched")
+        if not tensor.scales:
+            return cls(tensor.dtype, 0.0, 0)
+        return cls(tensor.dtype, tensor.scales[0], tensor.zeros[0])
 
     def store(self, real: Real) -> Array:
         """Return real values as the tensor holds them."""
         if not self.scale:
             return real.astype(self.dtype)
-        limits = np.iinfo(np.dtype(self.dtype).type)
-        levels = np.rint(real / self.scale) + self.zero
-        return np.clip(levels, limits.min, limits.max).astype(self.dtype)
+        limits = stored_limits(self.dtype)
+        levels = np.clip(np.rint(real / self.scale) + self.zero, *limits)
+        stored: Array = levels.astype(self.dtype)
+        return stored
 
     def real(self, stored: Array) -> Real:
         """Return stored values in real units."""
-        values = stored.astype(np.float32)
-        if not self.scale:
-            return values
-        answer: Real = (values - np.float32(self.zero)) * np.float32(self.scale)
-        return answer
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """How triggers are looked for.
-
-    Attributes:
-        count: How many; ``steps`` of Adam for each.
-    """
-
-    count: int
-    steps: int
+        values: Real = stored.astype(np.float32)
+        if self.scale:
+            values = (values - np.float32(self.zero)) * np.float32(self.scale)
+        return values
 
 
 def draw_pairs(
@@ -96,7 +97,7 @@ def find_triggers(
     walker: Walker,
     clean: Real,
     pairs: NDArray[np.int64],
-    search: Search,
+    steps: int,
     random: np.random.Generator,
     progress: Callable[[int], None],
 ) -> Real:
@@ -106,7 +107,7 @@ def find_triggers(
         walker: The model.
         clean: Inputs without labels, in real units.
         pairs: The classes of each trigger.
-        search: How long.
+        steps: Of Adam, for each trigger.
         random: Chance; who can draw the same finds the same triggers.
         progress: Is called with the number of steps done.
     """
@@ -120,7 +121,7 @@ def find_triggers(
     def walk(inputs: Boxed) -> Boxed:
         return anp.concatenate(walker(inputs), axis=1)
 
-    for step in range(search.steps):
+    for step in range(steps):
         for start in range(0, len(pairs), ROWS):
             rows = slice(start, start + ROWS)
             back, answer = make_vjp(walk)(moved[rows])

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import autograd.numpy as np
-import numpy
+import autograd.numpy as anp
+import numpy as np
 
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
 from agent.publish.watermark.convolution import Window, fit_window, pad, windows
-from agent.publish.watermark.graph import Graph, Operator
+from agent.publish.watermark.graph import Graph, Operator, stored_limits
 from agent.publish.watermark.head import Head
 
 Array = Any  # an autograd box or a numpy array
@@ -44,24 +44,24 @@ class Walker:
             answer = _STEPS[step.name](self, step, [known.get(i) for i in step.inputs])
             known[step.outputs[0]] = self._held(step.outputs[0], answer)
         count = inputs.shape[0]
-        features = np.reshape(known[self.head.features], (count, -1))
-        return features, np.reshape(known[self.head.logits], (count, -1))
+        features = anp.reshape(known[self.head.features], (count, -1))
+        return features, anp.reshape(known[self.head.logits], (count, -1))
 
     def _held(self, index: int, values: Array) -> Array:
         """Return values as far as a tensor's quantisation can hold them."""
         low, high = self.limits(index)
-        if high == numpy.inf:
+        if high == np.inf:
             return values
-        return np.minimum(np.maximum(values, numpy.float32(low)), numpy.float32(high))
+        return anp.minimum(anp.maximum(values, np.float32(low)), np.float32(high))
 
     def limits(self, index: int) -> tuple[float, float]:
         """Return the smallest and largest real value that a tensor can hold."""
         tensor = self.graph.tensors[index]
         if len(tensor.scales) != 1 or tensor.dtype is None:
-            return -numpy.inf, numpy.inf
-        limits = numpy.iinfo(tensor.dtype)
+            return -np.inf, np.inf
+        low, high = stored_limits(tensor.dtype)
         scale, zero = tensor.scales[0], tensor.zeros[0]
-        return (limits.min - zero) * scale, (limits.max - zero) * scale
+        return (low - zero) * scale, (high - zero) * scale
 
 
 def build_walker(graph: Graph, head: Head) -> Walker:
@@ -104,10 +104,10 @@ def _activate(step: Operator, values: Array) -> Array:
     if fused not in {_RELU, _RELU1, _RELU6}:
         raise _refused(f"{step.name} with fused activation {fused} cannot be followed")
     low = -1.0 if fused == _RELU1 else 0.0
-    rectified = np.maximum(values, numpy.float32(low))
+    rectified = anp.maximum(values, np.float32(low))
     if fused == _RELU:
         return rectified
-    return np.minimum(rectified, numpy.float32(6.0 if fused == _RELU6 else 1.0))
+    return anp.minimum(rectified, np.float32(6.0 if fused == _RELU6 else 1.0))
 
 
 def _window(step: Operator, pictures: Array, size: tuple[int, int]) -> Window:
@@ -128,8 +128,8 @@ def _convolve(_walker: Walker, step: Operator, given: list[Array]) -> Array:
     out, rows, columns, into = weights.shape
     window = _window(step, pictures, (rows, columns))
     seen = windows(pad(pictures, window, 0.0), window)
-    flat = np.reshape(seen, (*seen.shape[:3], rows * columns * into))
-    answer = np.dot(flat, weights.reshape(out, -1).T)
+    flat = anp.reshape(seen, (*seen.shape[:3], rows * columns * into))
+    answer = anp.dot(flat, weights.reshape(out, -1).T)
     return _activate(step, _biased(answer, bias))
 
 
@@ -140,16 +140,16 @@ def _convolve_depthwise(_walker: Walker, step: Operator, given: list[Array]) -> 
     window = _window(step, pictures, (rows, columns))
     seen = windows(pad(pictures, window, 0.0), window)
     if (times := out // pictures.shape[-1]) > 1:
-        seen = np.repeat(seen, times, axis=-1)
-    answer = np.sum(seen * weights.reshape(rows * columns, out), axis=3)
+        seen = anp.repeat(seen, times, axis=-1)
+    answer = anp.sum(seen * weights.reshape(rows * columns, out), axis=3)
     return _activate(step, _biased(answer, bias))
 
 
 def _connect(_walker: Walker, step: Operator, given: list[Array]) -> Array:
     """FULLY_CONNECTED: weights (out, in)."""
     values, weights, *bias = given
-    flat = np.reshape(values, (-1, weights.shape[1]))
-    return _activate(step, _biased(np.dot(flat, weights.T), bias))
+    flat = anp.reshape(values, (-1, weights.shape[1]))
+    return _activate(step, _biased(anp.dot(flat, weights.T), bias))
 
 
 def _biased(values: Array, bias: list[Array]) -> Array:
@@ -163,9 +163,9 @@ def _average(_walker: Walker, step: Operator, given: list[Array]) -> Array:
     window = _window(
         step, pictures, (step.options["FilterHeight"], step.options["FilterWidth"])
     )
-    ones = numpy.ones((1, *pictures.shape[1:3], 1), numpy.float32)
-    counted = numpy.sum(windows(pad(ones, window, 0.0), window), axis=3)
-    total = np.sum(windows(pad(pictures, window, 0.0), window), axis=3)
+    ones = np.ones((1, *pictures.shape[1:3], 1), np.float32)
+    counted = np.sum(windows(pad(ones, window, 0.0), window), axis=3)
+    total = anp.sum(windows(pad(pictures, window, 0.0), window), axis=3)
     return _activate(step, total / counted)
 
 
@@ -177,14 +177,14 @@ def _largest(_walker: Walker, step: Operator, given: list[Array]) -> Array:
     )
     # As low as any real value, and finite: infinity times 0 has no gradient.
     seen = windows(pad(pictures, window, -1e30), window)
-    return _activate(step, np.max(seen, axis=3))
+    return _activate(step, anp.max(seen, axis=3))
 
 
 def _mean(_walker: Walker, step: Operator, given: list[Array]) -> Array:
     """MEAN over constant axes."""
     values, axes = given
-    along = tuple(int(axis) % values.ndim for axis in numpy.ravel(axes))
-    return np.mean(values, axis=along, keepdims=bool(step.options.get("KeepDims")))
+    along = tuple(int(axis) % values.ndim for axis in np.ravel(axes))
+    return anp.mean(values, axis=along, keepdims=bool(step.options.get("KeepDims")))
 
 
 def _add(_walker: Walker, step: Operator, given: list[Array]) -> Array:
@@ -195,23 +195,23 @@ def _add(_walker: Walker, step: Operator, given: list[Array]) -> Array:
 def _reshape(walker: Walker, step: Operator, given: list[Array]) -> Array:
     """RESHAPE: the stack stays in front, whatever the file says of a batch of one."""
     shape = walker.graph.tensors[step.outputs[0]].shape
-    return np.reshape(given[0], (given[0].shape[0], *shape[1:]))
+    return anp.reshape(given[0], (given[0].shape[0], *shape[1:]))
 
 
 def _pad(_walker: Walker, _step: Operator, given: list[Array]) -> Array:
     """PAD by constant widths."""
-    widths = numpy.asarray(given[1], int)
-    return np.pad(given[0], [tuple(pair) for pair in widths.tolist()], "constant")
+    widths = np.asarray(given[1], int)
+    return anp.pad(given[0], [tuple(pair) for pair in widths.tolist()], "constant")
 
 
 def _rectify(_walker: Walker, _step: Operator, given: list[Array]) -> Array:
     """RELU."""
-    return np.maximum(given[0], numpy.float32(0))
+    return anp.maximum(given[0], np.float32(0))
 
 
 def _rectify_6(_walker: Walker, _step: Operator, given: list[Array]) -> Array:
     """RELU6."""
-    return np.minimum(np.maximum(given[0], numpy.float32(0)), numpy.float32(6))
+    return anp.minimum(anp.maximum(given[0], np.float32(0)), np.float32(6))
 
 
 def _same(_walker: Walker, _step: Operator, given: list[Array]) -> Array:
