@@ -87,6 +87,14 @@ class BoardLink:
         """Return an answer as it is, with keys that are not known here."""
         return self._read(path, object)
 
+    def post(self, path: str, body: bytes) -> object:
+        """Send JSON and return the answer as it is, with keys that are not known here.
+
+        On a connection of its own: what is answered once only is not sent twice.
+        """
+        self.close()
+        return self._send("POST", path, object, body)
+
     def events(self, after: int) -> Events:
         """Return what was logged after an event's number."""
         return self._read(f"/v1/events?after={after}", Events)
