@@ -40,6 +40,7 @@ COMMANDS = {
     "repo": "Keep a TUF repository of bundles as plain files.",
     "seal": "Encrypt a bundle once for all boards, with an envelope for each.",
     "watermark": "Make each board's own copy of a classifier; name a leak's board.",
+    "provenance": "Show what runs and where it came from, signed.",
     "push": "Send a repository slice to a board over TLS, and watch its update.",
     "fleet": "Update a small fleet in waves behind health gates, and watch it.",
     "identity": "Make and show this board's key, certificate and CSR.",
