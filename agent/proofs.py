@@ -152,7 +152,7 @@ class Proofs:
         """
         from agent.audit.key import load_audit_key
         from agent.audit.log import Place
-        from agent.audit.recovery import Opening, open_log
+        from agent.audit.opening import Opening, open_log
 
         audit = self.settings.audit
         path, may_make = key_place(audit.key, audit.credential, self.state_dir)

@@ -88,7 +88,7 @@ class Place:
 
 
 class AuditLog:
-    """A log that is open. Made by ``agent.audit.recovery.open_log``.
+    """A log that is open. Made by ``agent.audit.opening.open_log``.
 
     Args:
         settings: When checkpoints are due, and what a full disk means.

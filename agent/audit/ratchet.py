@@ -9,14 +9,13 @@ The rules this module keeps:
 """
 
 import os
-from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from struct import Struct
 
 from agent.audit.files import Folder
-from agent.core.audit_layout import SEALED_KEYS
+from agent.core.audit_layout import SEALED_KEYS, pack_sealed_key
 from agent.core.ratchet import KEY_BYTES, mac_of, next_key
 
 _SLOT = Struct(f">Q{KEY_BYTES}s8s")
@@ -62,8 +61,7 @@ class Ratchet:
         """
         self.epoch, self._key = after + 1, os.urandom(KEY_BYTES)
         if seal is not None:
-            sealed = b64encode(seal(self._key))
-            line = b"%d %s\n" % (self.epoch, sealed)
+            line = pack_sealed_key(self.epoch, seal(self._key))
             log.replace(SEALED_KEYS, log.read(SEALED_KEYS) + line)
         self._write(self._name_slot())
         self._folder.sync([self._name])

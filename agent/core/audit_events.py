@@ -89,7 +89,10 @@ def parse_event(text: bytes) -> AuditEvent:
     """
     if len(text) > MAX_EVENT_BYTES:
         raise ValueError("an event is shorter")
-    return msgspec.json.decode(text, type=AuditEvent)
+    try:
+        return msgspec.json.decode(text, type=AuditEvent)
+    except (msgspec.MsgspecError, RecursionError) as err:
+        raise ValueError(f"no event: {err}") from err
 
 
 def event_record(text: bytes, monotonic_ns: int, model: bytes = NO_HASH) -> bytes:

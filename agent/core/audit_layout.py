@@ -13,10 +13,13 @@ Laws: ``parse_frames`` of joined frames gives them back; of any beginning of the
 gives those that are whole.
 """
 
-from collections.abc import Iterator
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from struct import Struct
 from typing import Literal
+from zlib import crc32
 
 from msgspec import Struct as Message
 
@@ -37,7 +40,10 @@ SEALED_KEYS = "ratchet.sealed"
 Kind = Literal["records", "notes", "events"]
 KINDS: tuple[Kind, ...] = ("records", "notes", "events")
 MAX_EVENT_BYTES = 2048
-_FRAME = Struct(f">IQ{HASH_BYTES}s")  # length of the note, epoch and MAC of the ratchet
+# CRC-32 of what follows, length of the note, epoch and MAC of the ratchet. The CRC is
+# for the MAC's sake, which the owner alone can verify.
+_FRAME = Struct(f">IIQ{HASH_BYTES}s")
+_CRC_BYTES = 4
 
 
 class LogIdentity(Message, frozen=True, forbid_unknown_fields=True):
@@ -45,11 +51,9 @@ class LogIdentity(Message, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         origin: Its name in checkpoints.
-        follows: The origin of the log before it, where that could not go on.
     """
 
     origin: str
-    follows: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,8 @@ def parse_file_name(name: str) -> tuple[int, str] | None:
 
 def pack_frame(frame: Frame) -> bytes:
     """Return a frame's bytes."""
-    return _FRAME.pack(len(frame.note), frame.epoch, frame.mac) + frame.note
+    packed = _FRAME.pack(0, len(frame.note), frame.epoch, frame.mac) + frame.note
+    return crc32(packed[_CRC_BYTES:]).to_bytes(_CRC_BYTES, "big") + packed[_CRC_BYTES:]
 
 
 def parse_frames(raw: bytes) -> list[Frame]:
@@ -103,16 +108,18 @@ def parse_frames(raw: bytes) -> list[Frame]:
     frames = []
     place = 0
     while place + _FRAME.size <= len(raw):
-        length, epoch, mac = _FRAME.unpack_from(raw, place)
-        place += _FRAME.size
-        if not 0 < length <= MAX_NOTE_BYTES or place + length > len(raw):
+        crc, length, epoch, mac = _FRAME.unpack_from(raw, place)
+        end = place + _FRAME.size + length
+        if not 0 < length <= MAX_NOTE_BYTES or end > len(raw):
             break
-        frames.append(Frame(raw[place : place + length], epoch, mac))
-        place += length
+        if crc32(raw[place + _CRC_BYTES : end]) != crc:
+            break
+        frames.append(Frame(raw[place + _FRAME.size : end], epoch, mac))
+        place = end
     return frames
 
 
-def frames_bytes(frames: list[Frame]) -> int:
+def frames_bytes(frames: Sequence[Frame]) -> int:
     """Return how long frames are together."""
     return sum(_FRAME.size + len(frame.note) for frame in frames)
 
@@ -131,3 +138,25 @@ def parse_event_lines(raw: bytes) -> Iterator[tuple[int, bytes, int]]:
             return
         place = end + 1
         yield int(seq), event, place
+
+
+def pack_sealed_key(epoch: int, sealed: bytes) -> bytes:
+    """Return the line of a ratchet's first key, sealed to the owner."""
+    check = sha256(b"%d " % epoch + sealed).hexdigest()[:16]
+    return b"%d %s %s\n" % (epoch, b64encode(sealed), check.encode())
+
+
+def parse_sealed_keys(raw: bytes) -> dict[int, bytes]:
+    """Return the sealed first keys by the epoch that each begins with.
+
+    Raises:
+        ValueError: A line is not what was written.
+    """
+    keys: dict[int, bytes] = {}
+    for line in raw.splitlines(keepends=True):
+        number, _, rest = line.partition(b" ")
+        sealed = b64decode(rest.partition(b" ")[0], validate=True)
+        keys[int(number)] = sealed
+        if pack_sealed_key(int(number), sealed) != line:
+            raise ValueError("a sealed key that is not what was written")
+    return keys

@@ -1,0 +1,438 @@
+"""Verifies a whole log with nothing but the board's public key.
+
+The rules this module keeps:
+ * Every byte of the folder is looked at: records against chain and tree, these against
+   every checkpoint that is kept, events against their records, and what follows the end
+   has to be nothing.
+ * What was removed for the quota is believed as far as a later checkpoint covers it.
+ * What is wrong is a fault with a reason and with what proves it to others.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from agent.audit.files import Folder
+from agent.audit.key import verify_ed25519
+from agent.audit.reading import read_identity
+from agent.core.audit_events import parse_event
+from agent.core.audit_layout import (
+    ROOT,
+    ROOT_BYTES,
+    ROOTS,
+    SEALED_KEYS,
+    SEGMENT_BYTES,
+    SEGMENT_LEVEL,
+    SEGMENT_RECORDS,
+    Frame,
+    LogIdentity,
+    file_of,
+    frames_bytes,
+    parse_event_lines,
+    parse_file_name,
+    parse_frames,
+    parse_sealed_keys,
+)
+from agent.core.checkpoint import NO_HEAD, Checkpoint, board_of, parse_checkpoint
+from agent.core.merkle import Tree, fold_peaks, leaf_hash
+from agent.core.note import NoteKey, open_note
+from agent.core.ratchet import is_mac, next_key
+from agent.core.reasons import Reason
+from agent.core.receipts import EVENT, RECORD_BYTES, parse_receipt
+from agent.errors import BundleRefusedError
+
+Progress = Callable[[int, int], None]
+
+
+class LogFaultError(BundleRefusedError):
+    """A log is not what its key signed.
+
+    Attributes:
+        evidence: Signed notes that prove it to others.
+    """
+
+    def __init__(
+        self, message: str, reason: Reason = Reason.LOG, *evidence: str
+    ) -> None:
+        super().__init__(message, reason=reason)
+        self.evidence = evidence
+
+
+@dataclass(slots=True)
+class Verified:
+    """What was verified.
+
+    Attributes:
+        origin: The log's name.
+        size: Records that the newest checkpoint covers.
+        first: The oldest one that is still there.
+        checkpoint: The newest one; None in a log that has none yet.
+        checkpoints: How many were verified; ``events`` likewise.
+        unsigned: Whole records behind the newest checkpoint: nobody vouches for them.
+        macs: MACs of the ratchet that were verified.
+    """
+
+    origin: str
+    size: int = 0
+    first: int = 0
+    checkpoint: Checkpoint | None = None
+    checkpoints: int = 0
+    events: int = 0
+    unsigned: int = 0
+    macs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a log is verified by.
+
+    Attributes:
+        public: The board's raw public key.
+        board: Whose log it has to be; empty for anybody's.
+        last_seen: A note that was seen before, or empty.
+        first_keys: Epoch -> the ratchet's first key, where the owner opened them.
+    """
+
+    public: bytes
+    board: str = ""
+    last_seen: str = ""
+    first_keys: Mapping[int, bytes] = field(default_factory=dict)
+
+
+def verify_log(path: Path, asked: Asked, progress: Progress) -> Verified:
+    """Verify a log.
+
+    Args:
+        path: Its folder, on the board or a copy.
+        asked: See ``Asked``.
+        progress: Told records that are done, and of how many.
+
+    Raises:
+        LogFaultError: ``log``, ``signature``, ``replayed``, ``forked``, ``malformed``.
+        OSError: It cannot be read.
+    """
+    folder = Folder(path)
+    try:
+        return _Walk(folder, _whose(folder), asked).walk(progress)
+    except LogFaultError:
+        raise
+    except BundleRefusedError as err:
+        raise LogFaultError(str(err), Reason(err.reason)) from err
+
+
+def _whose(folder: Folder) -> LogIdentity:
+    """Return whose log it is.
+
+    Raises:
+        LogFaultError: None is here.
+    """
+    identity = read_identity(folder)
+    if identity is None:
+        raise LogFaultError(f"{folder.path}: no log is here")
+    return identity
+
+
+class _Walk:
+    """One pass over a log, oldest segment first."""
+
+    def __init__(self, folder: Folder, identity: LogIdentity, asked: Asked) -> None:
+        self._folder = folder
+        self._asked = asked
+        self._identity = identity
+        self._key = NoteKey(identity.origin, asked.public)
+        self._seen = self._read_seen()
+        self._tree, self._tail, self._head = Tree(), Tree(), NO_HEAD
+        self._inferences = 0
+        self._counted = True  # every inference from the first on
+        self._mac: tuple[int, bytes] = (0, b"")
+        self.found = Verified(identity.origin)
+
+    def walk(self, progress: Progress) -> Verified:
+        """Go through all of it.
+
+        Raises:
+            LogFaultError: Something is wrong.
+        """
+        segments = self._segments()
+        first = min(segments, default=0)
+        last = max(segments, default=-1)
+        roots = self._read_roots(first, last)
+        self.found.first = first * SEGMENT_RECORDS
+        self._counted = first == 0
+        for number in range(first):
+            root, self._head = ROOT.unpack_from(roots, number * ROOT_BYTES)
+            self._tree.append_subtree(root, SEGMENT_LEVEL)
+            self._look_at_seen()
+        for number in range(first, last + 1):
+            self._segment(number, roots, is_last=number == last)
+            progress(self.size, max(1, (last + 1) * SEGMENT_RECORDS))
+        self._finish()
+        return self.found
+
+    @property
+    def size(self) -> int:
+        """Records so far."""
+        return self._tree.size + self._tail.size
+
+    # --- what there is
+
+    def _segments(self) -> set[int]:
+        """Return the segments whose records are there.
+
+        Raises:
+            LogFaultError: One is missing between others.
+        """
+        found = {parse_file_name(name) for name in self._folder.names()} - {None}
+        kept = {it[0] for it in found if it and it[1] == "records"}
+        for number in range(min(kept, default=0), max(kept, default=-1)):
+            if number not in kept:
+                raise LogFaultError(f"segment {number} is missing between others")
+        if stray := {it[0] for it in found if it} - kept:
+            raise LogFaultError(f"segment {max(stray)} has lost its records")
+        return kept
+
+    def _read_roots(self, first: int, last: int) -> bytes:
+        """Return the roots of full segments.
+
+        Raises:
+            LogFaultError: There are fewer than segments, or more.
+        """
+        roots = self._folder.read(ROOTS)
+        count, rest = divmod(len(roots), ROOT_BYTES)
+        if rest or count < max(first, last) or count > last + 1:
+            raise LogFaultError(f"{ROOTS} has {count} roots for {last + 1} segments")
+        try:
+            parse_sealed_keys(self._folder.read(SEALED_KEYS))
+        except ValueError as err:
+            raise LogFaultError(f"{SEALED_KEYS}: {err}") from err
+        return roots
+
+    def _read_seen(self) -> Checkpoint | None:
+        """Return the checkpoint that was seen before.
+
+        Raises:
+            LogFaultError: ``forked``: the key signs for another log, too.
+        """
+        asked, origin = self._asked, self._identity.origin
+        if asked.board and board_of(origin) != asked.board:
+            what = f"one key signs for {asked.board} and {board_of(origin)}"
+            raise LogFaultError(what, Reason.FORKED, self._newest())
+        if not asked.last_seen:
+            return None
+        raw = asked.last_seen.encode()
+        name = asked.last_seen.partition("\n")[0]
+        seen = parse_checkpoint(
+            open_note(raw, NoteKey(name, asked.public), verify_ed25519)
+        )
+        if seen.origin not in {origin, self._follows()}:
+            what = f"one key signs two logs: {seen.origin} and {origin}"
+            raise LogFaultError(what, Reason.FORKED, asked.last_seen, self._newest())
+        return seen if seen.origin == origin else None
+
+    def _follows(self) -> str:
+        """Return which log came before this one, as its first event says."""
+        lines = parse_event_lines(self._folder.read(file_of(0, "events")))
+        text = next((it[1] for it in lines if it[0] == 0), b"{}")
+        try:
+            return str(parse_event(text).facts.get("follows", ""))
+        except ValueError:
+            return ""
+
+    def _newest(self) -> str:
+        """Return the newest note that this key signed here.
+
+        Raises:
+            LogFaultError: ``signature``: there is none.
+        """
+        for note in reversed([it.note for it in self._all_frames()]):
+            try:
+                open_note(note, self._key, verify_ed25519)
+            except BundleRefusedError:
+                continue
+            return note.decode()
+        raise LogFaultError("another key signed this log", Reason.SIGNATURE)
+
+    def _all_frames(self) -> Iterator[Frame]:
+        """Yield all checkpoints that can be read."""
+        for name in self._folder.names():
+            found = parse_file_name(name)
+            if found and found[1] == "notes":
+                yield from parse_frames(self._folder.read(name))
+
+    # --- one segment
+
+    def _segment(self, number: int, roots: bytes, *, is_last: bool) -> None:
+        """Verify one segment.
+
+        Raises:
+            LogFaultError: Something is wrong.
+        """
+        raw = self._folder.read(file_of(number, "records"))
+        checkpoints = self._checkpoints(number)
+        events = self._events(number)
+        end = SEGMENT_RECORDS if not is_last else self._end(checkpoints, number)
+        if len(raw) < end * RECORD_BYTES or len(raw) > SEGMENT_BYTES:
+            raise LogFaultError(f"segment {number} has {len(raw)} bytes")
+        for place in range(end):
+            self._record(raw[place * RECORD_BYTES : (place + 1) * RECORD_BYTES], events)
+            self._look_at_seen()
+            for checkpoint, note in checkpoints.get(self.size, ()):
+                self._compare(checkpoint, note)
+        if end == SEGMENT_RECORDS:
+            self._close(number, roots)
+        if is_last:
+            self._beyond(raw[end * RECORD_BYTES :], number * SEGMENT_RECORDS + end)
+        elif not checkpoints:
+            raise LogFaultError(f"segment {number} has no checkpoint")
+
+    def _record(self, record: bytes, events: Mapping[int, bytes]) -> None:
+        """Take one record into chain and tree."""
+        seq, receipt = self.size, parse_receipt(record)
+        if receipt.seq != seq:
+            raise LogFaultError(f"record {seq} says that it is {receipt.seq}")
+        is_event = bool(receipt.flags & EVENT)
+        if is_event and sha256(events.get(seq, b"")).digest() != receipt.output:
+            raise LogFaultError(f"event {seq} is not what was logged")
+        if not is_event and seq in events:
+            raise LogFaultError(f"an event is told of record {seq}, which is none")
+        self.found.events += is_event
+        self._inferences += not is_event
+        self._head = sha256(self._head + record).digest()
+        self._tail.append(leaf_hash(record))
+
+    def _close(self, number: int, roots: bytes) -> None:
+        """A segment is full: its root has to be the one that was noted."""
+        root = self._tail.root()
+        if roots[number * ROOT_BYTES :][:ROOT_BYTES] != ROOT.pack(root, self._head):
+            raise LogFaultError(f"segment {number} is not the one whose root was noted")
+        self._tree.append_subtree(root, SEGMENT_LEVEL)
+        self._tail = Tree()
+
+    def _checkpoints(self, number: int) -> dict[int, list[tuple[Checkpoint, str]]]:
+        """Return the checkpoints of a segment by size, each signed by the key."""
+        name = file_of(number, "notes")
+        raw = self._folder.read(name)
+        frames = parse_frames(raw)
+        if frames_bytes(frames) != len(raw):
+            rest = len(raw) - frames_bytes(frames)
+            what = f"{name}: {rest} bytes that are no checkpoint: torn, or changed"
+            raise LogFaultError(what)
+        found: dict[int, list[tuple[Checkpoint, str]]] = {}
+        for frame in frames:
+            text = open_note(frame.note, self._key, verify_ed25519)
+            checkpoint = parse_checkpoint(text)
+            self._verify_mac(frame)
+            found.setdefault(checkpoint.size, []).append(
+                (checkpoint, frame.note.decode())
+            )
+        low = number * SEGMENT_RECORDS
+        for size in found:
+            if not low < size <= low + SEGMENT_RECORDS:
+                raise LogFaultError(f"{name}: a checkpoint of {size} records")
+        return found
+
+    def _verify_mac(self, frame: Frame) -> None:
+        """Verify the MAC of a checkpoint, where the owner opened the first key."""
+        firsts = [it for it in self._asked.first_keys if it <= frame.epoch]
+        if not firsts:
+            return
+        epoch, key = self._mac
+        if max(firsts) > epoch:
+            epoch, key = max(firsts), self._asked.first_keys[max(firsts)]
+        while epoch < frame.epoch:
+            epoch, key = epoch + 1, next_key(key)
+        if epoch != frame.epoch or not is_mac(key, epoch, frame.note, frame.mac):
+            what = f"checkpoint {frame.epoch} was made after its key was gone"
+            raise LogFaultError(what, Reason.LOG, frame.note.decode())
+        self._mac = (epoch, key)
+        self.found.macs += 1
+
+    def _events(self, number: int) -> dict[int, bytes]:
+        """Return the events of a segment."""
+        name = file_of(number, "events")
+        raw = self._folder.read(name)
+        lines = list(parse_event_lines(raw))
+        if raw and (not lines or lines[-1][2] != len(raw)):
+            raise LogFaultError(f"{name}: a line that is no event: torn, or changed")
+        events = {seq: text for seq, text, _ in lines}
+        low = number * SEGMENT_RECORDS
+        inside = all(low <= seq < low + SEGMENT_RECORDS for seq in events)
+        if len(events) != len(lines) or not inside:
+            raise LogFaultError(f"{name}: events that are not of this segment")
+        return events
+
+    def _end(self, checkpoints: Mapping[int, object], number: int) -> int:
+        """Return how many records of the last segment are signed."""
+        return max(checkpoints, default=number * SEGMENT_RECORDS) - (
+            number * SEGMENT_RECORDS
+        )
+
+    # --- what is compared
+
+    def _root(self) -> bytes:
+        """Return the root over the records so far."""
+        return fold_peaks([*self._tree.peaks, *self._tail.peaks])
+
+    def _compare(self, checkpoint: Checkpoint, note: str) -> None:
+        """A checkpoint has to be of these records.
+
+        Raises:
+            LogFaultError: ``log``: it is not.
+        """
+        if (checkpoint.root, checkpoint.head) != (self._root(), self._head):
+            what = f"the checkpoint of {self.size} records is not of these"
+            raise LogFaultError(what, Reason.LOG, note)
+        if self._counted and checkpoint.inferences != self._inferences:
+            what = f"the checkpoint of {self.size} records counts others"
+            raise LogFaultError(what, Reason.LOG, note)
+        if not self._counted:
+            self._inferences, self._counted = checkpoint.inferences, True
+        self.found.checkpoints += 1
+        self.found.checkpoint, self.found.size = checkpoint, checkpoint.size
+
+    def _look_at_seen(self) -> None:
+        """Where the log is as long as when it was seen before: it has to be that log.
+
+        Raises:
+            LogFaultError: ``forked``.
+        """
+        seen = self._seen
+        if seen is None or seen.size != self.size:
+            return
+        if (seen.root, seen.head) != (self._root(), self._head):
+            what = f"the first {seen.size} records are not those that were seen before"
+            raise LogFaultError(
+                what, Reason.FORKED, self._asked.last_seen, self._newest()
+            )
+        self._seen = None
+
+    def _beyond(self, raw: bytes, size: int) -> None:
+        """Behind the newest checkpoint are whole records that follow, then nothing."""
+        place = 0
+        while any(raw[place : place + RECORD_BYTES]):
+            record = raw[place : place + RECORD_BYTES]
+            seq = size + self.found.unsigned
+            if len(record) != RECORD_BYTES or parse_receipt(record).seq != seq:
+                raise LogFaultError(f"what follows record {seq - 1} is no record")
+            self.found.unsigned += 1
+            place += RECORD_BYTES
+        if any(raw[place:]):
+            raise LogFaultError(f"what follows {size} records is not empty")
+
+    def _finish(self) -> None:
+        """All was walked: what was seen before has to have been among it.
+
+        Raises:
+            LogFaultError: ``replayed``: the log ends before; ``log``.
+        """
+        seen = self._seen
+        if seen is None:
+            return
+        if seen.size > self.size:
+            what = f"the log ends after {self.size} records, {seen.size} were seen"
+            evidence = (self._asked.last_seen, self._newest())
+            raise LogFaultError(what, Reason.REPLAYED, *evidence)
+        if seen.size:
+            what = f"what was seen before ({seen.size} records) is gone from the log"
+            raise LogFaultError(f"{what}: nothing can be said about it")
