@@ -11,7 +11,8 @@ The rules this module keeps:
  * The lease grows with the rate: it lasts ``LEASE_S`` at least, and is renewed when
    half of it is gone, so nobody waits for the disk.
  * Answers that cost nothing (unlimited, or one in so many without units) are handed out
-   apart from those that do, and are used first.
+   apart from those that do, and are used first. The disk says before that there may be
+   some: whoever compares with the log must not take them for a fraud.
 """
 
 from collections import Counter
@@ -24,7 +25,7 @@ from agent.core.meter import MAX_ROWS, MeterState, UsageRow, redeem
 from agent.core.protect_settings import Unpaid
 from agent.core.reasons import Reason
 from agent.core.receipts import SLOTS
-from agent.core.voucher import MAX_TOTAL, Voucher
+from agent.core.voucher import MAX_TOTAL, Kind, Voucher
 
 HOUR_S = 3600
 # A slow card's fdatasync takes 1 s at its worst, and half a lease has to last so long.
@@ -112,17 +113,23 @@ class Account:
         wanted = min(SLOTS, max(first, int(held.rate * AHEAD)))
         policy = self.policies.get(pipeline, Unpaid())
         missing = max(0, wanted - held.paid - held.free)
+        free = missing if self.state.lenient else 0
         if self.unlimited(now_s, mono_s):
-            held.free += missing
+            held.free += free
             return held.paid + held.free, Reason.NONE
         left = self._ceiling(policy) - self.state.used - self.held_units
         if left > 0:
             held.paid += min(missing, self._share(policy))
         elif policy.policy == "degrade":
-            held.free += missing
+            held.free += free
             return held.paid + held.free, Reason.UNPAID
         allowed = held.paid + held.free
         return allowed, Reason.NONE if allowed or left > 0 else Reason.UNPAID
+
+    def _may_be_free(self, now_s: float, mono_s: float) -> bool:
+        """Whether answers may cost nothing, now or once nothing is left."""
+        degrading = any(it.policy == "degrade" for it in self.policies.values())
+        return degrading or self.unlimited(now_s, mono_s)
 
     @property
     def held_units(self) -> int:
@@ -189,6 +196,8 @@ class Account:
     def is_due(self, now_s: float, mono_s: float) -> bool:
         """Whether something has to be written, for answers to go on."""
         state = self.state
+        if not state.lenient and self._may_be_free(now_s, mono_s):
+            return True
         if now_s < state.until_s:
             return now_s - state.seen_s > SEEN_S
         if state.time_s and mono_s > self.stretch_s - TIME_AHEAD_S:
@@ -214,14 +223,13 @@ class Account:
         unlimited = dated or mono_s < stretch_s
         lease = 0 if unlimited else self.lease_now()
         reserved = min(self._top(), state.used + lease)
-        degrading = any(it.policy == "degrade" for it in self.policies.values())
         free = any(held.free for held in self.held.values())
         planned = replace(
             state,
             reserved=max(state.reserved, reserved),
             seen_s=seen_s,
             time_s=time_s,
-            lenient=unlimited or degrading or free,
+            lenient=unlimited or free or self._may_be_free(now_s, mono_s),
             rows=tuple(self.all_rows()[-MAX_ROWS:]),
         )
         return planned, stretch_s
@@ -237,6 +245,7 @@ class Account:
             until_s=written.until_s,
             time_s=written.time_s,
             seen_s=written.seen_s,
+            lenient=written.lenient,
         )
 
     def redeemed(
@@ -251,7 +260,8 @@ class Account:
         state = redeem(planned, voucher, now_s, self.held_units)
         if state.time_s == 0 < planned.time_s:
             stretch_s = 0.0  # taken back, the stretch that runs included
-        return state, stretch_s
+        free = planned.lenient or voucher.kind in (Kind.TIME, Kind.UNTIL)
+        return replace(state, lenient=free), stretch_s
 
     def closing(self, now_s: float, mono_s: float) -> MeterState:
         """Return what to write at an orderly end: nothing stays reserved."""

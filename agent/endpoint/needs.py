@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from agent.core.events import Event
+from agent.core.meter_report import MeterStatus
 from agent.core.readings import BoardReadings
 from agent.core.snapshot import AgentSnapshot
 from agent.core.targets import GroupFile
 from agent.core.trend import TrendPoint
 from agent.core.updates import Report, SetAside
+from agent.core.voucher import Voucher
 
 
 class Facts(Protocol):
@@ -178,4 +180,23 @@ class Identity(Protocol):
 
     def install(self, certificate: bytes) -> None:
         """Replace the certificate (PEM) by a renewed one: same key, same CA, longer."""
+        ...
+
+
+class Meter(Protocol):
+    """What is paid for; satisfied by ``agent.audit.metering``.
+
+    All raise ``DeviceError``; the last two block, and are called in a thread.
+    """
+
+    def status(self) -> MeterStatus:
+        """Return the meter at this moment."""
+        ...
+
+    def redeem(self, raw: bytes) -> Voucher:
+        """Redeem a voucher durably; a ``RequestRefusedError`` says why not."""
+        ...
+
+    def report(self, from_s: float) -> str:
+        """Return the signed usage report since a time, Unix seconds."""
         ...

@@ -20,7 +20,7 @@ from agent.core.updates import Decision
 from agent.endpoint import shapes
 from agent.endpoint.bodies import MAX_NUMBER, MAX_PIECE_BYTES
 from agent.endpoint.openapi_parts import JSON_TYPE, REF, named, of, operation
-from agent.endpoint.openapi_statements import describe_statements
+from agent.endpoint.openapi_proofs import PROOF_STRUCTS, describe_proofs
 from agent.endpoint.state import Json
 from agent.endpoint.uploads import PATH_PATTERN
 
@@ -42,8 +42,7 @@ STRUCTS: tuple[type[Struct], ...] = (
     shapes.OneUpdate,
     shapes.Certificate,
     shapes.CertificateAndRequest,
-    shapes.SignedStatements,
-    shapes.SignedAnswers,
+    *PROOF_STRUCTS,
     shapes.Problem,
 )
 DIGEST: Json = {
@@ -126,7 +125,7 @@ def describe_api() -> Json:
             **_updating(),
             **_sending(),
             **_identity(),
-            **describe_statements(),
+            **describe_proofs(),
         },
         "components": {"schemas": _schemas()},
     }

@@ -17,6 +17,7 @@ from agent.endpoint.bodies import parse_number, read_json
 from agent.endpoint.challenge import Challenges
 from agent.endpoint.identity import Certificates
 from agent.endpoint.live import Live
+from agent.endpoint.meter import Metering
 from agent.endpoint.needs import Facts, Operations
 from agent.endpoint.openapi import describe_api
 from agent.endpoint.origins import check_reader
@@ -77,12 +78,13 @@ class Api:
         self._intake = Intake(services)
         self._certificates = Certificates(services)
         self._provenance = Provenance(services)
+        self._metering = Metering(services)
         self.live = Live(facts, services)
 
     def routes(self) -> Sequence[Route]:
         """Return the table of everything there is."""
         intake, certificates = self._intake, self._certificates
-        challenges = Challenges(self._provenance)
+        challenges, metering = Challenges(self._provenance), self._metering
         read, operate = Access.READ, Access.OPERATE
         return (
             Route("GET", "/", read, self._page, browser=True),
@@ -107,6 +109,9 @@ class Api:
             Route("PUT", "/v1/identity/certificate", operate, certificates.install),
             Route("GET", "/v1/provenance", read, self._provenance.show),
             Route("POST", "/v1/watermark/challenge", operate, challenges.answer),
+            Route("GET", "/v1/meter", read, metering.show),
+            Route("GET", "/v1/meter/usage", read, metering.report),
+            Route("POST", "/v1/meter/vouchers", operate, metering.redeem),
         )
 
     def phase(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from agent.endpoint.needs import Identity, Operations, Statements, Uploads
+from agent.endpoint.needs import Identity, Meter, Operations, Statements, Uploads
 
 
 def nobody() -> Sequence[str]:
@@ -33,3 +33,4 @@ class Services:
     revoked: Callable[[], Sequence[str]] = nobody
     clerk: ThreadPoolExecutor = field(default_factory=_one_thread)
     statements: Statements | None = None
+    meter: Meter | None = None

@@ -114,6 +114,35 @@ class EventLog(Struct, frozen=True):
     last: Count
 
 
+class VoucherText(Struct, frozen=True, forbid_unknown_fields=True):
+    """Vouchers as text, one after another: see ``agent.core.voucher_text``."""
+
+    vouchers: Annotated[str, Meta(max_length=60_000)]
+
+
+class RedeemedVoucher(Struct, frozen=True):
+    """One voucher: what it gave, or why it does not count."""
+
+    voucher: Count
+    kind: str
+    units: Count
+    reason: str = ""
+    detail: str = ""
+
+
+class Redeemed(Struct, frozen=True):
+    """What became of vouchers, in their order, and how many units are left."""
+
+    redeemed: Sequence[RedeemedVoucher]
+    left: Count
+
+
+class UsageReport(Struct, frozen=True):
+    """A signed usage report: see ``agent.core.meter_report``."""
+
+    report: str
+
+
 class Problem(Struct, frozen=True):
     """Why something was not done (RFC 9457).
 

@@ -1,0 +1,19 @@
+"""Paths and structs of the API about protection and proof, put together."""
+
+from msgspec import Struct
+
+from agent.endpoint import shapes
+from agent.endpoint.openapi_meter import METER_STRUCTS, describe_metering
+from agent.endpoint.openapi_statements import describe_statements
+from agent.endpoint.state import Json
+
+PROOF_STRUCTS: tuple[type[Struct], ...] = (
+    shapes.SignedStatements,
+    shapes.SignedAnswers,
+    *METER_STRUCTS,
+)
+
+
+def describe_proofs() -> Json:
+    """Return the paths."""
+    return {**describe_statements(), **describe_metering()}
