@@ -12,7 +12,7 @@ The rules this module keeps:
    sample in flight has a receipt and no answer.
  * ``FAILED`` are those that the model did not answer, or not with numbers. An answer
    that could not be passed on was one.
- * An input that is kept is hashed in every mode: else nobody could tell that it is the
+ * A sample that is kept is hashed in every mode: else nobody could tell that it is the
    one that the receipt is about.
 """
 
@@ -115,11 +115,10 @@ class Receipts:
                 fail(outputs)
                 raise
             seq = words[NEXT_SEQ] - 1  # the turn has raised it already
-            said = hash_outputs(outputs)
             if keep is not None and keep(self.ring.written + 1, given, outputs):
-                put(seq, clock(), *self._whole(given), said)
+                put(seq, clock(), *self._whole(given), hash_sha256(outputs))
             else:
-                put(seq, clock(), flags, hash_inputs(given), said)
+                put(seq, clock(), flags, hash_inputs(given), hash_outputs(outputs))
             return answer
 
         return replace(model, infer=infer, judge=judge)

@@ -1,0 +1,101 @@
+"""What an audit reads: a board's log that was verified, and what it kept.
+
+The rules this module keeps:
+ * Only what a signed checkpoint covers is looked at; every record that is used was
+   proven to be in it.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from agent.audit.archive import Archive
+from agent.audit.kept import kept_seqs, read_kept
+from agent.audit.verify import Asked, verify_log
+from agent.core.checkpoint import Checkpoint, board_of
+from agent.core.reasons import Reason
+from agent.core.receipts import Receipt, parse_receipt
+from agent.errors import DeviceError
+
+Progress = Callable[[int, int], None]
+
+
+class Evidence(Protocol):
+    """A log, and what was kept beside it.
+
+    Attributes:
+        checkpoint: The one whose signature was verified.
+        first: The oldest record that is still there.
+    """
+
+    checkpoint: Checkpoint
+    first: int
+
+    def receipts(self, first: int, end: int) -> Iterator[Receipt]:
+        """Yield receipts, as they were logged."""
+
+    def prove(self, seq: int) -> Receipt:
+        """Return one receipt, once its inclusion was verified.
+
+        Raises:
+            AgentError: It is not in the log.
+        """
+
+    def kept(self, first: int, end: int) -> list[int]:
+        """Return whose inputs are there."""
+
+    def sealed(self, seq: int) -> bytes | None:
+        """Return one kept input; None where it is not there."""
+
+
+class FolderEvidence:
+    """Evidence in folders: of a board, of its card, or copies; satisfies ``Evidence``.
+
+    Args:
+        log: The log's folder.
+        kept: Where kept inputs lie.
+        asked: By which key, and whose it has to be.
+        progress: Told how many records were verified.
+
+    Raises:
+        LogFaultError: The log is not what was signed.
+        DeviceError: ``log``: it has no checkpoint, or cannot be read.
+    """
+
+    def __init__(self, log: Path, kept: Path, asked: Asked, progress: Progress) -> None:
+        try:
+            verified = verify_log(log, asked, progress)
+        except OSError as err:
+            raise DeviceError(f"{log}: {err.strerror}", reason=Reason.LOG) from err
+        if verified.checkpoint is None:
+            raise DeviceError(f"{log}: no checkpoint is signed", reason=Reason.LOG)
+        self.checkpoint = verified.checkpoint
+        self.first = verified.first
+        self._archive = Archive(log)
+        self._kept = kept
+
+    def receipts(self, first: int, end: int) -> Iterator[Receipt]:
+        """Yield receipts, as they were logged."""
+        at = first
+        while at < end:
+            records = self._archive.records(at, end - at, self.checkpoint.size)
+            yield from map(parse_receipt, records)
+            at += len(records)
+
+    def prove(self, seq: int) -> Receipt:
+        """Return one receipt; ``Archive.prove`` verifies what it found."""
+        record, _ = self._archive.prove(seq, self.checkpoint)
+        return parse_receipt(record)
+
+    def kept(self, first: int, end: int) -> list[int]:
+        """Return whose inputs are there."""
+        return kept_seqs(self._kept, first, end)
+
+    def sealed(self, seq: int) -> bytes | None:
+        """Return one kept input."""
+        return read_kept(self._kept, seq)
+
+
+def whose(evidence: Evidence) -> str:
+    """Return the board's id."""
+    return board_of(evidence.checkpoint.origin)
