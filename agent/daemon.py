@@ -242,6 +242,7 @@ class Daemon:
             identity=self._identity,
             revoked=self._known.revoked_operators,
             statements=build_statements(self._proofs, self._identity),
+            ledger=self._proofs.ledger(),
         )
         await self._listeners.open_locally(services, group)
         await self._listeners.open_to_operators(

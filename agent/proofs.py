@@ -28,6 +28,7 @@ from agent.update.threads import in_thread
 
 if TYPE_CHECKING:
     from agent.audit.kept import KeptInputs
+    from agent.audit.ledger import Ledger
     from agent.audit.log import AuditLog
     from agent.audit.recorder import LogRecorder
 
@@ -97,6 +98,15 @@ class Proofs:
             return None
         quota_mb = self.settings.audit.keep_mb
         return KeptInputs(self.state_dir / FOLDER, quota_mb, self.board_id, seal)
+
+    def ledger(self) -> "Ledger | None":
+        """Return what proves the log to who asks; None where there is none."""
+        if not self.is_wanted:
+            return None
+        from agent.audit.ledger import Ledger
+        from agent.audit.opening import LOG_FOLDER
+
+        return Ledger(self.state_dir / LOG_FOLDER, lambda: self.log)
 
     def signing_key(self) -> tuple[Path, bool] | None:
         """Return where the audit key is, and whether it may be made; None if off."""

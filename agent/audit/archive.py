@@ -89,6 +89,10 @@ class Archive:
             return b""
         return dict(self.events(receipt.seq // SEGMENT_RECORDS)).get(receipt.seq, b"")
 
+    def events_of(self, index: int) -> Sequence[tuple[int, bytes]]:
+        """Return the events of the segment that a record is in."""
+        return self.events(index // SEGMENT_RECORDS)
+
     def events(self, segment: int) -> Sequence[tuple[int, bytes]]:
         """Return the events of a segment: their number, and what they say."""
         raw = self._folder.read(file_of(segment, "events"))

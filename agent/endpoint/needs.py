@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from agent.core.events import Event
 from agent.core.meter_report import MeterStatus
@@ -180,6 +180,30 @@ class Identity(Protocol):
 
     def install(self, certificate: bytes) -> None:
         """Replace the certificate (PEM) by a renewed one: same key, same CA, longer."""
+        ...
+
+
+class Ledger(Protocol):
+    """What proves the log; satisfied by ``agent.audit.ledger``.
+
+    All block, and are called in a thread. They raise ``RequestRefusedError`` for what
+    is not there, ``DeviceError`` (``starting``) and ``BundleRefusedError`` (``log``).
+    """
+
+    def checkpoint(self) -> str:
+        """Return the newest signed checkpoint."""
+        ...
+
+    def prove(self, index: int) -> str:
+        """Return the proof of one record as a text."""
+        ...
+
+    def grow(self, old: int, new: int) -> Mapping[str, Any]:
+        """Return the proof that ``new`` records begin with ``old``; 0 is the newest."""
+        ...
+
+    def records(self, start: int, count: int) -> Mapping[str, Any]:
+        """Return some records."""
         ...
 
 

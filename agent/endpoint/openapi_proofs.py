@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from agent.endpoint import shapes
+from agent.endpoint.audit import describe_receipts
 from agent.endpoint.openapi_meter import METER_STRUCTS, describe_metering
 from agent.endpoint.openapi_statements import describe_statements
 from agent.endpoint.state import Json
@@ -11,9 +12,12 @@ PROOF_STRUCTS: tuple[type[Struct], ...] = (
     shapes.SignedStatements,
     shapes.SignedAnswers,
     *METER_STRUCTS,
+    shapes.LogRecord,
+    shapes.LogRecords,
+    shapes.LogGrowth,
 )
 
 
 def describe_proofs() -> Json:
     """Return the paths."""
-    return {**describe_statements(), **describe_metering()}
+    return {**describe_statements(), **describe_metering(), **describe_receipts()}

@@ -13,6 +13,7 @@ from aiohttp import web
 from agent.core.targets import GroupFile
 from agent.core.updates import Report
 from agent.endpoint.asks import Ask
+from agent.endpoint.audit import SEQ, Receipts
 from agent.endpoint.bodies import parse_number, read_json
 from agent.endpoint.challenge import Challenges
 from agent.endpoint.identity import Certificates
@@ -85,6 +86,7 @@ class Api:
         """Return the table of everything there is."""
         intake, certificates = self._intake, self._certificates
         challenges, metering = Challenges(self._provenance), self._metering
+        receipts = Receipts(self._services)
         read, operate = Access.READ, Access.OPERATE
         return (
             Route("GET", "/", read, self._page, browser=True),
@@ -107,6 +109,10 @@ class Api:
             Route("DELETE", f"/v1/quarantine/{DIGEST}", operate, self._forgive, 204),
             Route("GET", "/v1/identity", read, certificates.show),
             Route("PUT", "/v1/identity/certificate", operate, certificates.install),
+            Route("GET", "/v1/audit/checkpoint", read, receipts.checkpoint),
+            Route("GET", f"/v1/audit/proof/{SEQ}", read, receipts.proof),
+            Route("GET", "/v1/audit/consistency", read, receipts.consistency),
+            Route("GET", "/v1/audit/records", read, receipts.records),
             Route("GET", "/v1/provenance", read, self._provenance.show),
             Route("POST", "/v1/watermark/challenge", operate, challenges.answer),
             Route("GET", "/v1/meter", read, metering.show),

@@ -4,7 +4,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from agent.endpoint.needs import Identity, Meter, Operations, Statements, Uploads
+from agent.endpoint.needs import (
+    Identity,
+    Ledger,
+    Meter,
+    Operations,
+    Statements,
+    Uploads,
+)
 
 
 def nobody() -> Sequence[str]:
@@ -34,3 +41,4 @@ class Services:
     clerk: ThreadPoolExecutor = field(default_factory=_one_thread)
     statements: Statements | None = None
     meter: Meter | None = None
+    ledger: Ledger | None = None

@@ -143,6 +143,30 @@ class UsageReport(Struct, frozen=True):
     report: str
 
 
+class LogRecord(Struct, frozen=True):
+    """One record of the log of receipts, in base64, and what its event says."""
+
+    record: str
+    event: str = ""
+
+
+class LogRecords(Struct, frozen=True):
+    """Records of the log, the number of the oldest it has, and of how many in all."""
+
+    first: Count
+    size: Count
+    records: Sequence[LogRecord]
+
+
+class LogGrowth(Struct, frozen=True, rename={"start": "from"}):
+    """The proof that the log of ``to`` records begins with ``from``, in base64."""
+
+    start: Count
+    to: Count
+    path: Sequence[str]
+    checkpoint: str
+
+
 class Problem(Struct, frozen=True):
     """Why something was not done (RFC 9457).
 
