@@ -209,7 +209,7 @@ class _Run:
             with Bar(f"looking for triggers of {name}", wish.steps) as bar:
                 # Seeded by the system: who could guess the seed would have them.
                 random = np.random.default_rng()
-                secrets[name] = find_secret(given, wish, random, bar.show)
+                secrets[name] = find_secret(given, wish, Runtime(), random, bar.show)
         return secrets
 
     def _add(

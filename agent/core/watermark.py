@@ -20,7 +20,7 @@ from fractions import Fraction
 from functools import cache
 from hashlib import sha256
 from hmac import compare_digest
-from math import comb
+from math import comb, erfc, sqrt
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -134,6 +134,24 @@ def false_match(bits: int, errors: int, boards: int = 1) -> float:
     True
     """
     return float(min(Fraction(1), boards * _tail(bits, errors)))
+
+
+def false_score(score: float, boards: int = 1) -> float:
+    """Return the chance that one of many codewords fits soft answers so well by luck.
+
+    A score is the sum over all triggers of how clearly each was answered, positive
+    where a codeword says the same and negative where not, over the root of the sum of
+    squares. Codewords are fair coins, whatever the answers are; the bound on such sums
+    holds for any number of them (Bentkus and Dzindzalieta 2015, Theorem 1.1: no more
+    than 1 / (4 Q(sqrt 2)) = 3.18 times the tail Q of a normal distribution).
+
+    >>> false_score(0.0)
+    1.0
+    >>> false_score(8.0, 10_000) < 1e-10
+    True
+    """
+    worst = 1 / (2 * erfc(1.0))
+    return min(1.0, boards * worst * erfc(score / sqrt(2)) / 2)
 
 
 def threshold(bits: int, boards: int = 1, chance: float = CHANCE) -> int:

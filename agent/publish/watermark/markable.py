@@ -119,6 +119,7 @@ def check_given(given: Given) -> None:
 def find_secret(
     given: Given,
     wish: Wish,
+    executor: Executor,
     random: np.random.Generator,
     progress: Callable[[int], None],
 ) -> VariantSecret:
@@ -137,7 +138,8 @@ def find_secret(
     clean = grid.real(_solved_for(given.clean))
     found = find_triggers(walker, clean, pairs, wish.steps, random, progress)
     stored = grid.store(found)
-    return VariantSecret(stored, grid.real(stored), pairs, head.weights)
+    features = _real(graph, head, executor.run(cut_body(graph, head), stored))
+    return VariantSecret(stored, grid.real(stored), features, pairs, head.weights)
 
 
 def plan_copies(
@@ -262,9 +264,9 @@ def _solved_for(clean: Array) -> Array:
 
 def _real(graph: Graph, head: Head, stored: Array) -> Real:
     """Return stored features in real units, (N, D)."""
-    real = stored.reshape(len(stored), -1).astype(np.float32)
+    real: Real = np.array(stored, np.float32).reshape(len(stored), -1)
     tensor = graph.tensors[head.features]
     if tensor.scales:
         real -= np.float32(tensor.zeros[0])
         real *= np.float32(tensor.scales[0])
-    return np.asarray(real)
+    return real

@@ -22,12 +22,14 @@ class VariantSecret:
     Attributes:
         triggers: (n, ...), as the model stores them; those for activation first.
         real: The same in real units, float32: what another runtime would be fed.
+        features: (n, D): what the shipped body makes of them, in real units.
         pairs: (n, 2): the classes of each.
         head: (classes, D + 1): the shipped head, bias last.
     """
 
     triggers: Array
     real: Real
+    features: Real
     pairs: NDArray[np.int64]
     head: Real
 
@@ -37,6 +39,7 @@ class VariantSecret:
             {
                 "triggers": self.triggers,
                 "real": self.real,
+                "features": self.features,
                 "pairs": self.pairs,
                 "head": self.head,
             }
@@ -46,7 +49,7 @@ class VariantSecret:
     def parse(cls, raw: bytes) -> "VariantSecret":
         """Return what ``render`` wrote."""
         with np.load(io.BytesIO(raw), allow_pickle=False) as kept:
-            return cls(kept["triggers"], kept["real"], kept["pairs"], kept["head"])
+            return cls(*(kept[name] for name in cls.__slots__))
 
 
 def render_arrays(arrays: dict[str, NDArray[Any]]) -> bytes:
