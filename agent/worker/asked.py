@@ -8,7 +8,6 @@ What is asked are the triggers of a watermark. The rules this module keeps:
 
 import io
 import math
-import mmap
 import os
 from collections.abc import Callable, Sequence
 
@@ -53,10 +52,7 @@ def _answer(order: Ask, model_memfd: int, inputs_memfd: int) -> tuple[int, ...]:
     manifest = parse_manifest(order.manifest)
     wanted = (order.variant, order.executor, model_memfd, order.sha256)
     model = load_model(0, manifest, *wanted)
-    with mmap.mmap(
-        inputs_memfd, os.fstat(inputs_memfd).st_size, prot=mmap.PROT_READ
-    ) as mapped:
-        content = bytes(mapped)  # some megabytes, and no view keeps the map open
+    content = os.pread(inputs_memfd, os.fstat(inputs_memfd).st_size, 0)
     stack = parse_inputs(content, order.variant, model.variant.inputs[0])
     if len(stack) > order.most:
         raise _unfit(f"{len(stack)} of them, at most {order.most} are answered")
