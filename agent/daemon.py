@@ -98,7 +98,9 @@ class Daemon:
             store, self._pipelines, self._known.revoked_bundles, self._unsealer
         )
         self._anchors = Anchors(state_dir)
-        self._proofs = Proofs(settings, state_dir, self._board_id, self._pipelines)
+        self._proofs = Proofs(
+            settings, state_dir, self._board_id, self._pipelines, self._certificate_time
+        )
         for table in settings.pipeline:
             self._pipelines[table.name] = self._pipeline(table, settings)
         self._identity = own_identity(settings, self._board_id, self._certificate_time)
@@ -210,6 +212,7 @@ class Daemon:
             self._poller,
             self._facts,
             self._store,
+            self._proofs,
         )
         return Reload(self._settings, read, running, self._lifeline)
 
@@ -229,19 +232,15 @@ class Daemon:
         from agent.endpoint.services import Services
         from agent.statements import build_statements
 
+        parts = self._settings, self._store, self._poller
         services = Services(
-            operations=Desk(
-                self._settings,
-                self._store,
-                self._poller,
-                lambda name: self._pipelines[name].commission(),
-                self._link.poke,
-            ),
+            operations=Desk(*parts, self._commission, self._link.poke),
             # Without a root nothing that is brought in could ever be verified.
             uploads=self._inbox if self._settings.update.root else None,
             identity=self._identity,
             revoked=self._known.revoked_operators,
             statements=build_statements(self._proofs, self._identity),
+            meter=self._proofs.metering,
             ledger=self._proofs.ledger(),
         )
         await self._listeners.open_locally(services, group)
@@ -254,10 +253,13 @@ class Daemon:
         self._lifeline.ready()
         self._first_to_end.append(group.create_task(self._reload.run(group)))
 
+    async def _commission(self, name: str) -> None:
+        """Let a pipeline's baseline be collected anew."""
+        await self._pipelines[name].commission()
+
     def _certificate_time(self) -> float:
         """What time it is for certificates: no online key can move it ahead."""
-        now = time.time()  # noqa: TID251 - the daemon owns the clock
-        return max(now, self._known.certificate_floor())
+        return max(time.time(), self._known.certificate_floor())  # noqa: TID251 - ours
 
     def _updates(self) -> UpdatePoller:
         """Build what follows the desired state; nothing of it is read yet."""

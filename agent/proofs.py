@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.core.protect_settings import Unpaid
 from agent.core.reasons import Reason
 from agent.core.receipts import NO_HASH, InputHash, ReceiptOrder
 from agent.core.sealing_keys import parse_public_key
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from agent.audit.kept import KeptInputs
     from agent.audit.ledger import Ledger
     from agent.audit.log import AuditLog
+    from agent.audit.metering import Metering
     from agent.audit.recorder import LogRecorder
 
 log = logging.getLogger(__name__)
@@ -48,12 +50,16 @@ class Proofs:
         state_dir: Where the log lies.
         board_id: Whose it is.
         pipelines: By name; they may be added later.
+        clock: Unix seconds: the later of the clock and its floor.
+        metering: What is paid for; None where nothing is metered.
     """
 
     settings: Settings
     state_dir: Path
     board_id: str
     pipelines: Mapping[str, Pipeline]
+    clock: Callable[[], float] = time.time  # noqa: TID251 - tests; the daemon has a floor
+    metering: "Metering | None" = None
     _recorder: "LogRecorder | None" = None
     _kept: "KeptInputs | None" = None
     _early: list[tuple[str, Mapping[str, object], bytes]] = field(default_factory=list)
@@ -75,7 +81,8 @@ class Proofs:
         if self._recorder is None:
             from agent.audit.recorder import LogRecorder, NoMeter
 
-            self._recorder = LogRecorder(None, NoMeter())
+            self.metering = self._build_metering()
+            self._recorder = LogRecorder(None, self.metering or NoMeter())
         audit = self.settings.audit
         if self._kept is None and audit.owner_key and audit.keep_one_in:
             self._kept = self._keeper()
@@ -85,6 +92,26 @@ class Proofs:
             audit.keep_one_in if self._kept and audit.mode != "off" else 0,
         )
         return Receipting(self._recorder, order, self._kept)
+
+    def _build_metering(self) -> "Metering | None":
+        """Return the meter, if anything is metered; it is opened with the log."""
+        if not self.settings.meter.vendor_key:
+            return None
+        from agent.audit.metering import Metering, Rules
+
+        def policies() -> Mapping[str, Unpaid]:
+            return {name: it.settings.unpaid for name, it in self.pipelines.items()}
+
+        def thin(pipeline: str, every: int) -> None:
+            if pipeline in self.pipelines:
+                self.pipelines[pipeline].thin(every)
+
+        return Metering(Rules(self.settings.meter, policies, self.clock, thin))
+
+    def follow(self, settings: Settings) -> None:
+        """Go on by other rules for what is paid for."""
+        if self.metering is not None:
+            self.metering.follow(settings.meter)
 
     def _keeper(self) -> "KeptInputs | None":
         """Return what keeps inputs for the owner; None where the key cannot be used."""
@@ -151,6 +178,8 @@ class Proofs:
         """Sign what there is, once the workers have ended."""
         if self._kept is not None:
             self._kept.close()
+        if self.metering is not None:
+            await in_thread(self.metering.close)
         if self.log is not None:
             await self.log.close()
 
@@ -169,7 +198,15 @@ class Proofs:
         place = Place("", boot_id(), self._runtime, time.time)  # noqa: TID251 - as daemon
         key = load_audit_key(path, may_make=may_make)
         opening = Opening(self.state_dir, self.board_id, key, None, place)
-        return open_log(audit, opening)
+        opened = open_log(audit, opening)
+        if self.metering is not None:
+            try:
+                self.metering.open(self.state_dir, key, opened)
+            except AgentError as err:
+                # Its pipelines say why; what happens goes into the log all the same.
+                said = {"reason": err.reason, "detail": str(err)}
+                log.error("meter.not_opened", extra=said)  # noqa: TRY400 - no bug of ours
+        return opened
 
     def _runtime(self) -> str:
         """Return what answers, in 16 letters: engines, Python and machine."""

@@ -30,6 +30,7 @@ from agent.core.update_machine import LONG
 from agent.errors import DeviceError, SettingsError
 from agent.facts import AgentFacts
 from agent.lifeline import Lifeline
+from agent.proofs import Proofs
 from agent.repositories import Repositories
 from agent.settings import (
     PipelineSettings,
@@ -80,6 +81,7 @@ class Running:
     poller: UpdatePoller
     facts: AgentFacts
     store: Store
+    proofs: Proofs
 
 
 @dataclass(slots=True)
@@ -249,13 +251,14 @@ class Reload:
             running.pipelines[table.name] = pipeline
             group.create_task(pipeline.run())
             running.models.begin(table.name)
-        if (before.supervise, before.monitor) != (after.supervise, after.monitor):
+        follow = (after.supervise, after.monitor, after.integrity)
+        if (before.supervise, before.monitor, before.integrity) != follow:
             async with asyncio.TaskGroup() as following:
                 for pipeline in running.pipelines.values():
-                    rules = pipeline.follow(after.supervise, after.monitor)
-                    following.create_task(rules)
+                    following.create_task(pipeline.follow(*follow))
         self._put_in_order()
         running.facts.follow(after.monitor)
+        running.proofs.follow(after)
 
     async def _remove(self, name: str) -> None:
         """End a pipeline after its sample; what it had committed stays on the disk."""

@@ -21,8 +21,10 @@ LIVE: Mapping[str, frozenset[str]] = {
     "log_level": frozenset("*"),
     "supervise": frozenset("*"),
     "monitor": frozenset("*"),
+    "integrity": frozenset("*"),
     "degrade": frozenset("*"),
     "board": frozenset({"hardware"}),
+    "meter": frozenset({"lease"}),
     "update": frozenset({"poll_s", "groups", "max_bundle_mb", "quota_mb"}),
 }
 # What a worker begins with. Of the other keys of a pipeline trials, the poller and the

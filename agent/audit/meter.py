@@ -109,12 +109,6 @@ class Meter:
                     self._account.note(model.hex(), count, now_s)
             self._spend(pipeline, answered, failed)
 
-    def spend(self, pipeline: str, units: int) -> None:
-        """Count inferences of which no more is known than that they were made."""
-        with self._lock:
-            self._account.note("", units, self._clocks.wall())
-            self._spend(pipeline, units, 0)
-
     def allowance(self, pipeline: str) -> tuple[int, Reason]:
         """Return how many more samples may be answered now, and why not more.
 
@@ -146,6 +140,8 @@ class Meter:
         """Go on by other rules: the settings have changed."""
         with self._lock:
             self._account.policies, self._account.lease = policies, lease
+        for name in self._counts.keys() - policies.keys():
+            self.let_go(name)
 
     # --- for people
 

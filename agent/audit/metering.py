@@ -68,7 +68,8 @@ class Metering:
     def follow(self, settings: MeterSettings) -> None:
         """Go on by other rules, once the settings have changed."""
         if self._meter is not None:
-            self._meter.follow(self._rules.policies(), settings.lease)
+            policies = self._rules.policies()
+            self._meter.follow(policies, settings.lease)
 
     def close(self) -> None:
         """End it, once the workers have ended. Blocks."""
@@ -81,11 +82,6 @@ class Metering:
         """Count inferences that have receipts."""
         if self._meter is not None:
             self._meter.take(pipeline, records)
-
-    def spend(self, pipeline: str, units: int) -> None:
-        """Count inferences of which nothing else is known."""
-        if self._meter is not None:
-            self._meter.spend(pipeline, units)
 
     def allowance(self, pipeline: str) -> tuple[int, Reason]:
         """Return how many more samples may be answered now, and why not more."""

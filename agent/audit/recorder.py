@@ -10,15 +10,14 @@ from typing import Protocol
 
 from agent.audit.log import UNLIMITED, AuditLog
 from agent.core.reasons import Reason
-from agent.core.receipts import RECORD_BYTES
 from agent.errors import DeviceError
 
 
 class Meter(Protocol):
     """Counts what is paid for."""
 
-    def spend(self, pipeline: str, units: int) -> None:
-        """Count inferences that were made."""
+    def take(self, pipeline: str, records: memoryview) -> None:
+        """Count inferences that were made, by their receipts."""
 
     def allowance(self, pipeline: str) -> tuple[int, Reason]:
         """Return how many more may be made now, and why not more."""
@@ -27,7 +26,7 @@ class Meter(Protocol):
 class NoMeter:
     """A board whose inferences nobody counts; satisfies ``Meter``."""
 
-    def spend(self, pipeline: str, units: int) -> None:
+    def take(self, pipeline: str, records: memoryview) -> None:
         """Count nothing."""
 
     def allowance(self, pipeline: str) -> tuple[int, Reason]:
@@ -64,7 +63,7 @@ class LogRecorder:
         if self.log is None:
             raise DeviceError("the log is not open", reason=self.closed)
         first = self.log.take(records)
-        self.meter.spend(pipeline, len(records) // RECORD_BYTES)
+        self.meter.take(pipeline, records)
         return first
 
     def allowance(self, pipeline: str) -> tuple[int, Reason]:

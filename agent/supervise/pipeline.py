@@ -15,6 +15,7 @@ from pathlib import Path
 from agent.core.degradation import Measure, SafeOutput
 from agent.core.executors import DelegateFile
 from agent.core.messages import Commission, Configure
+from agent.core.protect_settings import IntegritySettings
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
 from agent.errors import AgentError, DeviceError
@@ -139,7 +140,12 @@ class Pipeline:
             await self._tenancy.drain(self._worker)
         await self._changed.wait()
 
-    async def follow(self, rules: SuperviseSettings, monitor: MonitorSettings) -> None:
+    async def follow(
+        self,
+        rules: SuperviseSettings,
+        monitor: MonitorSettings,
+        checks: IntegritySettings | None = None,
+    ) -> None:
         """Go on with other limits; how models are watched is told to the worker."""
         self._rules = self._deaths.rules = rules
         self._placing.deadline_s = self._listening.deadline_s = rules.start_s
@@ -317,6 +323,10 @@ class Pipeline:
             here, or not yet.
         """
         return await self._tenancy.restrain(measures, safe_output)
+
+    def thin(self, every: int) -> None:
+        """Answer one sample in so many at most from now on, whatever measures say."""
+        self._tenancy.thin(every)
 
     @property
     def holding(self) -> tuple[Measure, ...]:

@@ -52,13 +52,14 @@ class Restraint:
 
     Attributes:
         measures: What is asked for.
-        order: The same as an order for a worker.
+        thin: One in so many samples is answered at most: nothing is paid for more.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.measures: frozenset[Measure] = frozenset()
-        self.order = Shed()
+        self.thin = 1
+        self._order = Shed()
         self._unfit: dict[str, float] = {}  # until when
         self._deaths: dict[str, list[float]] = {}
 
@@ -71,11 +72,21 @@ class Restraint:
         self.measures = frozenset(measures)
         every = HALF if Measure.HALF_RATE in self.measures else 1
         if Measure.SAFE_OUTPUT in self.measures:
-            self.order = Shed(every, "safe_output", safe_output)
+            self._order = Shed(every, "safe_output", safe_output)
         elif Measure.ABSTAIN in self.measures:
-            self.order = Shed(every, "abstain")
+            self._order = Shed(every, "abstain")
         else:
-            self.order = Shed(every)
+            self._order = Shed(every)
+
+    @property
+    def order(self) -> Shed:
+        """What is asked for, as an order for a worker; a constant costs nobody."""
+        order = self._order
+        return replace(order, every=self.thin) if self._thins(order) else order
+
+    def _thins(self, order: Shed) -> bool:
+        """Whether less is to be answered than the measures leave."""
+        return order.answer == "model" and self.thin > order.every
 
     def stand_in(self, placed: Placed) -> Placed | None:
         """Return what is to run instead of a committed model, None for itself.

@@ -207,6 +207,11 @@ class Tenancy:
             await done
         return tuple(self.holding())
 
+    def thin(self, every: int) -> None:
+        """Let the model answer one sample in so many at most; 1 for all again."""
+        self.restraint.thin = every
+        self._changed.set()
+
     def holding(self) -> list[Measure]:
         """Return the measures that hold now.
 
