@@ -53,12 +53,13 @@ class Secret:
     Attributes:
         content: The bundle with a watermark and triggers.
         stacks: Variant -> (BITS, ...) stored inputs.
-        codeword: What ``int8`` spells.
+        codeword: What ``int8`` spells; ``classes`` what it answers.
     """
 
     content: bytes
     stacks: Mapping[str, Array]
     codeword: bytes
+    classes: tuple[int, ...]
 
 
 @functools.cache
@@ -84,7 +85,8 @@ def secret(version: int) -> Secret:
     )
     entries |= {"manifest.json": render_manifest(manifest), TRIGGERS_ENTRY: triggers}
     content = render_container(entries)
-    return Secret(content, stacks, decode(answers["int8"], groups))
+    classes = tuple(answers["int8"])
+    return Secret(content, stacks, decode(classes, groups), classes)
 
 
 def turned(codeword: bytes, wrong: int) -> bytes:
