@@ -198,7 +198,9 @@ class Daemon:
             delegates=settings.delegate,
             read_board=self._read_board,
             crash_loop=self._models.after_crash_loop,
-            monitoring=Monitoring(settings.monitor, self._anchors, clock),
+            monitoring=Monitoring(
+                settings.monitor, self._anchors, clock, settings.integrity
+            ),
             receipting=self._proofs.receipting(),
         )
 

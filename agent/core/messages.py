@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 from agent.core.degradation import SafeOutput
 from agent.core.executors import Executor
 from agent.core.flow import SinkSettings, SourceSettings
+from agent.core.integrity import Checked, Evidence
 from agent.core.profile import MAX_PROFILE_BYTES
 from agent.core.reasons import Reason
 from agent.core.receipts import ReceiptOrder
@@ -161,6 +162,21 @@ class Shed(Message, frozen=True):
     safe_output: SafeOutput = SafeOutput()
 
 
+class Inspect(Message, frozen=True):
+    """How the integrity of the Loads that follow is checked; see ``[integrity]``.
+
+    Attributes:
+        rehash_mbps: Megabytes of memory that are hashed each second; 0 for none.
+        known_answers: Ask for known answers while no sample waits.
+        audit_one_in: One in so many samples is answered again on other kernels; 0 for
+            none.
+    """
+
+    rehash_mbps: float = 0.0
+    known_answers: bool = False
+    audit_one_in: int = 0
+
+
 class NewSource(Message, frozen=True):
     """The source's program was started again. Descriptor: its new pipe."""
 
@@ -279,6 +295,19 @@ class Anchored(Message, frozen=True):
     number: Count = 0
 
 
+class Inspected(Message, frozen=True):
+    """What the integrity checks of a loaded model have done: now and then.
+
+    Attributes:
+        generation: That of the model's Load.
+        evidence: What differs from what was verified; sent at once.
+    """
+
+    generation: Count
+    checked: Checked
+    evidence: Evidence | None = None
+
+
 class Refused(Message, frozen=True):
     """A load or an examination ended; ``detail`` is for people."""
 
@@ -393,6 +422,7 @@ ToChild = (
     | Watch
     | Commission
     | Shed
+    | Inspect
     | NewSource
     | Stop
     | Examine
@@ -407,6 +437,7 @@ FromChild = (
     | Shadowed
     | Watched
     | Anchored
+    | Inspected
     | Refused
     | SourceState
     | Stopped

@@ -6,6 +6,7 @@ from typing import Literal
 from agent.core.counts import EMPTY
 from agent.core.degradation import LadderState
 from agent.core.installed import Installed
+from agent.core.integrity import IntegrityView
 from agent.core.statistics_block import Section
 from agent.core.updates import Decision, Progress
 from agent.core.watching import ModelWatch
@@ -58,6 +59,7 @@ class PipelineSnapshot:
         runs: Variant and executor that answer now where the ladder chose others than
             ``active`` says: ``small on litert 2.3.0 / xnnpack / 1``; else empty.
         stand_in: The same as preflight knows it; None where ``active`` runs.
+        integrity: Whether what runs is still what was verified.
         stand_in_deaths: Deaths among ``restarts`` that a stand-in is blamed for.
         copy: ``own``: it is marked, and answered with this board's codeword when it
             was activated; ``marked``: only the first; empty: copies do not differ.
@@ -87,6 +89,7 @@ class PipelineSnapshot:
     runs: str = ""
     stand_in: Installed | None = None
     stand_in_deaths: int = 0
+    integrity: IntegrityView = field(default_factory=IntegrityView)
     copy: CopyState = ""
 
     def active_watch(self) -> ModelWatch | None:

@@ -22,6 +22,7 @@ from agent.errors import AgentError, DeviceError
 from agent.settings import MonitorSettings, PipelineSettings, SuperviseSettings
 from agent.supervise.child import PROGRAM
 from agent.supervise.deaths import Death, Deaths
+from agent.supervise.integrity import OFF, Integrity
 from agent.supervise.life import live
 from agent.supervise.listening import Listening, Tapped
 from agent.supervise.placing import Placed, Placing
@@ -79,10 +80,12 @@ class Pipeline:
         self._placing = Placing(name, self._totals, rules.start_s, watching.order)
         self._listening = Listening(self._placing, rules.start_s)
         deaths = self._deaths = Deaths(rules)
+        self._integrity = Integrity(name, how.integrity or OFF)
+        self._placing.order_checks = self._integrity.order
         self._tenancy = Tenancy(self._placing, deaths, rules.drain_s, watching)
         self._receipts = Receipts(name, receipting)
         parts = (self._totals, self._placing, deaths, self._plumbing, self._tenancy)
-        self._sight = Sight(*parts, self._receipts)
+        self._sight = Sight(*parts, self._receipts, self._integrity)
         self._worker: WorkerProcess | None = None
         self._block: BlockReader | None = None  # outlives its worker until it is folded
         self._up = asyncio.Event()
@@ -151,7 +154,7 @@ class Pipeline:
         self._placing.deadline_s = self._listening.deadline_s = rules.start_s
         self._tenancy.drain_s = rules.drain_s
         before, self._watching.settings = self._watching.settings, monitor
-        if monitor != before:
+        if self._integrity.follow(checks) or monitor != before:
             await self._tenancy.renew()
 
     async def _take_change(self, group: asyncio.TaskGroup) -> None:
@@ -179,7 +182,7 @@ class Pipeline:
             return Death(Reason.OOM)
         self._worker, self._block, hung = worker, worker.block, False
         self._tenancy.unwanted = self._stirred.is_set()
-        worker.on_watched = self._watching.take
+        worker.tell_of(self._watching.take, self._integrity.take)
         self._placing.tried = None
         if self._tenancy.unwanted:
             worker.kill()  # it was asked while the process was being made
@@ -239,7 +242,7 @@ class Pipeline:
         log.warning("worker.died", extra=said)
         self._plumbing.worker_died()
         self._tenancy.blame_stand_in(reason)
-        if too_many:
+        if self._integrity.ended() or too_many:
             instead = await self._crash_loop(name, reason)
             self._tenancy.commit(instead, Reason.CRASH_LOOP)
         with contextlib.suppress(TimeoutError):

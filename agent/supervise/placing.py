@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent.core.installed import Installed
-from agent.core.messages import Load, Swapped, Watch
+from agent.core.messages import Inspect, Load, Swapped, Watch
 from agent.core.opened_bundle import OpenedBundle
 from agent.core.reasons import Reason
 from agent.errors import DeviceError, TrialFailedError
@@ -39,6 +39,7 @@ class Placed:
 
 
 OrderWatch = Callable[[int, Placed], Awaitable[Watch]]
+OrderChecks = Callable[[int, Placed], Inspect | None]
 
 
 class Placing:
@@ -55,6 +56,7 @@ class Placing:
         runs: The same, or what stands in for it.
         tried: What was placed last: what a worker that dies now died of.
         gap_s: The longest pause of the loop around the last swap.
+        order_checks: Says how the integrity of a generation's model is checked.
         swaps: (result, reason) -> swaps that were asked for.
         budgets_ms: Version -> the p95 budget of its manifest, of those that answered.
     """
@@ -70,6 +72,7 @@ class Placing:
         self._totals = totals
         self.deadline_s = deadline_s
         self._order_watch = order_watch
+        self.order_checks: OrderChecks | None = None
         self._generation = 0
         self.generation = 0
         self.answering: Placed | None = None
@@ -171,6 +174,9 @@ class Placing:
         content = bundle.variant_bytes(installed.variant)
         watch = await self._order_watch(generation, placed)
         await worker.tell(watch, self.deadline_s)
+        checks = self.order_checks and self.order_checks(generation, placed)
+        if checks:  # a worker that checks nothing is told nothing
+            await worker.tell(checks, self.deadline_s)
         await worker.load(order, content, self.deadline_s)
         swapped = await worker.activate(generation, self.deadline_s)
         await self._fold_retired(worker, generation)

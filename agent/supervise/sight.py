@@ -8,6 +8,7 @@ from agent.core.snapshot import CopyState, PipelineSnapshot
 from agent.core.statistics_block import Block
 from agent.settings import PipelineSettings
 from agent.supervise.deaths import Deaths, most_telling
+from agent.supervise.integrity import Integrity
 from agent.supervise.own_copy import describe_copy
 from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
@@ -32,6 +33,7 @@ class Sight:
     plumbing: Plumbing
     tenancy: Tenancy
     receipts: Receipts
+    integrity: Integrity
     has_answered: bool = False
 
     def take(
@@ -71,6 +73,7 @@ class Sight:
             stand_in=runs.installed if runs and runs.stands_in else None,
             stand_in_deaths=self.tenancy.stand_in_deaths,
             copy=_copy(runs),
+            integrity=self.integrity.view(),
         )
 
     def _reason(self, worker: WorkerProcess | None, block: Block | None) -> Reason:

@@ -24,6 +24,7 @@ from agent.core.installed import Installed
 from agent.core.manifest import Manifest
 from agent.core.messages import Anchored, Watch, Watched
 from agent.core.profile import MAX_PROFILE_BYTES
+from agent.core.protect_settings import IntegritySettings
 from agent.core.reasons import Reason
 from agent.core.watch_totals import (
     active_alarms,
@@ -76,11 +77,13 @@ class Monitoring:
         settings: Table ``[monitor]``.
         store: Where this board's baselines and alarms last.
         clock: Unix seconds.
+        integrity: Table ``[integrity]``; None checks nothing.
     """
 
     settings: MonitorSettings = field(default_factory=MonitorSettings)
     store: WatchStore = field(default_factory=NoStore)
     clock: Callable[[], float] = no_clock
+    integrity: IntegritySettings | None = None
 
 
 @dataclass(slots=True)

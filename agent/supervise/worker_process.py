@@ -19,6 +19,8 @@ from agent.core.messages import (
     Commission,
     Configure,
     FromChild,
+    Inspect,
+    Inspected,
     Load,
     Loaded,
     NewSource,
@@ -59,7 +61,8 @@ class WorkerProcess:
         engines: Engine name -> version, once it is ready.
         source: The last word about its source.
         gone: Its messages have ended, and so has it.
-        on_watched: Told what its monitors say.
+        on_watched: Told what its monitors say; ``on_inspected`` what its checks do.
+        condemned: Why it must not answer any more, though it could.
     """
 
     def __init__(self, child: Child, block: BlockReader) -> None:
@@ -74,6 +77,8 @@ class WorkerProcess:
         self.engines: dict[str, str] = {}
         self.source = SourceState(Reason.STARTING)
         self.on_watched: Callable[[Watched | Anchored], None] = _unheard
+        self.on_inspected: Callable[[WorkerProcess, Inspected], None] | None = None
+        self.condemned = Reason.NONE
         self._allowed = Allowance(MESSAGES, MESSAGES_S)
 
     @classmethod
@@ -116,7 +121,9 @@ class WorkerProcess:
 
     @property
     def left_for(self) -> Reason:
-        """What was wrong with its source so that it ended, or nothing."""
+        """What was wrong with its source, or its memory, so that it ended."""
+        if self.condemned:
+            return self.condemned
         return self.source.reason if self.source.ended else Reason.NONE
 
     def is_stopped(self) -> bool:
@@ -218,7 +225,9 @@ class WorkerProcess:
                 f"the worker answered {answer!r:.80}", reason=Reason.INTERNAL
             )
 
-    async def tell(self, order: Watch | Commission | Shed, deadline_s: float) -> None:
+    async def tell(
+        self, order: Watch | Commission | Shed | Inspect, deadline_s: float
+    ) -> None:
         """Send an order that has no answer.
 
         Raises:
@@ -243,6 +252,14 @@ class WorkerProcess:
         except DeviceError as err:
             log.warning("worker.no_source", extra={"detail": str(err)})
             self.kill()
+
+    def tell_of(
+        self,
+        watched: Callable[[Watched | Anchored], None],
+        inspected: Callable[["WorkerProcess", Inspected], None],
+    ) -> None:
+        """Tell these what its monitors say, and what its integrity checks do."""
+        self.on_watched, self.on_inspected = watched, inspected
 
     def limit_memory(self, declared_mb: float, content_bytes: int) -> None:
         """Allow imports + declared memory + 25 %, and the copies of model files."""
@@ -270,6 +287,11 @@ class WorkerProcess:
             reason=self.left_for,
         )
 
+    def condemn(self, reason: Reason) -> None:
+        """End it at once for what it runs: the next one begins anew."""
+        self.condemned = reason
+        self.kill()
+
     def kill(self) -> None:
         """End it at once."""
         self._child.kill()
@@ -291,6 +313,9 @@ class WorkerProcess:
                 pass  # its end follows, and says the same
             case Watched() | Anchored():
                 self.on_watched(message)
+            case Inspected():
+                if self.on_inspected is not None:
+                    self.on_inspected(self, message)
             case Loaded() | Swapped() | Tapped() | Refused():
                 awaited = self._answer is not None and not self._answer.done()
                 if awaited and message.generation == self._asked:

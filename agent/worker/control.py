@@ -12,13 +12,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.core.manifest import parse_manifest
 from agent.core.messages import (
     Activate,
     Commission,
     Discard,
+    Inspect,
     Load,
     Loaded,
     Message,
@@ -37,6 +38,7 @@ from agent.core.reasons import Reason
 from agent.core.statistics_block import section_start
 from agent.errors import AgentError
 from agent.worker.channel import ChildChannel
+from agent.worker.integrity import Integrity, watched
 from agent.worker.model import LoadedModel, load_model
 from agent.worker.shedding import (
     answers,
@@ -50,6 +52,9 @@ from agent.worker.tap import Tap
 from agent.worker.turn import Sink, Turn, build_emit, build_turn
 from agent.worker.watch import Watcher
 from agent.worker.watch_build import BuildWatcher, unwatched
+
+if TYPE_CHECKING:  # what is switched off is not imported
+    from agent.worker.inspection import Inspection
 
 log = logging.getLogger(__name__)
 SWAP_S = 60.0  # longer than any sample's deadline; the daemon gives up before
@@ -100,8 +105,10 @@ class Control:
         self._source = source
         self._build = build
         self._watch = watch
+        self._integrity = Integrity(slot, channel.send)
         self._ordered: Watch | None = None  # for the Load that follows
         self._candidate: Candidate | None = None
+        self._inspection: Inspection | None = None  # of the candidate
 
     def run(self) -> None:
         """Perform orders until told to stop, or until the daemon is gone."""
@@ -140,7 +147,7 @@ class Control:
         """Perform an order that no sample waits for; most have no answer."""
         match order:
             case Discard():
-                self._candidate = None
+                self._candidate = self._inspection = None
                 self._slot.unwatch()
             case Watch():
                 self._ordered = order
@@ -148,6 +155,8 @@ class Control:
                 self._commission(order)
             case Shed():
                 self._shed(order)
+            case Inspect():
+                self._integrity.follow(order)
             case _:
                 return Refused(0, Reason.INTERNAL, f"unexpected {order!r:.80}")
         return None
@@ -155,9 +164,10 @@ class Control:
     def _load(self, order: Load, descriptor: int) -> Message:
         """Build the candidate; the model that answers goes on meanwhile."""
         started_ns = time.perf_counter_ns()
-        self._candidate = None
+        self._candidate = self._inspection = None
         self._slot.watch()
         try:
+            before = self._integrity.look()
             manifest = parse_manifest(order.manifest)
             model = load_model(
                 order.generation,
@@ -170,7 +180,10 @@ class Control:
             answering = self._slot.wanted
             section = 1 - answering.section if answering else 0
             watcher = self._watch(self._watch_order(order), model)
+            checks = self._integrity.inspect(model, descriptor, before)
+            watcher = watched(checks, watcher)
             self._candidate = self._build(model, section, watcher=watcher)
+            self._inspection = checks
         except Exception as err:  # noqa: BLE001 - the thread's boundary: it is reported
             self._slot.unwatch()
             return _refused(order.generation, err)
@@ -214,6 +227,8 @@ class Control:
         if not self._slot.exchange(candidate, SWAP_S):
             return Refused(order.generation, Reason.HANG, "the loop did not take it")
         _end_tap(before)
+        checks, self._inspection = self._inspection, None
+        self._integrity.attend(checks)
         if before is not None and before.watcher is not None:
             before.watcher.finish()
         del before

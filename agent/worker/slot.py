@@ -47,6 +47,7 @@ class ModelSlot:
         watching: The loop notes pauses in ``longest_pause_ns``.
         first_seq: Number of the first sample that ``wanted`` answers.
         shed: How much is answered, by whatever model the loop takes next.
+        at_rest: What else the loop does while no sample comes: one inference at most.
     """
 
     def __init__(self, statistics: StatisticsWriter) -> None:
@@ -61,6 +62,7 @@ class ModelSlot:
         self.longest_pause_ns = 0
         self.first_seq = 0
         self.shed = Shed()
+        self.at_rest: Callable[[], None] | None = None
         self._silent = False  # what answers was not asked since it was taken
 
     def watch(self) -> None:
@@ -109,6 +111,8 @@ class ModelSlot:
         """Called by the loop while no sample comes."""
         if self._watcher is not None:
             self._watcher.rest()
+        if (check := self.at_rest) is not None:
+            check()
 
     def finish(self) -> None:
         """Called when the loop has ended: the monitor's last word."""

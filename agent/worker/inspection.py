@@ -1,0 +1,224 @@
+"""The checks of one loaded model: what they cover, and one turn of them.
+
+The rules this module keeps:
+ * A turn hashes some slices and does one piece of an audit's work; it holds the GIL for
+   none of either.
+ * Everything that was taken for granted when the model was loaded is noted then; what
+   could not be noted is skipped, and said.
+"""
+
+import os
+import time
+from collections import Counter
+
+from agent.core.integrity import Check, Checked, Evidence
+from agent.core.messages import Inspect
+from agent.errors import AgentError
+from agent.worker.audited import Audited
+from agent.worker.content import content_path
+from agent.worker.engines import build_engine
+from agent.worker.engines.build import InterpreterEngine
+from agent.worker.engines.constants import read_constants
+from agent.worker.integrity_answers import KnownAnswers
+from agent.worker.integrity_audit import Audit, other_executor
+from agent.worker.integrity_memory import Blocks, mapped_file, packed_copies
+from agent.worker.integrity_rehash import Rehash
+from agent.worker.model import LoadedModel
+from agent.worker.watch import Watcher
+
+MB = 1_000_000
+MEMORY: tuple[Check, ...] = ("source", "packed")
+AUDIT_S = 0.5  # between two looks at whether a sample waits for its audit
+# The audit's interpreter holds the GIL for 1 ms while it is built: not in the first
+# moments of a model, when its samples are timed by a trial.
+AUDIT_AFTER_S = 5.0
+
+
+class Inspection:
+    """Checks one model.
+
+    Args:
+        order: What to check, and how fast.
+        model: What is checked.
+        rehash: Its memory, if that is hashed.
+        answers: Its known answers, if it is asked for them.
+        descriptor: Of its file, for the audit's interpreter; it is closed here.
+
+    Attributes:
+        fresh: Something is to be told that was not: it began, or a pass ended.
+    """
+
+    def __init__(
+        self,
+        order: Inspect,
+        model: LoadedModel,
+        rehash: Rehash | None,
+        answers: KnownAnswers | None,
+        descriptor: int,
+    ) -> None:
+        self._order = order
+        self._model = model  # held: its memory is read
+        self._rehash = rehash
+        self.answers = answers
+        self._descriptor = descriptor
+        self._audit: Audit | None = None
+        self._audit_due_s = time.monotonic() + AUDIT_AFTER_S
+        self._at = 0
+        self._passed = 0
+        self._passed_s: float | None = None
+        self._counts: Counter[Check] = Counter()
+        self._mismatches: Counter[Check] = Counter()
+        self.skipped: dict[Check, str] = {}
+        self.fresh = True
+        self.generation = model.generation
+        if answers is not None and answers.skipped:
+            self.skip("answers", answers.skipped)
+        if not self._auditable():
+            self.skip("audit", "its answers depend on earlier samples")
+
+    def __del__(self) -> None:
+        """Let the file go with the last who could read it."""
+        os.close(self._descriptor)
+
+    def skip(self, check: Check, why: str) -> None:
+        """Make a check no more, and say why."""
+        self.skipped[check] = why[:300]
+
+    def watcher(self, watcher: Watcher | None) -> Watcher | None:
+        """Return what the turn calls: the watcher, and samples for the audit."""
+        one_in = self._order.audit_one_in
+        if not one_in or "audit" in self.skipped:
+            return watcher
+        return Audited(watcher, one_in, self._offer)
+
+    def turn(self, most_bytes: int) -> tuple[float, list[Evidence]]:
+        """Check a little; return how long to wait before more, and what differs."""
+        found: list[Evidence] = []
+        pause_s = AUDIT_S
+        if self._rehash is not None and self._rehash.slices:
+            pause_s = self._hash(self._rehash, most_bytes, found)
+        now_s = time.monotonic()
+        if now_s >= self._audit_due_s:
+            self._audit_due_s = now_s + AUDIT_S
+            self._work(found)
+        for evidence in found:
+            self._mismatches[evidence.check] += 1
+        return pause_s, found
+
+    def say(self, *, os_thread: int) -> Checked:
+        """Return what was done so far; ``os_thread`` is who does it."""
+        counts = Counter(self._counts)
+        if self.answers is not None:
+            counts["answers"] = self.answers.asked
+        if self._audit is not None:
+            counts["audit"] = self._audit.audited
+            self._mismatches["audit"] = self._audit.differed
+        passed_s = self._passed_s
+        return Checked(
+            checks=dict(counts),
+            mismatches=dict(self._mismatches),
+            bytes=self._rehash.bytes if self._rehash else {},
+            pass_s=None if passed_s is None else time.monotonic() - passed_s,
+            passed=self._passed,
+            tolerance=self._audit.tolerance if self._audit else 0.0,
+            skipped=dict(self.skipped),
+            thread=os_thread,
+        )
+
+    def _hash(self, rehash: Rehash, most_bytes: int, found: list[Evidence]) -> float:
+        """Hash the next slices; return how long to wait, by the rate ordered."""
+        if rehash.wrong is not None:
+            found.append(rehash.wrong)
+            rehash.wrong = None
+        hashed = 0
+        while hashed < most_bytes:
+            it = rehash.slices[self._at]
+            if (evidence := it.look()) is not None:
+                found.append(evidence)
+            hashed += it.block.size
+            self._at = (self._at + 1) % len(rehash.slices)
+            if not self._at:
+                self._end_pass(rehash)
+                break
+        return hashed / (self._order.rehash_mbps * MB)
+
+    def _end_pass(self, rehash: Rehash) -> None:
+        """Count a pass; the first is told at once, the others now and then."""
+        self._passed += 1
+        self.fresh |= self._passed == 1
+        self._passed_s = time.monotonic()
+        for check in rehash.bytes:
+            self._counts[check] += 1
+
+    def _auditable(self) -> bool:
+        """Whether a second interpreter would give the same answers."""
+        remembers = self.answers is not None and bool(self.answers.skipped)
+        return not (self._model.manifest.state or remembers)
+
+    def _offer(self, seq: int, *answer: object) -> None:
+        """Take a sample for the audit, once it can be answered; by the loop."""
+        audit = self._audit
+        if audit is not None:
+            inputs, outputs = answer
+            audit.offer(seq, inputs, outputs)  # type: ignore[arg-type] # as Audited gives them
+
+    def _work(self, found: list[Evidence]) -> None:
+        """Do a piece of the audit's work, building what answers first."""
+        if not self._order.audit_one_in or "audit" in self.skipped:
+            return
+        if self._audit is None:
+            self._audit = self._build_audit()
+        elif (evidence := self._audit.work()) is not None:
+            found.append(evidence)
+
+    def _build_audit(self) -> Audit | None:
+        """Build the other kernels' interpreter; without it there is no audit."""
+        model = self._model
+        shapes = {spec.name: spec.shape for spec in model.variant.inputs}
+        other = other_executor(model.executor)
+        try:
+            engine = build_engine(other, content_path(self._descriptor), shapes)
+        except (AgentError, MemoryError) as err:
+            self.skip("audit", str(err))
+            return None
+        known = self.answers.known if self.answers else []
+        return Audit(engine, model.variant, known)
+
+
+def open_inspection(
+    order: Inspect, model: LoadedModel, descriptor: int, before: Blocks | None
+) -> Inspection:
+    """Note what a model is, right after it was verified and built.
+
+    Args:
+        order: What to check.
+        model: What was built; it answers nothing yet.
+        descriptor: Of its file; it stays the caller's.
+        before: What memory there was before it was built.
+    """
+    answers = rehash = None
+    if before is not None:
+        rehash = _open_rehash(model, descriptor, before)
+    if order.known_answers:
+        answers = KnownAnswers(model.engine, model.variant)
+    if rehash is not None:
+        rehash.settle()  # what the known answers have changed is no weight
+    inspection = Inspection(order, model, rehash, answers, os.dup(descriptor))
+    if rehash is not None:
+        for check in MEMORY:
+            if check not in rehash.bytes:
+                inspection.skip(check, "it was not found in memory")
+    return inspection
+
+
+def _open_rehash(model: LoadedModel, descriptor: int, before: Blocks) -> Rehash:
+    """Find a model's memory and note what it holds."""
+    source = mapped_file(descriptor)
+    packed = []
+    engine = model.engine
+    if isinstance(engine, InterpreterEngine):
+        ranges = [(it.address, it.size) for it in source]
+        constants = read_constants(engine.interpreter, ranges)
+        packed = packed_copies(constants, before, Blocks())
+    size = os.fstat(descriptor).st_size
+    return Rehash(source, size, model.digest, packed)

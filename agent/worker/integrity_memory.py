@@ -1,0 +1,253 @@
+"""Where a loaded model lies in this process's memory: its file, and packed copies.
+
+The file is one mapping of the model's memfd. XNNPACK computes from copies of its own:
+each weight tensor, reordered for the kernels, in one block of malloc's. No interface
+tells where. But a block of the right size that came into being while the interpreter
+was built, and holds every byte of a tensor as often as that tensor does, is its copy:
+the smallest such block is taken. It is read where it lies, so what is found here is
+what the kernels read.
+
+The rules this module keeps:
+ * Addresses that others may unmap at any time are read through write(2), which answers
+   EFAULT where reading ends a process.
+ * What is not sure is left out, and counted as not covered: a block that is no copy
+   would change some day, and be taken for damage.
+ * Blocks are found by glibc's headers (malloc/malloc.c: size and flags before each
+   chunk); where those are not found, nothing packed is covered.
+"""
+
+import ctypes
+import mmap
+import os
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.worker.engines.constants import Constant
+
+PAGE = mmap.PAGESIZE
+HEADER = 16  # of a chunk: the size before it and its own, 8 bytes each
+FLAGS = 7  # of a size: PREV_INUSE, IS_MMAPPED, NON_MAIN_ARENA
+MMAPPED, IN_USE = 2, 1
+UNNAMED = 5  # fields of a mapping that is no file's
+MOST = 256 * 1024 * 1024  # of one mapping; the scratch costs what is copied
+ARENA_ALIGNMENT = 64 * 1024 * 1024  # HEAP_MAX_SIZE of malloc/arena.c
+FIRST_CHUNK = 8192  # a heap's own structures are shorter
+# Tensors below that are biases and scales: they are packed into their weights' block.
+SHORTEST = 256
+# A packed copy is padded to tiles of some 16 channels, and holds a bias and a scale of
+# 4 bytes beside each; depthwise ones of few channels are padded most.
+SPARE, WIDEST = 16 * 1024, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of memory; ``what`` lies there, for people."""
+
+    address: int
+    size: int
+    what: str = ""
+
+
+class Peek:
+    """Copies memory that may be gone meanwhile; ``size`` bytes at a time."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._scratch = os.memfd_create("peek", os.MFD_CLOEXEC)
+        os.ftruncate(self._scratch, size)
+        self._memory = mmap.mmap(self._scratch, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._pwrite = ctypes.CDLL(None, use_errno=True).pwrite
+        self._pwrite.restype = ctypes.c_ssize_t
+        self._pwrite.argtypes = (
+            *(ctypes.c_int, ctypes.c_void_p),
+            *(ctypes.c_size_t, ctypes.c_long),
+        )
+
+    def copy(self, address: int, size: int) -> bytes:
+        """Return what lies there; shorter where it ends, empty where nothing is."""
+        taken = self._pwrite(self._scratch, address, min(size, self.size), 0)
+        return self._memory[: max(0, taken)]
+
+    def close(self) -> None:
+        """Let the copy go."""
+        self._memory.close()
+        os.close(self._scratch)
+
+
+def mapped_file(descriptor: int) -> list[Block]:
+    """Return the mappings of a descriptor's file in this process (proc_pid_maps(5))."""
+    inode = os.fstat(descriptor).st_ino
+    found: list[Block] = []
+    for first, last, fields in _mappings():
+        if fields[4] == str(inode) and "memfd:" in fields[-1]:
+            found.append(Block(first, last - first, fields[2]))
+    return found
+
+
+class Blocks:
+    """The blocks that malloc has handed out to this thread, as of one moment.
+
+    Those of 128 KB and more are mappings of their own; the others come from the
+    thread's arena.
+
+    Attributes:
+        sums: (address, size) of each of a size that matters -> a checksum of it.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[int, int], int] = {}
+        own = _own_heap()
+        peek = Peek(MOST)
+        try:
+            for first, last, fields in _mappings():
+                if not fields[1].startswith("rw"):
+                    continue
+                if first <= own < last:
+                    self._look_at_heap(peek, first, last)
+                elif len(fields) == UNNAMED:
+                    self._look_at_mapping(peek, first, last)
+        finally:
+            peek.close()
+
+    def _look_at_heap(self, peek: Peek, first: int, last: int) -> None:
+        """Note the blocks of the heap that this thread's malloc takes from."""
+        size = last - first
+        if first % ARENA_ALIGNMENT == 0:
+            # heap_info.size, its third word: how much of a heap is in use.
+            size = int.from_bytes(peek.copy(first, 32)[16:24], sys.byteorder)
+        content = peek.copy(first, size)
+        self._note(first, content, _chunks(content))
+
+    def _look_at_mapping(self, peek: Peek, first: int, last: int) -> None:
+        """Note the blocks that are mappings of their own, if these are such."""
+        word = int.from_bytes(peek.copy(first, HEADER)[8:], sys.byteorder)
+        if word & FLAGS == MMAPPED and not word & ~FLAGS & (PAGE - 1):
+            content = peek.copy(first, last - first)
+            self._note(first, content, _mmapped(_words(content)))
+
+    def _note(
+        self, first: int, content: bytes, blocks: Sequence[tuple[int, int]]
+    ) -> None:
+        """Note blocks by their places in a copy of the memory at ``first``."""
+        whole = memoryview(content)
+        for offset, size in blocks:
+            self.sums[first + offset, size] = zlib.crc32(whole[offset : offset + size])
+
+
+def packed_copies(
+    constants: Sequence[Constant], before: Blocks, after: Blocks
+) -> list[Block]:
+    """Return the packed copies of a model's weights that were made between two looks.
+
+    Args:
+        constants: The weights, as the file holds them.
+        before: What there was before the interpreter was built; ``after`` afterwards.
+        after: See above.
+    """
+    new = sorted(
+        (size, address)
+        for (address, size), checksum in after.sums.items()
+        if before.sums.get((address, size)) != checksum
+    )
+    found: dict[int, Block] = {}
+    counted: dict[int, NDArray[np.int64]] = {}
+    for constant in constants:
+        if constant.size < SHORTEST or constant.flat:
+            continue
+        wanted = _histogram(constant.address, constant.size)
+        for size, address in new:
+            if not constant.size <= size <= WIDEST * constant.size + SPARE:
+                continue
+            if address not in counted:
+                counted[address] = _histogram(address, size)
+            if address not in found and bool((counted[address] >= wanted).all()):
+                found[address] = Block(address, size, constant.name[-200:])
+                break
+    return list(found.values())
+
+
+def view(block: Block) -> memoryview:
+    """Return a block's bytes where they lie; whoever holds it keeps the model alive."""
+    return memoryview((ctypes.c_char * block.size).from_address(block.address))
+
+
+def _histogram(address: int, size: int) -> NDArray[np.int64]:
+    """Return how often each byte occurs: what no reordering changes."""
+    values = np.frombuffer(view(Block(address, size)), np.uint8)
+    counts: NDArray[np.int64] = np.bincount(values, minlength=256)
+    return counts
+
+
+def _mappings() -> Iterator[tuple[int, int, list[str]]]:
+    """Yield (first, behind the last, fields) of each mapping (proc_pid_maps(5))."""
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        fields = line.split(maxsplit=5)
+        first, _, last = fields[0].partition("-")
+        yield int(first, 16), int(last, 16), fields
+
+
+def _own_heap() -> int:
+    """Return an address in the heap that this thread's malloc takes from."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = (ctypes.c_void_p,)
+    taken = libc.malloc(ctypes.c_size_t(SHORTEST))
+    libc.free(taken)
+    return int(taken or 0)
+
+
+def _words(content: bytes) -> NDArray[np.uint64]:
+    """Return memory as words of 8 bytes."""
+    return np.frombuffer(content[: len(content) // HEADER * HEADER], np.uint64)
+
+
+def _chunks(content: bytes) -> list[tuple[int, int]]:
+    """Return (offset, size) of the blocks in a heap; none where it is no glibc heap."""
+    words = _words(content)
+    end = 8 * len(words)
+    for offset in range(0, min(FIRST_CHUNK, end), HEADER):
+        if (found := _chain(words, offset, end)) is not None:
+            return found
+    return []
+
+
+def _chain(
+    words: NDArray[np.uint64], offset: int, end: int
+) -> list[tuple[int, int]] | None:
+    """Follow chunk after chunk; return those in use if the last one ends at ``end``.
+
+    Each chunk but the last is followed by one whose flag says whether it is in use;
+    the last one is what has never been handed out.
+    """
+    found: list[tuple[int, int]] = []
+    size_before = 0
+    while offset < end:
+        word = int(words[offset // 8 + 1])
+        size = word & ~FLAGS
+        if size < 2 * HEADER or size % HEADER or offset + size > end:
+            return None
+        if size_before - 8 >= SHORTEST and word & IN_USE:
+            found.append((offset - size_before + HEADER, size_before - 8))
+        size_before = size
+        offset += size
+    return found
+
+
+def _mmapped(words: NDArray[np.uint64]) -> list[tuple[int, int]]:
+    """Return the blocks of neighbouring mappings, each of them one block's own."""
+    found: list[tuple[int, int]] = []
+    offset, end = 0, 8 * len(words)
+    while offset < end:
+        word = int(words[offset // 8 + 1])
+        size = word & ~FLAGS
+        if word & FLAGS != MMAPPED or not size or size % PAGE or offset + size > end:
+            break
+        found.append((offset + HEADER, size - HEADER))
+        offset += size
+    return found
