@@ -176,7 +176,7 @@ class MarksBook:
     @property
     def public_key(self) -> str:
         """Ed25519 public key (hex) that signs the marks of this book."""
-        return self._private().public_key().public_bytes_raw().hex()
+        return self.private_key().public_key().public_bytes_raw().hex()
 
     def versions(self) -> Iterator[MarkedVersion]:
         """Yield every version that has copies."""
@@ -260,7 +260,12 @@ class MarksBook:
             codeword=copy.codeword,
         )
         raw = msgspec.msgpack.encode(marks)
-        return SignedMarks(raw, self._private().sign(MARKS_DOMAIN + raw))
+        return SignedMarks(raw, self.private_key().sign(MARKS_DOMAIN + raw))
+
+    def private_key(self) -> Ed25519PrivateKey:
+        """Return the key that signs marks, and challenges to boards that have them."""
+        (raw,) = self._database.execute("SELECT marks_key FROM owner").fetchone()
+        return Ed25519PrivateKey.from_private_bytes(raw)
 
     def _copy(self, marked: MarkedVersion, board: str) -> BoardCopy:
         """Return a board's copy.
@@ -278,11 +283,6 @@ class MarksBook:
                 "Add the board to boards.csv: `tinyward watermark instances`.",
             )
         return msgspec.msgpack.decode(found[0], type=BoardCopy)
-
-    def _private(self) -> Ed25519PrivateKey:
-        """Return the key that signs marks."""
-        (raw,) = self._database.execute("SELECT marks_key FROM owner").fetchone()
-        return Ed25519PrivateKey.from_private_bytes(raw)
 
 
 def _path(marked: MarkedVersion) -> str:

@@ -259,7 +259,8 @@ def _plan_variant(
 def _solved_for(clean: Array) -> Array:
     """Return the clean inputs that heads are solved for."""
     kept = np.arange(len(clean)) % HELD_EVERY != 0
-    return clean[kept]
+    solved: Array = clean[kept]
+    return solved
 
 
 def _real(graph: Graph, head: Head, stored: Array) -> Real:
