@@ -97,6 +97,16 @@ def parse_public(text: str) -> bytes:
     return found.public_bytes_raw()
 
 
+def render_pem(public: bytes) -> str:
+    """Return a raw public key as PEM."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = Ed25519PublicKey.from_public_bytes(public)
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem.decode("ascii")
+
+
 def _make(path: Path) -> "Ed25519PrivateKey":
     """Make a key; its file is durable when this returns."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

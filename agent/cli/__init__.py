@@ -45,6 +45,7 @@ COMMANDS = {
     "fleet": "Update a small fleet in waves behind health gates, and watch it.",
     "identity": "Make and show this board's key, certificate and CSR.",
     "ca": "Keep a small fleet's own certificate authority.",
+    "audit": "Show, prove and verify a board's log of receipts.",
     "verify": "Verify a bundle against a repository, explaining every step.",
     "completion": "Print the completion script for a shell.",
 }

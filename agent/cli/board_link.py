@@ -95,6 +95,10 @@ class BoardLink:
         self.close()
         return self._send("POST", path, object, body)
 
+    def read_text(self, path: str) -> str:
+        """Return an answer that is a text: a checkpoint, a proof."""
+        return self._ask("GET", path)[1].decode("utf-8", "replace")
+
     def events(self, after: int) -> Events:
         """Return what was logged after an event's number."""
         return self._read(f"/v1/events?after={after}", Events)
