@@ -83,6 +83,17 @@ def locks(report: Report, rounds: int, seconds: float) -> None:
 
 
 @main.command()
+@click.option("--rounds", default=15, show_default=True, help="Alternating rounds.")
+@click.option("--seconds", default=0.5, show_default=True, help="Of each side.")
+@click.pass_obj
+def receipts(report: Report, rounds: int, seconds: float) -> None:
+    """What a receipt costs each inference, and what the loop loses by it."""
+    from benchmarks.receipts import run
+
+    report.add("receipts", run(rounds, seconds))
+
+
+@main.command()
 @click.option("--swaps", default=200, show_default=True, help="Swaps in a row.")
 @click.pass_obj
 def swap(report: Report, swaps: int) -> None:
@@ -210,6 +221,20 @@ def watch(report: Report, quick: bool) -> None:  # noqa: FBT001 - click passes i
 
     rows = run(QUICK if quick else FULL, report.console.print)
     report.add("watch_quick" if quick else "watch", rows)
+
+
+@main.command()
+@click.option("--full", is_flag=True, help="All models, 10,000 copies: half an hour.")
+@click.pass_obj
+def watermark(report: Report, full: bool) -> None:  # noqa: FBT001 - click passes it
+    """Marked copies: what marking costs, what attacks leave, who is named."""
+    from agent.cli.watermark_runtime import quiet_arithmetic
+
+    quiet_arithmetic()
+    from benchmarks.watermark import FULL, QUICK, run
+
+    rows = run(FULL if full else QUICK, report.console.print)
+    report.add("watermark" if full else "watermark_quick", rows)
 
 
 @main.command()

@@ -152,17 +152,18 @@ class RingWriter:
 
     Attributes:
         written: How many records it has written; the number of the last one.
+        words: The header, for the loop's gate: a property costs 50 ns more.
     """
 
     def __init__(self, memory: memoryview) -> None:
         self._bytes = memory[:RING_BYTES]
-        self._words = self._bytes[:HEADER_BYTES].cast("Q")
-        self.written = self._words[WRITTEN]
+        self.words = self._bytes[:HEADER_BYTES].cast("Q")
+        self.written = self.words[WRITTEN]
 
     @property
     def closed(self) -> bool:
         """Whether no more samples may be answered now."""
-        return self.written >= self._words[LIMIT]
+        return self.written >= self.words[LIMIT]
 
     def bind(self, pipeline: int, model: bytes) -> Put:
         """Return what writes the records of one model: (sample, ns, flags, in, out).
@@ -170,15 +171,27 @@ class RingWriter:
         It is the loop's gate that asks ``closed`` first: one that has just passed it
         writes one record at most.
         """
-        ring, words, pack_into = self._bytes, self._words, RECORD.pack_into
+        ring, words, pack_into = self._bytes, self.words, RECORD.pack_into
 
         def put(
             sample: int, monotonic_ns: int, flags: int, given: bytes, said: bytes
         ) -> None:
-            at = HEADER_BYTES + self.written % SLOTS * RECORD_BYTES
-            number = self.written + 1
-            fixed = (flags, pipeline, model)
-            pack_into(ring, at, number, sample, monotonic_ns, *fixed, given, said)
+            number = self.written
+            at = HEADER_BYTES + number % SLOTS * RECORD_BYTES
+            number += 1
+            # In pieces, or by a tuple that is unpacked, it takes 0.1 us more.
+            pack_into(
+                ring,
+                at,
+                number,
+                sample,
+                monotonic_ns,
+                flags,
+                pipeline,
+                model,
+                given,
+                said,
+            )
             self.written = words[WRITTEN] = number
 
         return put

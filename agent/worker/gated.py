@@ -11,7 +11,7 @@ The rules this module keeps:
 import time
 from collections.abc import Callable
 
-from agent.core.receipts import RingWriter
+from agent.core.receipts import LIMIT, RingWriter
 from agent.worker.loop import TURN_S, Loop, Source
 from agent.worker.samples import InputError
 from agent.worker.slot import Candidate, ModelSlot
@@ -43,7 +43,12 @@ class GatedLoop(Loop):
 
     def run(self) -> None:
         """Answer samples until the slot is stopped, as ``Loop.run`` does."""
-        slot, source, ring = self._slot, self._source, self._ring
+        slot, source, ring, words = (
+            self._slot,
+            self._source,
+            self._ring,
+            self._ring.words,
+        )
         take = source.take
         current: Candidate | None = None
         turn: Turn | None = None
@@ -52,7 +57,7 @@ class GatedLoop(Loop):
             if slot.wanted is not current:
                 current = slot.wanted
                 turn = slot.enter(current) if current else None
-            if turn is None or ring.closed:
+            if turn is None or ring.written >= words[LIMIT]:
                 self._wait(has_model=turn is not None)
                 previous_ns = time.perf_counter_ns()  # waiting for leave is no pause
                 continue
