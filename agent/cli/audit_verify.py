@@ -179,9 +179,7 @@ def _describe_proof(proven: "Proven") -> str:
         f"input     {receipt.input.hex()}",
         f"output    {receipt.output.hex()}",
     ]
-    return "\n".join(
-        [*lines, *([f"event     {said}"] if said else []), "it is in the log"]
-    )
+    return "\n".join([*lines, *told, "it is in the log"])
 
 
 def _proof_json(proven: "Proven") -> str:
