@@ -20,7 +20,7 @@ MIN_SEED_BYTES = 8  # nobody tries 2**64 seeds to be asked for what suits him
 HELP = """Compute inferences of a board's log anew, and compare with its receipts.
 
 \b
-  tinyward audit rerun --log card/audit --public board.pub \\
+  tinyward audit rerun --log card/audit --vkey board.vkey \\
       --key owner-keys --bundle kws-8.bundle --samples 64
 
 The board keeps one in so many inputs, sealed to you, the owner (audit.owner_key,
@@ -42,8 +42,7 @@ class Options(TypedDict):
 
     log: Path
     kept: Path | None
-    public: Path
-    board: str
+    vkey: str
     key: Path
     passphrase_files: tuple[Path, ...]
     bundle: tuple[Path, ...]
@@ -57,8 +56,7 @@ class Options(TypedDict):
 @click.command(help=HELP, short_help="Compute kept inferences anew, and compare.")
 @click.option("--log", type=_PATH, required=True, help="The log's folder, or a copy.")
 @click.option("--kept", type=_PATH, help="Kept inputs.  [default: audit-kept beside]")
-@click.option("--public", type=_FILE, required=True, help="The board's audit key.")
-@click.option("--board", default="", help="Whose log it has to be.")
+@click.option("--vkey", required=True, help="What `audit key` printed, or its file.")
 @click.option(
     "--key",
     type=click.Path(exists=True, path_type=Path),
@@ -102,7 +100,7 @@ def command(**options: Unpack[Options]) -> None:
     kept = options["kept"] or options["log"].parent / "audit-kept"
     demand = Demand(seed, options["samples"], options["since"], opener, models)
     with RerunView() as view:
-        asked = _asked(options["public"], options["board"])
+        asked = _asked(options["vkey"])
         evidence = FolderEvidence(options["log"], kept, asked, view.verified)
         audit = perform_audit(evidence, demand, view.computed)
     _tell(audit, evidence.checkpoint, seed, as_json=options["as_json"])
@@ -154,22 +152,24 @@ def _seed(text: str) -> bytes:
     return seed
 
 
-def _asked(public: Path, board: str) -> "Asked":
-    """Return by which key the log is verified.
+def _asked(key: str) -> "Asked":
+    """Return by which key the log is verified; its name says whose that has to be.
 
     Raises:
         SettingsError: ``settings``: it is no key.
     """
     from agent.audit.key import parse_public
     from agent.audit.verify import Asked
+    from agent.core.checkpoint import board_of
     from agent.errors import BundleRefusedError
 
     try:
-        raw = parse_public(public.read_text(encoding="utf-8", errors="replace").strip())
-    except (OSError, BundleRefusedError) as err:
-        todo = "`tinyward audit head` on the board shows its key."
-        raise _wrong(f"--public: {public}: {err}", todo) from err
-    return Asked(raw, board)
+        is_key = key.count("+") >= 2
+        text = key if is_key else Path(key).read_text(encoding="utf-8")
+        return Asked(parse_public(text.strip()), board_of(text.partition("+")[0]))
+    except (OSError, UnicodeDecodeError, BundleRefusedError) as err:
+        todo = "`tinyward audit key` on the board prints it."
+        raise _wrong(f"--vkey: {err}", todo) from err
 
 
 def _models(

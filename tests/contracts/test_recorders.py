@@ -45,7 +45,7 @@ def in_log(folder: Path) -> Iterator[Subject]:
     from agent.audit.key import load_audit_key
     from agent.audit.log import Place
     from agent.audit.recorder import LogRecorder, NoMeter
-    from agent.audit.recovery import Opening, open_log
+    from agent.audit.opening import Opening, open_log
 
     key = load_audit_key(folder / "audit.key", may_make=True)
     place = Place("", "-", lambda: "-", time.time)  # noqa: TID251 - composed as by the daemon

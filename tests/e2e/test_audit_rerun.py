@@ -45,14 +45,14 @@ class Audited:
         self.folder = folder
         self.state = state
         self.bundle = bundle
-        public = folder / "board.pub"
         key = load_audit_key(state / "audit.key", may_make=False)
-        public.write_text(render_key(NoteKey("board", key.public)) + "\n")
+        vkey = render_key(NoteKey("any", key.public))
+        (folder / "board.vkey").write_text(f"{vkey}\n")
 
     def rerun(self, *more: str, state: Path | None = None) -> Result:
         """Call ``tinyward audit rerun``."""
         log = (state or self.state) / "audit"
-        named = ["--log", log, "--public", self.folder / "board.pub"]
+        named = ["--log", log, "--vkey", self.folder / "board.vkey"]
         named += ["--key", self.folder / "owner.key", "--bundle", self.bundle]
         return CliRunner().invoke(command, [*map(str, named), "--json", *more])
 
@@ -228,7 +228,7 @@ def test_inputs_are_nowhere_in_the_clear(audited: Audited) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--seed", "xyz"), ("--seed", "00"), ("--public", __file__)]
+    ("option", "value"), [("--seed", "xyz"), ("--seed", "00"), ("--vkey", __file__)]
 )
 def test_options_that_do_not_fit(audited: Audited, option: str, value: str) -> None:
     """Each is refused with what to do."""
