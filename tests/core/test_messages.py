@@ -9,6 +9,8 @@ from agent.core.degradation import SafeOutput
 from agent.core.messages import (
     MAX_MESSAGE_BYTES,
     Activate,
+    Answers,
+    Ask,
     Configure,
     Discard,
     Examine,
@@ -63,6 +65,7 @@ to_child = st.one_of(
         manifest=st.binary(max_size=500),
         variant=words,
         executor=executors,
+        sha256=words,
     ),
     st.builds(Activate, generation=counts),
     st.builds(Discard, generation=counts),
@@ -81,6 +84,16 @@ to_child = st.one_of(
         manifest=st.binary(max_size=500),
         plan=st.lists(st.tuples(words, executors), max_size=4).map(tuple),
         rounds=counts,
+        deadline_s=finite,
+        digests=st.dictionaries(words, words, max_size=2),
+    ),
+    st.builds(
+        Ask,
+        manifest=st.binary(max_size=500),
+        variant=words,
+        executor=executors,
+        sha256=words,
+        most=counts,
         deadline_s=finite,
     ),
     st.builds(
@@ -104,6 +117,9 @@ from_child = st.one_of(
     st.builds(Examining, index=counts, stage=texts),
     st.builds(Finding, index=counts, reason=reasons, ram_bytes=sizes, p50_ms=finite),
     st.builds(Examined),
+    st.builds(
+        Answers, classes=st.lists(st.integers(0, 65_535), max_size=1024).map(tuple)
+    ),
 )
 
 

@@ -21,6 +21,7 @@ from agent.core.child_lines import parse_line
 from agent.core.container import parse_container, render_container
 from agent.core.manifest import parse_manifest, render_manifest
 from agent.core.messages import (
+    Answers,
     Examined,
     Examining,
     Finding,
@@ -67,6 +68,7 @@ MESSAGES: tuple[FromChild, ...] = (
     Examining(0, "load"),
     Finding(0, max_difference=0.5, ram_bytes=2**20),
     Examined(),
+    Answers((0, 1, 2)),
 )
 HEADERS = (
     *("bytes 0-9/20", "bytes 5-9/*", "120", "Sun, 06 Nov 1994 08:49:37 GMT", '"abc"'),

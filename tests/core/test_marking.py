@@ -1,0 +1,106 @@
+"""What a manifest declares of its watermark, and which agents may read it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from agent.core.manifest import (
+    Manifest,
+    StateLink,
+    TensorSpec,
+    TrialRules,
+    needed_schema,
+    parse_manifest,
+    render_manifest,
+)
+from agent.core.marking import Marking, marking_mistake
+from agent.core.reasons import Reason
+from agent.errors import BundleRefusedError
+from tests.fakes.bundles import manifest
+
+MARK = Marking(128, "010", 28, sha256="0" * 64, size=9)
+groups = st.text("01", min_size=3, max_size=40)
+
+
+def marked(mark: Marking = MARK, **changes: object) -> Manifest:
+    """Return a manifest with a watermark."""
+    return replace(manifest(), schema=4, watermark=mark, **changes)
+
+
+def refusal(stated: Manifest) -> str:
+    """Return what is said of a manifest that is refused."""
+    with pytest.raises(BundleRefusedError) as caught:
+        parse_manifest(render_manifest(stated))
+    assert caught.value.reason == Reason.MANIFEST
+    return str(caught.value)
+
+
+@given(
+    groups.filter(lambda it: len(set(it)) == 2),
+    st.integers(1, 32).map(lambda it: 8 * it),
+    st.data(),
+)
+def test_what_is_declared_is_read(
+    of_classes: str, bits: int, data: st.DataObject
+) -> None:
+    """Law: ``parse_manifest(render_manifest(m)) == m``, with any watermark."""
+    errors = data.draw(st.integers(0, (bits - 1) // 2))
+    mark = Marking(bits, of_classes, errors, sha256="a" * 64, size=bits)
+    said = marked(mark, labels=())
+    assert marking_mistake(mark) == ""
+    assert parse_manifest(render_manifest(said)) == said
+
+
+@given(groups, st.integers(0, 256))
+def test_chance_is_never_a_threshold(of_classes: str, errors: int) -> None:
+    """Half of the bits, or one meaning for all classes, tells nobody."""
+    mistake = marking_mistake(replace(MARK, groups=of_classes, threshold=errors))
+    assert bool(mistake) == (2 * errors >= 128 or len(set(of_classes)) == 1)
+
+
+def test_only_a_watermark_needs_the_newest_schema() -> None:
+    """Older agents go on to read everything else, and refuse what they cannot check."""
+    assert needed_schema(TrialRules(), watermark=MARK) == 4
+    assert needed_schema(TrialRules()) == 1
+    for older in (1, 2, 3):
+        said = refusal(replace(marked(), schema=older))
+        assert f"watermark needs schema 4: agents of schema {older} refuse it" in said
+
+
+def test_what_cannot_be_marked_is_refused() -> None:
+    """Other tasks, states, more inputs, and groups for another number of classes."""
+    spec = TensorSpec(name="memory", shape=(1, 4), dtype="float32")
+    two = tuple(
+        replace(it, inputs=(*it.inputs, spec), outputs=(*it.outputs, spec))
+        for it in manifest().variants
+    )
+    assert "only classifiers" in refusal(marked(task="regression"))
+    assert "only models of one input" in refusal(marked(variants=two))
+    link = (StateLink(output="memory", input="memory"),)
+    assert "without state" in refusal(marked(variants=two, state=link))
+    assert "4 groups for 3 labels" in refusal(marked(replace(MARK, groups="0101")))
+    assert "same bit" in refusal(marked(replace(MARK, groups="000")))
+    assert "chance" in refusal(marked(replace(MARK, threshold=64)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("scheme", "another"),
+        ("bits", 7),
+        ("groups", "012"),
+        ("threshold", -1),
+        ("sha256", "0" * 63),
+        ("size", 2**40),
+        ("extra", 1),
+    ],
+)
+def test_strict(key: str, value: object) -> None:
+    """Another scheme, impossible numbers and unknown keys are refused."""
+    tree = json.loads(render_manifest(marked()))
+    tree["watermark"][key] = value
+    with pytest.raises(BundleRefusedError):
+        parse_manifest(json.dumps(tree).encode())
