@@ -46,6 +46,7 @@ COMMANDS = {
     "identity": "Make and show this board's key, certificate and CSR.",
     "ca": "Keep a small fleet's own certificate authority.",
     "audit": "Show, prove and verify a board's log of receipts.",
+    "meter": "Sell inferences to boards, redeem vouchers, see what is left.",
     "verify": "Verify a bundle against a repository, explaining every step.",
     "completion": "Print the completion script for a shell.",
 }

@@ -79,10 +79,18 @@ class Vault:
         with owners_disk():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
-        stretching = Stretching(salt=secrets.token_hex(16))
-        write_durably(
-            directory / _SALT_FILE, msgspec.json.encode(stretching), mode=0o600
-        )
+        return cls.beside(directory, passphrase)
+
+    @classmethod
+    def beside(cls, directory: Path, passphrase: bytes) -> "Vault":
+        """Return a vault in a directory that may hold other files, too.
+
+        Raises:
+            DeviceError: It cannot be written.
+        """
+        if not (directory / _SALT_FILE).exists():
+            salt = msgspec.json.encode(Stretching(salt=secrets.token_hex(16)))
+            write_durably(directory / _SALT_FILE, salt, mode=0o600)
         return cls(directory, passphrase)
 
     @classmethod

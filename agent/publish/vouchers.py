@@ -8,7 +8,6 @@ The rules this module keeps:
    whoever restores a board onto a new key would start again at 1.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -103,11 +102,27 @@ def make_vendor_key(path: Path, passphrase: bytes) -> bytes:
             "know it.",
         )
     private = Ed25519PrivateKey.generate()
-    Vault(path.parent, passphrase).keep(path, private)
+    Vault.beside(path.parent, passphrase).keep(path, private)
     public = private.public_key()
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     write_durably(public_path(path), pem)
     return pem
+
+
+def load_vendor_key(path: Path, passphrase: bytes) -> Ed25519PrivateKey:
+    """Return the vendor's key.
+
+    Raises:
+        SettingsError: The passphrase does not open it, or it is another kind of key.
+    """
+    private = Vault(path.parent, passphrase).open(path)
+    if not isinstance(private, Ed25519PrivateKey):
+        raise SettingsError(
+            f"{path} is no Ed25519 key",
+            reason=Reason.SETTINGS,
+            todo="`tinyward meter key` makes one.",
+        )
+    return private
 
 
 def public_path(path: Path) -> Path:
@@ -198,15 +213,6 @@ def _sign(
         Voucher(wanted.kind, issuer, board, seq, wanted.units, wanted.expiry_s)
     )
     return fields + private.sign(signed_bytes(fields))
-
-
-def totals(lines: Sequence[Issued]) -> int:
-    """Return the units of all inferences that a board was sold."""
-    return sum(
-        (line.last - line.first + 1) * line.units
-        for line in lines
-        if line.kind == Kind.UNITS.name
-    )
 
 
 def _unusable(path: Path, what: str) -> SettingsError:
