@@ -17,6 +17,7 @@ from agent import __version__
 from agent.core.degradation import LadderState
 from agent.core.discretion import Discretion
 from agent.core.events import Event
+from agent.core.log_view import LogView
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
@@ -31,6 +32,11 @@ from agent.telemetry.event_ring import EventRing
 FIRST_LOOK_S = 3.0
 READY_POLL_S = 0.05
 READ_BOARD_S = 1.0  # 0.1 ms each; a `board` source of 1/s gets a new reading each time
+
+
+def _no_log() -> LogView | None:
+    """No receipts are given."""
+    return None
 
 
 class AgentFacts:
@@ -63,6 +69,7 @@ class AgentFacts:
         self._metrics: Callable[[str], tuple[str, bytes]] | None = None
         self._readings: Callable[[], BoardReadings] = BoardReadings
         self._ladders: Callable[[], Mapping[str, LadderState]] = dict
+        self._log: Callable[[], LogView | None] = _no_log
 
     def snapshot(self) -> AgentSnapshot:
         """Return the agent as of now, as privacy mode allows; cheap, no waiting."""
@@ -89,6 +96,7 @@ class AgentFacts:
             daemon_rss_bytes=own_resident_bytes(),
             now=time.time(),  # noqa: TID251 - the daemon owns the clock
             board=self._board,
+            log=self._log(),
         )
 
     def metrics(self, accept: str) -> tuple[str, bytes]:
@@ -163,6 +171,10 @@ class AgentFacts:
     def follow_ladders(self, states: Callable[[], Mapping[str, LadderState]]) -> None:
         """Show from now on how much each pipeline is held back."""
         self._ladders = states
+
+    def follow_log(self, log: Callable[[], LogView | None]) -> None:
+        """Show from now on how much is logged of what was answered."""
+        self._log = log
 
     def listen(self) -> Callable[[], None]:
         """Begin to keep events; return what ends it."""

@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.core.log_view import LogView
 from agent.core.protect_settings import Unpaid
 from agent.core.reasons import Reason
 from agent.core.receipts import NO_HASH, InputHash, ReceiptOrder
@@ -125,6 +126,10 @@ class Proofs:
             return None
         quota_mb = self.settings.audit.keep_mb
         return KeptInputs(self.state_dir / FOLDER, quota_mb, self.board_id, seal)
+
+    def shown(self) -> LogView | None:
+        """Return what is told of the log; None where there is none."""
+        return self.log.view() if self.log else None
 
     def ledger(self) -> "Ledger | None":
         """Return what proves the log to who asks; None where there is none."""

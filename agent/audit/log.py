@@ -22,6 +22,7 @@ from agent.audit.writer import Durable, Full, Order, Piece, Said, Writer
 from agent.core.audit_events import LOST, STOPPED, event_record, render_event
 from agent.core.audit_layout import SEGMENT_LEVEL, SEGMENT_RECORDS
 from agent.core.checkpoint import Checkpoint
+from agent.core.log_view import LogView
 from agent.core.merkle import Tree
 from agent.core.protect_settings import AuditSettings
 from agent.core.reasons import Reason
@@ -134,6 +135,23 @@ class AuditLog:
     def durable(self) -> Durable:
         """What is on the medium."""
         return self._writer.durable
+
+    def view(self) -> LogView:
+        """Return what is told of it."""
+        durable, grown = self.durable, self._grown
+        signed = durable.checkpoint
+        now_s, then_s = self._place.monotonic_ns() / 1e9, signed.monotonic_ns / 1e9
+        return LogView(
+            records=grown.size,
+            inferences=grown.inferences,
+            lost=grown.lost,
+            checkpoints=durable.checkpoints,
+            unsigned=grown.size - signed.size,
+            bytes=durable.bytes,
+            # That of another boot says nothing about now.
+            age_s=max(0.0, now_s - then_s) if durable.checkpoints else 0.0,
+            trouble=durable.trouble,
+        )
 
     def allowance(self) -> tuple[int, Reason]:
         """Return how many more records may be made now, and why not more."""

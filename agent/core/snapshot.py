@@ -7,6 +7,7 @@ from agent.core.counts import EMPTY
 from agent.core.degradation import LadderState
 from agent.core.installed import Installed
 from agent.core.integrity import IntegrityView
+from agent.core.log_view import LogView
 from agent.core.statistics_block import Section
 from agent.core.updates import Decision, Progress
 from agent.core.watching import ModelWatch
@@ -194,6 +195,7 @@ class AgentSnapshot:
         now: When it was taken, Unix seconds by the board's clock; 0 where nobody said,
             and then no age of anything is known.
         board: The board's id in the fleet, empty where nobody said.
+        log: The log of receipts; None where none are given.
     """
 
     version: str
@@ -203,3 +205,4 @@ class AgentSnapshot:
     daemon_rss_bytes: int = 0
     now: float = 0.0
     board: str = ""
+    log: LogView | None = None

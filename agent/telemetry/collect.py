@@ -26,6 +26,7 @@ from agent.core.statistics_block import OK, OUTCOMES, STAGES
 from agent.core.update_machine import Phase
 from agent.core.watch_totals import active_alarms
 from agent.telemetry.collect_board import collect_board
+from agent.telemetry.collect_log import collect_log
 from agent.telemetry.collect_watch import collect_watch
 from agent.telemetry.families import OWN, Families, Part
 from agent.telemetry.ranks import Rank, rank_models
@@ -59,6 +60,8 @@ def collect(snapshot: AgentSnapshot, board: BoardReadings) -> Families:
     _collect_ages(families, snapshot.update, snapshot.now)
     if snapshot.update.ddi is not None:
         _collect_server(families, snapshot.update.ddi, snapshot.now)
+    if snapshot.log is not None:
+        collect_log(families, snapshot.log)
     collect_board(families, board)
     return families
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from agent.telemetry.metric_row import MODEL, MetricRow
 from agent.telemetry.metric_rows_board import BOARD_ROWS
 from agent.telemetry.metric_rows_fleet import FLEET_ROWS
+from agent.telemetry.metric_rows_log import LOG_ROWS
 from agent.telemetry.metric_rows_watch import WATCH_ROWS
 
 __all__ = ["METRICS", "MetricRow"]
@@ -207,6 +208,7 @@ _ROWS = (
         "Bundles that the owner revoked, by the newest verified list.",
     ),
     *FLEET_ROWS,
+    *LOG_ROWS,
     MetricRow(
         "tinyward_daemon_resident_bytes",
         "gauge",

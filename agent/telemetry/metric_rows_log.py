@@ -1,0 +1,42 @@
+"""The metrics of a board that gives receipts; others have none."""
+
+from agent.telemetry.metric_row import MetricRow
+
+LOG_ROWS = (
+    MetricRow(
+        "tinyward_audit_records_total",
+        "counter",
+        (),
+        "Records in the log of receipts, in all its life, events included.",
+    ),
+    MetricRow(
+        "tinyward_audit_lost_total",
+        "counter",
+        (),
+        "Records that found no room on the disk: answers without a receipt.",
+    ),
+    MetricRow(
+        "tinyward_audit_checkpoints_total",
+        "counter",
+        (),
+        "Checkpoints of the log that were signed since the start.",
+    ),
+    MetricRow(
+        "tinyward_audit_unsigned_records",
+        "gauge",
+        (),
+        "Records that no checkpoint covers yet; it grows while the disk takes none.",
+    ),
+    MetricRow(
+        "tinyward_audit_log_bytes",
+        "gauge",
+        (),
+        "What the log of receipts takes on the disk.",
+    ),
+    MetricRow(
+        "tinyward_audit_checkpoint_age_seconds",
+        "gauge",
+        (),
+        "Seconds since the newest checkpoint was signed.",
+    ),
+)
