@@ -79,8 +79,11 @@ def write_marks(
     """
     blocks = _by_variant(marks)
     offsets = entry_offsets(entries)
+    declared = {variant.name: variant for variant in manifest.variants}
     for name, placed in blocks.items():
-        variant = manifest.variant(name)
+        if name not in declared:
+            raise _refused(f"its marks change {name!r}, which is no variant")
+        variant = declared[name]
         _check_blocks(name, placed, variant.size)
         for block in placed:
             _write(descriptor, block.content, offsets[variant.file] + block.offset)
