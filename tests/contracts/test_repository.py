@@ -1,12 +1,15 @@
 """One contract, two repositories: TUF on a disk, and the scripted fake."""
 
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from agent.core.reasons import Reason
+from agent.core.sealing import MAX_ENVELOPE_BYTES
 from agent.core.targets import Revocations, Wanted, bundle_path
 from agent.errors import BundleRefusedError, DeviceError
 from agent.trust.client import TrustedRepository
@@ -28,6 +31,9 @@ class Offer(Protocol):
 
     def spoil(self, content: bytes | None) -> None:
         """Deliver something else than what was signed; None: nothing."""
+
+    def envelope(self, content: bytes) -> None:
+        """Let there be an envelope of kws 2 for pi-7."""
 
 
 class RealOffer:
@@ -53,6 +59,12 @@ class RealOffer:
         else:
             file.write_bytes(content)
 
+    def envelope(self, content: bytes) -> None:
+        """Write it where it belongs."""
+        file = self._made.path / "envelopes/kws/2/pi-7"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
 
 class ScriptedOffer:
     """The fake."""
@@ -68,6 +80,10 @@ class ScriptedOffer:
             self._made.gone.add(("kws", 2))
         else:
             self._made.spoiled["kws", 2] = content
+
+    def envelope(self, content: bytes) -> None:
+        """Script it."""
+        self._made.envelopes["kws", 2, "pi-7"] = content
 
 
 @pytest.fixture(params=[RealOffer, ScriptedOffer])
@@ -208,3 +224,35 @@ def test_deltas_are_asked_of_what_was_verified(offer: Offer) -> None:
     repository = offer.repository
     repository.refresh(NOW)
     assert list(repository.deltas(repository.find("kws", 2))) == []
+
+
+def test_an_envelope_is_one_boards(offer: Offer) -> None:
+    """It is found for its board and version; elsewhere there is none, which is fine."""
+    repository = offer.repository
+    assert repository.envelope("kws", 2, "pi-7") is None
+    offer.envelope(b"an envelope")
+    assert repository.envelope("kws", 2, "pi-7") == b"an envelope"
+    for model, version, board in (("kws", 1, "pi-7"), ("kws", 2, "pi-8"), ("a", 2, "")):
+        assert repository.envelope(model, version, board) is None
+
+
+def test_an_envelope_has_a_limit_and_a_harmless_name(tmp_path: Path) -> None:
+    """A file without an end is refused; no board's id leads out of the repository."""
+    offer = RealOffer(tmp_path)
+    offer.envelope(bytes(MAX_ENVELOPE_BYTES))
+    found = offer.repository.envelope("kws", 2, "pi-7")
+    assert found is not None
+    assert len(found) == MAX_ENVELOPE_BYTES
+    offer.envelope(bytes(MAX_ENVELOPE_BYTES + 1))
+    call = partial(offer.repository.envelope, "kws", 2)
+    assert reason(lambda: call("pi-7")) == Reason.ENVELOPE
+    for board in ("../../../metadata/timestamp.json", "a/b", ".", "", "\0", "x" * 65):
+        assert call(board) is None
+
+
+def test_a_repository_that_is_away_has_no_say(tmp_path: Path) -> None:
+    """Out of reach is another thing than without an envelope."""
+    offer = RealOffer(tmp_path)
+    shutil.move(tmp_path / "repository", tmp_path / "elsewhere")
+    call = partial(offer.repository.envelope, "kws", 2, "pi-7")
+    assert reason(call) == Reason.UNREACHABLE

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from agent.core.executors import Executor
 from agent.core.installed import Installed, Slots
 from agent.core.reasons import Reason
+from agent.core.sealing import MAX_ENVELOPE_BYTES
 from agent.core.update_machine import Job, Phase
 from agent.core.updates import Hold, Report, SetAside
 from agent.errors import BundleRefusedError, DeviceError
@@ -64,6 +65,42 @@ def test_both_are_what_updates_need(store: AnyStore) -> None:
     """Both satisfy the Protocol, which mypy checks in this assignment."""
     needed: UpdateStore = store
     assert needed.load_job() is None
+
+
+class TestEnvelopes:
+    """What opens sealed objects."""
+
+    def test_lie_beside_their_objects(self, store: AnyStore) -> None:
+        """Saved, replaced, and read back; of another object nothing is kept."""
+        assert store.load_envelope(SHA) is None
+        for content in (b"envelope", b"envelope", b"renewed"):
+            store.save_envelope(SHA, content)
+            assert store.load_envelope(SHA) == content
+        assert store.load_envelope(model(1).sha256) is None
+
+    def test_live_as_long_as_their_objects(self, store: AnyStore) -> None:
+        """What is committed, or told to be kept, has its envelope; nothing else."""
+        active = model(1)
+        for sha256 in (active.sha256, SHA):
+            store.save_envelope(sha256, b"envelope")
+        store.commit("door", active)
+        store.collect([SHA])
+        assert store.load_envelope(SHA) == b"envelope"
+        store.collect()
+        assert store.load_envelope(SHA) is None
+        store.discard(active.sha256)  # it is wanted
+        assert store.load_envelope(active.sha256) == b"envelope"
+
+    def test_have_a_size_and_a_name(self, store: AnyStore) -> None:
+        """Nothing, too much, and what is no digest is refused."""
+        for content in (b"", bytes(MAX_ENVELOPE_BYTES + 1)):
+            with pytest.raises(BundleRefusedError) as caught:
+                store.save_envelope(SHA, content)
+            assert caught.value.reason == Reason.LENGTH
+        with pytest.raises(BundleRefusedError):
+            store.save_envelope("../state.db", b"x")
+        with pytest.raises(BundleRefusedError):
+            store.load_envelope("../state.db")
 
 
 class TestSlots:
