@@ -44,8 +44,8 @@ def in_log(folder: Path) -> Iterator[Subject]:
 
     from agent.audit.key import load_audit_key
     from agent.audit.log import Place
-    from agent.audit.recorder import LogRecorder, NoMeter
     from agent.audit.opening import Opening, open_log
+    from agent.audit.recorder import LogRecorder, NoMeter
 
     key = load_audit_key(folder / "audit.key", may_make=True)
     place = Place("", "-", lambda: "-", time.time)  # noqa: TID251 - composed as by the daemon
