@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from agent.audit.ledger import Ledger
     from agent.audit.log import AuditLog
     from agent.audit.metering import Metering
+    from agent.audit.ratchet import Seal
     from agent.audit.recorder import LogRecorder
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,9 @@ class Proofs:
         return Metering(Rules(self.settings.meter, policies, self.clock, thin))
 
     def follow(self, settings: Settings) -> None:
-        """Go on by other rules for what is paid for."""
+        """Go on by other rules for what is paid for, and other limits of the log."""
+        if self.log is not None:
+            self.log.follow(settings.audit)
         if self.metering is not None:
             self.metering.follow(settings.meter)
 
@@ -118,14 +121,21 @@ class Proofs:
         """Return what keeps inputs for the owner; None where the key cannot be used."""
         from agent.audit.kept import FOLDER, KeptInputs
 
+        if (seal := self._seal_to_owner()) is None:
+            return None
+        quota_mb = self.settings.audit.keep_mb
+        return KeptInputs(self.state_dir / FOLDER, quota_mb, self.board_id, seal)
+
+    def _seal_to_owner(self) -> "Seal | None":
+        """Return what encrypts to the owner; None where the key cannot be used."""
+        if not self.settings.audit.owner_key:
+            return None
         try:
-            seal = owner_seal(Path(self.settings.audit.owner_key).expanduser())
+            return owner_seal(Path(self.settings.audit.owner_key).expanduser())
         except AgentError as err:
             said = {"reason": err.reason, "detail": str(err)}
             log.error("audit.not_kept", extra=said)  # noqa: TRY400 - no bug of ours
             return None
-        quota_mb = self.settings.audit.keep_mb
-        return KeptInputs(self.state_dir / FOLDER, quota_mb, self.board_id, seal)
 
     def shown(self) -> LogView | None:
         """Return what is told of the log; None where there is none."""
@@ -202,7 +212,8 @@ class Proofs:
         path, may_make = key_place(audit.key, audit.credential, self.state_dir)
         place = Place("", boot_id(), self._runtime, time.time)  # noqa: TID251 - as daemon
         key = load_audit_key(path, may_make=may_make)
-        opening = Opening(self.state_dir, self.board_id, key, None, place)
+        seal = self._seal_to_owner()
+        opening = Opening(self.state_dir, self.board_id, key, seal, place)
         opened = open_log(audit, opening)
         if self.metering is not None:
             try:

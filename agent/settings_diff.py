@@ -25,6 +25,7 @@ LIVE: Mapping[str, frozenset[str]] = {
     "degrade": frozenset("*"),
     "board": frozenset({"hardware"}),
     "meter": frozenset({"lease"}),
+    "audit": frozenset({"quota_mb", "when_full", "checkpoint_records", "checkpoint_s"}),
     "update": frozenset({"poll_s", "groups", "max_bundle_mb", "quota_mb"}),
 }
 # What a worker begins with. Of the other keys of a pipeline trials, the poller and the

@@ -36,6 +36,7 @@ LOOK_S = 1.0  # how often is looked whether a checkpoint is due
 FINISH_S = 2.0  # what the disk gets for the last checkpoint: systemd gives us 5 s
 _SEQ = Struct(">Q")
 _FLAGS = Struct(">I")
+MB = 1_000_000
 FLAGS_AT = 24  # seq, sample and monotonic ns come before
 
 
@@ -203,6 +204,11 @@ class AuditLog:
         self._writer.put(Said(seq, text))
         self._append(bytearray(event_record(text, self._place.monotonic_ns(), model)))
         return seq
+
+    def follow(self, settings: AuditSettings) -> None:
+        """Go on by other limits; keys and modes need another start."""
+        self.settings = settings
+        self._writer.quota_bytes = int(settings.quota_mb * MB)
 
     def mark(self) -> None:
         """Sign a checkpoint of all there is, now."""

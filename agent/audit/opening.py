@@ -14,7 +14,7 @@ import msgspec
 
 from agent.audit.files import Folder
 from agent.audit.key import AuditKey
-from agent.audit.log import AuditLog, Grown, Place
+from agent.audit.log import MB, AuditLog, Grown, Place
 from agent.audit.ratchet import Ratchet, Seal, open_ratchet
 from agent.audit.reading import damaged, read_identity
 from agent.audit.recovery import Found, recover
@@ -22,6 +22,7 @@ from agent.audit.writer import Durable, Signer, Writer
 from agent.core.audit_events import STARTED
 from agent.core.audit_layout import (
     IDENTITY,
+    SEALED_KEYS,
     SEGMENT_RECORDS,
     LogIdentity,
     parse_file_name,
@@ -33,7 +34,6 @@ from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
 
 LOG_FOLDER, RATCHET_FILE = "audit", "audit.ratchet"
-MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def open_log(settings: AuditSettings, opening: Opening) -> AuditLog:
     except BundleRefusedError as err:
         folder, identity = _set_aside(folder, opening, facts, err)
         found, grown = Found(), Grown(Tree(), Tree(), NO_HEAD)
-    ratchet = _ratchet(opening, folder, found)
+    ratchet = _ratchet(opening, folder, identity.origin, found)
     signer = Signer(opening.key.named(identity.origin), opening.key.sign, ratchet)
     writer = Writer(
         folder,
@@ -137,11 +137,18 @@ def _set_aside(
     return folder, _begin(folder, opening)
 
 
-def _ratchet(opening: Opening, folder: Folder, found: Found) -> Ratchet:
-    """Return the ratchet, with a new first key where the old one is gone."""
+def _ratchet(opening: Opening, folder: Folder, origin: str, found: Found) -> Ratchet:
+    """Return the ratchet, with a new first key where there is none to go on with.
+
+    So it is in a new log, and where an owner came after the log: what was sealed to
+    nobody, or for another log, opens for nobody.
+    """
     ratchet = open_ratchet(opening.state_dir / RATCHET_FILE)
-    if not ratchet.load() or ratchet.epoch <= found.epoch:
-        ratchet.begin(found.epoch, folder, opening.seal)
+    is_whole = ratchet.load() and ratchet.epoch > found.epoch
+    ratchet.epoch = max(ratchet.epoch, found.epoch)
+    unsealed = opening.seal is not None and not folder.size(SEALED_KEYS)
+    if not is_whole or unsealed:
+        ratchet.begin(origin, folder, opening.seal)
     return ratchet
 
 

@@ -16,11 +16,11 @@ from struct import Struct
 
 from agent.audit.files import Folder
 from agent.core.audit_layout import SEALED_KEYS, pack_sealed_key
-from agent.core.ratchet import KEY_BYTES, mac_of, next_key
+from agent.core.ratchet import KEY_BYTES, mac_of, next_key, sealing_context
 
 _SLOT = Struct(f">Q{KEY_BYTES}s8s")
 SLOT_BYTES = 512  # a sector: written as a whole or not at all
-Seal = Callable[[bytes], bytes]
+Seal = Callable[[bytes, bytes], bytes]  # content, context -> sealed to the owner
 
 
 class Ratchet:
@@ -48,20 +48,21 @@ class Ratchet:
                 self.epoch, self._key = epoch, key
         return bool(self._key)
 
-    def begin(self, after: int, log: Folder, seal: Seal | None) -> None:
-        """Make a first key, and seal it to the owner.
+    def begin(self, origin: str, log: Folder, seal: Seal | None) -> None:
+        """Make another first key, and seal it to the owner.
 
         Args:
-            after: The last epoch that was used.
-            log: The log's folder, where the sealed key is kept.
+            origin: The log's name.
+            log: Its folder, where the sealed key is kept.
             seal: Encrypts to the owner; None where nobody is to verify MACs.
 
         Raises:
             OSError: It cannot be written.
         """
-        self.epoch, self._key = after + 1, os.urandom(KEY_BYTES)
+        self.epoch, self._key = self.epoch + 1, os.urandom(KEY_BYTES)
         if seal is not None:
-            line = pack_sealed_key(self.epoch, seal(self._key))
+            sealed = seal(self._key, sealing_context(origin, self.epoch))
+            line = pack_sealed_key(self.epoch, sealed)
             log.replace(SEALED_KEYS, log.read(SEALED_KEYS) + line)
         self._write(self._name_slot())
         self._folder.sync([self._name])

@@ -18,6 +18,15 @@ _STEP = b"tinyward/v1 ratchet\0"
 _MAC = b"tinyward/v1 checkpoint\0"
 
 
+def sealing_context(origin: str, epoch: int) -> bytes:
+    """Return what a first key is sealed with, so that it opens for one log alone.
+
+    >>> sealing_context("tinyward/pi/5d3a9c01", 1)
+    b'tinyward/v1|ratchet|tinyward/pi/5d3a9c01|1'
+    """
+    return f"tinyward/v1|ratchet|{origin}|{epoch}".encode()
+
+
 def next_key(key: bytes) -> bytes:
     """Return the key that follows."""
     return sha256(_STEP + key).digest()
