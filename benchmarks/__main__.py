@@ -94,6 +94,29 @@ def receipts(report: Report, rounds: int, seconds: float) -> None:
 
 
 @main.command()
+@click.option("--flips", default=200, show_default=True, help="In each place.")
+@click.option("--model", "models", multiple=True, help="demo, kws, resnet, vww.")
+@click.pass_obj
+def integrity(report: Report, flips: int, models: tuple[str, ...]) -> None:
+    """Flip weight bits of a running worker; which check finds them, and when."""
+    from benchmarks.integrity import MODELS, run
+
+    rows = asyncio.run(run(models or MODELS, flips))
+    report.add("integrity", rows, whole=not models)
+
+
+@main.command()
+@click.option("--inputs", default=100, show_default=True, help="Of each model.")
+@click.option("--audits", default=400, show_default=True, help="Seeds a share.")
+@click.pass_obj
+def audit(report: Report, inputs: int, audits: int) -> None:
+    """How often computing anew finds a board that cheats, against theory."""
+    from benchmarks.audit import run
+
+    report.add("audit", run(inputs, audits))
+
+
+@main.command()
 @click.option("--swaps", default=200, show_default=True, help="Swaps in a row.")
 @click.pass_obj
 def swap(report: Report, swaps: int) -> None:
@@ -162,6 +185,16 @@ def delta(report: Report, rounds: int) -> None:
     from benchmarks.delta import run
 
     report.add("delta", run(rounds))
+
+
+@main.command()
+@click.option("--rounds", default=9, show_default=True, help="Openings.")
+@click.pass_obj
+def unseal(report: Report, rounds: int) -> None:
+    """A sealed bundle of 50 MB: milliseconds and memory to open it, envelopes."""
+    from benchmarks.unseal import run
+
+    report.add("unseal", run(rounds))
 
 
 @main.command()

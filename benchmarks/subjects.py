@@ -27,6 +27,7 @@ PUBLIC = {
     "vww": "vww_96_int8.tflite",
     "resnet": "pretrainedResnet.tflite",
 }
+DEMO_NAME = "demo"  # no public model: the demo's
 _FOLDER = tempfile.TemporaryDirectory(prefix="tinyward-bench-")  # gone at exit
 INPUTS = 64  # enough that no input stays in the first-level cache by chance
 DESCRIPTION = """
@@ -114,7 +115,7 @@ def first_executor(kernels: Kernels = "xnnpack") -> Executor:
 @cache
 def subject(name: str, version: int = 1) -> Subject:
     """Pack a public model, or the demo's in its place."""
-    path = models_folder() / PUBLIC[name]
+    path = models_folder() / PUBLIC.get(name, DEMO_NAME)
     public = path.exists()
     if not public:
         path = DEMO / "int8.tflite"

@@ -64,6 +64,7 @@ class Inspection:
         self._audit: Audit | None = None
         self._audit_due_s = time.monotonic() + AUDIT_AFTER_S
         self._at = 0
+        self._told: set[int] = set()  # slices that differ
         self._passed = 0
         self._passed_s: float | None = None
         self._counts: Counter[Check] = Counter()
@@ -132,8 +133,12 @@ class Inspection:
             rehash.wrong = None
         hashed = 0
         while hashed < most_bytes:
-            it = rehash.slices[self._at]
-            if (evidence := it.look()) is not None:
+            it, known = rehash.slices[self._at], self._at in self._told
+            evidence = it.look()
+            if evidence is None:
+                self._told.discard(self._at)
+            elif not known:  # said once, however often it is passed
+                self._told.add(self._at)
                 found.append(evidence)
             hashed += it.block.size
             self._at = (self._at + 1) % len(rehash.slices)

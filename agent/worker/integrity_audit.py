@@ -77,13 +77,13 @@ class Audit:
         """Answer what waits; return what differed too often."""
         if self._unlearned:
             each = self._unlearned.pop()
-            self._learn(self._apart(each.inputs, each.outputs))
+            self._learn(self.distance(each.inputs, each.outputs))
             return None
         try:
             seq, inputs, outputs = self._waiting.get_nowait()
         except Empty:
             return None
-        apart = self._apart(inputs, outputs)
+        apart = self.distance(inputs, outputs)
         self.audited += 1
         if self.audited <= LEARNED:
             self._learn(apart)
@@ -109,7 +109,7 @@ class Audit:
         if np.isfinite(apart):
             self.tolerance = max(self.tolerance, MARGIN * apart)
 
-    def _apart(self, inputs: Arrays, outputs: Arrays) -> float:
+    def distance(self, inputs: Arrays, outputs: Arrays) -> float:
         """Return how far the other kernels' answer is from this one, in real units."""
         other = self._engine.infer(inputs)
         mine = real_outputs(self._variant, outputs)

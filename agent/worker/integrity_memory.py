@@ -122,14 +122,14 @@ class Blocks:
             # heap_info.size, its third word: how much of a heap is in use.
             size = int.from_bytes(peek.copy(first, 32)[16:24], sys.byteorder)
         content = peek.copy(first, size)
-        self._note(first, content, _chunks(content))
+        self._note(first, content, heap_blocks(content))
 
     def _look_at_mapping(self, peek: Peek, first: int, last: int) -> None:
         """Note the blocks that are mappings of their own, if these are such."""
         word = int.from_bytes(peek.copy(first, HEADER)[8:], sys.byteorder)
         if word & FLAGS == MMAPPED and not word & ~FLAGS & (PAGE - 1):
             content = peek.copy(first, last - first)
-            self._note(first, content, _mmapped(_words(content)))
+            self._note(first, content, mapping_blocks(content))
 
     def _note(
         self, first: int, content: bytes, blocks: Sequence[tuple[int, int]]
@@ -207,7 +207,7 @@ def _words(content: bytes) -> NDArray[np.uint64]:
     return np.frombuffer(content[: len(content) // HEADER * HEADER], np.uint64)
 
 
-def _chunks(content: bytes) -> list[tuple[int, int]]:
+def heap_blocks(content: bytes) -> list[tuple[int, int]]:
     """Return (offset, size) of the blocks in a heap; none where it is no glibc heap."""
     words = _words(content)
     end = 8 * len(words)
@@ -239,8 +239,9 @@ def _chain(
     return found
 
 
-def _mmapped(words: NDArray[np.uint64]) -> list[tuple[int, int]]:
-    """Return the blocks of neighbouring mappings, each of them one block's own."""
+def mapping_blocks(content: bytes) -> list[tuple[int, int]]:
+    """Return (offset, size) of the blocks that are mappings of their own, in a row."""
+    words = _words(content)
     found: list[tuple[int, int]] = []
     offset, end = 0, 8 * len(words)
     while offset < end:
