@@ -33,7 +33,8 @@ LEASE_S = 2.0
 # What an idle pipeline holds at most, for a source that begins: less of a small lease.
 FIRST_UNITS = 64
 # Looks come every 0.1 s, and one may come late.
-AHEAD = 4
+AHEAD = 3
+RATE_S = 1.0
 FORGET = 0.75  # how much of its highest rate a pipeline keeps from look to look
 # What a crash costs of unlimited running; and how long before its end more is reserved.
 TIME_LEASE_S = 60
@@ -107,9 +108,10 @@ class Account:
             than 0 it is to answer one sample in so many.
         """
         held = self.held.setdefault(pipeline, Holding())
-        held.rate = max(float(held.taken), held.rate * FORGET)
-        held.taken = 0
         first = max(1, min(FIRST_UNITS, self.lease // (4 * len(self.held))))
+        # What has waited is taken at once, and is no rate: it counts doubled at most.
+        held.rate = max(min(held.taken, held.rate * 2 + first), held.rate * FORGET)
+        held.taken = 0
         wanted = min(SLOTS, max(first, int(held.rate * AHEAD)))
         policy = self.policies.get(pipeline, Unpaid())
         missing = max(0, wanted - held.paid - held.free)
@@ -282,13 +284,17 @@ class Account:
         return max((self._ceiling(it) for it in policies), default=self.state.bought)
 
     def _measure(self, mono_s: float) -> None:
-        """Note how many units a second are used."""
+        """Note how many units a second are used.
+
+        Of a second that is not over yet what it has so far: a burst after a pause is
+        no rate, and a model that uses a lease in 10 ms is soon known to.
+        """
         past_s = mono_s - self._since_s
-        if past_s > 0:
-            self._recent = max(
-                (self.state.used - self._since) / max(past_s, 0.1),
-                self._recent * FORGET,
-            )
+        rate = (self.state.used - self._since) / max(past_s, RATE_S)
+        self._recent = max(
+            rate, self._recent * FORGET if past_s > RATE_S else self._recent
+        )
+        if past_s > RATE_S:
             self._since_s, self._since = mono_s, self.state.used
 
     def let_go(self, pipeline: str) -> None:
