@@ -30,7 +30,7 @@ from agent.core.targets import bundle_path
 from agent.errors import BundleRefusedError, DeviceError
 from agent.trust.bundle import Bundle, open_bundle
 from agent.trust.decrypting import BUFFER_BYTES, Decryption, decrypt
-from agent.trust.envelope import Contents, open_envelope
+from agent.trust.envelope import open_envelope
 from agent.trust.marks import write_marks
 from agent.trust.seal_key import LoadKey
 
@@ -65,8 +65,7 @@ class Unsealer:
         _check_length(content, sealed)
         opened = open_envelope(envelope, self._load_key(), self._board, sealed)
         with _memory(f"sealed-{sealed.model}") as descriptor:
-            decryption = _decryption(content, opened, sealed)
-            _fill(descriptor, content, decryption, sealed)
+            unseal_into(descriptor, content, opened.key, sealed)
             bundle = _opened(descriptor, sealed, opened.marks)
         return replace(bundle, sha256=target_sha256, size=len(content))
 
@@ -78,13 +77,41 @@ def _check_length(content: memoryview, sealed: Sealed) -> None:
         raise _refused(sealed, f"it has {len(content)} bytes, not {expected}")
 
 
-def _decryption(content: memoryview, opened: Contents, sealed: Sealed) -> Decryption:
+def unseal_into(
+    descriptor: int, content: memoryview, key: bytes, sealed: Sealed
+) -> None:
+    """Decrypt into an empty file; returns only if every byte is what the owner signed.
+
+    Args:
+        descriptor: The file; what is in it after a refusal is nobody's to read.
+        content: The ciphertext.
+        key: The content key.
+        sealed: What is signed about it.
+
+    Raises:
+        BundleRefusedError: ``unseal``.
+        OSError: The file cannot be written.
+    """
+    decryption = _decryption(content, key, sealed)
+    buffer = bytearray(BUFFER_BYTES)
+    try:
+        with memoryview(buffer) as view:
+            written, digest = _copied(descriptor, content, decryption, view)
+    except (InvalidTag, ValueError) as err:
+        raise _refused(sealed, "it was changed, cut or put together") from err
+    finally:
+        buffer[:] = bytes(len(buffer))  # the last window of the model
+    if (written, digest) != (sealed.plain_bytes, sealed.plain_sha256):
+        raise _refused(sealed, "its plain bytes are not the signed ones")
+
+
+def _decryption(content: memoryview, key: bytes, sealed: Sealed) -> Decryption:
     """Begin to decrypt with the algorithm that is signed."""
     algorithm = sealed.sealing.algorithm
     target = bundle_path(sealed.model, sealed.version)
     try:
         context = content_context(target, sealed.version)
-        return decrypt(algorithm, content, opened.key, context)
+        return decrypt(algorithm, content, key, context)
     except ImportError as err:
         raise BundleRefusedError(
             f"{target} is sealed with {algorithm}, which this board's cryptography "
@@ -114,22 +141,6 @@ def _memory(name: str) -> Iterator[int]:
     finally:
         if descriptor >= 0:
             os.close(descriptor)
-
-
-def _fill(
-    descriptor: int, content: memoryview, decryption: Decryption, sealed: Sealed
-) -> None:
-    """Decrypt into the memfd; returns only if every byte is what the owner signed."""
-    buffer = bytearray(BUFFER_BYTES)
-    try:
-        with memoryview(buffer) as view:
-            written, digest = _copied(descriptor, content, decryption, view)
-    except (InvalidTag, ValueError) as err:
-        raise _refused(sealed, "it was changed, cut or put together") from err
-    finally:
-        buffer[:] = bytes(len(buffer))  # the last window of the model
-    if (written, digest) != (sealed.plain_bytes, sealed.plain_sha256):
-        raise _refused(sealed, "its plain bytes are not the signed ones")
 
 
 def _copied(
