@@ -2,9 +2,9 @@
 
 Where the auditor computes with the board's own executor on a CPU of the same abilities,
 the answer has to be the same to the bit; other kernels round otherwise, and are given
-``FACTOR`` times the largest distance that the same kernels show on the bundle's golden
-samples. That tolerance is wide for some models: one sample may pass where several do
-not, and a detection rate belongs to every verdict (``python -m benchmarks audit``).
+``FACTOR`` times the largest distance that the auditor's kernels show among themselves.
+That tolerance is wide for some models: one sample may pass where several do not, and a
+detection rate belongs to every verdict (``python -m benchmarks audit``).
 """
 
 import math
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from agent.core.reasons import Reason
 
-# Of the distance seen on golden samples: without a false alarm on six public models.
+# Of the distance seen between kernels: without a false alarm on the public models.
 FACTOR = 1.5
 Result = Literal[
     "exact", "close", "differs", "unbound", "unopened", "missing", "skipped"
