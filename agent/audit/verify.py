@@ -8,31 +8,24 @@ The rules this module keeps:
  * What is wrong is a fault with a reason and with what proves it to others.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 from agent.audit.files import Folder
 from agent.audit.key import verify_ed25519
+from agent.audit.log_files import LogFaultError, LogFiles
 from agent.audit.reading import read_identity
-from agent.core.audit_events import parse_event
 from agent.core.audit_layout import (
     ROOT,
     ROOT_BYTES,
-    ROOTS,
-    SEALED_KEYS,
     SEGMENT_BYTES,
     SEGMENT_LEVEL,
     SEGMENT_RECORDS,
     Frame,
     LogIdentity,
     file_of,
-    frames_bytes,
-    parse_event_lines,
-    parse_file_name,
-    parse_frames,
-    parse_sealed_keys,
 )
 from agent.core.checkpoint import NO_HEAD, Checkpoint, board_of, parse_checkpoint
 from agent.core.merkle import Tree, fold_peaks, leaf_hash
@@ -42,21 +35,8 @@ from agent.core.reasons import Reason
 from agent.core.receipts import EVENT, RECORD_BYTES, parse_receipt
 from agent.errors import BundleRefusedError
 
+__all__ = ["Asked", "LogFaultError", "Verified", "verify_log"]
 Progress = Callable[[int, int], None]
-
-
-class LogFaultError(BundleRefusedError):
-    """A log is not what its key signed.
-
-    Attributes:
-        evidence: Signed notes that prove it to others.
-    """
-
-    def __init__(
-        self, message: str, reason: Reason = Reason.LOG, *evidence: str
-    ) -> None:
-        super().__init__(message, reason=reason)
-        self.evidence = evidence
 
 
 @dataclass(slots=True)
@@ -137,10 +117,10 @@ class _Walk:
     """One pass over a log, oldest segment first."""
 
     def __init__(self, folder: Folder, identity: LogIdentity, asked: Asked) -> None:
+        self._files = LogFiles(folder, NoteKey(identity.origin, asked.public))
         self._folder = folder
         self._asked = asked
         self._identity = identity
-        self._key = NoteKey(identity.origin, asked.public)
         self._seen = self._read_seen()
         self._tree, self._tail, self._head = Tree(), Tree(), NO_HEAD
         self._inferences = 0
@@ -154,10 +134,10 @@ class _Walk:
         Raises:
             LogFaultError: Something is wrong.
         """
-        segments = self._segments()
+        segments = self._files.segments()
         first = min(segments, default=0)
         last = max(segments, default=-1)
-        roots = self._read_roots(first, last)
+        roots = self._files.roots(first, last)
         self.found.first = first * SEGMENT_RECORDS
         self._counted = first == 0
         for number in range(first):
@@ -177,37 +157,6 @@ class _Walk:
 
     # --- what there is
 
-    def _segments(self) -> set[int]:
-        """Return the segments whose records are there.
-
-        Raises:
-            LogFaultError: One is missing between others.
-        """
-        found = {parse_file_name(name) for name in self._folder.names()} - {None}
-        kept = {it[0] for it in found if it and it[1] == "records"}
-        for number in range(min(kept, default=0), max(kept, default=-1)):
-            if number not in kept:
-                raise LogFaultError(f"segment {number} is missing between others")
-        if stray := {it[0] for it in found if it} - kept:
-            raise LogFaultError(f"segment {max(stray)} has lost its records")
-        return kept
-
-    def _read_roots(self, first: int, last: int) -> bytes:
-        """Return the roots of full segments.
-
-        Raises:
-            LogFaultError: There are fewer than segments, or more.
-        """
-        roots = self._folder.read(ROOTS)
-        count, rest = divmod(len(roots), ROOT_BYTES)
-        if rest or count < max(first, last) or count > last + 1:
-            raise LogFaultError(f"{ROOTS} has {count} roots for {last + 1} segments")
-        try:
-            parse_sealed_keys(self._folder.read(SEALED_KEYS))
-        except ValueError as err:
-            raise LogFaultError(f"{SEALED_KEYS}: {err}") from err
-        return roots
-
     def _read_seen(self) -> Checkpoint | None:
         """Return the checkpoint that was seen before.
 
@@ -217,7 +166,7 @@ class _Walk:
         asked, origin = self._asked, self._identity.origin
         if asked.board and board_of(origin) != asked.board:
             what = f"one key signs for {asked.board} and {board_of(origin)}"
-            raise LogFaultError(what, Reason.FORKED, self._newest())
+            raise LogFaultError(what, Reason.FORKED, self._files.newest())
         if not asked.last_seen:
             return None
         raw = asked.last_seen.encode()
@@ -225,40 +174,12 @@ class _Walk:
         seen = parse_checkpoint(
             open_note(raw, NoteKey(name, asked.public), verify_ed25519)
         )
-        if seen.origin not in {origin, self._follows()}:
+        if seen.origin not in {origin, self._files.follows()}:
             what = f"one key signs two logs: {seen.origin} and {origin}"
-            raise LogFaultError(what, Reason.FORKED, asked.last_seen, self._newest())
+            raise LogFaultError(
+                what, Reason.FORKED, asked.last_seen, self._files.newest()
+            )
         return seen if seen.origin == origin else None
-
-    def _follows(self) -> str:
-        """Return which log came before this one, as its first event says."""
-        lines = parse_event_lines(self._folder.read(file_of(0, "events")))
-        text = next((it[1] for it in lines if it[0] == 0), b"{}")
-        try:
-            return str(parse_event(text).facts.get("follows", ""))
-        except ValueError:
-            return ""
-
-    def _newest(self) -> str:
-        """Return the newest note that this key signed here.
-
-        Raises:
-            LogFaultError: ``signature``: there is none.
-        """
-        for note in reversed([it.note for it in self._all_frames()]):
-            try:
-                open_note(note, self._key, verify_ed25519)
-            except BundleRefusedError:
-                continue
-            return note.decode()
-        raise LogFaultError("another key signed this log", Reason.SIGNATURE)
-
-    def _all_frames(self) -> Iterator[Frame]:
-        """Yield all checkpoints that can be read."""
-        for name in self._folder.names():
-            found = parse_file_name(name)
-            if found and found[1] == "notes":
-                yield from parse_frames(self._folder.read(name))
 
     # --- one segment
 
@@ -269,16 +190,17 @@ class _Walk:
             LogFaultError: Something is wrong.
         """
         raw = self._folder.read(file_of(number, "records"))
-        checkpoints = self._checkpoints(number)
-        events = self._events(number)
+        checkpoints = self._files.checkpoints(number)
+        events = self._files.events(number)
         end = SEGMENT_RECORDS if not is_last else self._end(checkpoints, number)
         if len(raw) < end * RECORD_BYTES or len(raw) > SEGMENT_BYTES:
             raise LogFaultError(f"segment {number} has {len(raw)} bytes")
         for place in range(end):
             self._record(raw[place * RECORD_BYTES : (place + 1) * RECORD_BYTES], events)
             self._look_at_seen()
-            for checkpoint, note in checkpoints.get(self.size, ()):
-                self._compare(checkpoint, note)
+            for signed in checkpoints.get(self.size, ()):
+                self._compare(signed.checkpoint, signed.note)
+                self._verify_mac(signed.frame)
         if end == SEGMENT_RECORDS:
             self._close(number, roots)
         if is_last:
@@ -309,29 +231,6 @@ class _Walk:
         self._tree.append_subtree(root, SEGMENT_LEVEL)
         self._tail = Tree()
 
-    def _checkpoints(self, number: int) -> dict[int, list[tuple[Checkpoint, str]]]:
-        """Return the checkpoints of a segment by size, each signed by the key."""
-        name = file_of(number, "notes")
-        raw = self._folder.read(name)
-        frames = parse_frames(raw)
-        if frames_bytes(frames) != len(raw):
-            rest = len(raw) - frames_bytes(frames)
-            what = f"{name}: {rest} bytes that are no checkpoint: torn, or changed"
-            raise LogFaultError(what)
-        found: dict[int, list[tuple[Checkpoint, str]]] = {}
-        for frame in frames:
-            text = open_note(frame.note, self._key, verify_ed25519)
-            checkpoint = parse_checkpoint(text)
-            self._verify_mac(frame)
-            found.setdefault(checkpoint.size, []).append(
-                (checkpoint, frame.note.decode())
-            )
-        low = number * SEGMENT_RECORDS
-        for size in found:
-            if not low < size <= low + SEGMENT_RECORDS:
-                raise LogFaultError(f"{name}: a checkpoint of {size} records")
-        return found
-
     def _verify_mac(self, frame: Frame) -> None:
         """Verify the MAC of a checkpoint, where the owner opened the first key."""
         firsts = [it for it in self._asked.first_keys if it <= frame.epoch]
@@ -347,20 +246,6 @@ class _Walk:
             raise LogFaultError(what, Reason.LOG, frame.note.decode())
         self._mac = (epoch, key)
         self.found.macs += 1
-
-    def _events(self, number: int) -> dict[int, bytes]:
-        """Return the events of a segment."""
-        name = file_of(number, "events")
-        raw = self._folder.read(name)
-        lines = list(parse_event_lines(raw))
-        if raw and (not lines or lines[-1][2] != len(raw)):
-            raise LogFaultError(f"{name}: a line that is no event: torn, or changed")
-        events = {seq: text for seq, text, _ in lines}
-        low = number * SEGMENT_RECORDS
-        inside = all(low <= seq < low + SEGMENT_RECORDS for seq in events)
-        if len(events) != len(lines) or not inside:
-            raise LogFaultError(f"{name}: events that are not of this segment")
-        return events
 
     def _end(self, checkpoints: Mapping[int, object], number: int) -> int:
         """Return how many records of the last segment are signed."""
@@ -403,7 +288,7 @@ class _Walk:
         if (seen.root, seen.head) != (self._root(), self._head):
             what = f"the first {seen.size} records are not those that were seen before"
             raise LogFaultError(
-                what, Reason.FORKED, self._asked.last_seen, self._newest()
+                what, Reason.FORKED, self._asked.last_seen, self._files.newest()
             )
         self._seen = None
 
@@ -431,7 +316,7 @@ class _Walk:
             return
         if seen.size > self.size:
             what = f"the log ends after {self.size} records, {seen.size} were seen"
-            evidence = (self._asked.last_seen, self._newest())
+            evidence = (self._asked.last_seen, self._files.newest())
             raise LogFaultError(what, Reason.REPLAYED, *evidence)
         if seen.size:
             what = f"what was seen before ({seen.size} records) is gone from the log"
