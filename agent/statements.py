@@ -248,9 +248,10 @@ class Statements:
         copy = self._running(order.pipeline)
         if copy is None:
             raise _not_now("nothing answers there now", Reason.NO_MODEL)
-        installed = copy.installed
-        if (installed.model, installed.version) != (order.model, order.version):
-            what = f"{installed.model} {installed.version} runs there"
+        runs = copy.installed
+        found = (runs.model, runs.version, runs.variant)
+        if found != (order.model, order.version, order.variant):
+            what = f"{runs.model} {runs.version} {runs.variant} runs there"
             raise _not_now(what, Reason.NO_MODEL)
         return copy
 

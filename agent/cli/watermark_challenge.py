@@ -48,7 +48,8 @@ class Addressee:
 
     Attributes:
         board: Its id; ``pipeline`` what runs there.
-        model: What is expected to run; ``version`` likewise.
+        model: What is expected to run; ``version`` and ``variant`` likewise, as
+            ``/v1/provenance`` says it.
         key: The board's own public key; None believes any, and proves nothing.
     """
 
@@ -56,6 +57,7 @@ class Addressee:
     pipeline: str
     model: str
     version: int
+    variant: str
     key: "PublicKey | None" = None
 
 
@@ -82,7 +84,12 @@ def challenge_board(
     """
     nonce = secrets.token_hex(NONCE_BYTES)
     order = ChallengeOrder(
-        addressee.board, addressee.pipeline, addressee.model, addressee.version, nonce
+        addressee.board,
+        addressee.pipeline,
+        addressee.model,
+        addressee.version,
+        addressee.variant,
+        nonce,
     )
     payload = render_challenge(Challenge(order, inputs))
     signature = marks_key.sign(encode_signed(CHALLENGE_TYPE, payload))

@@ -40,7 +40,8 @@ class ChallengeOrder(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         board: Whom; ``pipeline`` what runs there.
-        model: What is expected to run; ``version`` likewise: the inputs are its.
+        model: What is expected to run; ``version`` and ``variant`` likewise: the inputs
+            are its.
         nonce: Random, and never used again.
     """
 
@@ -48,6 +49,7 @@ class ChallengeOrder(Struct, frozen=True, forbid_unknown_fields=True):
     pipeline: Name
     model: ModelName
     version: ModelVersion
+    variant: Name
     nonce: Nonce
 
 

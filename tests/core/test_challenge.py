@@ -31,9 +31,10 @@ orders = st.builds(
     pipeline=names,
     model=names,
     version=st.integers(1, 2**31 - 1),
+    variant=names,
     nonce=nonces,
 )
-ORDER = ChallengeOrder("pi-7", "door", "kws", 8, "0" * 32)
+ORDER = ChallengeOrder("pi-7", "door", "kws", 8, "int8", "0" * 32)
 CONTAINER = {"", Reason.MALFORMED, Reason.TRUNCATED, Reason.TOO_LARGE, Reason.REQUEST}
 
 

@@ -98,7 +98,7 @@ def challenge(
 ) -> bytes:
     """Return a challenge of version 1 on this board, signed."""
     said = {"board": BOARD, "pipeline": "digits", "model": "digits", "version": 1}
-    nonce = {"nonce": secrets.token_hex(16)}
+    nonce = {"variant": "int8", "nonce": secrets.token_hex(16)}
     order = msgspec.convert({**said, **nonce, **changes}, ChallengeOrder)
     payload = render_challenge(Challenge(order, inputs))
     signature = Signature(key.sign(encode_signed(kind, payload)))
@@ -201,7 +201,7 @@ def test_the_owner_is_answered(tmp_path: Path) -> None:
         it = own()
         async with speaking(tmp_path, it) as (statements, pipeline):
             sent = DirectLink()
-            addressee = Addressee(BOARD, "digits", "digits", 1)
+            addressee = Addressee(BOARD, "digits", "digits", 1, "int8")
             with pytest.raises(BundleRefusedError):  # nothing is prepared yet
                 challenge_board(sent, addressee, TRIGGERS, OWNER)  # type: ignore[arg-type]  # a link in all that counts
             (path, body) = sent.sent[0]
@@ -252,6 +252,7 @@ def test_triggers_of_somebody_else_are_refused(tmp_path: Path) -> None:
         challenge(pipeline="window"): "unknown_pipeline",
         challenge(model="kws"): "no_model",
         challenge(version=2): "no_model",
+        challenge(variant="float"): "no_model",
         b"[]": "request",
         b"": "request",
     }
@@ -316,7 +317,7 @@ def test_an_answer_to_something_else_is_not_believed(
     answer: object, reason: str
 ) -> None:
     """The owner's side checks signature, nonce, board and inputs."""
-    addressee = Addressee(BOARD, "digits", "digits", 1, OWNER.public_key())
+    addressee = Addressee(BOARD, "digits", "digits", 1, "int8", OWNER.public_key())
     link: Any = DirectLink(answer)
     with pytest.raises((BundleRefusedError, RequestRefusedError)) as caught:
         challenge_board(link, addressee, TRIGGERS, OWNER)
