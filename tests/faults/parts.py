@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from tests.faults import cases, power, rooms
 from tests.faults.daemon_kills import KILLS, PHASES, daemon_kills
@@ -83,6 +84,11 @@ def _daemons(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT001 - a B
     return daemon_kills(scene, 3 * KILLS if every else KILLS)
 
 
+def _each_phase(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT001 - a Build
+    """Kill real daemons, once or often in each phase."""
+    return daemon_kills(scene, len(PHASES) * (3 if every else 1))
+
+
 def _stopped_daemons(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT001
     """Stop real daemons politely, once or often in each phase."""
     return daemon_kills(scene, len(PHASES) * (3 if every else 1), signal.SIGTERM)
@@ -139,6 +145,15 @@ def _wrong(variant: Variant) -> Build:
         return cases.kill_states(scene, variant)
 
     return build
+
+
+def _some_of(build: Build) -> Build:
+    """Return a build of every third case: what lasts some calls is seen so, too."""
+
+    def some(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT001 - a Build
+        return islice(build(scene, every), 0, None, 1 if every else 3)
+
+    return some
 
 
 def _wrong_cut(scene: Scene, every: bool) -> Iterator[Case]:  # noqa: FBT001 - a Build
@@ -202,6 +217,13 @@ FAULTS = {
     "daemon": Part(
         60, "SIGKILL of the real daemon", _daemons, scenes=UPDATE, only=True
     ),
+    "daemon-sealed": Part(
+        60,
+        "SIGKILL of the real daemon, once in each phase of a sealed update",
+        _each_phase,
+        scenes=("sealed",),
+        only=True,
+    ),
     "enospc": Part(61, "ENOSPC once", _failing("ENOSPC")),
     "enospc-sticky": Part(
         61, "ENOSPC from there on", _failing("ENOSPC", sticky=True), scenes=UPDATE
@@ -235,7 +257,7 @@ CONTROLS = {
     "late-envelope": Part(
         0,
         "wrong: envelope kept after the commit, kill -9",
-        _wrong("envelope_after_commit"),
+        _some_of(_wrong("envelope_after_commit")),
         scenes=("sealed",),
         control=True,
         only=True,

@@ -71,3 +71,10 @@ def test_60_twenty_deaths_of_the_real_daemon(prove: Prove) -> None:
     verdicts = prove("daemon")
     assert wrong(verdicts) == [], [verdict.case for verdict in verdicts]
     assert len(verdicts) == 20
+
+
+def test_60_a_death_in_each_phase_of_a_sealed_update(prove: Prove) -> None:
+    """The real daemon: what is durable opens, and the update succeeds the next time."""
+    verdicts = prove("daemon-sealed")
+    assert wrong(verdicts) == [], [verdict.case for verdict in verdicts]
+    assert len(verdicts) == 6
