@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.cli.identity_seal import command as seal
+from agent.cli.identity_seal import seal_line
 from agent.cli.plain_text import plain
 from agent.cli.repo_options import read_clock
 from agent.core.reasons import Reason
@@ -134,12 +135,15 @@ def csr(
 def show(file: Path | None, config: Path, *, as_json: bool) -> None:
     """Show the certificate in FILE, or those that the settings name.
 
+    Of the key for sealed models, its public line is shown.
+
     Exit code 1 where one has ended.
     """
     from agent.trust.certificates import parse_certificates, read_facts
     from agent.trust.own_key import own_files, read_own
 
     paths = [file] if file else _configured(config)
+    line = "" if file else seal_line(config)
     found = []
     for path in paths:
         with own_files(path):
@@ -150,6 +154,8 @@ def show(file: Path | None, config: Path, *, as_json: bool) -> None:
     else:
         for path, facts in found:
             _show(path, facts, now)
+        if line:
+            click.echo(line)
     for path, facts in found:
         if facts.ends <= now:
             raise DeviceError(f"{path} has ended", reason=Reason.CERTIFICATE)
@@ -200,7 +206,7 @@ def _configured(config: Path) -> list[Path]:
     settings = read_settings(config)
     named = [settings.control.certificate, settings.update.certificate]
     paths = [Path(name).expanduser() for name in dict.fromkeys(named) if name]
-    if not paths:
+    if not paths and not (settings.seal.key or settings.seal.credential):
         raise SettingsError(
             f"{config} names no certificate",
             reason=Reason.SETTINGS,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.core.reasons import Reason
-from agent.errors import SettingsError
+from agent.errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
     from agent.core.sealing import Suite
@@ -102,6 +102,32 @@ def told_public(key: "SealKey", board: str) -> "PublicKey":
         ) from err
     fast = "aes" in (cpu_flags() or ()) and find_spec("cryptography.cobblestone")
     return msgspec.structs.replace(key.public(board), aes=bool(fast))
+
+
+def seal_line(config: Path) -> str:
+    """Return what is said about the key for sealed models that settings name.
+
+    Empty where they name none.
+
+    Raises:
+        SettingsError: The settings are wrong.
+    """
+    from agent.core.sealing_keys import render_public_key
+    from agent.trust.seal_key import load_seal_key
+
+    settings = _settings(config)
+    if settings is None or not (settings.seal.key or settings.seal.credential):
+        return ""
+    if settings.seal.credential:
+        return f"sealed models: credential {settings.seal.credential}"
+    path = Path(settings.seal.key).expanduser()
+    try:
+        public = told_public(
+            load_seal_key(path), settings.board.id or socket.gethostname()
+        )
+    except DeviceError as err:
+        return f"sealed models: {err} [{err.reason}]"
+    return f"sealed models: {path}\n  {render_public_key(public)}"
 
 
 def _settings(config: Path) -> "Settings | None":

@@ -39,6 +39,10 @@ def show_tables(status: Status, now: float) -> None:
         console.print(_states("device", status.devices))
     if status.revoked != Revocations():
         console.print(_revoked(status))
+    for path, boards in status.envelopes.items():
+        console.print(f"sealed: {path}, for {boards} boards")
+    if status.withdrawn:
+        console.print(f"boards without envelopes: {', '.join(status.withdrawn)}")
     console.print("staged: " + (", ".join(_staged(status.staged)) or "nothing"))
 
 

@@ -46,6 +46,8 @@ class Options(TypedDict):
     boards: Sequence[Path]
     algorithm: "Wish"
     keys: Path
+    marks: Path | None
+    marks_passphrase_file: Path | None
     out: Path | None
     passphrase_files: Sequence[Path]
     forget_key: bool
@@ -89,6 +91,16 @@ _FILE = click.Path(exists=True, path_type=Path)
 )
 @click.option(
     "--forget-key", is_flag=True, help="Keep no content key: no board is added later."
+)
+@click.option(
+    "--marks",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Book of marks: each board gets its own copy (`tinyward watermark`).",
+)
+@click.option(
+    "--marks-passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the book's passphrase; without it you are asked.",
 )
 @click.option(
     "-o",
@@ -167,6 +179,12 @@ def _seal(named: Named, options: Options) -> None:
     check_boards(named.boards)
     content, bundle = _opened(named.source)
     manifest = bundle.manifest
+    if manifest.watermark is not None and options["marks"] is None:
+        raise SettingsError(
+            f"{named.source} has triggers: boards run it only as their own copy",
+            reason=Reason.SETTINGS,
+            todo="Name the book that the copies are in: --marks marks.db.",
+        )
     order = Order(
         manifest.model,
         manifest.version,
@@ -241,9 +259,17 @@ def _owner(options: Options) -> "PublicKey":
 
 
 def _book(options: Options) -> "Book | None":
-    """Open the book of marks, if one is named."""
-    del options
-    return None
+    """Open the book of marks, if one is named.
+
+    Raises:
+        SettingsError: It is none, or the passphrase is another.
+    """
+    path, file = options["marks"], options["marks_passphrase_file"]
+    if path is None:
+        return None
+    from agent.publish.marks_book import MarksBook
+
+    return MarksBook.open(*ask_passphrases([path], [file] if file else [])[0])
 
 
 def _show(folder: Path, card: "Card", boards: "Sequence[PublicKey]") -> None:

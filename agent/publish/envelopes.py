@@ -14,7 +14,7 @@ import msgspec
 
 from agent.core.reasons import Reason
 from agent.core.sealing import envelope_path
-from agent.core.targets import BoardId
+from agent.core.targets import BoardId, SignedTarget
 from agent.errors import SettingsError
 from agent.publish.files import locked, owners_disk, write_durably
 from agent.publish.staging import require
@@ -56,6 +56,21 @@ def envelope_boards(repository: Path, model: str, version: int) -> list[str]:
         found = [path.name for path in folder.glob("*") if path.is_file()]
     # What a crash left of a file in the making begins with a dot.
     return sorted(name for name in found if not name.startswith("."))
+
+
+def count_envelopes(
+    repository: Path, bundles: Iterable[SignedTarget]
+) -> dict[str, int]:
+    """Return how many boards have an envelope of each sealed bundle, by path.
+
+    Raises:
+        DeviceError: A folder cannot be read.
+    """
+    sealed = [(it.path, it.fields) for it in bundles if it.fields.sealed is not None]
+    return {
+        path: len(envelope_boards(repository, fields.model, fields.version))
+        for path, fields in sealed
+    }
 
 
 def chosen_envelopes(

@@ -16,6 +16,7 @@ from tuf.api.metadata import Root, Targets
 from agent.core.reasons import Reason
 from agent.errors import SettingsError
 from agent.publish.contents import DEVICES, GROUPS, Contents
+from agent.publish.envelopes import count_envelopes, load_withdrawn
 from agent.publish.files import locked
 from agent.publish.keyless import KeylessRepository
 from agent.publish.keys import KeyRing
@@ -220,14 +221,17 @@ class Repository(KeylessRepository):
         """
         roles = self._files.load()
         contents = Contents(roles, self._targets)
+        bundles = listed_bundles(contents.bundles().values())
         return Status(
             roles=role_statuses(roles, self._ring),
-            bundles=listed_bundles(contents.bundles().values()),
+            bundles=bundles,
             deltas=listed_deltas(contents.deltas().values()),
             groups=contents.states(GROUPS),
             devices=contents.states(DEVICES),
             revoked=contents.revocations(),
             staged=load_staged(self.path),
+            envelopes=count_envelopes(self.path, bundles),
+            withdrawn=tuple(sorted(load_withdrawn(self.path))),
         )
 
     def _sealed(

@@ -1,7 +1,7 @@
 """What a repository holds, as values to be shown."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from tuf.api.metadata import TargetFile
@@ -34,6 +34,8 @@ class Status:
     Attributes:
         groups: Desired states by group; ``devices`` by board id.
         revoked: What must not act any more.
+        envelopes: Path of a sealed bundle -> how many boards can open it.
+        withdrawn: Boards that get no envelope any more.
     """
 
     roles: tuple[RoleStatus, ...]
@@ -43,6 +45,8 @@ class Status:
     devices: Mapping[str, GroupFile]
     revoked: Revocations
     staged: Staged
+    envelopes: Mapping[str, int] = field(default_factory=dict)
+    withdrawn: tuple[str, ...] = ()
 
 
 def role_statuses(roles: RoleSet, ring: KeyRing) -> tuple[RoleStatus, ...]:
