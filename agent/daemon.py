@@ -245,6 +245,7 @@ class Daemon:
             statements=build_statements(self._proofs, self._identity),
             meter=self._proofs.metering,
             ledger=self._proofs.ledger(),
+            kept=self._proofs.kept(),
         )
         await self._listeners.open_locally(services, group)
         await self._listeners.open_to_operators(

@@ -29,7 +29,7 @@ from agent.supervise.receipts import Receipting
 from agent.update.threads import in_thread
 
 if TYPE_CHECKING:
-    from agent.audit.kept import KeptInputs
+    from agent.audit.kept import KeptFolder, KeptInputs
     from agent.audit.ledger import Ledger
     from agent.audit.log import AuditLog
     from agent.audit.metering import Metering
@@ -140,6 +140,14 @@ class Proofs:
     def shown(self) -> LogView | None:
         """Return what is told of the log; None where there is none."""
         return self.log.view() if self.log else None
+
+    def kept(self) -> "KeptFolder | None":
+        """Return what shows kept inputs to who asks; None where none are kept."""
+        if self._kept is None:
+            return None
+        from agent.audit.kept import KeptFolder
+
+        return KeptFolder(self._kept.folder)
 
     def ledger(self) -> "Ledger | None":
         """Return what proves the log to who asks; None where there is none."""

@@ -146,18 +146,27 @@ class KeptInputs:
             log.warning("audit.not_kept", extra={"reason": reason, "detail": detail})
 
 
-def kept_seqs(folder: Path, first: int, end: int) -> list[int]:
-    """Return which receipts from ``first`` to before ``end`` have their input here."""
-    try:
-        found = [kept_seq(path.name) for path in folder.iterdir()]
-    except FileNotFoundError:
-        return []
-    return sorted(seq for seq in found if seq is not None and first <= seq < end)
+class KeptFolder:
+    """Kept inputs as a folder holds them; satisfies the endpoint's ``KeptInputs``.
 
+    Args:
+        folder: Where they lie; it need not be there.
+    """
 
-def read_kept(folder: Path, seq: int) -> bytes | None:
-    """Return one sealed sample; None where it is not there any more."""
-    try:
-        return (folder / kept_name(seq)).read_bytes()
-    except FileNotFoundError:
-        return None
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def seqs(self, first: int, end: int) -> list[int]:
+        """Return which receipts from ``first`` to before ``end`` have their input."""
+        try:
+            found = [kept_seq(path.name) for path in self._folder.iterdir()]
+        except FileNotFoundError:
+            return []
+        return sorted(seq for seq in found if seq is not None and first <= seq < end)
+
+    def read(self, seq: int) -> bytes | None:
+        """Return one sealed sample; None where it is not there any more."""
+        try:
+            return (self._folder / kept_name(seq)).read_bytes()
+        except FileNotFoundError:
+            return None

@@ -99,6 +99,11 @@ class BoardLink:
         """Return an answer that is a text: a checkpoint, a proof."""
         return self._ask("GET", path)[1].decode("utf-8", "replace")
 
+    def read_raw(self, path: str) -> bytes | None:
+        """Return an answer's bytes; None where the board has no such thing."""
+        status, body = self._ask("GET", path, accept=(200, 404))
+        return body if status == 200 else None
+
     def events(self, after: int) -> Events:
         """Return what was logged after an event's number."""
         return self._read(f"/v1/events?after={after}", Events)

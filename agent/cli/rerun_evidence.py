@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.audit.archive import Archive
-from agent.audit.kept import kept_seqs, read_kept
+from agent.audit.kept import KeptFolder
 from agent.audit.verify import Asked, verify_log
 from agent.core.checkpoint import Checkpoint, board_of
 from agent.core.reasons import Reason
@@ -72,7 +72,7 @@ class FolderEvidence:
         self.checkpoint = verified.checkpoint
         self.first = verified.first
         self._archive = Archive(log)
-        self._kept = kept
+        self._kept = KeptFolder(kept)
 
     def receipts(self, first: int, end: int) -> Iterator[Receipt]:
         """Yield receipts, as they were logged."""
@@ -89,11 +89,11 @@ class FolderEvidence:
 
     def kept(self, first: int, end: int) -> list[int]:
         """Return whose inputs are there."""
-        return kept_seqs(self._kept, first, end)
+        return self._kept.seqs(first, end)
 
     def sealed(self, seq: int) -> bytes | None:
         """Return one kept input."""
-        return read_kept(self._kept, seq)
+        return self._kept.read(seq)
 
 
 def whose(evidence: Evidence) -> str:

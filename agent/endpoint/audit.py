@@ -13,17 +13,22 @@ from aiohttp import web
 
 from agent.endpoint.asks import Ask
 from agent.endpoint.bodies import parse_number
-from agent.endpoint.needs import Ledger
+from agent.endpoint.needs import KeptInputs, Ledger
 from agent.endpoint.openapi_parts import of, operation
 from agent.endpoint.problems import absent
 from agent.endpoint.services import Services
-from agent.endpoint.shapes import LogGrowth, LogRecord, LogRecords
+from agent.endpoint.shapes import KeptList, LogGrowth, LogRecord, LogRecords
 from agent.endpoint.state import Json
 from agent.errors import RequestRefusedError
 
 MAX_COUNT = 256  # records of one answer: 60 kB
+MAX_KEPT = 4096  # numbers of one answer: 40 kB
+MAX_SEQ = 10**15
 SEQ = r"{seq:[0-9]{1,15}}"
 TEXT: Json = {"text/plain": {"schema": {"type": "string"}}}
+SEALED: Json = {
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+}
 T = TypeVar("T")
 
 
@@ -58,6 +63,21 @@ class Receipts:
         rows = [LogRecord(**row) for row in found["records"]]
         return LogRecords(found["first"], found["size"], rows)
 
+    async def kept(self, ask: Ask) -> KeptList:
+        """Show whose inputs are kept for audits."""
+        first, end = (parse_number(ask.request, name) for name in ("from", "to"))
+        kept = self._kept()
+        found = await self._call(lambda: kept.seqs(first, end or MAX_SEQ))
+        return KeptList(found[:MAX_KEPT])
+
+    async def kept_input(self, ask: Ask) -> web.Response:
+        """Show one, as it is sealed to the owner: nobody else can read it."""
+        seq, kept = int(ask.part("seq")), self._kept()
+        sealed = await self._call(lambda: kept.read(seq))
+        if sealed is None:
+            raise absent(f"the input of receipt {seq} is not kept", "")
+        return web.Response(body=sealed, content_type="application/octet-stream")
+
     async def _call(self, call: Callable[[], T]) -> T:
         """Return what the disk says.
 
@@ -68,6 +88,16 @@ class Receipts:
             return await asyncio.to_thread(call)
         except RequestRefusedError as err:
             raise absent(str(err), err.todo) from err
+
+    def _kept(self) -> KeptInputs:
+        """Return what is kept.
+
+        Raises:
+            AbsentError: This board keeps no inputs.
+        """
+        if self._services.kept is None:
+            raise absent("this board keeps no inputs", "Set `audit.owner_key`.")
+        return self._services.kept
 
     def _ledger(self) -> Ledger:
         """Return what proves the log.
@@ -105,6 +135,27 @@ def describe_receipts() -> Json:
                 "Records, oldest first.",
                 {200: of(LogRecords)},
                 parameters=[_number("from", "query"), _number("count", "query")],
+            )
+        },
+        **_describe_kept(),
+    }
+
+
+def _describe_kept() -> Json:
+    """Return the paths of kept inputs."""
+    return {
+        "/v1/audit/kept": {
+            "get": operation(
+                "Receipts whose inputs are kept, oldest first.",
+                {200: of(KeptList)},
+                parameters=[_number("from", "query"), _number("to", "query")],
+            )
+        },
+        "/v1/audit/kept/{seq}": {
+            "get": operation(
+                "A kept input, sealed to the owner.",
+                {200: SEALED},
+                parameters=[_number("seq", "path")],
             )
         },
     }

@@ -207,6 +207,21 @@ class Ledger(Protocol):
         ...
 
 
+class KeptInputs(Protocol):
+    """Inputs that are kept for audits, sealed; satisfied by ``agent.audit.kept``.
+
+    Both block, and are called in a thread.
+    """
+
+    def seqs(self, first: int, end: int) -> Sequence[int]:
+        """Return whose are here, of receipts from ``first`` to before ``end``."""
+        ...
+
+    def read(self, seq: int) -> bytes | None:
+        """Return one as it lies there; None where it does not."""
+        ...
+
+
 class Meter(Protocol):
     """What is paid for; satisfied by ``agent.audit.metering``.
 

@@ -14,6 +14,7 @@ PROOF_STRUCTS: tuple[type[Struct], ...] = (
     *METER_STRUCTS,
     shapes.LogRecord,
     shapes.LogRecords,
+    shapes.KeptList,
     shapes.LogGrowth,
 )
 

@@ -113,6 +113,8 @@ class Api:
             Route("GET", f"/v1/audit/proof/{SEQ}", read, receipts.proof),
             Route("GET", "/v1/audit/consistency", read, receipts.consistency),
             Route("GET", "/v1/audit/records", read, receipts.records),
+            Route("GET", "/v1/audit/kept", read, receipts.kept),
+            Route("GET", f"/v1/audit/kept/{SEQ}", read, receipts.kept_input),
             Route("GET", "/v1/provenance", read, self._provenance.show),
             Route("POST", "/v1/watermark/challenge", operate, challenges.answer),
             Route("GET", "/v1/meter", read, metering.show),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from agent.endpoint.needs import (
     Identity,
+    KeptInputs,
     Ledger,
     Meter,
     Operations,
@@ -42,3 +43,4 @@ class Services:
     statements: Statements | None = None
     meter: Meter | None = None
     ledger: Ledger | None = None
+    kept: KeptInputs | None = None

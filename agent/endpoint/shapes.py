@@ -158,6 +158,12 @@ class LogRecords(Struct, frozen=True):
     records: Sequence[LogRecord]
 
 
+class KeptList(Struct, frozen=True):
+    """Numbers of receipts whose inputs are kept here, oldest first; some of many."""
+
+    seqs: Sequence[Count]
+
+
 class LogGrowth(Struct, frozen=True, rename={"start": "from"}):
     """The proof that the log of ``to`` records begins with ``from``, in base64."""
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.audit.kept import MAX_WAITING, KeptInputs, kept_seqs, read_kept
+from agent.audit.kept import MAX_WAITING, KeptFolder, KeptInputs
 from agent.core.kept import seal_context
 from agent.core.reasons import Reason
 from agent.core.receipts import name_word
@@ -33,7 +33,7 @@ def test_what_is_kept_is_bound_and_sealed(tmp_path: Path) -> None:
     kept.keep("door", 7, b"content")
     kept.close()
     context = seal_context("pi-1", name_word("door"), 7)
-    assert read_kept(kept.folder, 7) == seal(b"content", context)
+    assert KeptFolder(kept.folder).read(7) == seal(b"content", context)
     (path,) = kept.folder.iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     assert kept.folder.stat().st_mode & 0o777 == 0o700
@@ -48,7 +48,7 @@ def test_the_newest_that_fit_stay(
     for seq, size in enumerate(sizes):
         kept.keep("door", seq, bytes(size * KB))
     kept.close()
-    there = kept_seqs(kept.folder, 0, len(sizes))
+    there = KeptFolder(kept.folder).seqs(0, len(sizes))
     assert there == list(range(there[0], len(sizes)))
     whole = sum(path.stat().st_size for path in kept.folder.iterdir())
     assert whole <= 50 * KB
@@ -64,7 +64,7 @@ def test_a_quota_goes_on_after_a_restart(tmp_path: Path) -> None:
     kept = keeper(tmp_path, quota_kb=25.0)
     kept.keep("door", 4, bytes(10 * KB))
     kept.close()
-    assert kept_seqs(tmp_path / "kept", 0, 100) == [3, 4]
+    assert KeptFolder(tmp_path / "kept").seqs(0, 100) == [3, 4]
     assert {3, 4} == {int(path.stem) for path in (tmp_path / "kept").iterdir()}
 
 
@@ -74,7 +74,7 @@ def test_what_never_fits_removes_nothing(tmp_path: Path) -> None:
     kept.keep("door", 1, bytes(KB))
     kept.keep("door", 2, bytes(21 * KB))
     kept.close()
-    assert kept_seqs(kept.folder, 0, 100) == [1]
+    assert KeptFolder(kept.folder).seqs(0, 100) == [1]
     assert kept.skipped == 1
 
 
@@ -93,7 +93,7 @@ def test_a_slow_disk_holds_nobody_up(tmp_path: Path) -> None:
     assert kept.skipped == 10
     free.set()
     kept.close()
-    assert list(range(MAX_WAITING)) == kept_seqs(kept.folder, 0, 1000)
+    assert list(range(MAX_WAITING)) == KeptFolder(kept.folder).seqs(0, 1000)
 
 
 def test_a_disk_that_does_not_play_along_is_said_once(
@@ -124,4 +124,4 @@ def test_a_key_that_cannot_be_used_is_said(
         kept.keep("door", 1, b"x")
         kept.close()
     assert [it.__dict__["reason"] for it in caplog.records] == [Reason.SETTINGS]
-    assert kept_seqs(kept.folder, 0, 9) == []
+    assert KeptFolder(kept.folder).seqs(0, 9) == []
