@@ -105,7 +105,8 @@ def load_envelopes(folder: Path) -> dict[str, bytes]:
         DeviceError: One cannot be read.
     """
     with owners_disk():
-        found = sorted((folder / ENVELOPES).glob("*"))
+        # What a crash left of a file in the making begins with a dot.
+        found = sorted((folder / ENVELOPES).glob("[!.]*"))
         return {_board_of(path): _envelope(path) for path in found}
 
 
