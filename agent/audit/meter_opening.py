@@ -48,6 +48,8 @@ def open_meter(terms: Terms, clocks: Clocks, opening: Opening) -> Meter:
         log.info("meter.begun")
     remains = Remains(file.marked(), opening.inferences)
     settled = settle(state, remains, refund=terms.refund)
+    if settled.state != state:
+        file.save(settled.state)  # or a loss of power now would settle it otherwise
     if settled.charged or settled.refunded:
         said = {"charged": settled.charged, "refunded": settled.refunded}
         log.warning("meter.settled", extra=said)

@@ -8,8 +8,8 @@ The rules this module keeps:
  * What is handed out is reserved, each unit once: since the last write no more records
    come than ``reserved - used`` there, those that failed and cost nothing included.
    It is never taken back, for the worker may have used it already.
- * The lease grows with the rate: it lasts ``LEASE_S`` at least, and is renewed when
-   half of it is gone, so nobody waits for the disk.
+ * The lease grows with the rate: it lasts ``LEASE_S`` at least, and is renewed before
+   the last second of it begins, so nobody waits for the disk.
  * Answers that cost nothing (unlimited, or one in so many without units) are handed out
    apart from those that do, and are used first. The disk says before that there may be
    some: whoever compares with the log must not take them for a fraud.
@@ -28,7 +28,7 @@ from agent.core.receipts import SLOTS
 from agent.core.voucher import MAX_TOTAL, Kind, Voucher
 
 HOUR_S = 3600
-# A slow card's fdatasync takes 1 s at its worst, and half a lease has to last so long.
+# A slow card's fdatasync takes 1 s at its worst: what is left then has to last so long.
 LEASE_S = 2.0
 # What an idle pipeline holds at most, for a source that begins: less of a small lease.
 FIRST_UNITS = 64
@@ -206,7 +206,7 @@ class Account:
             return True
         if self.unlimited(now_s, mono_s) or self._top() <= state.reserved:
             return False
-        return self._room * 2 < self.lease_now()
+        return self._room * 4 < self.lease_now() or self._room < self._recent
 
     def plan(self, now_s: float, mono_s: float) -> tuple[MeterState, float]:
         """Return what to write now, and until when running is unlimited then.
@@ -260,8 +260,8 @@ class Account:
         """
         planned, stretch_s = self.plan(now_s, mono_s)
         state = redeem(planned, voucher, now_s, self.held_units)
-        if state.time_s == 0 < planned.time_s:
-            stretch_s = 0.0  # taken back, the stretch that runs included
+        if voucher.kind is Kind.REVOKE and not voucher.units:
+            stretch_s = 0.0  # the minute that runs is taken back, too
         free = planned.lenient or voucher.kind in (Kind.TIME, Kind.UNTIL)
         return replace(state, lenient=free), stretch_s
 
