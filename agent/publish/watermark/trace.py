@@ -26,6 +26,7 @@ Way = Literal["bytes", "head", "scores", "classes"]
 # Clearer answers than so many times the median count no more: few of them would
 # otherwise drown the rest.
 CLEAREST = 1.5
+_NEAREST = 16  # boards looked at closely; copies of more than these are never mixed
 _LEAST = 1e-9  # probabilities that a file rounds to 0
 
 
@@ -100,7 +101,7 @@ class Codebook:
         return Suspicion(found[0], "bytes", found[1], 0, 0, 0.0, 0.0)
 
     def judge(self, clues: Sequence[Clues], books: int = 1) -> list[Suspicion]:
-        """Return the best suspicion of each board, most certain first.
+        """Return the suspicions that weigh most, one a board, most certain first.
 
         Args:
             clues: Everything that the suspect said, by any way: the more, the dearer.
@@ -117,23 +118,23 @@ class Codebook:
         return sorted(best.values(), key=lambda it: (it.chance, -it.score, it.errors))
 
     def _weigh(self, clue: Clues, half: slice, tried: int) -> Iterator[Suspicion]:
-        """Yield one suspicion for each board."""
+        """Yield the suspicions of the boards that fit best."""
         clearness = clue.clearness[half].astype(np.float32)
         signs = self._signs[:, half]
-        errors = (signs * clearness <= 0).sum(axis=1)
         weights = _bounded(clearness) if clue.soft else np.sign(clearness)
         scores = signs @ weights / max(float(np.linalg.norm(weights)), 1e-30)
-        for board, wrong, score in zip(
-            self.boards, errors.tolist(), scores.tolist(), strict=True
-        ):
-            bits = signs.shape[1]
+        bits = signs.shape[1]
+        # With all weights alike, the best score is the fewest errors.
+        for place in np.argsort(-scores, kind="stable")[:_NEAREST].tolist():
+            errors = int((signs[place] * clearness <= 0).sum())
+            score = float(scores[place]) if clue.soft else 0.0
             chance = (
                 false_score(score, tried)
                 if clue.soft
-                else false_match(bits, wrong, tried)
+                else false_match(bits, errors, tried)
             )
-            told = score if clue.soft else 0.0
-            yield Suspicion(board, clue.way, clue.variant, wrong, bits, told, chance)
+            board = self.boards[place]
+            yield Suspicion(board, clue.way, clue.variant, errors, bits, score, chance)
 
 
 def clues_of_head(content: bytes, secrets: Mapping[str, VariantSecret]) -> list[Clues]:

@@ -1,0 +1,161 @@
+"""What is marked: the repository's own classifier, and a public one on photographs."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.cli.watermark_runtime import Runtime
+from agent.core.manifest import Variant
+from agent.demo.owner import ASSETS
+from agent.publish.watermark.graph import Array, Real, parse_graph
+from agent.publish.watermark.markable import Given, Wish
+from agent.publish.watermark.triggers import Grid
+from agent.worker.examine import default_examiner
+
+MODELS = Path(os.environ.get("TINYWARD_MODELS", "../shared/models"))
+CROPS, CROP_PIXELS = 900, 32  # of two photographs; two in three make heads
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One model file with data.
+
+    Attributes:
+        given: What the publisher has.
+        held: Stored inputs that nothing was made with.
+        labels: Their right answers; what the model says where nobody knows them.
+        labelled: Whether somebody knows.
+        clean_labels: Of the publisher's inputs: an attacker fine-tunes with them.
+    """
+
+    name: str
+    given: Given
+    held: Array
+    labels: NDArray[np.int64]
+    labelled: bool
+    clean_labels: NDArray[np.int64]
+    wish: Wish
+
+
+def find_subjects() -> Iterator[Subject]:
+    """Yield what is there."""
+    yield _digits("int8")
+    yield _digits("float")
+    path = MODELS / "mlperf-tiny" / "pretrainedResnet_quant.tflite"
+    if path.is_file():
+        yield _photographs(path)
+
+
+def _digits(variant: str) -> Subject:
+    """Return the demo's classifier: heads of training images, judged by held-out ones.
+
+    Without scikit-learn, which has the training images, a half of the held-out ones
+    stands for them.
+    """
+    content = (ASSETS / "digits-2" / f"{variant}.tflite").read_bytes()
+    with np.load(ASSETS / "digits-stream.npz") as stream:
+        held, labels = stream["images"], stream["labels"].astype(np.int64)
+    try:
+        from sklearn.datasets import load_digits
+
+        known = load_digits()
+        images = known.images.astype(np.uint8)[..., None]
+        held_bytes = {image.tobytes() for image in held}
+        new = np.array([image.tobytes() not in held_bytes for image in images])
+        clean, clean_labels = images[new], known.target[new].astype(np.int64)
+    except ImportError:
+        clean, clean_labels = held[::2], labels[::2]
+        held, labels = held[1::2], labels[1::2]
+    grid = _grid(content)
+    scaled = [
+        grid.store(it.astype(np.float32) * np.float32(1 / 16)) for it in (clean, held)
+    ]
+    # Trained to convergence; the accuracy of the file is in accuracy.json beside it.
+    json.loads((ASSETS / "accuracy.json").read_text())
+    return Subject(
+        name=f"digits {variant}",
+        given=_given(variant, content, scaled[0]),
+        held=scaled[1],
+        labels=labels,
+        labelled=True,
+        clean_labels=clean_labels,
+        wish=Wish(bits=128, margin=1.2, floor=0.98, steps=200),
+    )
+
+
+def _photographs(path: Path) -> Subject:
+    """Return ResNet-8 on crops of two photographs, which nobody has labelled."""
+    content = path.read_bytes()
+    random = np.random.default_rng(8)
+    pictures = [
+        _bitmap(MODELS / "images" / name) for name in ("person.bmp", "no_person.bmp")
+    ]
+    crops = _grid(content).store(
+        np.stack([_crop(pictures[i % 2], random) for i in range(CROPS)])
+    )
+    clean, held = crops[: CROPS * 2 // 3], crops[CROPS * 2 // 3 :]
+    told = [Runtime().run(content, it).argmax(axis=1) for it in (clean, held)]
+    return Subject(
+        name="ResNet-8 int8",
+        given=_given("int8", content, clean),
+        held=held,
+        labels=told[1],
+        labelled=False,
+        clean_labels=told[0],
+        wish=Wish(bits=128, margin=1.5, floor=0.8, steps=60),
+    )
+
+
+def _given(name: str, content: bytes, clean: Array) -> Given:
+    """Return what a publisher has, with some clean inputs as golden samples."""
+    facts = default_examiner().contract(content)
+    output = facts.outputs[0]
+    golden = clean[:32]
+    answers = Runtime("plain").run(content, golden).reshape(len(golden), -1)
+    real: Real = answers.astype(np.float32)
+    if output.scale:
+        real = (real - np.float32(output.zero_point)) * np.float32(output.scale)
+    variant = Variant(
+        name=name,
+        file=f"variants/{name}.tflite",
+        sha256="0" * 64,
+        size=len(content),
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        tolerance=0.05,
+    )
+    return Given(variant, content, clean, golden, real)
+
+
+def _grid(content: bytes) -> Grid:
+    """Return what a model's input can hold."""
+    graph = parse_graph(content)
+    return Grid.of(graph.tensors[graph.inputs[0]])
+
+
+def _bitmap(path: Path) -> NDArray[np.uint8]:
+    """Return an uncompressed 24-bit BMP, (H, W, 3)."""
+    raw = path.read_bytes()
+    start, width, height = (
+        int.from_bytes(raw[at : at + 4], "little", signed=True) for at in (10, 18, 22)
+    )
+    stride = -(-width * 3 // 4) * 4
+    rows = np.frombuffer(raw, np.uint8, stride * abs(height), start)
+    picture = rows.reshape(abs(height), stride)[:, : width * 3]
+    return picture.reshape(abs(height), width, 3)[::-1, :, ::-1]
+
+
+def _crop(picture: NDArray[np.uint8], random: np.random.Generator) -> Real:
+    """Return a random square of a picture, shrunk to the model's input."""
+    height, width, _ = picture.shape
+    side = int(random.integers(CROP_PIXELS, min(height, width) + 1))
+    top = int(random.integers(height - side + 1))
+    left = int(random.integers(width - side + 1))
+    steps = np.linspace(0, side - 1, CROP_PIXELS).astype(int)
+    crop: Real = picture[top + steps][:, left + steps].astype(np.float32)
+    return crop
