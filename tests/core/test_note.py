@@ -1,8 +1,10 @@
 """Signed notes: the specification's example, what opens, and what never does."""
 
+from base64 import b64decode
 from functools import partial
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,15 +22,16 @@ from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
 from tests.fakes.audit_logs import SOME_KEY, key_from, refusal
 
-# A note and its key as sum.golang.org publishes them: signed by nobody here.
-GO_KEY = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
-GO_NOTE = """go.sum database tree
-1638581
-L5tPdWLyLVSNPuD6CDtwjTcNoNoRUHvDMJBPdGeA8yI=
-
-— sum.golang.org """ + (
-    "Az3grpjVhYJD3YjM6uxjqJSrKjTCQDtOXDsUoPpgRkkiGTAaFHdHmc4DUVzdx2K9RfBmWMKRWfKQKoED"
-    "Urcl3MuNOQ4=\n"
+# The example of the reference implementation (golang.org/x/mod/sumdb/note), whose key
+# signs byte for byte alike everywhere.
+VKEY = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
+SEED = "KEY+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz".partition("+")[2]
+TEXT = """If you think cryptography is the answer to your problem,
+then you don't know what your problem is.
+"""
+SIGNATURE = (
+    "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6K"
+    "E6RyyBwJnAM="
 )
 NAMES = st.text(
     st.characters(exclude_characters="+", exclude_categories=("C", "Z")), min_size=1
@@ -38,20 +41,16 @@ LINES = st.text(st.characters(exclude_categories=("Cc", "Cs"))).map(
 )
 
 
-def test_the_key_of_a_public_log_has_its_id() -> None:
-    """The id in sum.golang.org's verifier key is the one that is computed here."""
-    key = parse_key(GO_KEY)
-    assert (key.name, key.id.hex()) == ("sum.golang.org", "033de0ae")
-    assert render_key(key) == GO_KEY
-
-
-def test_a_public_logs_note_is_of_this_form() -> None:
-    """Text and signature of a note that nobody here wrote come apart."""
-    text, signatures = split_note(GO_NOTE.encode())
-    assert text.split("\n")[0] == "go.sum database tree"
-    assert [(name, raw[:4].hex()) for name, raw in signatures] == [
-        ("sum.golang.org", "033de0ae")
-    ]
+def test_the_reference_note_opens_and_is_signed_alike() -> None:
+    """Text, key id and signature of the reference implementation, both ways."""
+    key = parse_key(VKEY)
+    assert render_key(key) == VKEY
+    note = f"{TEXT}\n— PeterNeumann {SIGNATURE}\n"
+    assert open_note(note.encode(), key, verify_ed25519) == TEXT
+    private = Ed25519PrivateKey.from_private_bytes(b64decode(SEED)[1:])
+    assert note == sign_note(TEXT, key, private.sign)
+    with pytest.raises(BundleRefusedError):
+        open_note(note.replace("crypto", "Crypto").encode(), key, verify_ed25519)
 
 
 @given(NAMES, LINES)
