@@ -2,16 +2,18 @@
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from agent.cli.audit_board import Where, board_options, link_to
 from agent.core.reasons import Reason
 from agent.errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
     from agent.audit.verify import Asked
     from agent.cli.rerun import Audit, AuditedModel, Open
+    from agent.cli.rerun_evidence import Evidence, Progress
     from agent.core.checkpoint import Checkpoint
 
 _PATH = click.Path(path_type=Path)
@@ -21,7 +23,8 @@ HELP = """Compute inferences of a board's log anew, and compare with its receipt
 
 \b
   tinyward audit rerun --log card/audit --vkey board.vkey \\
-      --key owner-keys --bundle kws-8.bundle --samples 64
+      --owner-key owner-keys --bundle kws-8.bundle --samples 64
+  tinyward audit rerun --board pi-0042 --vkey board.vkey ... over TLS
 
 The board keeps one in so many inputs, sealed to you, the owner (audit.owner_key,
 audit.keep_one_in). Of those before the newest checkpoint some are drawn by the seed:
@@ -37,13 +40,13 @@ It finds other models, wrong kernels and failing memory. Whoever controls a boar
 to its worker knows which inputs are kept, and can answer those rightly."""
 
 
-class Options(TypedDict):
+class Options(Where):
     """Options of the command."""
 
-    log: Path
+    log: Path | None
     kept: Path | None
     vkey: str
-    key: Path
+    owner_key: Path
     passphrase_files: tuple[Path, ...]
     bundle: tuple[Path, ...]
     tflite: tuple[Path, ...]
@@ -54,11 +57,12 @@ class Options(TypedDict):
 
 
 @click.command(help=HELP, short_help="Compute kept inferences anew, and compare.")
-@click.option("--log", type=_PATH, required=True, help="The log's folder, or a copy.")
+@click.option("--log", type=_PATH, help="A log's folder.  [default: ask a board]")
 @click.option("--kept", type=_PATH, help="Kept inputs.  [default: audit-kept beside]")
+@board_options
 @click.option("--vkey", required=True, help="What `audit key` printed, or its file.")
 @click.option(
-    "--key",
+    "--owner-key",
     type=click.Path(exists=True, path_type=Path),
     required=True,
     help="The owner's directory of keys, or a private sealing key's file.",
@@ -91,19 +95,34 @@ def command(**options: Unpack[Options]) -> None:
         DeviceError: ``audit``: an inference is not what its receipt says.
     """
     from agent.cli.rerun import Demand, perform_audit
-    from agent.cli.rerun_evidence import FolderEvidence
     from agent.cli.rerun_view import RerunView
 
     seed = _seed(options["seed"])
     models = _models(options["bundle"], options["tflite"])
-    opener = _opener(options["key"], options["passphrase_files"])
-    kept = options["kept"] or options["log"].parent / "audit-kept"
+    opener = _opener(options["owner_key"], options["passphrase_files"])
+    asked = _asked(options["vkey"])
     demand = Demand(seed, options["samples"], options["since"], opener, models)
     with RerunView() as view:
-        asked = _asked(options["vkey"])
-        evidence = FolderEvidence(options["log"], kept, asked, view.verified)
+        evidence = _evidence(options, asked, view.verified)
         audit = perform_audit(evidence, demand, view.computed)
     _tell(audit, evidence.checkpoint, seed, as_json=options["as_json"])
+
+
+def _evidence(options: Options, asked: "Asked", progress: "Progress") -> "Evidence":
+    """Return the log that options name, verified: a folder, or a board that runs.
+
+    Raises:
+        AgentError: It is not what was signed, or the board cannot be asked.
+    """
+    from agent.cli.rerun_board import BoardEvidence
+    from agent.cli.rerun_evidence import FolderEvidence
+
+    if (log := options["log"]) is not None:
+        kept = options["kept"] or log.parent / "audit-kept"
+        return FolderEvidence(log, kept, asked, progress)
+    link = link_to(options)
+    whole = (asked.public, asked.board, options["since"])
+    return BoardEvidence(link, *whole, progress)
 
 
 def _tell(

@@ -99,6 +99,10 @@ class BoardLink:
         """Return an answer that is a text: a checkpoint, a proof."""
         return self._ask("GET", path)[1].decode("utf-8", "replace")
 
+    def read_as(self, path: str, kind: type[Answer]) -> Answer:
+        """Return an answer as what its reader expects."""
+        return self._read(path, kind)
+
     def read_raw(self, path: str) -> bytes | None:
         """Return an answer's bytes; None where the board has no such thing."""
         status, body = self._ask("GET", path, accept=(200, 404))

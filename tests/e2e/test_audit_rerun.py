@@ -53,7 +53,7 @@ class Audited:
         """Call ``tinyward audit rerun``."""
         log = (state or self.state) / "audit"
         named = ["--log", log, "--vkey", self.folder / "board.vkey"]
-        named += ["--key", self.folder / "owner.key", "--bundle", self.bundle]
+        named += ["--owner-key", self.folder / "owner.key", "--bundle", self.bundle]
         return CliRunner().invoke(command, [*map(str, named), "--json", *more])
 
     def evidence(self) -> FolderEvidence:
@@ -205,7 +205,7 @@ def test_what_the_quota_removed_is_no_finding(audited: Audited) -> None:
 def test_another_owner_opens_nothing(audited: Audited) -> None:
     """Kept inputs are for the one they were sealed to."""
     make_seal_key(audited.folder / "other.key")
-    result = audited.rerun("--key", str(audited.folder / "other.key"))
+    result = audited.rerun("--owner-key", str(audited.folder / "other.key"))
     assert {"unopened"} == set(told(result)["results"])
 
 
