@@ -39,11 +39,13 @@ class Audited:
 
     Attributes:
         state: The board's state directory: its log and what it kept.
+        live: What was answered while it ran; ``later`` only about later receipts.
     """
 
     def __init__(self, folder: Path, state: Path, bundle: Path) -> None:
         self.folder = folder
         self.state = state
+        self.live = self.later = Result(CliRunner(), b"", b"", b"", None, 1, None)
         self.bundle = bundle
         key = load_audit_key(state / "audit.key", may_make=False)
         vkey = render_key(NoteKey("any", key.public))
@@ -51,10 +53,13 @@ class Audited:
 
     def rerun(self, *more: str, state: Path | None = None) -> Result:
         """Call ``tinyward audit rerun``."""
-        log = (state or self.state) / "audit"
-        named = ["--log", log, "--vkey", self.folder / "board.vkey"]
-        named += ["--owner-key", self.folder / "owner.key", "--bundle", self.bundle]
-        return CliRunner().invoke(command, [*map(str, named), "--json", *more])
+        return self.ask("--log", (state or self.state) / "audit", *more)
+
+    def ask(self, *more: object) -> Result:
+        """Call it with what every call names."""
+        named = ["--vkey", self.folder / "board.vkey", "--bundle", self.bundle]
+        named += ["--owner-key", self.folder / "owner.key", "--json"]
+        return CliRunner().invoke(command, [*map(str, (*named, *more))])
 
     def evidence(self) -> FolderEvidence:
         """Return the board's own folders, verified."""
@@ -81,7 +86,12 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
     fleet.publish(1)
     model = folder / "digits-1.bundle"
     model.write_bytes(bundle(1))
-    audit = {"mode": "inputs", "owner_key": folder / "owner.pub", "keep_one_in": 10}
+    audit = {
+        "mode": "inputs",
+        "owner_key": folder / "owner.pub",
+        "keep_one_in": 10,
+        "checkpoint_records": 64,
+    }
     board = DaemonProcess(
         folder / "board",
         {**FULL_LOAD, "rate": 200.0},
@@ -95,9 +105,12 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
             lambda: kept.is_dir() and len(list(kept.glob("*.kept"))) >= KEPT,
             "kept inputs",
         )
+        found = Audited(folder, board.state_dir, model)
+        found.live = found.ask("--socket", board.socket, "--samples", 4)
+        found.later = found.ask("--socket", board.socket, "--since", 70)
         board.signal(signal.SIGTERM)
         board.wait()
-    return Audited(folder, board.state_dir, model)
+    return found
 
 
 def told(result: Result) -> dict[str, Any]:
@@ -116,6 +129,14 @@ def test_what_was_answered_comes_out_again(audited: Audited) -> None:
     assert [it["seq"] for it in found["verdicts"]] == sorted(
         it["seq"] for it in found["verdicts"]
     )
+
+
+def test_a_board_that_runs_is_audited_from_afar(audited: Audited) -> None:
+    """Records and what was kept come over HTTP; older receipts may be left out."""
+    assert audited.live.exit_code == 0, audited.live.output
+    assert told(audited.live)["results"] == {"exact": 4}
+    assert audited.later.exit_code == 0, audited.later.output
+    assert all(it["seq"] >= 70 for it in told(audited.later)["verdicts"])
 
 
 def test_a_seed_decides_what_is_asked(audited: Audited) -> None:
