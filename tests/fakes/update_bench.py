@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 
 from agent.core.flow import FilesSource
-from agent.core.installed import Board
+from agent.core.installed import Board, Installed
 from agent.core.updates import Decision
 from agent.settings import PipelineSettings, Settings, UpdateSettings
 from agent.trust.bundle import open_bundle
@@ -17,6 +17,7 @@ from tests.fakes.bundles import good_bundle
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.scripted_repository import ScriptedRepository
 from tests.fakes.scripted_trials import ScriptedTrials
+from tests.fakes.scripted_unsealer import ScriptedUnsealer
 
 BUNDLES = {("kws", version): good_bundle(version) for version in (1, 2, 3)}
 NOW = 1_790_000_000.0
@@ -56,7 +57,8 @@ class Bench:
         inbox: Where slices are uploaded; ``slice`` says what is in them.
         known_revoked: What it noted in an earlier life.
         told: Pipelines that were told to run what the store says.
-        opener: Opens bundles.
+        opener: Opens bundles; ``unsealer`` those that are sealed for ``board-1``.
+        unopened: Pipeline -> its committed model, where nothing kept opens it.
         surroundings: What the poller of this life touches.
     """
 
@@ -74,6 +76,8 @@ class Bench:
         self.board = BOARD
         self.now = NOW
         self.opener: Opener = open_bundle
+        self.unsealer = ScriptedUnsealer(BOARD.id)
+        self.unopened: dict[str, Installed] = {}
         self.utc_offset_s = 0
         self.inbox = ScriptedInbox()
         self.slice = ScriptedRepository(BUNDLES)
@@ -107,6 +111,8 @@ class Bench:
             inbox=self.inbox,
             give_model=self.told.append,
             known_revoked=lambda: self.known_revoked,
+            unsealer=self.unsealer,
+            unopened=lambda: self.unopened,
         )
         self.poller = UpdatePoller(self.settings, self.supply, self.surroundings)
         self.desk = Desk(self.settings, self.store, self.poller)

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from agent.core.installed import Installed
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError, DeviceError
-from agent.update import UpdatePoller
-from agent.update.needs import Surroundings
 from tests.fakes.bundles import good_bundle
+from tests.fakes.ddi_desk import DdiBench
 from tests.fakes.scripted_repository import ScriptedRepository
-from tests.fakes.scripted_unsealer import ScriptedUnsealer, envelope, seal
+from tests.fakes.scripted_unsealer import envelope, seal
 from tests.fakes.update_bench import BUNDLES, Bench
 
 BOARD = "board-1"
@@ -22,16 +21,9 @@ RIGHT = envelope(BOARD, 1)
 
 
 class SealedBench(Bench):
-    """A board whose fleet seals; ``kws`` 1 is wanted.
-
-    Attributes:
-        unsealer: Opens its bundles.
-        unopened: What does not open here, as the daemon would say.
-    """
+    """A board whose fleet seals; ``kws`` 1 is wanted."""
 
     def __init__(self, *sealed: int) -> None:
-        self.unsealer = ScriptedUnsealer(BOARD)
-        self.unopened: dict[str, Installed] = {}
         super().__init__()
         self.repository.bundles = dict(BUNDLES)
         self.slice.bundles = dict(BUNDLES)
@@ -39,18 +31,6 @@ class SealedBench(Bench):
         for version in sealed:
             seal(self.slice, version, good_bundle(version))
         self.repository.assign(door=("kws", 1))
-
-    def start(self) -> UpdatePoller:
-        """Return a new poller, which can unseal."""
-        super().start()
-        before = self.surroundings
-        names = before.__dataclass_fields__
-        self.surroundings = Surroundings(
-            **{name: getattr(before, name) for name in names}
-            | {"unsealer": self.unsealer, "unopened": lambda: self.unopened}
-        )
-        self.poller = UpdatePoller(self.settings, self.supply, self.surroundings)
-        return self.poller
 
     def give(self, content: bytes, version: int = 1) -> None:
         """Let the repository have an envelope for this board."""
@@ -281,3 +261,36 @@ def test_whatever_the_sources_hold(found: list[bytes | None]) -> None:
     right = RIGHT in found
     assert bench.versions() == ((1, 0) if right else (0, 0))
     assert set(bench.store.envelopes.values()) == ({RIGHT} if right else set())
+
+
+# --- fetched early
+
+
+def early(bench: DdiBench) -> None:
+    """Let a server want version 1 fetched and not tried."""
+    seal(bench.repository, 1, good_bundle(1))
+    bench.order(1)
+    bench.change(update="skip")
+    bench.look()
+
+
+def test_what_is_fetched_early_is_opened_and_keeps_its_envelope() -> None:
+    """The job that comes later needs no network: neither bundle nor envelope."""
+    bench = DdiBench()
+    bench.repository.envelopes[ME] = RIGHT
+    early(bench)
+    assert (bench.fetches(), bench.trials.calls) == (1, [])
+    assert list(bench.store.envelopes.values()) == [RIGHT]
+    asyncio.run(bench.poller.intake.recover())  # discards what nothing refers to
+    bench.repository.envelopes.clear()
+    bench.change(update="forced")
+    bench.look()
+    assert (bench.versions(), bench.fetches()) == ((1, 0), 1)
+
+
+def test_nothing_is_fetched_early_that_does_not_open() -> None:
+    """The server is told at once, not when its window opens."""
+    bench = DdiBench()
+    early(bench)
+    assert (bench.fetches(), bench.store.objects) == (0, {})
+    assert bench.said() == ("waits", Reason.ENVELOPE)
