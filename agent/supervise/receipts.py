@@ -16,9 +16,8 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from agent.core.kept import KEPT_BYTES, parse_kept
 from agent.core.reasons import Reason
 from agent.core.receipts import (
     NO_SEQ,
@@ -28,9 +27,11 @@ from agent.core.receipts import (
     RingReader,
     kept_numbers,
 )
-from agent.core.shadow_ring import RingReader as KeptReader
 from agent.errors import AgentError, DeviceError
 from agent.supervise.memfd import shared_memory
+
+if TYPE_CHECKING:
+    from agent.core.shadow_ring import RingReader as KeptReader
 
 log = logging.getLogger(__name__)
 DRAIN_S = 0.1  # a look costs some 5 us, 0.05 ms a second
@@ -144,20 +145,30 @@ class Receipts:
 
     def _open(self, how: Receipting, descriptors: list[int]) -> None:
         """Make rings, and let the worker begin at once."""
-        name = f"receipts-{self._pipeline}"
-        sizes = [RING_BYTES] + ([KEPT_BYTES] if how.order.keep_one_in else [])
+        ring = memoryview(self._map(RING_BYTES, descriptors))
+        self._ring = RingReader(ring)
+        if how.order.keep_one_in:
+            # Here, so that a daemon that keeps nothing does not even import it.
+            from agent.core.kept import KEPT_BYTES
+            from agent.core.shadow_ring import RingReader as KeptReader
+
+            self._kept = KeptReader(memoryview(self._map(KEPT_BYTES, descriptors)))
+        self._allow(self._ring, how.recorder)
+
+    def _map(self, size: int, descriptors: list[int]) -> mmap.mmap:
+        """Make memory for a worker and this process.
+
+        Raises:
+            DeviceError: ``descriptors``.
+        """
         try:
-            for size in sizes:
-                descriptors.append(shared_memory(name, size))
-                self._memory.append(mmap.mmap(descriptors[-1], size))
+            descriptors.append(shared_memory(f"receipts-{self._pipeline}", size))
+            self._memory.append(mmap.mmap(descriptors[-1], size))
         except OSError as err:
             raise DeviceError(
                 f"no ring for receipts: {err}", reason=Reason.DESCRIPTORS
             ) from err
-        ring, *kept = (memoryview(memory) for memory in self._memory)
-        self._ring = RingReader(ring)
-        self._kept = KeptReader(kept[0]) if kept else None
-        self._allow(self._ring, how.recorder)
+        return self._memory[-1]
 
     async def run(self, end_worker: Callable[[], None]) -> None:
         """Empty the ring again and again; end a worker whose ring cannot be right."""
@@ -242,6 +253,8 @@ class Receipts:
         keeper = self._how.keeper if self._how else None
         if self._kept is None or keeper is None:
             return
+        from agent.core.kept import parse_kept
+
         while (content := self._kept.read()) is not None:
             try:
                 self._inputs[parse_kept(content).number] = content
