@@ -11,7 +11,7 @@ import numpy as np
 from agent.worker.engines.build import InterpreterEngine
 from agent.worker.engines.constants import Constant, read_constants
 from agent.worker.integrity_memory import (
-    SHORTEST,
+    DISTINCT,
     SPARE,
     WIDEST,
     heap_blocks,
@@ -84,11 +84,11 @@ class Memory:
         """Return (address, size) of the copies that kernels read, as far as found."""
         blocks = sorted((size, address) for address, size in self._blocks())
         found: dict[int, int] = {}
-        for weight in weights:
+        for weight in sorted(weights, key=lambda it: -len(it.content)):
             size = len(weight.content)
-            if size < SHORTEST:
-                continue
             wanted = _histogram(weight.content)
+            if np.count_nonzero(wanted) < DISTINCT:
+                continue
             for have, address in blocks:
                 if not size <= have <= WIDEST * size + SPARE or address in found:
                     continue

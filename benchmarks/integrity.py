@@ -285,7 +285,8 @@ def _alone(it: Subject, flips: int) -> list[Row]:
 
 def _packed(model: LoadedModel, descriptor: int, before: Blocks) -> list[Block]:
     """Return the packed copies of a model that was just built in this thread."""
-    return packed_copies(constants_of(model, descriptor), before, Blocks())
+    copies = packed_copies(constants_of(model, descriptor), before, Blocks())
+    return [it.block for it in copies]
 
 
 def _audited(audit: Audit, model: LoadedModel, it: Subject) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from agent.core.degradation import LadderState, Level
 from agent.core.histogram import count_above, quantile
+from agent.core.integrity_words import say_integrity
 from agent.core.labels import OTHER, label_counts
 from agent.core.readings import BoardReadings
 from agent.core.snapshot import (
@@ -130,8 +131,15 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "sink_dropped": sum(pipeline.sink_dropped.values()),
         "worker": {"pid": pipeline.worker_pid, "rss_bytes": pipeline.worker_rss_bytes},
         "labels": _top_labels(counts),
+        "integrity": _say_integrity(pipeline),
         "watch": describe_shown_watch(pipeline.active_watch()),
     }
+
+
+def _say_integrity(pipeline: PipelineSnapshot) -> str:
+    """Whether what runs is what was verified; empty where that is not checked."""
+    view = pipeline.integrity
+    return say_integrity(view) if view.wanted or view.last else ""
 
 
 def _describe_held(ladder: LadderState) -> Json | None:

@@ -16,6 +16,7 @@ from agent.core.counts import EMPTY
 from agent.core.degradation import LadderState, Level
 from agent.core.histogram import count_above, merge, quantile
 from agent.core.installed import Installed
+from agent.core.integrity_words import describe_integrity
 from agent.core.labels import label_counts
 from agent.core.snapshot import (
     AgentSnapshot,
@@ -94,6 +95,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "swaps": _describe_results(pipeline.swaps),
         "restarts": pipeline.restarts,
         "stand_in_deaths": pipeline.stand_in_deaths,
+        "integrity": describe_integrity(pipeline.integrity),
         "sink_dropped": pipeline.sink_dropped,
         "worker": {
             "pid": pipeline.worker_pid,

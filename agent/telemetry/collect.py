@@ -26,12 +26,16 @@ from agent.core.statistics_block import OK, OUTCOMES, STAGES
 from agent.core.update_machine import Phase
 from agent.core.watch_totals import active_alarms
 from agent.telemetry.collect_board import collect_board
+from agent.telemetry.collect_integrity import collect_integrity
 from agent.telemetry.collect_log import collect_log
 from agent.telemetry.collect_watch import collect_watch
 from agent.telemetry.families import OWN, Families, Part
 from agent.telemetry.ranks import Rank, rank_models
 
-RESTART_REASONS = (Reason.CRASH, Reason.HANG, Reason.OOM, Reason.REQUESTED)
+RESTART_REASONS = (
+    *(Reason.CRASH, Reason.HANG, Reason.OOM, Reason.REQUESTED),
+    Reason.INTEGRITY,
+)
 REQUEST_RESULTS = ("ok", "unchanged", "refused", "failed")
 BYTES = ("full", "delta", "resumed")
 VERIFY_REASONS = (
@@ -54,6 +58,7 @@ def collect(snapshot: AgentSnapshot, board: BoardReadings) -> Families:
     for pipeline in snapshot.pipelines:
         _collect_pipeline(families, pipeline)
         _collect_ladder(families, pipeline)
+        collect_integrity(families, pipeline.name, pipeline.integrity)
         _collect_models(families, pipeline)
     _collect_update(families, snapshot.update)
     _collect_plan(families, snapshot.update)

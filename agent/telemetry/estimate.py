@@ -14,6 +14,7 @@ from agent.core.counts import EMPTY
 from agent.core.degradation import LadderState, Level, Measure
 from agent.core.executors import Executor
 from agent.core.installed import Installed
+from agent.core.integrity import Checked, IntegrityView
 from agent.core.manifest import Manifest
 from agent.core.profile import find_reference, parse_profile
 from agent.core.readings import BoardIdentity, BoardReadings
@@ -70,6 +71,9 @@ _BOARD = BoardReadings(
     identity=BoardIdentity(kernel="6"),
 )
 # A pipeline that was once too hot, for long, and has come back.
+_CHECKED = IntegrityView(
+    wanted=True, now=Checked(bytes={"source": 1, "packed": 1}), since_pass_s=0.0
+)
 _HELD = LadderState(
     measures=tuple(Measure),
     transitions=tuple(
@@ -180,6 +184,7 @@ def _pipeline(model: Expected, monitor: MonitorSettings) -> PipelineSnapshot:
         watch=(ModelWatch(model.model, model.version, said, window_at=1.0),),
         budgets_ms={model.version: 1.0},
         ladder=_HELD,
+        integrity=_CHECKED,
     )
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from agent.telemetry.metric_row import MODEL, MetricRow
 from agent.telemetry.metric_rows_board import BOARD_ROWS
 from agent.telemetry.metric_rows_fleet import FLEET_ROWS
+from agent.telemetry.metric_rows_integrity import INTEGRITY_ROWS
 from agent.telemetry.metric_rows_log import LOG_ROWS
 from agent.telemetry.metric_rows_watch import WATCH_ROWS
 
@@ -80,6 +81,7 @@ _ROWS = (
         "of watched samples only, all as other.",
     ),
     *WATCH_ROWS,
+    *INTEGRITY_ROWS,
     MetricRow(
         "tinyward_model_swaps_total",
         "counter",
@@ -96,7 +98,8 @@ _ROWS = (
         "tinyward_worker_restarts_total",
         "counter",
         ("pipeline", "reason"),
-        "Workers that were replaced: crash, hang, oom, requested, or its source's.",
+        "Workers that were replaced: crash, hang, oom, requested, integrity, or its "
+        "source's.",
     ),
     MetricRow(
         "tinyward_worker_resident_bytes",

@@ -7,6 +7,7 @@ The rules this module keeps:
    could not be noted is skipped, and said.
 """
 
+import logging
 import os
 import time
 from collections import Counter
@@ -21,11 +22,12 @@ from agent.worker.engines.build import InterpreterEngine
 from agent.worker.engines.constants import read_constants
 from agent.worker.integrity_answers import KnownAnswers
 from agent.worker.integrity_audit import Audit, other_executor
-from agent.worker.integrity_memory import Blocks, mapped_file, packed_copies
+from agent.worker.integrity_memory import Blocks, Copy, mapped_file, packed_copies
 from agent.worker.integrity_rehash import Rehash
 from agent.worker.model import LoadedModel
 from agent.worker.watch import Watcher
 
+log = logging.getLogger(__name__)
 MB = 1_000_000
 MEMORY: tuple[Check, ...] = ("source", "packed")
 AUDIT_S = 0.5  # between two looks at whether a sample waits for its audit
@@ -72,7 +74,7 @@ class Inspection:
         self.skipped: dict[Check, str] = {}
         self.fresh = True
         self.generation = model.generation
-        if answers is not None and answers.skipped:
+        if answers is not None and answers.skipped and order.known_answers:
             self.skip("answers", answers.skipped)
         if not self._auditable():
             self.skip("audit", "its answers depend on earlier samples")
@@ -132,11 +134,14 @@ class Inspection:
             found.append(rehash.wrong)
             rehash.wrong = None
         hashed = 0
-        while hashed < most_bytes:
+        while hashed < most_bytes and rehash.slices:
             it, known = rehash.slices[self._at], self._at in self._told
             evidence = it.look()
             if evidence is None:
                 self._told.discard(self._at)
+            elif it.copy is not None and not it.copy.is_one():
+                self._leave_out(rehash, it.copy)
+                break
             elif not known:  # said once, however often it is passed
                 self._told.add(self._at)
                 found.append(evidence)
@@ -146,6 +151,13 @@ class Inspection:
                 self._end_pass(rehash)
                 break
         return hashed / (self._order.rehash_mbps * MB)
+
+    def _leave_out(self, rehash: Rehash, copy: Copy) -> None:
+        """What was taken for a copy is used for something else: it never was one."""
+        rehash.leave_out({copy})
+        self._told.clear()
+        self._at = 0
+        log.info("a packed copy is not found any more: %s", copy.block.what)
 
     def _end_pass(self, rehash: Rehash) -> None:
         """Count a pass; the first is told at once, the others now and then."""
@@ -204,7 +216,7 @@ def open_inspection(
     answers = rehash = None
     if before is not None:
         rehash = _open_rehash(model, descriptor, before)
-    if order.known_answers:
+    if order.known_answers or rehash is not None:
         answers = KnownAnswers(model.engine, model.variant)
     if rehash is not None:
         rehash.settle()  # what the known answers have changed is no weight
@@ -219,9 +231,10 @@ def open_inspection(
 def _open_rehash(model: LoadedModel, descriptor: int, before: Blocks) -> Rehash:
     """Find a model's memory and note what it holds."""
     source = mapped_file(descriptor)
-    packed = []
+    packed: list[Copy] = []
     engine = model.engine
-    if isinstance(engine, InterpreterEngine):
+    # Only XNNPACK packs: elsewhere what looks like a copy is none.
+    if isinstance(engine, InterpreterEngine) and model.executor.kernels == "xnnpack":
         ranges = [(it.address, it.size) for it in source]
         constants = read_constants(engine.interpreter, ranges)
         packed = packed_copies(constants, before, Blocks())

@@ -11,11 +11,11 @@ The rules this module keeps:
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.core.integrity import Check, Evidence
-from agent.worker.integrity_memory import Block, view
+from agent.worker.integrity_memory import Block, Copy, view
 
 # 40 us with SHA instructions, 200 without: the share of a thread is what
 # ``rehash_mbps`` makes it, and so short a turn delays nobody.
@@ -30,12 +30,14 @@ class Slice:
     Attributes:
         place: Its offset in the file, or in the packed copy.
         digest: SHA-256 of what was verified.
+        copy: The packed copy that it is a part of.
     """
 
     check: Check
     block: Block
     place: int
     digest: bytes
+    copy: Copy | None = None
 
     def look(self) -> Evidence | None:
         """Hash it again; return what differs, if anything does."""
@@ -67,7 +69,7 @@ class Rehash:
     """
 
     def __init__(
-        self, source: Sequence[Block], size: int, sha256: str, packed: Sequence[Block]
+        self, source: Sequence[Block], size: int, sha256: str, packed: Sequence[Copy]
     ) -> None:
         self.wrong: Evidence | None = None
         self.slices: list[Slice] = []
@@ -82,22 +84,19 @@ class Rehash:
                 self.wrong = Evidence(
                     "source", 0, "the file", sha256[:SHOWN], found[:SHOWN]
                 )
-        for block in packed:
-            self.slices += _slices("packed", block)
+        for copy in packed:
+            self.slices += _slices("packed", copy)
         self.bytes = self._covered()
 
     def settle(self) -> None:
         """Leave out what was taken for a packed copy and has changed by being used."""
-        moved = {
-            it.block.what
-            for it in self.slices
-            if it.check == "packed" and it.look() is not None
-        }
-        self.slices = [
-            it
-            for it in self.slices
-            if it.check != "packed" or it.block.what not in moved
-        ]
+        self.leave_out(
+            {it.copy for it in self.slices if it.copy and it.look() is not None}
+        )
+
+    def leave_out(self, copies: Collection[Copy]) -> None:
+        """Look no more at what is no copy of any weights."""
+        self.slices = [it for it in self.slices if it.copy not in copies]
         self.bytes = self._covered()
 
     def _covered(self) -> dict[Check, int]:
@@ -113,9 +112,11 @@ def digest(block: Block) -> bytes:
     return hashlib.sha256(view(block)).digest()
 
 
-def _slices(check: Check, block: Block) -> Iterator[Slice]:
-    """Cut a block into slices and note what they hold now."""
+def _slices(check: Check, whole: Block | Copy) -> Iterator[Slice]:
+    """Cut memory into slices and note what they hold now."""
+    copy = whole if isinstance(whole, Copy) else None
+    block = whole.block if isinstance(whole, Copy) else whole
     for place in range(0, block.size, SLICE_BYTES):
         size = min(SLICE_BYTES, block.size - place)
         piece = Block(block.address + place, size, block.what)
-        yield Slice(check, piece, place, digest(piece))
+        yield Slice(check, piece, place, digest(piece), copy)

@@ -91,7 +91,7 @@ def test_counters_start_at_zero() -> None:
         for (name, labels), number in series.items()
         if name == "tinyward_worker_restarts_total"
     ]
-    assert [number for _, number in restarts] == [0, 0, 0, 0]
+    assert [number for _, number in restarts] == [0] * 5
 
 
 def test_durations_are_exact_histograms() -> None:
