@@ -15,11 +15,13 @@ from agent.core.admission import (
 from agent.core.executors import Executor
 from agent.core.installed import Board, Installed, Slots
 from agent.core.reasons import Reason
+from agent.core.sealing import Sealing
 from agent.core.targets import (
     BundleFields,
     SignedTarget,
     bundle_path,
     parse_target,
+    sealed_of,
 )
 from agent.errors import AgentError, BundleRefusedError, DeviceError
 from tests.fakes.bundles import VARIANTS, manifest
@@ -220,3 +222,24 @@ def test_36_versions_that_are_none(version: object) -> None:
     with pytest.raises(BundleRefusedError) as caught:
         parse_target("models/kws/7.bundle", 1000, {"sha256": SHA}, custom)
     assert caught.value.reason == Reason.METADATA
+
+
+def test_what_is_sealed_says_so_and_has_to_fit_memory() -> None:
+    """Its plain bytes are others, lie in memory, and are limited as any bundle."""
+    sealed: dict[str, object] = {
+        "sealed": Sealing("chacha20-poly1305"),
+        "plain_sha256": OTHER,
+    }
+    assert reason(target(**sealed), standing()) == ""
+    same = target(sealed=sealed["sealed"])
+    assert reason(same, standing()) == Reason.MISMATCH
+    assert reason(target(plain_sha256=OTHER), standing()) == Reason.MISMATCH
+    large = target(**sealed, plain_bytes=1_000_001)
+    assert reason(large, standing()) == Reason.TOO_LARGE
+    board = replace(BOARD, ram_bytes=999)
+    assert reason(target(**sealed), standing(board=board)) == Reason.MEMORY
+    assert reason(target(), standing(board=board)) == ""
+    assert sealed_of(target()) is None
+    known = sealed_of(target(**sealed))
+    assert known is not None
+    assert (known.model, known.version, known.plain_sha256) == ("kws", 3, OTHER)

@@ -1,5 +1,6 @@
 """Envelopes on the operator's machine: a board is brought its own, and no other's."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from agent.cli import slice_files
 from agent.cli.slice_choice import Choice, Needs, choose_files
 from agent.cli.slice_files import open_slice
+from agent.core.reasons import Reason
 from agent.core.sealing import envelope_path
+from agent.errors import BundleRefusedError
 from tests.fakes.slices import Tree, bundle, group, make_tree, write_tar, write_tree
 from tests.fakes.slices import write_zip as zipped
 
@@ -73,15 +76,41 @@ def test_they_are_found_by_name_and_not_listed(kind: str, tmp_path: Path) -> Non
             assert not files.find_envelope(absent)
 
 
-def test_envelopes_are_not_among_the_files_that_count(tmp_path: Path) -> None:
-    """The limit on files is one on what is signed: a fleet may have any number."""
-    many = {f"envelopes/kws/8/pi-{number}": b"x" for number in range(2000)}
-    limit = slice_files.MAX_FILES
-    assert len(many) + len(TREE) < limit
-    where = write_tar(tmp_path / "repo.tar", {**TREE, **many}, "./")
-    with open_slice(where) as files:
-        assert len(files.sizes) == len(TREE)
-        assert files.find_envelope("envelopes/kws/8/pi-1999")
+class ManyBoards:
+    """Implements ``slice_files.Reader``: a slice for more boards than it may have files.
+
+    Attributes:
+        folder: In which the boards' files lie.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def names(self) -> Iterator[tuple[str, int]]:
+        """Yield what is signed, and one file for each board."""
+        yield from ((name, len(raw)) for name, raw in TREE.items())
+        for number in range(slice_files.MAX_FILES):
+            yield f"{self.folder}/kws/8/pi-{number}", 80
+
+    def size(self, name: str) -> int:
+        """Know every envelope."""
+        return 80 if name.startswith("envelopes/") else 0
+
+    def read(self, name: str, first: int, count: int) -> bytes:
+        """Read nothing."""
+        del name, first, count
+        return b""
+
+
+def test_a_fleet_may_have_any_number_of_boards() -> None:
+    """The limit on files is one on what is signed; other files count."""
+    files = slice_files.Slice(Path("many"), ManyBoards("envelopes"))
+    assert len(files.sizes) == len(TREE)
+    assert files.find_envelope("envelopes/kws/8/pi-19999")
+    for folder in ("targets/envelopes", "else"):
+        with pytest.raises(BundleRefusedError) as caught:
+            slice_files.Slice(Path("many"), ManyBoards(folder))
+        assert caught.value.reason == Reason.TOO_LARGE
 
 
 def test_a_link_is_no_envelope(tmp_path: Path) -> None:
