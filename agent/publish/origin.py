@@ -37,7 +37,7 @@ class Table(Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every table: immutable and strict."""
 
 
-class TrainingData(Table, frozen=True):
+class TrainedOn(Table, frozen=True):
     """[[provenance.training_data]]: one file, archive or table of it.
 
     Attributes:
@@ -54,9 +54,7 @@ class TrainingData(Table, frozen=True):
 class OriginTable(Table, frozen=True):
     """[provenance]: see ``agent.core.provenance.Origin``."""
 
-    training_data: Annotated[
-        tuple[TrainingData, ...], Meta(min_length=1, max_length=2000)
-    ]
+    training_data: Annotated[tuple[TrainedOn, ...], Meta(min_length=1, max_length=2000)]
     code: Code
     evaluation: Annotated[tuple[Score, ...], Meta(min_length=1, max_length=1000)]
     approver: Approver
@@ -86,7 +84,7 @@ def check_packed(raw: bytes, path: Path, manifest: Manifest) -> bytes:
     return raw
 
 
-def _material(at: int, one: TrainingData, base: Path) -> Material:
+def _material(at: int, one: TrainedOn, base: Path) -> Material:
     """Return one entry with its digest.
 
     Raises:
