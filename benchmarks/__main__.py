@@ -341,5 +341,17 @@ def fleet(
     report.add("fleet", rows, whole=wanted == SCENARIOS and boards >= 1000)
 
 
+@main.command()
+@click.option("--rounds", default=15, show_default=True, help="Of each cost.")
+@click.option("--kills", default=1000, show_default=True, help="Of metered boards.")
+@click.option("--seed", default=1, show_default=True, help="Of the moments of death.")
+@click.pass_obj
+def meter(report: Report, rounds: int, kills: int, seed: int) -> None:
+    """What counting paid units costs, and whether kill -9 lets any escape."""
+    from benchmarks.meter import run
+
+    report.add("meter", run(rounds, kills, seed), whole=kills >= 1000)
+
+
 if __name__ == "__main__":
     main()
