@@ -5,18 +5,14 @@ in a directory that is thrown away, and floors in memory.
 """
 
 import hashlib
-import json
-import shutil
 import tempfile
-import textwrap
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from agent.cli.plain_text import plain
 from agent.cli.sealed_opening import (
     BoardKey,
     board_option,
@@ -24,7 +20,7 @@ from agent.cli.sealed_opening import (
     open_sealed,
     seal_key_option,
 )
-from agent.core.explanations import EXPLANATIONS
+from agent.cli.verify_report import Report, show_report
 from agent.core.reasons import Reason
 from agent.core.targets import SignedTarget, sealed_of
 from agent.errors import AgentError, BundleRefusedError, SettingsError
@@ -34,25 +30,6 @@ if TYPE_CHECKING:
     from agent.trust.client import TrustedRepository
     from agent.trust.transport import Transport
 
-# In the order in which a board checks them; the first that does not hold is the last.
-STEPS = (
-    ("root", "the chain of roots begins with the given one"),
-    ("clock", "what time it is"),
-    ("timestamp", "which snapshot is newest"),
-    ("snapshot", "which versions belong together"),
-    ("targets", "which bundles are signed"),
-    ("fleet", "which desired states are signed"),
-    ("listed", "the bundle is one of them"),
-    ("content", "the repository's copy is what was signed"),
-    ("container", "the bundle opens, and its parts are what its manifest says"),
-    ("fields", "its manifest says what was signed about it"),
-)
-# What the last steps say about a sealed bundle that no key opened.
-_UNOPENED = {
-    "container": "not opened",
-    "fields": "what was signed about it",
-}
-_COLOURS = {"✓": "green", "✗": "red", "-": "yellow"}
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _BUNDLE = click.Path(exists=True, path_type=Path)
 CONTAINER_MARK = b"PK"  # of any ZIP; ciphertexts begin with chance
@@ -92,62 +69,6 @@ class ForgottenNotes:
     def save_note(self, key: str, value: bytes) -> None:
         """Keep a value until the command ends."""
         self._kept[key] = value
-
-
-@dataclass(slots=True)
-class Report:
-    """What was checked, in order; the step after the last one is what failed.
-
-    Attributes:
-        passed: (step, detail) of each step that held.
-        reason: Why the next one did not; empty if all held.
-        message: The same for people.
-        todo: What its reader can do.
-        unopened: It is sealed, and no key was at hand: the last two steps hold only as
-            far as what was signed says.
-    """
-
-    passed: list[tuple[str, str]] = field(default_factory=list)
-    reason: str = ""
-    message: str = ""
-    todo: str = ""
-    unopened: bool = False
-
-    def note(self, step: str, detail: str) -> None:
-        """Take a step that held."""
-        self.passed.append((step, detail))
-
-    def fail(self, error: BundleRefusedError) -> None:
-        """Take why the next step did not hold."""
-        self.reason, self.message = error.reason, str(error)
-        self.todo = error.todo or EXPLANATIONS[Reason(error.reason)].todo
-
-    @property
-    def failed(self) -> str:
-        """Name of the step that did not hold, or empty."""
-        return STEPS[len(self.passed)][0] if self.reason else ""
-
-    def render(self) -> str:
-        """Return the report as JSON."""
-        steps = [
-            {"step": number, "name": name, "ok": True, "detail": detail}
-            for number, (name, detail) in enumerate(self.passed, 1)
-        ]
-        if self.reason:
-            steps.append(
-                {
-                    "step": len(steps) + 1,
-                    "name": self.failed,
-                    "ok": False,
-                    "detail": self.message,
-                }
-            )
-        verdict: dict[str, object] = {"ok": not self.reason, "reason": self.reason}
-        if self.unopened:
-            verdict["opened"] = False
-        if self.reason:
-            verdict["todo"] = self.todo
-        return json.dumps(verdict | {"steps": steps}, indent=2)
 
 
 @click.command("verify")
@@ -192,7 +113,7 @@ def command(
     if as_json:
         click.echo(report.render())
     else:
-        _show(report, bundle)
+        show_report(report, bundle)
     if report.reason:
         raise click.exceptions.Exit(AgentError.exit_code)
 
@@ -315,34 +236,6 @@ def _check_fields(target: SignedTarget, model: str, version: int) -> None:
             f"signed as {signed[0]} {signed[1]}, its manifest says {model} {version}",
             reason=Reason.MISMATCH,
         )
-
-
-def _show(report: Report, bundle: Path) -> None:
-    """Print the numbered steps; what is too wide goes on below its own text."""
-    left = _UNOPENED if report.unopened else {}
-    said = {**dict(STEPS), **left}
-    # What is not trusted yet chooses some of these words: names, paths, versions.
-    lines = [
-        ("-" if name in left else "✓", f"{name}: {said[name]}: {plain(detail)}")
-        for name, detail in report.passed
-    ]
-    if report.reason:
-        why = plain(report.message)
-        lines.append(("✗", f"{report.failed}: {why} [{report.reason}]"))
-    width = shutil.get_terminal_size().columns
-    for number, (mark, text) in enumerate(lines, 1):
-        step = textwrap.fill(
-            f"{number:2} {mark} {text}",
-            width,
-            subsequent_indent=" " * 5,
-            break_on_hyphens=False,
-        )
-        click.echo(step.replace(mark, click.style(mark, _COLOURS[mark]), 1))
-    if report.reason:
-        click.echo(f"to do: {report.todo}")
-    else:
-        unopened = ", sealed, and was not opened" if report.unopened else ""
-        click.echo(f"{bundle} is what its publisher signed{unopened}")
 
 
 def _read(path: Path) -> bytes:

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from agent.core.reasons import Reason
 from agent.core.sealing import Sealed
 from agent.core.targets import (
-    BoardId,
     GroupFile,
     Revocations,
     SignedTarget,
@@ -26,6 +25,7 @@ from agent.core.targets import (
 from agent.errors import BundleRefusedError, SettingsError
 from agent.publish.contents import DEVICES, GROUPS, Contents
 from agent.publish.files import locked, owners_disk, place_target
+from agent.publish.planned import check_device, planned_bundles, planned_states
 from agent.publish.revoking import next_revocations
 from agent.publish.roles import RoleFiles
 from agent.publish.staging import (
@@ -37,9 +37,6 @@ from agent.publish.staging import (
     require,
     save_staged,
 )
-
-# Every board downloads 134 bytes for each of them; more than that is DDI's job.
-MAX_DEVICES = 500
 
 
 class KeylessRepository:
@@ -119,7 +116,7 @@ class KeylessRepository:
         """Return whether a version is published, or staged, with these bytes."""
         path = bundle_path(model, version)
         contents, staged = self._contents(), load_staged(self.path)
-        return _bundles(contents, staged).get(path) == sha256
+        return planned_bundles(contents, staged).get(path) == sha256
 
     def _stage(self, target: SignedTarget, content: bytes) -> None:
         """Store a bundle's content, and stage that it is listed."""
@@ -190,8 +187,8 @@ class KeylessRepository:
             contents, staged = self._contents(), load_staged(self.path)
             self._check_assignable(contents, staged, pipelines)
             if path.startswith(DEVICES):
-                _check_device(path, _states(contents, staged, DEVICES))
-            known = _states(contents, staged, path.rpartition("/")[0] + "/")
+                check_device(path, planned_states(contents, staged, DEVICES))
+            known = planned_states(contents, staged, path.rpartition("/")[0] + "/")
             before = known.get(path.rpartition("/")[2])
             after = next_group(before, pipelines, assignment)
             after = replace(after, generation=contents.next_generation(path))
@@ -206,7 +203,7 @@ class KeylessRepository:
         """
         with locked(self.path):
             contents, staged = self._contents(), load_staged(self.path)
-            if board not in _states(contents, staged, DEVICES):
+            if board not in planned_states(contents, staged, DEVICES):
                 raise _not_here(f"device {board} has no desired state of its own")
             devices: dict[str, GroupFile | None] = {**staged.devices, board: None}
             if contents.state(device_path(board)) is None:
@@ -225,12 +222,12 @@ class KeylessRepository:
         path = bundle_path(model, version)
         with locked(self.path):
             contents, staged = self._contents(), load_staged(self.path)
-            if path not in _bundles(contents, staged):
+            if path not in planned_bundles(contents, staged):
                 raise _never_added(model, version)
             users = [
                 f"{word} {name}"
                 for word, folder in (("group", GROUPS), ("device", DEVICES))
-                for name, file in _states(contents, staged, folder).items()
+                for name, file in planned_states(contents, staged, folder).items()
                 if any(
                     bundle_path(wanted.model, wanted.version) == path
                     for wanted in file.pipelines.values()
@@ -242,7 +239,7 @@ class KeylessRepository:
                     reason=Reason.SETTINGS,
                     todo="Assign another version to them first.",
                 )
-            staged = staged.without_deltas({_bundles(contents, staged)[path]})
+            staged = staged.without_deltas({planned_bundles(contents, staged)[path]})
             bundles = {name: b for name, b in staged.bundles.items() if name != path}
             unlisted = set(staged.unlisted)
             if path in contents.bundles():
@@ -303,7 +300,9 @@ class KeylessRepository:
     def models(self, path: str) -> dict[str, str]:
         """Return pipeline -> model as a desired state says, staged changes included."""
         folder, slash, name = path.rpartition("/")
-        states = _states(self._contents(), load_staged(self.path), folder + slash)
+        states = planned_states(
+            self._contents(), load_staged(self.path), folder + slash
+        )
         pipelines = states[name].pipelines if name in states else {}
         return {pipeline: wanted.model for pipeline, wanted in pipelines.items()}
 
@@ -318,7 +317,7 @@ class KeylessRepository:
         pipelines: Mapping[str, tuple[str, int]],
     ) -> None:
         """Refuse what no board could follow."""
-        known = _bundles(contents, staged)
+        known = planned_bundles(contents, staged)
         revoked = set((staged.revoked or contents.revocations()).bundles)
         for model, version in pipelines.values():
             path = bundle_path(model, version)
@@ -328,37 +327,6 @@ class KeylessRepository:
                 raise BundleRefusedError(
                     f"{model} {version} is revoked", reason=Reason.REVOKED
                 )
-
-
-def _bundles(contents: Contents, staged: Staged) -> dict[str, str]:
-    """Return the digests of the bundles that will be listed, by path."""
-    listed = {path: file.hashes["sha256"] for path, file in contents.bundles().items()}
-    for path in staged.unlisted:
-        listed.pop(path, None)
-    return {**listed, **{path: b.sha256 for path, b in staged.bundles.items()}}
-
-
-def _states(contents: Contents, staged: Staged, folder: str) -> dict[str, GroupFile]:
-    """Return the desired states in a folder as they will be, by name."""
-    states: dict[str, GroupFile | None] = {**contents.states(folder)}
-    for path, file in staged.states().items():
-        if path.startswith(folder):
-            states[path.removeprefix(folder)] = file
-    return {name: file for name, file in states.items() if file is not None}
-
-
-def _check_device(path: str, known: Mapping[str, GroupFile]) -> None:
-    """Refuse an id that is none, and one device too many."""
-    board = path.removeprefix(DEVICES)
-    require(board, BoardId, "device {}: 1 to 64 of A-Z, a-z, 0-9, -, _ and .")
-    if board not in known and len(known) >= MAX_DEVICES:
-        raise SettingsError(
-            f"{len(known)} devices have a desired state of their own, at most "
-            f"{MAX_DEVICES} may",
-            reason=Reason.SETTINGS,
-            todo="End some with `tinyward repo remove REPO device:ID`, or put boards "
-            "into groups.",
-        )
 
 
 def _check_not_revoked(target: SignedTarget, revoked: Revocations) -> None:

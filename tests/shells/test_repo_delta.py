@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from agent.cli import cli
 from agent.cli.slice_choice import Needs, choose_files
 from agent.cli.slice_files import open_slice
-from agent.cli.verify import Report, verify
+from agent.cli.verify import verify
+from agent.cli.verify_report import Report
 from agent.core.deltas import SignedDelta, delta_path, ends_of
 from agent.core.reasons import Reason
 from agent.core.targets import SignedTarget

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.core.reasons import Reason
 from agent.core.targets import GroupFile, Revocations, Wanted, device_path, parse_group
 from agent.errors import AgentError, BundleRefusedError, SettingsError
-from agent.publish.keyless import MAX_DEVICES
+from agent.publish.planned import MAX_DEVICES
 from agent.publish.repository import Repository
 from agent.publish.revoking import MAX_REVOKED, next_revocations
 from agent.publish.staging import Assignment, Staged

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.cli import cli
-from agent.cli.verify import STEPS
+from agent.cli.verify_report import STEPS
 from agent.core.reasons import Reason
 from tests.conftest import missing
 from tests.fakes.bundle_factory import DAY_S, SpoiledRepository, make_repository
