@@ -1,13 +1,35 @@
-"""One worker's life: what goes on beside it until it has said its last word."""
+"""One worker's life: what it is given, and what goes on beside it until its end."""
 
 import asyncio
 import logging
 from collections.abc import Coroutine
 
+from agent.core.messages import Configure
 from agent.errors import DeviceError
+from agent.settings import PipelineSettings
+from agent.supervise.plumbing import Plumbing
+from agent.supervise.receipts import Receipts
 from agent.supervise.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
+
+
+async def configure(
+    worker: WorkerProcess,
+    flow: PipelineSettings,
+    first_seq: int,
+    plumbing: Plumbing,
+    receipts: Receipts,
+) -> None:
+    """Give a worker its first order, its pipes, and rings for its receipts.
+
+    Raises:
+        DeviceError: It cannot be sent, or no descriptor is left.
+    """
+    with receipts.rings() as rings:
+        pipes = [*plumbing.descriptors(), *rings]
+        named = (flow.name, flow.source, flow.sinks, first_seq)
+        await worker.configure(Configure(*named, receipts.order), pipes)
 
 
 async def live(worker: WorkerProcess, *beside: Coroutine[object, object, None]) -> None:

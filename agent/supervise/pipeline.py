@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent.core.degradation import Measure, SafeOutput
 from agent.core.executors import DelegateFile
-from agent.core.messages import Commission, Configure
+from agent.core.messages import Commission
 from agent.core.protect_settings import IntegritySettings
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
@@ -23,7 +23,7 @@ from agent.settings import MonitorSettings, PipelineSettings, SuperviseSettings
 from agent.supervise.child import PROGRAM
 from agent.supervise.deaths import Death, Deaths
 from agent.supervise.integrity import OFF, Integrity
-from agent.supervise.life import live
+from agent.supervise.life import configure, live
 from agent.supervise.listening import Listening, Tapped
 from agent.supervise.placing import Placed, Placing
 from agent.supervise.plumbing import Plumbing
@@ -120,8 +120,7 @@ class Pipeline:
         """Let the worker end its sample and the sinks take it; then ``run`` ends."""
         self._stop_asked.set()
         self._stirred.set()
-        worker = self._worker
-        if worker is not None:
+        if (worker := self._worker) is not None:
             await worker.stop(self._rules.drain_s)
             worker.kill()
         with contextlib.suppress(TimeoutError):
@@ -213,10 +212,7 @@ class Pipeline:
         """Configure the worker and watch it until it ends; True if it hung."""
         self.engines = worker.engines
         flow, receipts = self.settings, self._receipts
-        named = (flow.name, flow.source, flow.sinks, self._totals.next_seq)
-        with receipts.rings() as rings:
-            pipes = [*self._plumbing.descriptors(), *rings]
-            await worker.configure(Configure(*named, receipts.order), pipes)
+        await configure(worker, flow, self._totals.next_seq, self._plumbing, receipts)
         self._up.set()
         await self._plumbing.announce()  # a program may have begun anew meanwhile
         has_model, held = self._placing.has_model, receipts.is_closed
@@ -281,8 +277,7 @@ class Pipeline:
                 await self._up.wait()
         except TimeoutError as err:
             raise DeviceError("there is no worker", reason=Reason.STARTING) from err
-        worker = self._worker
-        if worker is None:
+        if (worker := self._worker) is None:
             raise DeviceError("the worker has just ended", reason=Reason.STARTING)
         await self._tenancy.swap_in(worker, placed)
 
