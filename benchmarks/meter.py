@@ -88,8 +88,16 @@ def _vouchers(rounds: int) -> list[Row]:
     value, spread = _time(check, rounds)
     typed, typed_spread = _time(lambda: parse_texts(text), rounds)
     return [
-        Row("meter", "voucher checked", value * 1e3, "ms", CHECK_MS, spread=spread),
-        Row("meter", "voucher read as text", typed * 1e3, "ms", spread=typed_spread),
+        Row(
+            "meter", "voucher checked", value * 1e3, "ms", CHECK_MS, spread=spread * 1e3
+        ),
+        Row(
+            "meter",
+            "voucher read as text",
+            typed * 1e3,
+            "ms",
+            spread=typed_spread * 1e3,
+        ),
     ]
 
 
