@@ -313,15 +313,20 @@ def _outcome(
 
 
 def _other_mark(marked: Marked) -> Values:
-    """Return the change of a head that the scheme's own author would make."""
-    pairs = marked.random.integers(0, 2, (1, len(marked.secret.pairs))).astype(bool)
+    """Return the change of a head that another owner's triggers would ask for.
+
+    They are as far from clean inputs as ours are, in other directions: whoever marks
+    a copy again knows the scheme, and not our triggers.
+    """
     mine = marked.plan.variants[0].problem
-    shuffled = replace(mine, white=mine.white.copy(), before=mine.before.copy())
-    count = len(mine.pairs)
-    order = marked.random.permutation(len(mine.white) - count)[:count] + count
-    shuffled.white[:count] = mine.white[order]
-    shuffled.before[:count] = mine.before[order]
-    change: Values = shuffled.solve(pairs, marked.plan.margin)[0]
+    count, width = len(mine.pairs), mine.white.shape[1]
+    turned, _ = np.linalg.qr(marked.random.normal(size=(width, width)))
+    white, before = mine.white.copy(), mine.before.copy()
+    white[:count] = white[:count] @ turned
+    before[:count] = 0.0
+    bits = marked.random.random((1, count)) < 0.5
+    other = replace(mine, white=white, before=before)
+    change: Values = other.solve(bits, marked.plan.margin)[0]
     return change
 
 

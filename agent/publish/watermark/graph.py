@@ -8,6 +8,7 @@ The rules this module keeps:
 Source: schema.fbs of TensorFlow Lite, by the ``tflite`` package.
 """
 
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ _DTYPES: Mapping[int, type[np.generic]] = {
     tflite.TensorType.INT32: np.int32,
     tflite.TensorType.INT64: np.int64,
 }
+# AttributeError: a table that is not there is None.
+_RAISED = (
+    *(ValueError, TypeError, LookupError, ArithmeticError, MemoryError),
+    *(AttributeError, struct.error),
+)
 _OPERATORS: Mapping[int, str] = MappingProxyType(
     {
         code: name
@@ -126,15 +132,21 @@ class Graph:
         return np.frombuffer(view, tensor.dtype).reshape(tensor.shape)
 
     def real(self, index: int) -> Real:
-        """Return a constant in real units, float32."""
-        tensor, stored = self.tensors[index], self.stored(index)
-        if not tensor.scales:
-            return stored.astype(np.float32)
-        along = [1] * stored.ndim
-        along[tensor.channel if len(tensor.scales) > 1 else 0] = len(tensor.scales)
-        scales = np.array(tensor.scales, np.float32).reshape(along)
-        zeros = np.array(tensor.zeros, np.float32).reshape(along)
-        values: Real = (stored.astype(np.float32) - zeros) * scales
+        """Return a constant in real units, float32.
+
+        Raises:
+            BundleRefusedError: ``malformed``: its content does not fill its shape.
+        """
+        tensor = self.tensors[index]
+        # A damaged scale may be anything, infinity included.
+        with _reading(), np.errstate(all="ignore"):
+            values: Real = self.stored(index).astype(np.float32)
+            if tensor.scales:
+                along = [1] * values.ndim
+                channel = tensor.channel if len(tensor.scales) > 1 else 0
+                along[channel] = len(tensor.scales)
+                values = values - np.array(tensor.zeros, np.float32).reshape(along)
+                values = values * np.array(tensor.scales, np.float32).reshape(along)
         return values
 
     @cached_property
@@ -192,18 +204,9 @@ def _reading() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as err:
-        raise _malformed(err) from err
-    except Exception as err:
-        # ``struct.error`` is what flatbuffers lets out; its base is Exception itself.
-        if type(err).__module__ != "struct":
-            raise
-        raise _malformed(err) from err
-
-
-def _malformed(err: Exception) -> BundleRefusedError:
-    """Return the error for bytes that are no model."""
-    return BundleRefusedError(f"no .tflite file: {err}", reason=Reason.MALFORMED)
+    except _RAISED as err:
+        what = f"no .tflite file: {err}"
+        raise BundleRefusedError(what, reason=Reason.MALFORMED) from err
 
 
 def _tensor(model: Any, tensor: Any) -> Tensor:  # noqa: ANN401 - untyped library
