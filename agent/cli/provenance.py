@@ -123,17 +123,11 @@ def _of_board(
     Raises:
         AgentError: It cannot be asked, or what it says does not hold.
     """
-    from agent.cli.provenance_view import shown_running
+    from agent.cli.provenance_view import ask_running
     from agent.cli.reach import local_link, remote_links
 
     if board is None:
         link = local_link(where["config"], where["socket"])
     else:
         link = remote_links([board], where)[0]
-    nonce = secrets.token_hex(NONCE_BYTES)
-    found = link.read_all(f"/v1/provenance?nonce={nonce}")
-    pipelines = found.get("pipelines") if isinstance(found, dict) else None
-    if not isinstance(pipelines, dict):
-        what = f"{link.where}: an answer that is not understood"
-        raise DeviceError(what, reason=Reason.REQUEST)
-    return [shown_running(name, it, nonce, key) for name, it in pipelines.items()]
+    return ask_running(link, secrets.token_hex(NONCE_BYTES), key)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from agent.cli.board_link import BoardLink
 from agent.cli.plain_text import plain
 from agent.core.dsse import Envelope, parse_envelope
 from agent.core.provenance import (
@@ -27,6 +28,7 @@ from agent.core.provenance import (
     refused,
 )
 from agent.core.reasons import Reason
+from agent.errors import DeviceError
 from agent.trust.bundle import Bundle
 from agent.trust.statements import PublicKey, require_signature
 
@@ -57,6 +59,25 @@ class Shown:
     origin: Origin | None
     signed: bool
     key_ids: Sequence[str]
+
+
+def ask_running(link: BoardLink, nonce: str, key: PublicKey | None) -> list[Shown]:
+    """Return what a board says of every pipeline that runs something.
+
+    Args:
+        link: To the board.
+        nonce: Never used before.
+        key: Who has to have signed; None verifies no signature.
+
+    Raises:
+        AgentError: It cannot be asked, or what it says does not hold.
+    """
+    found = link.read_all(f"/v1/provenance?nonce={nonce}")
+    pipelines = found.get("pipelines") if isinstance(found, dict) else None
+    if not isinstance(pipelines, dict):
+        what = f"{link.where}: an answer that is not understood"
+        raise DeviceError(what, reason=Reason.REQUEST)
+    return [shown_running(name, it, nonce, key) for name, it in pipelines.items()]
 
 
 def shown_running(name: str, found: object, nonce: str, key: PublicKey | None) -> Shown:

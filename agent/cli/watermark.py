@@ -23,6 +23,7 @@ boards and could clean copies: keep it, and its passphrase, beside the signing k
 # The line each command has in ``tinyward watermark --help``; help imports none of them.
 COMMANDS = {
     "instances": "Make a bundle that can be marked, and a copy for each board.",
+    "challenge": "Ask a board whose copy of a model it runs.",
     "trace": "Name the board that a leaked file or an answering endpoint is from.",
 }
 

@@ -1,122 +1,196 @@
-"""Asking a board, from afar, which copy of a marked model it runs.
+"""``tinyward watermark challenge``: ask a board, from afar, whose copy it runs."""
 
-The rules this module keeps:
- * What the board answers is believed only where it is signed by its own key, for the
-   nonce of this very challenge, about the inputs that were sent.
-"""
-
+import io
 import secrets
-from dataclasses import dataclass
-from hashlib import sha256
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
 
-import msgspec
+import click
 
-from agent.cli.board_link import BoardLink
-from agent.core.challenge import (
-    ANSWERS_TYPE,
-    CHALLENGE_TYPE,
-    Challenge,
-    ChallengeAnswers,
-    ChallengeOrder,
-    parse_answers,
-    render_challenge,
-)
-from agent.core.dsse import (
-    Envelope,
-    Signature,
-    encode_signed,
-    parse_envelope,
-    render_envelope,
-)
-from agent.core.reasons import Reason
-from agent.errors import BundleRefusedError
+from agent.cli.reach import Local, Remote, local_options, remote_options
+from agent.cli.watermark_runtime import quiet_arithmetic
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+    from agent.cli.board_link import BoardLink
+    from agent.cli.challenging import Addressee
+    from agent.cli.provenance_view import Shown
+    from agent.publish.marks_book import MarkedVersion, MarksBook
+    from agent.publish.watermark.trace import Suspicion
     from agent.trust.statements import PublicKey
 
-PATH = "/v1/watermark/challenge"
-MAX_ANSWERS_BYTES = 64 * 1024
-NONCE_BYTES = 32
+NONCE_BYTES = 16
+HELP = """Ask a board which board's copy of a marked model it runs.
+
+\b
+tinyward watermark challenge --board pi-7@10.0.0.7 --cert me.pem --ca fleet-ca.pem \\
+    --book marks.db --verify pi-7.crt
+
+The board is sent the triggers of the book, those for tracing included, signed by the
+key of the book's marks, and answers them by the model that runs, in a process of its
+own: no sample, receipt or paid unit is counted. It takes one challenge in 15 seconds.
+With --verify its answer has to be signed by its own key.
+
+A board whose root lies can answer by another copy. Exit code 0: it runs its own copy;
+1: it runs another board's, or nobody's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Addressee:
-    """Who is asked.
+class Options(Local, Remote):
+    """Options of the command."""
 
-    Attributes:
-        board: Its id; ``pipeline`` what runs there.
-        model: What is expected to run; ``version`` and ``variant`` likewise, as
-            ``/v1/provenance`` says it.
-        key: The board's own public key; None believes any, and proves nothing.
-    """
-
-    board: str
-    pipeline: str
-    model: str
-    version: int
-    variant: str
-    key: "PublicKey | None" = None
+    board: str | None
+    pipeline: str | None
+    book: Path
+    key_file: Path | None
+    passphrase_files: Sequence[Path]
 
 
-def challenge_board(
-    link: BoardLink,
-    addressee: Addressee,
-    inputs: bytes,
-    marks_key: "Ed25519PrivateKey",
-) -> ChallengeAnswers:
-    """Return what a board's copy answers to triggers.
-
-    Args:
-        link: To the board.
-        addressee: Who has to answer.
-        inputs: An .npy of (n, *shape of the input), as the model stores them; 256 and
-            6 MB at most.
-        marks_key: The private key of the signed field ``sealed.marks``.
-
-    Raises:
-        AgentError: The board cannot be asked, or refuses: ``signature``, ``role``,
-            ``other_board``, ``rate_limited``...
-        BundleRefusedError: ``signature``, ``replayed`` or ``request``: what came back
-            is no answer to this.
-    """
-    nonce = secrets.token_hex(NONCE_BYTES)
-    order = ChallengeOrder(
-        addressee.board,
-        addressee.pipeline,
-        addressee.model,
-        addressee.version,
-        addressee.variant,
-        nonce,
-    )
-    payload = render_challenge(Challenge(order, inputs))
-    signature = marks_key.sign(encode_signed(CHALLENGE_TYPE, payload))
-    asked = Envelope(payload, CHALLENGE_TYPE, (Signature(signature),))
-    found = link.post(PATH, render_envelope(asked))
-    answers = _believe(found, addressee.key)
-    expected = (addressee.board, nonce, sha256(inputs).hexdigest())
-    if (answers.board, answers.nonce, answers.inputs_sha256) != expected:
-        what = "the board answers another challenge than was sent"
-        raise BundleRefusedError(what, reason=Reason.REPLAYED)
-    return answers
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-def _believe(found: object, key: "PublicKey | None") -> ChallengeAnswers:
-    """Return answers out of their envelope.
+@click.command(help=HELP, short_help="Ask a board whose copy of a model it runs.")
+@local_options
+@click.option(
+    "--board", metavar="BOARD", help="Another board, over TLS: [NAME@]HOST[:PORT]."
+)
+@remote_options
+@click.option("--pipeline", help="Which one, where several run marked models.")
+@click.option(
+    "--book",
+    type=_file,
+    default=Path("marks.db"),
+    show_default=True,
+    help="The book of marks.",
+)
+@click.option(
+    "--verify",
+    "key_file",
+    metavar="FILE",
+    type=_file,
+    help="The board's certificate or public key (PEM), which has to have signed.",
+)
+@click.option(
+    "--passphrase-file",
+    "passphrase_files",
+    multiple=True,
+    type=_file,
+    help="File with the passphrase of the book; without it you are asked.",
+)
+def command(**options: Unpack[Options]) -> None:
+    """Ask what runs, send triggers, and say whose copy answered.
 
     Raises:
-        BundleRefusedError: ``signature`` or ``request``.
+        AgentError: The board cannot be asked or refuses, or what it says is not so.
     """
-    raw = found.get("answers") if isinstance(found, dict) else None
-    envelope = parse_envelope(
-        msgspec.json.encode(raw), MAX_ANSWERS_BYTES, Reason.REQUEST
-    )
-    if envelope.payload_type != ANSWERS_TYPE:
-        raise BundleRefusedError("these are no answers", reason=Reason.REQUEST)
-    if key is not None:
-        from agent.trust.statements import require_signature
+    quiet_arithmetic()
+    from agent.cli.provenance_check import read_provenance_key
+    from agent.cli.watermark_instances import open_book
 
-        require_signature(envelope, key, "the answer")
-    return parse_answers(envelope.payload)
+    book = open_book(options["book"], options["passphrase_files"])
+    key = read_provenance_key(options["key_file"])
+    link = _link(options)
+    who = _choose(_running(link, key), options["pipeline"], key)
+    found = _judge(book, link, who)
+    _show(who, found)
+    if found is None or found.board != who.board:
+        click.get_current_context().exit(1)
+
+
+def _link(options: Options) -> "BoardLink":
+    """Return the link to the board that the options name."""
+    from agent.cli.reach import local_link, remote_links
+
+    if options["board"] is None:
+        return local_link(options["config"], options["socket"])
+    return remote_links([options["board"]], options)[0]
+
+
+def _running(link: "BoardLink", key: "PublicKey | None") -> "list[Shown]":
+    """Return what the board says, signed, that it runs."""
+    from agent.cli.provenance_view import ask_running
+
+    return ask_running(link, secrets.token_hex(NONCE_BYTES), key)
+
+
+def _choose(
+    shown: "Sequence[Shown]", pipeline: str | None, key: "PublicKey | None"
+) -> "Addressee":
+    """Return whom to ask: the one pipeline that runs a marked copy, or is named.
+
+    Raises:
+        SettingsError: None does, or several do.
+    """
+    from agent.cli.challenging import Addressee
+    from agent.cli.plain_text import plain
+
+    running = [it.running for it in shown if it.running is not None]
+    fits = [
+        it for it in running if it.pipeline == pipeline or (not pipeline and it.copy)
+    ]
+    if len(fits) != 1:
+        named = ", ".join(plain(it.pipeline) for it in running) or "nothing"
+        raise _unusable(f"--pipeline has to name one of what runs there: {named}")
+    (it,) = fits
+    return Addressee(it.board, it.pipeline, it.model, it.version, it.variant, key)
+
+
+def _judge(
+    book: "MarksBook", link: "BoardLink", who: "Addressee"
+) -> "Suspicion | None":
+    """Return whose copy answers; None where it is nobody's of the book.
+
+    Raises:
+        SettingsError: The book knows nothing of what runs there.
+        AgentError: The board refuses, or its answer does not hold.
+    """
+    import numpy as np
+
+    from agent.cli.challenging import challenge_board
+    from agent.publish.watermark.secrets import VariantSecret
+    from agent.publish.watermark.trace import Codebook, clues_of_classes
+
+    marked = _version(book, who)
+    secret = VariantSecret.parse(marked.secrets[who.variant])
+    inputs = io.BytesIO()
+    np.save(inputs, secret.triggers, allow_pickle=False)
+    answers = challenge_board(link, who, inputs.getvalue(), book.private_key())
+    clue = clues_of_classes(who.variant, answers.classes, marked.groups)
+    codebook = Codebook(list(book.copies(marked)), marked.bits)
+    if clue is None or not codebook.boards:
+        return None
+    likely = codebook.judge([clue])[0]
+    return likely if likely.named else None
+
+
+def _version(book: "MarksBook", who: "Addressee") -> "MarkedVersion":
+    """Return what the book has of what runs.
+
+    Raises:
+        SettingsError: Nothing.
+    """
+    marked = book.version(who.model, who.version)
+    if marked is None or who.variant not in marked.secrets:
+        raise _unusable(f"{book.path} has no {who.model} {who.version} {who.variant}")
+    return marked
+
+
+def _show(who: "Addressee", found: "Suspicion | None") -> None:
+    """Say whose copy answered."""
+    from agent.cli.plain_text import plain
+
+    what = f"{plain(who.board)}: {plain(who.pipeline)} runs {who.model} {who.version},"
+    if found is None:
+        click.echo(f"{what} and nobody's copy of it")
+        return
+    whose = "its own copy" if found.board == who.board else f"{found.board}'s copy"
+    click.echo(f"{what} {whose}: {found.errors} of {found.bits} bits differ")
+    if who.key is None:
+        click.echo("  the answer is NOT verified: name the board's key with --verify")
+
+
+def _unusable(what: str) -> Exception:
+    """Return the error for a call that does not fit the board or the book."""
+    from agent.core.reasons import Reason
+    from agent.errors import SettingsError
+
+    return SettingsError(what, reason=Reason.SETTINGS)

@@ -16,9 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.cli.board_link import BoardLink
+from agent.cli.challenging import Addressee, challenge_board
 from agent.cli.provenance_check import read_key
 from agent.cli.reach import Remote, local_link, remote_links
-from agent.cli.watermark_challenge import Addressee, challenge_board
 from agent.core.provenance import parse_running
 from agent.core.sealing import Marks
 from agent.errors import AgentError

@@ -22,7 +22,7 @@ from securesystemslib.dsse import Envelope as OracleEnvelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
-from agent.cli.watermark_challenge import PATH, Addressee, challenge_board
+from agent.cli.challenging import PATH, Addressee, challenge_board
 from agent.core.challenge import (
     CHALLENGE_TYPE,
     Challenge,
