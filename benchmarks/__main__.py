@@ -83,8 +83,8 @@ def locks(report: Report, rounds: int, seconds: float) -> None:
 
 
 @main.command()
-@click.option("--rounds", default=15, show_default=True, help="Alternating rounds.")
-@click.option("--seconds", default=0.5, show_default=True, help="Of each side.")
+@click.option("--rounds", default=25, show_default=True, help="Alternating rounds.")
+@click.option("--seconds", default=0.3, show_default=True, help="Of each side.")
 @click.pass_obj
 def receipts(report: Report, rounds: int, seconds: float) -> None:
     """What a receipt costs each inference, and what the loop loses by it."""
