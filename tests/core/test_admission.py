@@ -224,22 +224,23 @@ def test_36_versions_that_are_none(version: object) -> None:
     assert caught.value.reason == Reason.METADATA
 
 
+def sealed_target(plain_bytes: int = 1000) -> SignedTarget:
+    """Return a sealed target, whose plain bytes are others."""
+    sealing = Sealing("chacha20-poly1305")
+    return target(sealed=sealing, plain_sha256=OTHER, plain_bytes=plain_bytes)
+
+
 def test_what_is_sealed_says_so_and_has_to_fit_memory() -> None:
     """Its plain bytes are others, lie in memory, and are limited as any bundle."""
-    sealed: dict[str, object] = {
-        "sealed": Sealing("chacha20-poly1305"),
-        "plain_sha256": OTHER,
-    }
-    assert reason(target(**sealed), standing()) == ""
-    same = target(sealed=sealed["sealed"])
+    assert reason(sealed_target(), standing()) == ""
+    same = target(sealed=Sealing("chacha20-poly1305"))
     assert reason(same, standing()) == Reason.MISMATCH
     assert reason(target(plain_sha256=OTHER), standing()) == Reason.MISMATCH
-    large = target(**sealed, plain_bytes=1_000_001)
-    assert reason(large, standing()) == Reason.TOO_LARGE
+    assert reason(sealed_target(1_000_001), standing()) == Reason.TOO_LARGE
     board = replace(BOARD, ram_bytes=999)
-    assert reason(target(**sealed), standing(board=board)) == Reason.MEMORY
+    assert reason(sealed_target(), standing(board=board)) == Reason.MEMORY
     assert reason(target(), standing(board=board)) == ""
     assert sealed_of(target()) is None
-    known = sealed_of(target(**sealed))
+    known = sealed_of(sealed_target())
     assert known is not None
     assert (known.model, known.version, known.plain_sha256) == ("kws", 3, OTHER)

@@ -77,7 +77,7 @@ def test_they_are_found_by_name_and_not_listed(kind: str, tmp_path: Path) -> Non
 
 
 class ManyBoards:
-    """Implements ``slice_files.Reader``: a slice for more boards than it may have files.
+    """Implements ``slice_files.Reader``: more boards than a slice may have files.
 
     Attributes:
         folder: In which the boards' files lie.
