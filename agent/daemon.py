@@ -107,7 +107,7 @@ class Daemon:
         self._facts = AgentFacts(
             self._pipelines, self._update, settings.monitor, state_dir, self._board_id
         )
-        self._facts.follow_log(self._proofs.shown)
+        self._facts.follow_log(self._proofs.shown, self._proofs.shown_meter)
         self._degrading = self._ladders()
         self._listeners = Listeners(settings, socket, self._facts, announce)
         self._link = self._server(self._updates())

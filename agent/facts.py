@@ -18,6 +18,7 @@ from agent.core.degradation import LadderState
 from agent.core.discretion import Discretion
 from agent.core.events import Event
 from agent.core.log_view import LogView
+from agent.core.meter_status import MeterStatus
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
@@ -36,6 +37,11 @@ READ_BOARD_S = 1.0  # 0.1 ms each; a `board` source of 1/s gets a new reading ea
 
 def _no_log() -> LogView | None:
     """No receipts are given."""
+    return None
+
+
+def _no_meter() -> MeterStatus | None:
+    """Nothing is metered."""
     return None
 
 
@@ -70,6 +76,7 @@ class AgentFacts:
         self._readings: Callable[[], BoardReadings] = BoardReadings
         self._ladders: Callable[[], Mapping[str, LadderState]] = dict
         self._log: Callable[[], LogView | None] = _no_log
+        self._meter: Callable[[], MeterStatus | None] = _no_meter
 
     def snapshot(self) -> AgentSnapshot:
         """Return the agent as of now, as privacy mode allows; cheap, no waiting."""
@@ -97,6 +104,7 @@ class AgentFacts:
             now=time.time(),  # noqa: TID251 - the daemon owns the clock
             board=self._board,
             log=self._log(),
+            meter=self._meter(),
         )
 
     def metrics(self, accept: str) -> tuple[str, bytes]:
@@ -172,9 +180,13 @@ class AgentFacts:
         """Show from now on how much each pipeline is held back."""
         self._ladders = states
 
-    def follow_log(self, log: Callable[[], LogView | None]) -> None:
-        """Show from now on how much is logged of what was answered."""
-        self._log = log
+    def follow_log(
+        self,
+        log: Callable[[], LogView | None],
+        meter: Callable[[], MeterStatus | None],
+    ) -> None:
+        """Show from now on what is logged of what was answered, and what is paid."""
+        self._log, self._meter = log, meter
 
     def listen(self) -> Callable[[], None]:
         """Begin to keep events; return what ends it."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.log_view import LogView
+from agent.core.meter_status import MeterStatus
 from agent.core.protect_settings import Unpaid
 from agent.core.reasons import Reason
 from agent.core.receipts import NO_HASH, InputHash, ReceiptOrder
@@ -140,6 +141,10 @@ class Proofs:
     def shown(self) -> LogView | None:
         """Return what is told of the log; None where there is none."""
         return self.log.view() if self.log else None
+
+    def shown_meter(self) -> MeterStatus | None:
+        """Return what is told of the meter; None where there is none, or not yet."""
+        return self.metering.shown() if self.metering else None
 
     def kept(self) -> "KeptFolder | None":
         """Return what shows kept inputs to who asks; None where none are kept."""

@@ -17,13 +17,12 @@ from agent.audit.key import verify_ed25519
 from agent.audit.meter_leases import Clocks, Leases
 from agent.core.meter_account import HOUR_S
 from agent.core.meter_report import (
-    MeteredPipeline,
-    MeterStatus,
     Usage,
     render_report,
     sum_rows,
     total,
 )
+from agent.core.meter_status import MeteredPipeline, MeterStatus
 from agent.core.protect_settings import Unpaid
 from agent.core.reasons import Reason
 from agent.core.receipts import FAILED, RECORD_BYTES

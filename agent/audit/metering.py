@@ -16,7 +16,7 @@ from agent.audit.meter import Meter, OnThin, Terms
 from agent.audit.meter_leases import Clocks
 from agent.audit.meter_opening import Opening, open_meter
 from agent.core.disk_reasons import disk_reason
-from agent.core.meter_report import MeterStatus
+from agent.core.meter_status import MeterStatus
 from agent.core.note import sign_note
 from agent.core.protect_settings import MeterSettings, Unpaid
 from agent.core.reasons import Reason

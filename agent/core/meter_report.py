@@ -1,4 +1,4 @@
-"""What the meter says: its status, and the usage report that a vendor gets.
+"""The usage report that a vendor gets: answers by model and hour, signed.
 
 A report is a signed note (C2SP) over its sums and the hash of its rows, a blank line,
 and the rows: ``2026-01-31T09 <sha256 of the model> <answers>``, one for each hour and
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from msgspec import Struct
-
 from agent.core.checkpoint import parse_decimal
 from agent.core.meter import UsageRow
 from agent.core.note import NoteKey, Verify, malformed, open_note
@@ -25,69 +23,6 @@ HOUR_FORMAT = "%Y-%m-%dT%H"
 UNKNOWN = "-"  # the model of units that have no receipt
 MAX_HOUR = 70_000_000  # beyond, datetime has no year for it
 NUMBERS = ("answers", "used", "lost")
-
-
-class MeteredPipeline(Struct, frozen=True):
-    """One pipeline beside its meter.
-
-    Attributes:
-        policy: What it does once nothing is left; ``grace`` and ``every`` see there.
-        allowed: What it may answer at this moment, without asking again.
-        reason: Why it may answer nothing, or one in so many only: ``unpaid``.
-        used: Answers since the start that were charged; ``free`` that were not.
-    """
-
-    policy: str
-    grace: int
-    every: int
-    allowed: int = 0
-    reason: str = ""
-    used: int = 0
-    free: int = 0
-
-
-class MeterStatus(Struct, frozen=True):
-    """The meter at one moment.
-
-    Attributes:
-        board: What vouchers for this board name: SHA-256 of its public key, hex.
-        vendor: SHA-256 of the key that signs them, hex.
-        left: Units that are paid for and not used; ``owed`` used and not paid for.
-        owed: See above.
-        bought: Units of all vouchers, less what was taken back; ``used`` of them.
-        used: See above.
-        reserved: What a loss of power would take of those that are left, at most.
-        lease: Units that the next write reserves.
-        lost: Of ``used``: what crashes took.
-        free: Answers that cost nothing; ``failed`` samples that had none.
-        failed: See above.
-        unlimited: Nothing is counted at this moment.
-        until: Unix seconds until which nothing is counted, 0 for none.
-        seconds: Of unlimited running that are left.
-        voucher: The highest number of a voucher that was redeemed.
-        refund: After a crash what was not used is given back.
-        trouble: Why the disk takes no lease; empty where it does.
-        pipelines: By name.
-    """
-
-    board: str
-    vendor: str
-    left: int
-    owed: int
-    bought: int
-    used: int
-    reserved: int
-    lease: int
-    lost: int
-    free: int
-    failed: int
-    unlimited: bool
-    until: int
-    seconds: int
-    voucher: int
-    refund: bool
-    trouble: str = ""
-    pipelines: dict[str, MeteredPipeline] = {}
 
 
 @dataclass(frozen=True, slots=True)

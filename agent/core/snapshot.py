@@ -8,6 +8,7 @@ from agent.core.degradation import LadderState
 from agent.core.installed import Installed
 from agent.core.integrity import IntegrityView
 from agent.core.log_view import LogView
+from agent.core.meter_status import MeterStatus
 from agent.core.statistics_block import Section
 from agent.core.updates import Decision, Progress
 from agent.core.watching import ModelWatch
@@ -196,6 +197,7 @@ class AgentSnapshot:
             and then no age of anything is known.
         board: The board's id in the fleet, empty where nobody said.
         log: The log of receipts; None where none are given.
+        meter: What is paid for, where inferences are metered.
     """
 
     version: str
@@ -206,3 +208,4 @@ class AgentSnapshot:
     now: float = 0.0
     board: str = ""
     log: LogView | None = None
+    meter: MeterStatus | None = None

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from agent.core.meter_report import MeterStatus
+from agent.core.meter_status import MeterStatus
 from agent.core.voucher_text import parse_texts
 from agent.endpoint.asks import Ask
 from agent.endpoint.bodies import parse_number, read_json

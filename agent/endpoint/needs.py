@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from agent.core.events import Event
-from agent.core.meter_report import MeterStatus
+from agent.core.meter_status import MeterStatus
 from agent.core.readings import BoardReadings
 from agent.core.snapshot import AgentSnapshot
 from agent.core.targets import GroupFile

@@ -1,6 +1,6 @@
 """Paths of the API about what is paid for."""
 
-from agent.core.meter_report import MeterStatus
+from agent.core.meter_status import MeterStatus
 from agent.endpoint import shapes
 from agent.endpoint.bodies import MAX_NUMBER
 from agent.endpoint.openapi_parts import of, operation

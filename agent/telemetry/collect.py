@@ -28,6 +28,7 @@ from agent.core.watch_totals import active_alarms
 from agent.telemetry.collect_board import collect_board
 from agent.telemetry.collect_integrity import collect_integrity
 from agent.telemetry.collect_log import collect_log
+from agent.telemetry.collect_meter import collect_meter
 from agent.telemetry.collect_watch import collect_watch
 from agent.telemetry.families import OWN, Families, Part
 from agent.telemetry.ranks import Rank, rank_models
@@ -67,6 +68,8 @@ def collect(snapshot: AgentSnapshot, board: BoardReadings) -> Families:
         _collect_server(families, snapshot.update.ddi, snapshot.now)
     if snapshot.log is not None:
         collect_log(families, snapshot.log)
+    if snapshot.meter is not None:
+        collect_meter(families, snapshot.meter)
     collect_board(families, board)
     return families
 

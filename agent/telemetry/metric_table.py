@@ -11,6 +11,7 @@ from agent.telemetry.metric_rows_board import BOARD_ROWS
 from agent.telemetry.metric_rows_fleet import FLEET_ROWS
 from agent.telemetry.metric_rows_integrity import INTEGRITY_ROWS
 from agent.telemetry.metric_rows_log import LOG_ROWS
+from agent.telemetry.metric_rows_meter import METER_ROWS
 from agent.telemetry.metric_rows_watch import WATCH_ROWS
 
 __all__ = ["METRICS", "MetricRow"]
@@ -212,6 +213,7 @@ _ROWS = (
     ),
     *FLEET_ROWS,
     *LOG_ROWS,
+    *METER_ROWS,
     MetricRow(
         "tinyward_daemon_resident_bytes",
         "gauge",

@@ -1,0 +1,66 @@
+"""What the meter says of itself at one moment, on pages, in metrics and as JSON."""
+
+from msgspec import Struct
+
+
+class MeteredPipeline(Struct, frozen=True):
+    """One pipeline beside its meter.
+
+    Attributes:
+        policy: What it does once nothing is left; ``grace`` and ``every`` see there.
+        allowed: What it may answer at this moment, without asking again.
+        reason: Why it may answer nothing, or one in so many only: ``unpaid``.
+        used: Answers since the start that were charged; ``free`` that were not.
+    """
+
+    policy: str
+    grace: int
+    every: int
+    allowed: int = 0
+    reason: str = ""
+    used: int = 0
+    free: int = 0
+
+
+class MeterStatus(Struct, frozen=True):
+    """The meter at one moment.
+
+    Attributes:
+        board: What vouchers for this board name: SHA-256 of its public key, hex.
+        vendor: SHA-256 of the key that signs them, hex.
+        left: Units that are paid for and not used; ``owed`` used and not paid for.
+        owed: See above.
+        bought: Units of all vouchers, less what was taken back; ``used`` of them.
+        used: See above.
+        reserved: What a loss of power would take of those that are left, at most.
+        lease: Units that the next write reserves.
+        lost: Of ``used``: what crashes took.
+        free: Answers that cost nothing; ``failed`` samples that had none.
+        failed: See above.
+        unlimited: Nothing is counted at this moment.
+        until: Unix seconds until which nothing is counted, 0 for none.
+        seconds: Of unlimited running that are left.
+        voucher: The highest number of a voucher that was redeemed.
+        refund: After a crash what was not used is given back.
+        trouble: Why the disk takes no lease; empty where it does.
+        pipelines: By name.
+    """
+
+    board: str
+    vendor: str
+    left: int
+    owed: int
+    bought: int
+    used: int
+    reserved: int
+    lease: int
+    lost: int
+    free: int
+    failed: int
+    unlimited: bool
+    until: int
+    seconds: int
+    voucher: int
+    refund: bool
+    trouble: str = ""
+    pipelines: dict[str, MeteredPipeline] = {}
