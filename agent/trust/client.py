@@ -421,7 +421,7 @@ class TrustedRepository:
         """Return what was signed about a target, and by which name it is served."""
         from agent.trust.download import Signed
 
-        prefixed = self._verified().root.consistent_snapshot
+        prefixed = bool(self._verified().root.consistent_snapshot)
         return Signed.of(path, length, sha256, prefixed=prefixed)
 
 
