@@ -1,5 +1,6 @@
 """What holds for every algorithm and every suite: sealed, opened, and refused."""
 
+import fcntl
 import hashlib
 import mmap
 import os
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from agent.core.sealing import Algorithm, Suite, sealed_bytes
 from agent.errors import BundleRefusedError
 from agent.trust.bundle import open_bundle
+from agent.trust.seal_key import SealKey
+from agent.trust.unseal import Unsealer
 from tests.fakes.bundles import good_bundle
 from tests.fakes.sealed_bytes import ALGORITHMS, BOARD, SUITES, SealedBytes, seal_bytes
 
@@ -99,6 +102,19 @@ def test_no_order_of_chunks_but_the_own_opens(
     assert refused_as(sealed, moved) == ("malformed" if right else "unseal")
 
 
+def test_a_wrong_length_is_refused_before_the_key_is_read(sealed: SealedBytes) -> None:
+    """The signed plain length says how long a ciphertext is: no memory is taken."""
+
+    def unreadable() -> SealKey:
+        raise AssertionError
+
+    unsealer = Unsealer(BOARD, unreadable)
+    for content in (sealed.content[:-1], sealed.content + b"x", b""):
+        with pytest.raises(BundleRefusedError, match="bytes, not") as caught:
+            unsealer.open(memoryview(content), "a" * 64, sealed.sealed, b"")
+        assert caught.value.reason == "unseal"
+
+
 def test_a_last_chunk_that_is_missing_or_twice_is_refused(sealed: SealedBytes) -> None:
     """Also where the length is made right again, as the owner never signed it."""
     step, header = CHUNKS[sealed.sealed.sealing.algorithm]
@@ -160,7 +176,8 @@ def test_a_mapped_ciphertext_is_the_same_and_is_let_go(tmp_path: Path) -> None:
 def test_memory_that_may_be_written_is_not_let_go() -> None:
     """An anonymous mapping would lose its content: it has no file to come back from."""
     made = seal_bytes()
-    memory = mmap.mmap(-1, len(made.content))
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, len(made.content), flags=private)
     memory[:] = made.content
     assert made.open(memoryview(memory)).manifest.version == 7
     assert memory[:] == made.content
@@ -173,9 +190,16 @@ def test_what_was_opened_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         opened.golden[0] = 0
     maps = Path("/proc/self/maps").read_text().splitlines()
-    held = [line.split()[1] for line in maps if "memfd:sealed-kws" in line]
-    assert held
-    assert {"r--p"} == set(held)
+    (held,) = [line.split() for line in maps if "memfd:sealed-kws" in line]
+    assert held[1] == "r--p"
+    try:
+        descriptor = os.open(f"/proc/self/map_files/{held[0]}", os.O_RDONLY)
+    except PermissionError:
+        pytest.skip("only root may look at what is behind a mapping")
+    seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    os.close(descriptor)
+    every = (fcntl.F_SEAL_WRITE, fcntl.F_SEAL_GROW, fcntl.F_SEAL_SHRINK)
+    assert sum((*every, fcntl.F_SEAL_SEAL)) == seals
 
 
 def test_a_refusal_leaves_no_descriptor_and_no_memory(sealed: SealedBytes) -> None:

@@ -112,11 +112,14 @@ def spoiled_results() -> list[Marks]:
     """Return marks whose digests are not those of the blocks."""
     marks = marks_of(MADE.plain, HEAD)
     other = hashlib.sha256(b"another model").hexdigest()
+    unmarked = hashlib.sha256(VARIANTS["float"]).hexdigest()
     return [
         replace(marks, results={"int8": other}),
         replace(marks, results={**marks.results, "float": other}),
         replace(marks, results={"float": marks.results["int8"]}),
         replace(marks, blocks=(*marks.blocks, HeadBlock("tiny", 0, b"x"))),
+        replace(marks, blocks=(*marks.blocks, HeadBlock("float", 0, b"x"))),
+        replace(marks, results={**marks.results, "float": unmarked}),
     ]
 
 
