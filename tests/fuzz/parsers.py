@@ -52,7 +52,7 @@ from agent.trust.bundle import open_bundle
 from agent.worker.golden import GoldenSamples, parse_golden, render_golden
 from tests.fakes.bundles import MAX_BYTES, VARIANTS, manifest
 from tests.fakes.mutants import mutated
-from tests.fuzz import ddi, deltas, statements
+from tests.fuzz import ddi, deltas, receipts, statements
 from tests.fuzz.fleet import BUNDLES, CONTENTS, GROUP
 from tests.fuzz.inputs import bundle_damage
 from tests.fuzz.json_text import damaged, render
@@ -297,6 +297,8 @@ PARSERS: Mapping[str, Parser] = {
     "envelopes": Parser((statements.ENVELOPE,), json_damage, statements.envelope),
     "challenges": Parser((statements.CHALLENGE,), any_damage, statements.challenge),
     "triggers": Parser((statements.TRIGGERS,), npz_damage, statements.triggers, 2),
+    "kept inputs": Parser((receipts.KEPT,), pack_damage, receipts.kept),
+    "rings of receipts": Parser((receipts.RING,), any_damage, receipts.ring),
     "deltas": Parser(deltas.PATCHES, any_damage, deltas.applied, share=3),
     "golden samples": Parser((golden_samples(),), npz_damage, golden, share=4),
 }
