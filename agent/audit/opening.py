@@ -7,6 +7,7 @@ The rules this module keeps:
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import msgspec
 from agent.audit.files import Folder
 from agent.audit.key import AuditKey
 from agent.audit.log import MB, AuditLog, Grown, Place
-from agent.audit.ratchet import Ratchet, Seal, open_ratchet
+from agent.audit.ratchet import Ratchet, Seal
 from agent.audit.reading import damaged, read_identity
 from agent.audit.recovery import Found, recover
 from agent.audit.writer import Durable, Signer, Writer
@@ -45,6 +46,7 @@ class Opening:
         board: The board's id.
         key: Signs; ``seal`` encrypts the ratchet's first key to the owner, if anyone.
         place: Boot, runtime and clocks; its origin is found here.
+        folder: Opens a folder; tests pass one that goes wrong.
     """
 
     state_dir: Path
@@ -52,6 +54,7 @@ class Opening:
     key: AuditKey
     seal: Seal | None
     place: Place
+    folder: Callable[[Path], Folder] = Folder
 
 
 def open_log(settings: AuditSettings, opening: Opening) -> AuditLog:
@@ -62,7 +65,7 @@ def open_log(settings: AuditSettings, opening: Opening) -> AuditLog:
     """
     path = opening.state_dir / LOG_FOLDER
     path.mkdir(mode=0o700, exist_ok=True)
-    folder = Folder(path)
+    folder = opening.folder(path)
     facts: dict[str, object] = {}
     try:
         identity = _identity(folder, opening, facts)
@@ -143,7 +146,7 @@ def _ratchet(opening: Opening, folder: Folder, origin: str, found: Found) -> Rat
     So it is in a new log, and where an owner came after the log: what was sealed to
     nobody, or for another log, opens for nobody.
     """
-    ratchet = open_ratchet(opening.state_dir / RATCHET_FILE)
+    ratchet = Ratchet(opening.folder(opening.state_dir), RATCHET_FILE)
     is_whole = ratchet.load() and ratchet.epoch > found.epoch
     ratchet.epoch = max(ratchet.epoch, found.epoch)
     unsealed = opening.seal is not None and not folder.size(SEALED_KEYS)

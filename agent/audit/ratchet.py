@@ -11,7 +11,6 @@ The rules this module keeps:
 import os
 from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
 from struct import Struct
 
 from agent.audit.files import Folder
@@ -97,11 +96,6 @@ class Ratchet:
         """Write the key of now."""
         slot = _SLOT.pack(self.epoch, self._key, _check(self.epoch, self._key))
         self._folder.write(self._name, place, slot)
-
-
-def open_ratchet(path: Path) -> Ratchet:
-    """Return the ratchet of a file; nothing of it is read yet."""
-    return Ratchet(Folder(path.parent), path.name)
 
 
 def _check(epoch: int, key: bytes) -> bytes:

@@ -204,15 +204,12 @@ def _grow(folder: Folder, grown: Grown, record: bytes) -> None:
 
 def _cut(folder: Folder, found: Found, size: int, touched: set[str]) -> None:
     """Let nothing stay behind the end that could be taken for more of the log."""
-    checkpoint = found.checkpoint
-    here = segment_of(checkpoint.size) if checkpoint else 0
+    _drop_rests(folder, size // SEGMENT_RECORDS)
+    here = segment_of(found.checkpoint.size) if found.checkpoint else 0
     last = size // SEGMENT_RECORDS  # where the next record goes
     for name in folder.names():
         segment, kind = parse_file_name(name) or (-1, "")
         if segment < here:
-            continue
-        if segment > last:
-            folder.remove(name)
             continue
         touched.add(name)
         if kind == "events":
@@ -225,3 +222,13 @@ def _cut(folder: Folder, found: Found, size: int, touched: set[str]) -> None:
     if touched & {ROOTS}:
         folder.cut(ROOTS, last * ROOT_BYTES)
     folder.sync(sorted(touched))
+
+
+def _drop_rests(folder: Folder, last: int) -> None:
+    """Remove segments behind the end, and what a segment left that went by quota."""
+    parsed = {name: parse_file_name(name) for name in folder.names()}
+    kept = [it[0] for it in parsed.values() if it and it[1] == "records"]
+    first = min(kept, default=last)
+    for name, found in parsed.items():
+        if found is not None and not min(first, last) <= found[0] <= last:
+            folder.remove(name)

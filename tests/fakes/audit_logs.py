@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.audit.files import Folder
 from agent.audit.key import AuditKey
 from agent.audit.log import AuditLog, Place
 from agent.audit.opening import Opening, open_log
@@ -80,6 +81,7 @@ class LoggingBoard:
         self.boot = "boot-1"
         self.seal: Seal | None = None
         self.clock: Callable[[], float] = lambda: 1_800_000_000.0
+        self.make_folder: Callable[[Path], Folder] = Folder
 
     @property
     def folder(self) -> Path:
@@ -89,7 +91,9 @@ class LoggingBoard:
     def open(self, settings: AuditSettings = SETTINGS) -> AuditLog:
         """Open its log."""
         place = Place("", self.boot, lambda: "litert", self.clock)
-        opening = Opening(self.state_dir, self.board, self.key, self.seal, place)
+        opening = Opening(
+            self.state_dir, self.board, self.key, self.seal, place, self.make_folder
+        )
         return open_log(settings, opening)
 
 
