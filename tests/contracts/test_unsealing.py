@@ -1,6 +1,7 @@
 """What holds for every algorithm and every suite: sealed, opened, and refused."""
 
 import fcntl
+import gc
 import hashlib
 import mmap
 import os
@@ -52,6 +53,16 @@ def refused_as(sealed: SealedBytes, content: bytes) -> str:
     with pytest.raises(BundleRefusedError) as caught:
         sealed.open(content)
     return caught.value.reason
+
+
+def held() -> set[str]:
+    """Return the descriptors and the mapped memfds that this process holds."""
+    gc.collect()
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    mapped = {line.split()[0] for line in maps if "memfd:sealed-kws" in line}
+    links = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - the folder's own descriptor is gone again
+    opened = {str(it) for it in links if it.is_symlink() and "memfd" in os.readlink(it)}  # noqa: PTH115 - a memfd is no path
+    return mapped | opened
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -190,10 +201,10 @@ def test_what_was_opened_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         opened.golden[0] = 0
     maps = Path("/proc/self/maps").read_text().splitlines()
-    (held,) = [line.split() for line in maps if "memfd:sealed-kws" in line]
-    assert held[1] == "r--p"
+    mapped = [line.split() for line in maps if "memfd:sealed-kws" in line]
+    assert {"r--p"} == {words[1] for words in mapped}
     try:
-        descriptor = os.open(f"/proc/self/map_files/{held[0]}", os.O_RDONLY)
+        descriptor = os.open(f"/proc/self/map_files/{mapped[-1][0]}", os.O_RDONLY)
     except PermissionError:
         pytest.skip("only root may look at what is behind a mapping")
     seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
@@ -204,11 +215,11 @@ def test_what_was_opened_cannot_be_changed() -> None:
 
 def test_a_refusal_leaves_no_descriptor_and_no_memory(sealed: SealedBytes) -> None:
     """Neither does an opening whose bundle nobody holds any more."""
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
+    before = held()
     for at in range(0, len(sealed.content), 40_000):
         assert refused_as(sealed, flipped(sealed.content, at)) == "unseal"
-    assert before == len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    assert "memfd:sealed-kws" not in Path("/proc/self/maps").read_text()
+    # Somebody else's may have gone meanwhile.
+    assert held() <= before
 
 
 def test_another_board_cannot_open_it() -> None:
