@@ -24,7 +24,7 @@ import numpy as np
 from agent.core.flow import CountSink, FilesSource
 from agent.core.integrity import Check, Evidence
 from agent.core.messages import Configure, Inspect, Inspected, Load
-from agent.supervise.worker_process import WorkerProcess
+from agent.supervise.worker_process import Report, WorkerProcess
 from agent.worker.content import seal_content
 from agent.worker.engines import build_engine
 from agent.worker.integrity_answers import KnownAnswers
@@ -59,9 +59,10 @@ class Heard:
     skipped: dict[Check, str] = field(default_factory=dict)
     news: asyncio.Queue[Evidence] = field(default_factory=asyncio.Queue)
 
-    def take(self, worker: WorkerProcess, said: Inspected) -> None:
+    def take(self, said: Report) -> None:
         """Keep it; nobody is replaced here."""
-        del worker
+        if not isinstance(said, Inspected):
+            return
         self.passed = said.checked.passed
         self.covered = sum(said.checked.bytes.values())
         self.skipped = dict(said.checked.skipped)
@@ -141,7 +142,7 @@ async def _working(it: Subject) -> AsyncIterator[tuple[WorkerProcess, Heard]]:
     """Start a worker that answers, rests, and checks itself fast."""
     worker = await WorkerProcess.start(it.name, [it.samples.parent], program=PROGRAM)
     heard = Heard()
-    worker.on_inspected = heard.take
+    worker.on_watched = heard.take
     source = FilesSource(str(it.samples), loop=False)
     try:
         await worker.ready()

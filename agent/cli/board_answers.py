@@ -148,6 +148,15 @@ class LadderAnswer(Struct, frozen=True):
     lacking: tuple[str, ...] = ()
 
 
+class IntegrityAnswer(Struct, frozen=True):
+    """Whether what runs is what was verified: a line, and what was found last."""
+
+    text: str = ""
+    mismatches: dict[str, int] | None = None
+    last: str = ""
+    last_ago_s: float | None = None
+
+
 class PipelineState(Struct, frozen=True):
     """One pipeline; ``model`` is the one that its settings name."""
 
@@ -160,6 +169,7 @@ class PipelineState(Struct, frozen=True):
     watch: tuple[WatchAnswer, ...] | None = ()
     models: tuple[ModelAnswer, ...] | None = ()
     choice: ChoiceAnswer | None = None
+    integrity: IntegrityAnswer | None = None
     runs: str | None = ""  # instead of the choice, for a while
 
 

@@ -19,6 +19,7 @@ from rich.text import Text
 from agent.cli.ages import Clock, date_text
 from agent.cli.board_answers import Refusal, State, Updates, UpdateState
 from agent.cli.choice_view import choice_lines
+from agent.cli.integrity_view import damaged, integrity_facts
 from agent.cli.ladder_view import held_lines
 from agent.cli.monitor_view import alarm_lines
 from agent.cli.outcome import Outcome, describe_pipelines, describe_strangers
@@ -98,7 +99,8 @@ def render_status(
         parts += [Text(), *chosen]
     if extent.facts != "none":
         facts = _rows(state, updates, clock)
-        wanted = [it for it in facts if extent.facts == "all" or it[0] in URGENT]
+        urgent = (*URGENT, "memory") if damaged(state.pipelines) else URGENT
+        wanted = [it for it in facts if extent.facts == "all" or it[0] in urgent]
         parts += [Text(), _facts_table(wanted)]
     if updates.reports and extent.reports:
         parts += [Text(), reports_table(updates.reports, clock, extent.reports)]
@@ -259,6 +261,7 @@ def _rows(state: State, updates: Updates, clock: Clock) -> Iterator[Fact]:
     yield from _troubles(update, updates)
     issued = update.metadata_issued or 0
     yield from _metadata(update.metadata_expires or {}, issued, clock)
+    yield from integrity_facts(state.pipelines, clock)
     yield "clock", _clock(clock.floor, issued, update.clock_floor_lag_s or 0)
     ends = update.certificate_expires or 0
     if ends:

@@ -20,7 +20,15 @@ from typing import Literal, TypeVar
 
 from msgspec.structs import replace
 
-from agent.core.watching import Alarm, Anchor, AnchorState, Monitored, Scope
+from agent.core.reasons import Reason
+from agent.core.watching import (
+    ANCHORS,
+    Alarm,
+    Anchor,
+    AnchorState,
+    Monitored,
+    Scope,
+)
 
 LIMIT = 2**62 - 1  # what a Count may say: no sum of lies gets beyond it
 Scoped = tuple[str, str]  # (anchor, scope)
@@ -195,3 +203,11 @@ def _sums(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
 def _highest(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
     """Return the higher count at each position."""
     return tuple(max(a, b) for a, b in zip_longest(left, right, fillvalue=0))
+
+
+def unwatched_states(why: str) -> tuple[AnchorState, ...]:
+    """Return what is said of the anchors of a model that is not watched."""
+    return tuple(
+        AnchorState(anchor, valid=False, reason=Reason.UNWATCHED, detail=why)
+        for anchor in ANCHORS
+    )

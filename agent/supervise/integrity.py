@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.core.integrity import (
@@ -23,11 +24,11 @@ from agent.core.integrity import (
     add_counts,
     answer_mismatch,
 )
-from agent.core.messages import Inspect, Inspected
+from agent.core.messages import Anchored, Inspect, Inspected, Watched
 from agent.core.protect_settings import IntegritySettings
 from agent.core.reasons import Reason
 from agent.supervise.placing import Placed
-from agent.supervise.worker_process import WorkerProcess
+from agent.supervise.worker_process import Report, WorkerProcess
 
 log = logging.getLogger(__name__)
 LOWEST = 19  # nice: it gets what nobody else wants
@@ -82,6 +83,19 @@ class Integrity:
         self._told = True
         one_in = 0 if placed.stands_in else wanted.audit_one_in
         return Inspect(wanted.rehash_mbps, wanted.known_answers, one_in)
+
+    def hear(
+        self, worker: WorkerProcess, others: Callable[[Watched | Anchored], None]
+    ) -> Callable[[Report], None]:
+        """Return who hears what a worker says of its checks, and of all else."""
+
+        def heard(said: Report) -> None:
+            if isinstance(said, Inspected):
+                self.take(worker, said)
+            else:
+                others(said)
+
+        return heard
 
     def take(self, worker: WorkerProcess, said: Inspected) -> None:
         """Keep what a worker says; end it if it runs something else than it should."""

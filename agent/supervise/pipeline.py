@@ -181,7 +181,7 @@ class Pipeline:
             return Death(Reason.OOM)
         self._worker, self._block, hung = worker, worker.block, False
         self._tenancy.unwanted = self._stirred.is_set()
-        worker.tell_of(self._watching.take, self._integrity.take)
+        worker.on_watched = self._integrity.hear(worker, self._watching.take)
         self._placing.tried = None
         if self._tenancy.unwanted:
             worker.kill()  # it was asked while the process was being made

@@ -33,10 +33,10 @@ from agent.core.watch_totals import (
     rest,
     rise,
     transitions,
+    unwatched_states,
     with_anchor,
 )
 from agent.core.watching import (
-    ANCHORS,
     Alarm,
     AnchorState,
     ModelWatch,
@@ -139,13 +139,13 @@ class Watching:
         """Return how the model of a Load is to be watched."""
         watch = self._watches.setdefault(_key(placed.installed), _Watch())
         if self._is_another(placed):  # nor is anything heard of such a load
-            watch.states = _unwatched_states("another variant stands in")
+            watch.states = unwatched_states("another variant stands in")
             return Watch(generation, cpu_share=0.0)
         self._loads[generation] = placed
         self._forget_loads()
         self._forget_watches()
         if why := self._unwatched(placed.bundle.manifest):
-            watch.states = _unwatched_states(why)
+            watch.states = unwatched_states(why)
             return Watch(generation, cpu_share=0.0)
         profile = self._usable_profile(placed, watch)
         site = await self._baselines.find(_variant(placed))
@@ -347,14 +347,6 @@ class Watching:
         """Whether another variant stands in for what was committed."""
         durable = self._committed or placed
         return placed.stands_in and _variant(durable) != _variant(placed)
-
-
-def _unwatched_states(why: str) -> tuple[AnchorState, ...]:
-    """Return what is said of the anchors of a model that is not watched."""
-    return tuple(
-        AnchorState(anchor, valid=False, reason=Reason.UNWATCHED, detail=why)
-        for anchor in ANCHORS
-    )
 
 
 def _show(key: tuple[str, int], watch: _Watch, *, runs: bool) -> ModelWatch:

@@ -50,6 +50,7 @@ MB = 1024 * 1024
 # A worker says a few words a minute: 100 messages a second are a flood.
 MESSAGES, MESSAGES_S = 500, 5.0
 STUCK = SourceState(Reason.SOURCE_SILENT, "a read that does not return", ended=True)
+Report = Watched | Anchored | Inspected
 STACKS_MB = 48  # stacks and arenas of the runtime's threads, beside the model itself
 
 
@@ -61,7 +62,7 @@ class WorkerProcess:
         engines: Engine name -> version, once it is ready.
         source: The last word about its source.
         gone: Its messages have ended, and so has it.
-        on_watched: Told what its monitors say; ``on_inspected`` what its checks do.
+        on_watched: Told what its monitors, and its checks of itself, say.
         condemned: Why it must not answer any more, though it could.
     """
 
@@ -70,15 +71,13 @@ class WorkerProcess:
         self.block = block
         self._answer: asyncio.Future[FromChild] | None = None
         self._asked = 0  # generation of the order that waits for its answer
-        self.gone = False
+        self.gone, self.condemned = False, Reason.NONE
         self._orders = asyncio.Lock()
         self._data_bytes = 0
         self.locks: dict[str, str] = {}
         self.engines: dict[str, str] = {}
         self.source = SourceState(Reason.STARTING)
-        self.on_watched: Callable[[Watched | Anchored], None] = _unheard
-        self.on_inspected: Callable[[WorkerProcess, Inspected], None] | None = None
-        self.condemned = Reason.NONE
+        self.on_watched: Callable[[Report], None] = _unheard
         self._allowed = Allowance(MESSAGES, MESSAGES_S)
 
     @classmethod
@@ -253,14 +252,6 @@ class WorkerProcess:
             log.warning("worker.no_source", extra={"detail": str(err)})
             self.kill()
 
-    def tell_of(
-        self,
-        watched: Callable[[Watched | Anchored], None],
-        inspected: Callable[["WorkerProcess", Inspected], None],
-    ) -> None:
-        """Tell these what its monitors say, and what its integrity checks do."""
-        self.on_watched, self.on_inspected = watched, inspected
-
     def limit_memory(self, declared_mb: float, content_bytes: int) -> None:
         """Allow imports + declared memory + 25 %, and the copies of model files."""
         limit = int((self._data_bytes + (declared_mb + STACKS_MB) * MB) * 1.25)
@@ -311,11 +302,8 @@ class WorkerProcess:
                 self.source = message
             case Stopped():
                 pass  # its end follows, and says the same
-            case Watched() | Anchored():
+            case Watched() | Anchored() | Inspected():
                 self.on_watched(message)
-            case Inspected():
-                if self.on_inspected is not None:
-                    self.on_inspected(self, message)
             case Loaded() | Swapped() | Tapped() | Refused():
                 awaited = self._answer is not None and not self._answer.done()
                 if awaited and message.generation == self._asked:
@@ -365,7 +353,7 @@ class WorkerProcess:
         return TrialFailedError(f"the worker died: {words}", reason=Reason.CRASH)
 
 
-def _unheard(message: Watched | Anchored) -> None:
+def _unheard(message: Report) -> None:
     """Hear nothing: nobody has asked yet."""
     del message
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from msgspec.structs import replace as replace_struct
 
 from agent.core.degradation import LadderState, Level, Measure
+from agent.core.integrity import Checked, IntegrityView
 from agent.core.snapshot import ModelCounts, PipelineSnapshot
 from agent.core.watching import (
     Alarm,
@@ -67,6 +68,12 @@ def watched(name: str = "door", *versions: ModelWatch) -> PipelineSnapshot:
             level=Level.SUSPECT,
             measures=(Measure.HALF_RATE,),
             transitions=((Level.SUSPECT, "heat", 2),),
+        ),
+        integrity=IntegrityView(
+            wanted=True,
+            now=Checked(bytes={"source": 53_936, "packed": 45_008}),
+            checks={"source": 7, "packed": 7, "answers": 20, "audit": 3},
+            since_pass_s=0.1,
         ),
     )
 
