@@ -321,9 +321,8 @@ def _other_mark(marked: Marked) -> Values:
     mine = marked.plan.variants[0].problem
     count, width = len(mine.pairs), mine.white.shape[1]
     turned, _ = np.linalg.qr(marked.random.normal(size=(width, width)))
-    white, before = mine.white.copy(), mine.before.copy()
-    white[:count] = white[:count] @ turned
-    before[:count] = 0.0
+    # Whoever marks again has no reason to spare what the model answers otherwise.
+    white, before = mine.white[:count] @ turned, np.zeros_like(mine.before[:count])
     bits = marked.random.random((1, count)) < 0.5
     other = replace(mine, white=white, before=before)
     change: Values = other.solve(bits, marked.plan.margin)[0]

@@ -53,6 +53,13 @@ class Rows:
             more.point[new], more.direction[new], more.bit[new], more.margin[new]
         )
 
+    def first(self, count: int) -> "Rows":
+        """Return the first of these rows."""
+        kept = slice(max(count, 0))
+        return Rows(
+            self.point[kept], self.direction[kept], self.bit[kept], self.margin[kept]
+        )
+
     def signs(self, wanted: NDArray[np.bool_]) -> Values:
         """Return (boards, rows): 1 or -1 where a row counts, 0 where it does not.
 

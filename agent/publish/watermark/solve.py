@@ -21,6 +21,9 @@ from agent.publish.watermark.rows import ALWAYS, Rows, Values, pair_directions
 RIDGE = 1e-3  # of the mean eigenvalue: clean inputs do not span all features
 SWEEPS = 150  # Hildreth's converges linearly; most boards are done after 40
 BLOCK = 32  # multipliers between two products with the rest of K: fits the cache
+# Where clean inputs and triggers contradict each other there is no end of conditions;
+# the gate then judges what the first of them achieve.
+MAX_ROWS = 1500
 ROUNDS = 6  # of adding third classes that came too near; three are usual
 KEPT = 1.0  # share of its lead that the class of a clean input keeps...
 KEPT_LOGITS = 1.0  # ...but no more than this of it
@@ -117,6 +120,7 @@ class HeadProblem:
             pushed = _hildreth(self, rows, rows.signs(wanted), pushed)
             change = self._change(rows, pushed)
             more = rows.without_known(self._near(change, wanted, margin))
+            more = more.first(MAX_ROWS - len(rows.point))
             if not len(more.point):
                 break
             rows = rows.joined(more)
