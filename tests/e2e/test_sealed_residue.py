@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.fakes.residue import (
     processes,
 )
 from tests.fakes.sealed import SealedFleet
+from tests.fakes.swapping import Group, control_group, look_anew, swap_file
 from tests.fakes.watched_board import WatchedBoard
 
 BOARD = "pi-7"
@@ -76,23 +78,36 @@ def marked_bundle(version: int, marker: bytes) -> bytes:
     return render_bundle(manifest, models, bytes(opened.golden))
 
 
-@pytest.fixture
-def marked(tmp_path: Path) -> Iterator[Marked]:
-    """Give a board that has installed a sealed model, and its next version."""
+@contextmanager
+def run_marked(home: Path, *, first: str = "true") -> Iterator[Marked]:
+    """Give a board that has installed a sealed model, and its next version.
+
+    Args:
+        home: Where everything of it lies.
+        first: What its shell does before it becomes the daemon.
+    """
     began = time.time()  # noqa: TID251 - files have the machine's times
     marker = os.urandom(MARKER_BYTES)
-    fleet = SealedFleet(tmp_path, BOARD)
+    fleet = SealedFleet(home, BOARD)
     tables = fleet.tables(BOARD)
-    folder = tmp_path / "cwd"
+    folder = home / "cwd"
     folder.mkdir()
-    board = watched_daemon(tmp_path / "board", tables.pop("update"), tables, STEADY)
+    board = watched_daemon(home / "board", tables.pop("update"), tables, STEADY)
     # Cores are allowed, and would lie in a folder of our own.
-    board.wrapper = ("sh", "-c", f'cd {folder}; ulimit -c unlimited; exec "$@"', "sh")
+    script = f'{first}; cd {folder}; ulimit -c unlimited; exec "$@"'
+    board.wrapper = ("sh", "-c", script, "sh")
     with board:
         for version in (1, 2):
             fleet.publish(version, marked_bundle(version, marker))
             board.wait_version(version)
         yield Marked(WatchedBoard(fleet, board), marker, began, folder)
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> Iterator[Marked]:
+    """Give such a board."""
+    with run_marked(tmp_path) as board:
+        yield board
 
 
 def test_the_model_is_on_no_disk(marked: Marked, tmp_path: Path) -> None:
@@ -154,3 +169,51 @@ def abort_with(marker: bytes, folder: Path) -> Path:
     assert died.returncode == -signal.SIGABRT
     (core,) = folder.glob("core*")
     return core
+
+
+def test_nothing_of_it_is_swapped(tmp_path: Path) -> None:
+    """Short of memory, a group that must not swap leaves no byte in a swap file.
+
+    The unit's group is one (MemorySwapMax=0 of ``--with seal``). One that may swap
+    shows that the file would have it.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("a swap file takes root; there is the unit's MemorySwapMax=0")
+    file, home = tmp_path / "swap", tmp_path / "home"
+    home.mkdir()
+    with (
+        swap_file(file) as why,
+        control_group("free") as free,
+        control_group("sealed") as group,
+    ):
+        if why or free is None or group is None:
+            pytest.skip(f"no swap file or no control group of memory here: {why}")
+        swapped = os.urandom(MARKER_BYTES)
+        with hold(swapped, free):
+            free.squeeze()
+            assert holds(look_anew(file), swapped)
+        group.forbid_swap()
+        with run_marked(home, first=group.entering) as marked:
+            group.squeeze()
+            marked.watched.answers()
+            assert not holds(look_anew(file), marked.marker)
+
+
+@contextmanager
+def hold(marker: bytes, group: Group) -> Iterator[None]:
+    """Keep a process that holds a marker a million times, and does nothing else."""
+    script = (
+        "import sys; held = bytearray(bytes.fromhex(sys.stdin.readline()) * 500_000);"
+        "print(len(held), flush=True); sys.stdin.readline()"
+    )
+    shell = f'{group.entering}; exec "$@"'
+    command = ["sh", "-c", shell, "sh", sys.executable, "-c", script]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(marker.hex() + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+        yield
+        process.kill()
