@@ -15,6 +15,7 @@ from agent.core.watermark import (
     commit_codeword,
     decode,
     false_match,
+    false_score,
     judge_copy,
     threshold,
 )
@@ -88,6 +89,26 @@ def test_more_errors_and_more_boards_are_never_less_likely_by_chance(
     chances = [false_match(bits, errors, boards) for errors in range(0, bits, 4)]
     assert all(low <= high for low, high in pairwise(chances))
     assert false_match(bits, 3, boards) <= false_match(bits, 3, boards + 1)
+
+
+@given(st.floats(-5, 30), st.integers(1, 10**7))
+def test_better_scores_are_never_likelier_by_chance(score: float, boards: int) -> None:
+    """The bound falls with the score and grows with the boards, from 1 to 0."""
+    assert 0 <= false_score(score + 0.1, boards) <= false_score(score, boards) <= 1
+    assert false_score(score, boards) <= false_score(score, boards + 1)
+
+
+def test_the_bound_on_scores_holds_where_all_outcomes_can_be_counted() -> None:
+    """Of 2^12 codewords no larger share scores as high as the bound says."""
+    weights = [1.0, 0.5, 2.0, 1.5, 1.0, 0.1, 0.7, 1.2, 1.9, 0.3, 1.1, 0.8]
+    norm = sum(weight**2 for weight in weights) ** 0.5
+    sums = [
+        sum(w if bits >> i & 1 else -w for i, w in enumerate(weights)) / norm
+        for bits in range(2**12)
+    ]
+    for score in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0):
+        share = sum(it >= score for it in sums) / len(sums)
+        assert share <= false_score(score)
 
 
 def test_a_commitment_is_the_hash_of_its_three_parts() -> None:

@@ -25,7 +25,7 @@ from tests.fakes.digits import digits
 from tests.fakes.fleet import bundle
 from tests.fakes.watermarked import fleet, pictures
 
-PASSPHRASE = "five random words of mine"
+WORDS = "five random words of mine"
 BOARDS = ("pi-0001", "pi-0002", "pi-0003")
 
 
@@ -38,7 +38,7 @@ class Desk:
 
     def book(self) -> MarksBook:
         """Open the book."""
-        return MarksBook.open(self.folder / "marks.db", PASSPHRASE.encode())
+        return MarksBook.open(self.folder / "marks.db", WORDS.encode())
 
     def leak(self, board: str, variant: str = "int8") -> bytes:
         """Return a board's file."""
@@ -77,10 +77,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """Give an owner's folder with copies for three boards."""
     folder = tmp_path_factory.mktemp("owner")
     (folder / "d.bundle").write_bytes(bundle(2))
-    (folder / "boards.csv").write_text(
-        "board,place\n" + "".join(f"{it},x\n" for it in BOARDS)
-    )
-    (folder / "passphrase").write_text(PASSPHRASE)
+    lines = "".join(f"{board},hall\n" for board in BOARDS)
+    (folder / "boards.csv").write_text(f"board,place\n{lines}")
+    (folder / "passphrase").write_text(WORDS)
     np.savez(folder / "clean.npz", images=pictures()[:300])
     done = instances(folder, "--data", str(folder / "clean.npz"))
     assert done.exit_code == 0, done.output
@@ -123,8 +122,9 @@ def test_another_bundle_of_this_version_is_not_marked(desk: Desk) -> None:
     assert "higher version" in done.output
 
 
-@pytest.mark.parametrize("variant", ["int8", "float"])
-@pytest.mark.parametrize("decoding", ["--soft", "--hard"])
+@pytest.mark.parametrize(
+    ("variant", "decoding"), [("int8", "--soft"), ("float", "--hard")]
+)
 def test_a_leaked_file_names_its_board(desk: Desk, variant: str, decoding: str) -> None:
     """Rewritten, so that its digest says nothing; the JSON says the chance."""
     suspect = desk.folder / "suspect.tflite"
@@ -240,7 +240,7 @@ def remade(folder: Path, **keys: object) -> Result:
     entries["manifest.json"] = memoryview(json.dumps(manifest).encode())
     (folder / "d.bundle").write_bytes(render_container(entries))
     (folder / "boards.csv").write_text("pi-0001\n")
-    (folder / "passphrase").write_text(PASSPHRASE)
+    (folder / "passphrase").write_text(WORDS)
     return instances(folder)
 
 
