@@ -4,6 +4,8 @@ Each life is two processes, as on a board: one opens the real log and the real m
 empties the real ring into them and hands out what may be answered; the other one is its
 worker, which writes a receipt for each answer, then the answer itself into a file. Both
 die at once. What was answered is that file's length, whatever anybody else says.
+
+``python -m benchmarks.meter_lives HOME KILLS SEED [refund]``, for tests: as JSON.
 """
 
 import asyncio
@@ -12,10 +14,12 @@ import mmap
 import os
 import random
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.audit.files import Folder
@@ -222,3 +226,10 @@ def _terms(key: AuditKey, origin: str, *, refund: bool) -> Terms:
         policies={PIPELINE: Unpaid()},
         sign=lambda text: sign_note(text, key.named(origin), key.sign),
     )
+
+
+if __name__ == "__main__":
+    told = live_and_die(
+        Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), refund=bool(sys.argv[4])
+    )
+    print(msgspec.json.encode(told).decode())

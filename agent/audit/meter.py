@@ -214,6 +214,14 @@ class Meter:
         usage = Usage(board, total(rows), state.used, state.lost, rows)
         return render_report(usage, self.terms.sign)
 
+    def renew(self) -> None:
+        """Reserve another lease now. Blocks: the thread of ``start`` does so ahead.
+
+        Raises:
+            DeviceError: The disk does not play along.
+        """
+        self._leases.renew()
+
     def close(self) -> None:
         """End it: what was reserved and not used is given back. Blocks."""
         self._leases.close()

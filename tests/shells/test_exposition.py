@@ -17,6 +17,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from agent.core.log_view import LogView
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import (
@@ -32,6 +33,7 @@ from agent.core.update_machine import Phase
 from agent.core.updates import Decision
 from agent.telemetry.exposition import Exposition, render_metrics
 from agent.telemetry.families import METRICS
+from tests.fakes.metered import STATUS
 from tests.fakes.monitored import watched
 from tests.fakes.snapshots import BOARD, HOUR_S, NOW, agent, pipeline, section
 
@@ -316,6 +318,7 @@ def test_everything_exposed_stands_in_the_table() -> None:
     shown = agent(watched())
     server = ServerSnapshot("https://fleet.example", last_poll=NOW - 60)
     shown = replace(shown, update=replace(shown.update, ddi=server))
+    shown = replace(shown, log=LogView(*range(7)), meter=STATUS)
     _, body = render_metrics(shown, BOARD, "")
     lines = body.decode().splitlines()
     helps = dict(line.split(" ", 3)[2:] for line in lines if line.startswith("# HELP"))
