@@ -41,17 +41,21 @@ class Group:
         (self.path / file).write_text("0")
 
     def squeeze(self) -> None:
-        """Let the kernel take back what it can of a half of the group's memory."""
-        if self._is_second:
-            used = int((self.path / "memory.current").read_text())
+        """Let the kernel take back what it can, down to an eighth of the memory."""
+        for _ in range(3):
+            used = self._used()
             with suppress(OSError):  # not so much could be had
-                (self.path / "memory.reclaim").write_text(str(used // 2))
-            return
-        used = int((self.path / "memory.usage_in_bytes").read_text())
-        limit = self.path / "memory.limit_in_bytes"
-        with suppress(OSError):
-            limit.write_text(str(used // 2))
-        limit.write_text("-1")
+                if self._is_second:
+                    (self.path / "memory.reclaim").write_text(str(used // 2))
+                else:
+                    (self.path / "memory.limit_in_bytes").write_text(str(used // 2))
+        if not self._is_second:
+            (self.path / "memory.limit_in_bytes").write_text("-1")
+
+    def _used(self) -> int:
+        """Bytes of its memory now."""
+        file = "memory.current" if self._is_second else "memory.usage_in_bytes"
+        return int((self.path / file).read_text())
 
     def remove(self) -> None:
         """Remove it; its processes have ended, or are about to."""
