@@ -76,6 +76,7 @@ class CardFolder(Folder):
     def allocate(self, name: str, length: int) -> None:
         """Take room for a file."""
         self._card.take_room()
+        self._card.step()
         before = self.size(name)
         super().allocate(name, length)
         more = bytes(max(0, length - before))
