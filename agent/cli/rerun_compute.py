@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
+from msgspec.structs import replace
 
 from agent.cli.rerun_words import Inference, Question
 from agent.core.executors import EngineName, Executor, Kernels
@@ -54,9 +55,11 @@ def recompute(
     cpu = own_cpu()
     used = [model for model in models if model.executor.kernels in kernels]
     tolerance = learn_tolerance(models, question)
+    remembers = _remembers(models[0], question.inferences)
     for inference in question.inferences:
         try:
             found = _one(used, inference, cpu, tolerance)
+            found = replace(found, remembers=remembers)
         except (ValueError, RuntimeError) as err:
             detail = f"it cannot be computed: {err}"[:300]
             found = Recomputed(inference.seq, tolerance=tolerance, detail=detail)
@@ -101,6 +104,21 @@ def _spread(answers: Sequence[Sequence[Real]]) -> float:
     pairs = itertools.combinations(answers, 2)
     found = max((compare_outputs(one, other) for one, other in pairs), default=0.0)
     return found if math.isfinite(found) else 0.0
+
+
+def _remembers(model: LoadedModel, inferences: Sequence[Inference]) -> bool:
+    """Whether a model answers the same input otherwise the second time.
+
+    State that is fed back was kept with each input; variables inside a model were not.
+    """
+    for inference in inferences:
+        with suppress(ValueError, RuntimeError):
+            inputs = _tensors(model.variant.inputs, inference.inputs)
+            first = _compute(model, inputs)
+            again = real_outputs(model.variant, model.engine.infer(inputs))
+            if compare_outputs(first, again) > 0:
+                return True
+    return False
 
 
 def _compute(model: LoadedModel, inputs: Sequence[Array]) -> list[Real]:

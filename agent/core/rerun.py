@@ -32,6 +32,8 @@ class Recomputed(Struct, frozen=True):
         distance: From what the board answered, in real units, by the nearest kernels.
         tolerance: See the module.
         detail: Why it could not be computed, if it could not.
+        remembers: The model's own variables make its answer depend on earlier ones,
+            which nobody kept: nothing can be said.
     """
 
     seq: int
@@ -40,6 +42,7 @@ class Recomputed(Struct, frozen=True):
     distance: float = math.inf
     tolerance: float = 0.0
     detail: str = ""
+    remembers: bool = False
 
 
 class Verdict(Struct, frozen=True):
@@ -50,7 +53,7 @@ class Verdict(Struct, frozen=True):
             another answer. ``unbound``: what was kept is not what the receipt is
             about. ``unopened``: it was not sealed to this key for this receipt.
             ``missing``: the receipt says that it was kept, and it is not there.
-            ``skipped``: of a model that the auditor did not bring.
+            ``skipped``: of a model that the auditor did not bring, or that remembers.
         reason: ``audit`` where the result is bad.
     """
 
@@ -72,6 +75,8 @@ def conclude(found: Recomputed) -> Verdict:
     >>> conclude(Recomputed(7, comparable=True, distance=0.5, tolerance=1.0)).result
     'differs'
     """
+    if found.remembers:
+        return bad(found.seq, "skipped", "the model itself remembers earlier samples")
     apart = found.distance if math.isfinite(found.distance) else None
     if found.exact:
         return Verdict(found.seq, "exact", distance=0.0, tolerance=found.tolerance)
