@@ -16,7 +16,7 @@ from agent.core.reasons import Reason
 from agent.core.sealing import envelope_path
 from agent.core.targets import BoardId, SignedTarget
 from agent.errors import SettingsError
-from agent.publish.files import locked, owners_disk, write_durably
+from agent.publish.files import locked, owners_disk, write_durably, write_many
 from agent.publish.staging import require
 
 _FOLDER = "envelopes"
@@ -34,15 +34,15 @@ def add_envelopes(
     """
     with locked(repository):
         withdrawn = load_withdrawn(repository)
-        new = []
-        for board, envelope in envelopes.items():
-            if board in withdrawn:
-                continue
-            place = repository / envelope_path(model, version, board)
-            if not _holds(place, envelope):
-                write_durably(place, envelope)
-                new.append(board)
-    return new, sorted(withdrawn & envelopes.keys())
+        folder = repository / envelope_path(model, version, "")
+        new = {
+            board: envelope
+            for board, envelope in envelopes.items()
+            if board not in withdrawn and not _holds(folder / board, envelope)
+        }
+        if new:
+            write_many(folder, new)
+    return list(new), sorted(withdrawn & envelopes.keys())
 
 
 def envelope_boards(repository: Path, model: str, version: int) -> list[str]:

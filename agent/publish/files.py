@@ -3,7 +3,7 @@
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from agent.core.reasons import Reason
 from agent.errors import DeviceError
 
 _PUBLIC = 0o644  # a repository is for web servers and mirrors to read
+# 10,000 small files take 40 s to sync one by one; syncing everything at once takes a
+# second, and is not asked of a machine for the sake of a few.
+_FEW_FILES = 64
 # What helps on the owner's disk; the general advice is for a board's.
 _TODOS = {
     Reason.DISK_FULL: "Free space there and run the same command again.",
@@ -38,6 +41,32 @@ def write_durably(path: Path, content: bytes, *, mode: int = _PUBLIC) -> None:
             os.fsync(file.fileno())
         aside.replace(path)
         sync_directory(path.parent)
+
+
+def write_many(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Replace files in one folder; all are durable when this returns.
+
+    Each is whole after a power cut, the old one or the new one.
+
+    Raises:
+        DeviceError: One could not be written.
+    """
+    one_by_one = len(contents) <= _FEW_FILES
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with owners_disk():
+        folder.mkdir(parents=True, exist_ok=True)
+        asides = {folder / f".{name}.tmp": folder / name for name in contents}
+        for aside, content in zip(asides, contents.values(), strict=True):
+            with os.fdopen(os.open(aside, flags, _PUBLIC), "wb") as file:
+                file.write(content)
+                file.flush()
+                if one_by_one:
+                    os.fsync(file.fileno())
+        if not one_by_one:
+            os.sync()
+        for aside, path in asides.items():
+            aside.replace(path)
+        sync_directory(folder)
 
 
 @contextmanager

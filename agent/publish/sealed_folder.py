@@ -27,7 +27,12 @@ from agent.core.reasons import Reason
 from agent.core.sealing import MAX_ENVELOPE_BYTES, Sealed
 from agent.core.targets import BoardId, bundle_path
 from agent.errors import BundleRefusedError, SettingsError
-from agent.publish.files import owners_disk, sync_directory, write_durably
+from agent.publish.files import (
+    owners_disk,
+    sync_directory,
+    write_durably,
+    write_many,
+)
 
 CONTENT, CARD, OWNER, ENVELOPES = "bundle", "card.json", "owner", "envelopes"
 _MAX_CARD_BYTES = 4096
@@ -116,8 +121,7 @@ def save_envelopes(folder: Path, envelopes: Mapping[str, bytes]) -> None:
     Raises:
         DeviceError: One cannot be written.
     """
-    for board, envelope in envelopes.items():
-        write_durably(folder / ENVELOPES / board, envelope)
+    write_many(folder / ENVELOPES, envelopes)
 
 
 @contextmanager
