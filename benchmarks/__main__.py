@@ -83,14 +83,25 @@ def locks(report: Report, rounds: int, seconds: float) -> None:
 
 
 @main.command()
-@click.option("--rounds", default=25, show_default=True, help="Alternating rounds.")
-@click.option("--seconds", default=0.3, show_default=True, help="Of each side.")
+@click.option("--rounds", default=80, show_default=True, help="Alternating rounds.")
+@click.option("--seconds", default=0.06, show_default=True, help="Of each side.")
 @click.pass_obj
 def receipts(report: Report, rounds: int, seconds: float) -> None:
     """What a receipt costs each inference, and what the loop loses by it."""
     from benchmarks.receipts import run
 
     report.add("receipts", run(rounds, seconds))
+
+
+@main.command()
+@click.option("--records", default=1_000_000, show_default=True, help="In the log.")
+@click.option("--proofs", default=200, show_default=True, help="Of any of them.")
+@click.pass_obj
+def proof(report: Report, records: int, proofs: int) -> None:
+    """Prove one receipt among a million, verify it, start with them."""
+    from benchmarks.proof import run
+
+    report.add("proof", run(records, proofs), whole=records >= 1_000_000)
 
 
 @main.command()
