@@ -157,12 +157,12 @@ def add(
     """
     from agent.cli.provenance_check import read_provenance_key
     from agent.cli.repo_delta import add_deltas, check_ways
-    from agent.cli.repo_sealed import add_sealed, is_sealed_folder, no_deltas
+    from agent.cli.repo_sealed import add_sealed, check_asked, is_sealed_folder
 
     opened = open_keyless(repository)
     sealed = [path for path in bundles if is_sealed_folder(path)]
     if sealed:
-        no_deltas(delta_from)
+        check_asked(delta_from, provenance_key)
     bundles = [path for path in bundles if path not in sealed]
     key = read_provenance_key(provenance_key)
     read = [(content, _manifest(path, content, key)) for path, content in _all(bundles)]

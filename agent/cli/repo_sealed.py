@@ -27,17 +27,23 @@ def is_sealed_folder(path: Path) -> bool:
     return path.is_dir()
 
 
-def no_deltas(versions: Sequence[int]) -> None:
-    """Check that nobody asks for deltas of what is sealed.
+def check_asked(versions: Sequence[int], provenance_key: Path | None) -> None:
+    """Check that nobody asks for what cannot be had of a sealed bundle.
 
     Raises:
-        SettingsError: Somebody does.
+        SettingsError: Somebody asks for deltas, or for what it says inside.
     """
     if versions:
         raise SettingsError(
             "a sealed bundle has no deltas: ciphertexts have nothing in common",
             reason=Reason.SETTINGS,
             todo="Leave out --delta-from; boards fetch sealed bundles whole.",
+        )
+    if provenance_key is not None:
+        raise SettingsError(
+            "what a sealed bundle says of its origin cannot be read here",
+            reason=Reason.SETTINGS,
+            todo="Check it where it is sealed: `tinyward seal --provenance-key`.",
         )
 
 

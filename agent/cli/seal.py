@@ -48,6 +48,7 @@ class Options(TypedDict):
     keys: Path
     marks: Path | None
     marks_passphrase_file: Path | None
+    provenance_key: Path | None
     out: Path | None
     passphrase_files: Sequence[Path]
     forget_key: bool
@@ -101,6 +102,12 @@ _FILE = click.Path(exists=True, path_type=Path)
     "--marks-passphrase-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with the book's passphrase; without it you are asked.",
+)
+@click.option(
+    "--provenance-key",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Public key or certificate that has to have signed its provenance.json.",
 )
 @click.option(
     "-o",
@@ -171,13 +178,18 @@ def _public_key(path: Path) -> "PublicKey":
 
 
 def _seal(named: Named, options: Options) -> None:
-    """Seal a plain bundle into a new folder, and say what came of it."""
+    """Seal a plain bundle into a new folder, and say what came of it.
+
+    What it says of its origin is checked here: nobody can when it is published.
+    """
+    from agent.cli.provenance_check import check_published, read_provenance_key
     from agent.cli.repo_delta import Bar
     from agent.publish.seal import Order, check_boards, seal_bundle
     from agent.publish.sealed_folder import default_folder
 
     check_boards(named.boards)
     content, bundle = _opened(named.source)
+    check_published(bundle, read_provenance_key(options["provenance_key"]))
     manifest = bundle.manifest
     if manifest.watermark is not None and options["marks"] is None:
         raise SettingsError(

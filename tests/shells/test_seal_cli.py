@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent.cli import cli
 from agent.core.sealing_keys import parse_public_key
@@ -313,6 +315,21 @@ def test_deltas_of_sealed_versions_are_refused(shell: Shell) -> None:
         assert "have nothing in common" in shell.refused(*words)
     status = json.loads(shell.say("repo", "status", shell.repo, "--json"))
     assert status["staged"]["bundles"] == {}
+
+
+def test_an_origin_is_checked_where_it_can_be_read(shell: Shell) -> None:
+    """``seal`` asks for it; ``repo add`` of what is sealed says who can."""
+    public = Ed25519PrivateKey.generate().public_key()
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (shell.home / "origin.pem").write_bytes(pem)
+    key = ["--provenance-key", str(shell.home / "origin.pem")]
+    words = ["seal", str(shell.home / "kws-1.bundle"), "--to", shell.board("pi-1")]
+    words += ["-o", shell.folder, "--keys", str(shell.home / "owner")]
+    assert "[provenance]" in shell.refused(*words, *key, passphrase=True)
+    assert not Path(shell.folder).exists()
+    published(shell, "pi-1")
+    said = shell.refused("repo", "add", shell.repo, shell.folder, *key)
+    assert "tinyward seal --provenance-key" in said
 
 
 def test_plain_bundles_are_signed_as_before(shell: Shell) -> None:
