@@ -54,7 +54,7 @@ from benchmarks.subjects import Subject, subject
 from benchmarks.worker_loop import Workplace, source_of
 
 WHOLE_US, HASHED_US, RATIO = 10.0, 45.0, 0.95
-CALLS = 20_000
+CALLS = 4_000
 RECORDS = 40 * BATCH  # 82 k: 320 checkpoints, 40 segments
 # Model, and the target of its ratio in chain mode.
 LOOPS = (("vww", RATIO), ("kws", None))
@@ -66,7 +66,7 @@ def run(rounds: int, seconds: float) -> list[Row]:
         worker = {
             mode: _worker_us(mode, rounds) for mode in ("count", "chain", "inputs")
         }
-    log_us, log_spread = median([_log_us() for _ in range(max(3, rounds // 4))])
+    log_us, log_spread = median([_log_us() for _ in range(max(3, rounds // 8))])
     rows = [
         Row("receipts", f"in the worker, mode {mode}", found[0], "us", spread=found[1])
         for mode, found in worker.items()
