@@ -19,7 +19,7 @@ from agent.worker.audited import Audited
 from agent.worker.content import content_path
 from agent.worker.engines import build_engine
 from agent.worker.engines.build import InterpreterEngine
-from agent.worker.engines.constants import read_constants
+from agent.worker.engines.constants import Constant, read_constants
 from agent.worker.integrity_answers import KnownAnswers
 from agent.worker.integrity_audit import Audit, other_executor
 from agent.worker.integrity_memory import Blocks, Copy, mapped_file, packed_copies
@@ -42,7 +42,7 @@ class Inspection:
     Args:
         order: What to check, and how fast.
         model: What is checked.
-        rehash: Its memory, if that is hashed.
+        before: What memory there was before it was built, if its own is hashed.
         answers: Its known answers, if it is asked for them.
         descriptor: Of its file, for the audit's interpreter; it is closed here.
 
@@ -54,13 +54,16 @@ class Inspection:
         self,
         order: Inspect,
         model: LoadedModel,
-        rehash: Rehash | None,
+        before: Blocks | None,
         answers: KnownAnswers | None,
         descriptor: int,
     ) -> None:
         self._order = order
         self._model = model  # held: its memory is read
-        self._rehash = rehash
+        self._before = before
+        # Asked now: later its interpreter belongs to the loop alone.
+        self._constants = _constants(model, descriptor) if before else []
+        self._rehash: Rehash | None = None
         self.answers = answers
         self._descriptor = descriptor
         self._audit: Audit | None = None
@@ -98,6 +101,9 @@ class Inspection:
         """Check a little; return how long to wait before more, and what differs."""
         found: list[Evidence] = []
         pause_s = AUDIT_S
+        if self._before is not None:
+            before, self._before = self._before, None
+            self._rehash = self._open_rehash(before)
         if self._rehash is not None and self._rehash.slices:
             pause_s = self._hash(self._rehash, most_bytes, found)
         now_s = time.monotonic()
@@ -136,7 +142,7 @@ class Inspection:
         hashed = 0
         while hashed < most_bytes and rehash.slices:
             it, known = rehash.slices[self._at], self._at in self._told
-            evidence = it.look()
+            evidence = it.look(rehash.peek)
             if evidence is None:
                 self._told.discard(self._at)
             elif it.copy is not None and not it.copy.is_one():
@@ -151,6 +157,22 @@ class Inspection:
                 self._end_pass(rehash)
                 break
         return hashed / (self._order.rehash_mbps * MB)
+
+    def _open_rehash(self, before: Blocks) -> Rehash:
+        """Find the model's memory and note what it holds, moments after its load.
+
+        Not while it is loaded: it takes longer than that, and a start waits for it.
+        """
+        source = mapped_file(self._descriptor)
+        packed: list[Copy] = []
+        if self._constants:
+            packed = packed_copies(self._constants, before, Blocks(before.heap))
+        size = os.fstat(self._descriptor).st_size
+        rehash = Rehash(source, size, self._model.digest, packed)
+        for check in MEMORY:
+            if check not in rehash.bytes:
+                self.skip(check, "it was not found in memory")
+        return rehash
 
     def _leave_out(self, rehash: Rehash, copy: Copy) -> None:
         """What was taken for a copy is used for something else: it never was one."""
@@ -213,30 +235,17 @@ def open_inspection(
         descriptor: Of its file; it stays the caller's.
         before: What memory there was before it was built.
     """
-    answers = rehash = None
-    if before is not None:
-        rehash = _open_rehash(model, descriptor, before)
-    if order.known_answers or rehash is not None:
+    answers = None
+    if order.known_answers:
         answers = KnownAnswers(model.engine, model.variant)
-    if rehash is not None:
-        rehash.settle()  # what the known answers have changed is no weight
-    inspection = Inspection(order, model, rehash, answers, os.dup(descriptor))
-    if rehash is not None:
-        for check in MEMORY:
-            if check not in rehash.bytes:
-                inspection.skip(check, "it was not found in memory")
-    return inspection
+    return Inspection(order, model, before, answers, os.dup(descriptor))
 
 
-def _open_rehash(model: LoadedModel, descriptor: int, before: Blocks) -> Rehash:
-    """Find a model's memory and note what it holds."""
-    source = mapped_file(descriptor)
-    packed: list[Copy] = []
+def _constants(model: LoadedModel, descriptor: int) -> list[Constant]:
+    """Return the weights that kernels have packed; none where they pack nothing."""
     engine = model.engine
-    # Only XNNPACK packs: elsewhere what looks like a copy is none.
-    if isinstance(engine, InterpreterEngine) and model.executor.kernels == "xnnpack":
-        ranges = [(it.address, it.size) for it in source]
-        constants = read_constants(engine.interpreter, ranges)
-        packed = packed_copies(constants, before, Blocks())
-    size = os.fstat(descriptor).st_size
-    return Rehash(source, size, model.digest, packed)
+    # Elsewhere what looks like a packed copy is none.
+    if not isinstance(engine, InterpreterEngine) or model.executor.kernels != "xnnpack":
+        return []
+    ranges = [(it.address, it.size) for it in mapped_file(descriptor)]
+    return read_constants(engine.interpreter, ranges)

@@ -34,6 +34,7 @@ PAGE = mmap.PAGESIZE
 HEADER = 16  # of a chunk: the size before it and its own, 8 bytes each
 FLAGS = 7  # of a size: PREV_INUSE, IS_MMAPPED, NON_MAIN_ARENA
 MMAPPED, IN_USE = 2, 1
+PIECE = 64 * 1024
 UNNAMED = 5  # fields of a mapping that is no file's
 MOST = 256 * 1024 * 1024  # of one mapping; the scratch costs what is copied
 ARENA_ALIGNMENT = 64 * 1024 * 1024  # HEAP_MAX_SIZE of malloc/arena.c
@@ -72,14 +73,13 @@ class Peek:
             *(ctypes.c_size_t, ctypes.c_long),
         )
 
-    def copy(self, address: int, size: int) -> bytes:
-        """Return what lies there; shorter where it ends, empty where nothing is."""
+    def copy(self, address: int, size: int) -> memoryview:
+        """Return what lies there, until the next copy; shorter where nothing is."""
         taken = self._pwrite(self._scratch, address, min(size, self.size), 0)
-        return self._memory[: max(0, taken)]
+        return memoryview(self._memory)[: max(0, taken)]
 
-    def close(self) -> None:
-        """Let the copy go."""
-        self._memory.close()
+    def __del__(self) -> None:
+        """Take no more copies; the last one goes with whoever looks at it."""
         os.close(self._scratch)
 
 
@@ -94,29 +94,30 @@ def mapped_file(descriptor: int) -> list[Block]:
 
 
 class Blocks:
-    """The blocks that malloc has handed out to this thread, as of one moment.
+    """The blocks that malloc has handed out to a thread, as of one moment.
 
     Those of 128 KB and more are mappings of their own; the others come from the
     thread's arena.
 
+    Args:
+        heap: An address in the thread's heap; of the thread that asks, if left out.
+
     Attributes:
         sums: (address, size) of each of a size that matters -> a checksum of it.
+        heap: See above.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heap: int = 0) -> None:
         self.sums: dict[tuple[int, int], int] = {}
-        own = _own_heap()
+        own = self.heap = heap or _own_heap()
         peek = Peek(MOST)
-        try:
-            for first, last, fields in _mappings():
-                if not fields[1].startswith("rw"):
-                    continue
-                if first <= own < last:
-                    self._look_at_heap(peek, first, last)
-                elif len(fields) == UNNAMED:
-                    self._look_at_mapping(peek, first, last)
-        finally:
-            peek.close()
+        for first, last, fields in _mappings():
+            if not fields[1].startswith("rw"):
+                continue
+            if first <= own < last:
+                self._look_at_heap(peek, first, last)
+            elif len(fields) == UNNAMED:
+                self._look_at_mapping(peek, first, last)
 
     def _look_at_heap(self, peek: Peek, first: int, last: int) -> None:
         """Note the blocks of the heap that this thread's malloc takes from."""
@@ -135,12 +136,12 @@ class Blocks:
             self._note(first, content, mapping_blocks(content))
 
     def _note(
-        self, first: int, content: bytes, blocks: Sequence[tuple[int, int]]
+        self, first: int, content: memoryview, blocks: Sequence[tuple[int, int]]
     ) -> None:
         """Note blocks by their places in a copy of the memory at ``first``."""
-        whole = memoryview(content)
         for offset, size in blocks:
-            self.sums[first + offset, size] = zlib.crc32(whole[offset : offset + size])
+            piece = content[offset : offset + size]
+            self.sums[first + offset, size] = zlib.crc32(piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +204,16 @@ def view(block: Block) -> memoryview:
 
 
 def _histogram(address: int, size: int) -> NDArray[np.int64]:
-    """Return how often each byte occurs: what no reordering changes."""
-    values = np.frombuffer(view(Block(address, size)), np.uint8)
-    counts: NDArray[np.int64] = np.bincount(values, minlength=256)
+    """Return how often each byte occurs: what no reordering changes.
+
+    In pieces: counting takes eight times their size, for a moment. What is not there
+    any more has fewer bytes than it should.
+    """
+    counts = np.zeros(256, np.int64)
+    peek = Peek(min(size, PIECE))
+    for place in range(0, size, PIECE):
+        piece = peek.copy(address + place, min(PIECE, size - place))
+        counts += np.bincount(np.frombuffer(piece, np.uint8), minlength=256)
     return counts
 
 
@@ -227,12 +235,12 @@ def _own_heap() -> int:
     return int(taken or 0)
 
 
-def _words(content: bytes) -> NDArray[np.uint64]:
+def _words(content: bytes | memoryview) -> NDArray[np.uint64]:
     """Return memory as words of 8 bytes."""
     return np.frombuffer(content[: len(content) // HEADER * HEADER], np.uint64)
 
 
-def heap_blocks(content: bytes) -> list[tuple[int, int]]:
+def heap_blocks(content: bytes | memoryview) -> list[tuple[int, int]]:
     """Return (offset, size) of the blocks in a heap; none where it is no glibc heap."""
     words = _words(content)
     end = 8 * len(words)
@@ -264,7 +272,7 @@ def _chain(
     return found
 
 
-def mapping_blocks(content: bytes) -> list[tuple[int, int]]:
+def mapping_blocks(content: bytes | memoryview) -> list[tuple[int, int]]:
     """Return (offset, size) of the blocks that are mappings of their own, in a row."""
     words = _words(content)
     found: list[tuple[int, int]] = []

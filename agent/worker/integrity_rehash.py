@@ -6,8 +6,8 @@ that differs is found, whoever else still sees the right bytes in the same file.
 
 The rules this module keeps:
  * The file's slices are believed only if together they have the verified digest.
- * A slice's bytes are hashed in place, without the GIL, 64 KB at a time: the loop waits
-   for none of it.
+ * A slice's bytes are copied and hashed without the GIL, 64 KB at a time: the loop
+   waits for none of it.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.core.integrity import Check, Evidence
-from agent.worker.integrity_memory import Block, Copy, view
+from agent.worker.integrity_memory import Block, Copy, Peek
 
 # 40 us with SHA instructions, 200 without: the share of a thread is what
 # ``rehash_mbps`` makes it, and so short a turn delays nobody.
@@ -39,9 +39,9 @@ class Slice:
     digest: bytes
     copy: Copy | None = None
 
-    def look(self) -> Evidence | None:
+    def look(self, peek: Peek) -> Evidence | None:
         """Hash it again; return what differs, if anything does."""
-        found = digest(self.block)
+        found = digest(peek, self.block)
         if found == self.digest:
             return None
         return Evidence(
@@ -63,7 +63,7 @@ class Rehash:
         packed: The copies that kernels read.
 
     Attributes:
-        slices: What is hashed, in the order of a pass.
+        slices: What is hashed, in the order of a pass; read through ``peek``.
         wrong: What differed from the verified bytes at once, if anything did.
         bytes: Check -> bytes that a pass covers.
     """
@@ -72,27 +72,22 @@ class Rehash:
         self, source: Sequence[Block], size: int, sha256: str, packed: Sequence[Copy]
     ) -> None:
         self.wrong: Evidence | None = None
+        self.peek = Peek(SLICE_BYTES)
         self.slices: list[Slice] = []
         whole = [
             it for it in source if int(it.what or "0", 16) == 0 and it.size >= size
         ]
         for mapping in whole[:1]:
             file = Block(mapping.address, size, "the file")
-            self.slices += _slices("source", file)
-            found = hashlib.sha256(view(file)).hexdigest()
+            self.slices += self._slices("source", file)
+            found = self._digest_all()
             if found != sha256:
                 self.wrong = Evidence(
                     "source", 0, "the file", sha256[:SHOWN], found[:SHOWN]
                 )
         for copy in packed:
-            self.slices += _slices("packed", copy)
+            self.slices += self._slices("packed", copy.block, copy)
         self.bytes = self._covered()
-
-    def settle(self) -> None:
-        """Leave out what was taken for a packed copy and has changed by being used."""
-        self.leave_out(
-            {it.copy for it in self.slices if it.copy and it.look() is not None}
-        )
 
     def leave_out(self, copies: Collection[Copy]) -> None:
         """Look no more at what is no copy of any weights."""
@@ -106,17 +101,27 @@ class Rehash:
             covered[it.check] = covered.get(it.check, 0) + it.block.size
         return covered
 
+    def _digest_all(self) -> str:
+        """Return the SHA-256 of all slices, one after the other."""
+        whole = hashlib.sha256()
+        for it in self.slices:
+            whole.update(self.peek.copy(it.block.address, it.block.size))
+        return whole.hexdigest()
 
-def digest(block: Block) -> bytes:
-    """Return the SHA-256 of a piece of memory, read where it lies."""
-    return hashlib.sha256(view(block)).digest()
+    def _slices(
+        self, check: Check, block: Block, copy: Copy | None = None
+    ) -> Iterator[Slice]:
+        """Cut memory into slices and note what they hold now."""
+        for place in range(0, block.size, SLICE_BYTES):
+            size = min(SLICE_BYTES, block.size - place)
+            piece = Block(block.address + place, size, block.what)
+            yield Slice(check, piece, place, digest(self.peek, piece), copy)
 
 
-def _slices(check: Check, whole: Block | Copy) -> Iterator[Slice]:
-    """Cut memory into slices and note what they hold now."""
-    copy = whole if isinstance(whole, Copy) else None
-    block = whole.block if isinstance(whole, Copy) else whole
-    for place in range(0, block.size, SLICE_BYTES):
-        size = min(SLICE_BYTES, block.size - place)
-        piece = Block(block.address + place, size, block.what)
-        yield Slice(check, piece, place, digest(piece), copy)
+def digest(peek: Peek, block: Block) -> bytes:
+    """Return the SHA-256 of a piece of memory, through the cache that kernels use.
+
+    It is copied first (64 KB: 5 us): what is not mapped any more is a difference then,
+    where reading it in place would end the process.
+    """
+    return hashlib.sha256(peek.copy(block.address, block.size)).digest()
