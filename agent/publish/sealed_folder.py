@@ -56,11 +56,6 @@ class Card(Struct, frozen=True, forbid_unknown_fields=True):
         return bundle_path(self.sealed.model, self.sealed.version)
 
 
-def is_sealed_folder(path: Path) -> bool:
-    """Return whether a path is such a folder."""
-    return (path / CARD).is_file()
-
-
 def default_folder(model: str, version: int) -> Path:
     """Return what a sealed version is called unless told otherwise."""
     return Path(f"{model}-{version}.sealed")
