@@ -84,7 +84,7 @@ def command(**options: Unpack[Options]) -> None:
     """
     quiet_arithmetic()
     from agent.cli.provenance_check import read_provenance_key
-    from agent.cli.watermark_instances import open_book
+    from agent.cli.watermark_book import open_book
 
     book = open_book(options["book"], options["passphrase_files"])
     key = read_provenance_key(options["key_file"])

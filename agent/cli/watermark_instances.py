@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
+from agent.cli.watermark_book import open_book, unusable
 from agent.cli.watermark_runtime import Runtime, quiet_arithmetic
+from agent.cli.watermark_view import Made, show_copies
 
 if TYPE_CHECKING:
     from agent.publish.marks_book import MarkedVersion, MarksBook
@@ -156,7 +158,8 @@ class _Run:
         began_s = time.monotonic()
         if plan is not None and missing:
             self._make(book, known, plan, missing)
-        self._report(book, known, out, (len(missing), time.monotonic() - began_s))
+        made = Made(out, len(missing), time.monotonic() - began_s)
+        show_copies(book, known, frozenset(self.boards), made)
 
     def _check_known(self, known: "MarkedVersion") -> None:
         """A version is marked from one bundle only, with as many bits.
@@ -168,7 +171,7 @@ class _Run:
             self.bundle.sha256,
             self.options["bits"],
         ):
-            raise _unusable(
+            raise unusable(
                 f"{self.options['book']} has {known.model} {known.version} of another "
                 f"bundle, or of {known.bits} bits",
                 "Pack it under a higher version, or name another --book.",
@@ -288,50 +291,3 @@ class _Run:
                     book.save()
                     saved_s = time.monotonic()
         book.save()
-
-    def _report(
-        self,
-        book: "MarksBook",
-        known: "MarkedVersion",
-        out: Path,
-        made: tuple[int, float],
-    ) -> None:
-        """Say what came of it."""
-        from statistics import fmean
-
-        wanted = frozenset(self.boards)
-        agreed = [it.agreement for it in book.copies(known) if it.board in wanted]
-        count, took_s = made
-        click.echo(f"{out}  {known.model} {known.version}  {known.bits} bits")
-        click.echo(
-            f"  {len(agreed):,} boards have a copy in {book.path}; {count:,} made now"
-            + (f", {took_s / count * 1000:.0f} ms each" if count else "")
-        )
-        click.echo(
-            f"  agreement with the unmarked model, on data no copy was made with: "
-            f"{fmean(agreed):.2%}, the worst {min(agreed):.2%}"
-        )
-        click.echo(f"next: tinyward seal {out} --to BOARD.pub --marks {book.path}")
-
-
-def open_book(path: Path, files: Sequence[Path]) -> "MarksBook":
-    """Open a book, or make it where there is none; the passphrase is asked for.
-
-    Raises:
-        SettingsError: The passphrase is another, or the file is no book.
-        DeviceError: It cannot be written.
-    """
-    from agent.cli.passphrase import ask_passphrases
-    from agent.publish.marks_book import MarksBook
-
-    new = not path.exists()
-    ((_, passphrase),) = ask_passphrases([path], files[:1], new=new)
-    return (MarksBook.create if new else MarksBook.open)(path, passphrase)
-
-
-def _unusable(what: str, todo: str) -> Exception:
-    """Return the error for a call that contradicts the book."""
-    from agent.core.reasons import Reason
-    from agent.errors import SettingsError
-
-    return SettingsError(what, reason=Reason.SETTINGS, todo=todo)

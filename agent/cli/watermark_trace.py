@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
+from agent.cli.watermark_book import open_book
 from agent.cli.watermark_runtime import quiet_arithmetic
 
 if TYPE_CHECKING:
@@ -71,8 +72,6 @@ def command(suspect: str, **options: Unpack[Options]) -> None:
         DeviceError: The endpoint cannot be reached, or answers something else.
     """
     quiet_arithmetic()
-    from agent.cli.watermark_instances import open_book
-
     book = open_book(options["book"], options["passphrase_files"])
     found = []
     for marked in book.versions():
