@@ -26,7 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.audit.recorder import LogRecorder, NoMeter
+from agent.audit.files import Folder
+from agent.audit.meter import Meter, Terms
+from agent.audit.meter_leases import Clocks
+from agent.audit.meter_opening import Opening, open_meter
+from agent.audit.recorder import LogRecorder
+from agent.core.protect_settings import Unpaid
 from agent.core.receipts import (
     HEADER_BYTES,
     LIMIT,
@@ -74,7 +79,7 @@ def run(rounds: int, seconds: float) -> list[Row]:
     rows += [
         Row(
             "receipts",
-            "in the daemon: chain, tree, checkpoints",
+            "in the daemon: chain, tree, checkpoints, meter",
             log_us,
             "us",
             spread=log_spread,
@@ -123,22 +128,34 @@ def _worker_us(mode: Mode, rounds: int) -> tuple[float, float]:
     return median(added)
 
 
+def _meter(folder: Path) -> Meter:
+    """Return a meter that counts, without units: what is answered is owed."""
+    terms = Terms(bytes(32), bytes(32), 1000, False, {"bench": Unpaid()}, str)
+    meter = open_meter(terms, Clocks(time.time), Opening(Folder(folder), None))  # noqa: TID251 - a benchmark
+    meter.start()
+    return meter
+
+
 def _log_us() -> float:
     """Return CPU time that one record costs the daemon, all threads, in us."""
     one = Receipt(1, 1, 1, 0, 1, bytes(32), NO_HASH, bytes(32))
     batch = memoryview(pack_receipt(one) * BATCH)
     with tempfile.TemporaryDirectory() as folder:
         opened = open_bench_log(Path(folder))
-        recorder = LogRecorder(opened, NoMeter())
+        meter = _meter(Path(folder))
+        recorder = LogRecorder(opened, meter)
         began = time.process_time()
         for _ in range(RECORDS // BATCH):
             recorder.take("bench", batch)
+            recorder.allowance("bench")
             while opened.size - opened.durable.checkpoint.size > 4 * BATCH:
                 time.sleep(0.001)  # as a board's log is given time by its samples
         opened.mark()
         while opened.durable.checkpoint.size < opened.size:
             time.sleep(0.001)
-        return (time.process_time() - began) / RECORDS * 1e6
+        spent_s = time.process_time() - began
+        meter.close()
+        return spent_s / RECORDS * 1e6
 
 
 # --- what the loop loses
