@@ -1,6 +1,5 @@
 """What is marked: the repository's own classifier, and a public one on photographs."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,8 +74,6 @@ def _digits(variant: str) -> Subject:
     scaled = [
         grid.store(it.astype(np.float32) * np.float32(1 / 16)) for it in (clean, held)
     ]
-    # Trained to convergence; the accuracy of the file is in accuracy.json beside it.
-    json.loads((ASSETS / "accuracy.json").read_text())
     return Subject(
         name=f"digits {variant}",
         given=_given(variant, content, scaled[0]),
@@ -89,7 +86,7 @@ def _digits(variant: str) -> Subject:
 
 
 def _photographs(path: Path) -> Subject:
-    """Return ResNet-8 on crops of two photographs, which nobody has labelled."""
+    """Return ResNet-8 on tinted crops of two photographs, which nobody has labelled."""
     content = path.read_bytes()
     random = np.random.default_rng(8)
     pictures = [
@@ -139,23 +136,24 @@ def _grid(content: bytes) -> Grid:
 
 
 def _bitmap(path: Path) -> NDArray[np.uint8]:
-    """Return an uncompressed 24-bit BMP, (H, W, 3)."""
+    """Return an uncompressed grey BMP of 8 bits, (H, W)."""
     raw = path.read_bytes()
     start, width, height = (
-        int.from_bytes(raw[at : at + 4], "little", signed=True) for at in (10, 18, 22)
+        int.from_bytes(raw[at : at + 4], "little") for at in (10, 18, 22)
     )
-    stride = -(-width * 3 // 4) * 4
-    rows = np.frombuffer(raw, np.uint8, stride * abs(height), start)
-    picture = rows.reshape(abs(height), stride)[:, : width * 3]
-    return picture.reshape(abs(height), width, 3)[::-1, :, ::-1]
+    stride = -(-width // 4) * 4
+    rows = np.frombuffer(raw, np.uint8, stride * height, start)
+    return rows.reshape(height, stride)[::-1, :width]
 
 
 def _crop(picture: NDArray[np.uint8], random: np.random.Generator) -> Real:
-    """Return a random square of a picture, shrunk to the model's input."""
-    height, width, _ = picture.shape
+    """Return a random square of a picture, shrunk to the model's input and tinted."""
+    height, width = picture.shape
     side = int(random.integers(CROP_PIXELS, min(height, width) + 1))
     top = int(random.integers(height - side + 1))
     left = int(random.integers(width - side + 1))
     steps = np.linspace(0, side - 1, CROP_PIXELS).astype(int)
-    crop: Real = picture[top + steps][:, left + steps].astype(np.float32)
-    return crop
+    crop = picture[top + steps][:, left + steps, None].astype(np.float32)
+    tint = random.uniform(0.6, 1.0, 3).astype(np.float32)
+    tinted: Real = crop * tint
+    return tinted
