@@ -144,6 +144,7 @@ def _sorted_out(files: Sequence[Path], boards: Sequence[Path]) -> Named:
     Raises:
         SettingsError: There is not one bundle, or a key is none.
     """
+    # By their names alone, so that a bundle is never read as a key.
     keys = [*boards, *(path for path in files if path.suffix == ".pub")]
     sources = [path for path in files if path.suffix != ".pub"]
     if len(sources) != 1:
@@ -187,7 +188,7 @@ def _seal(named: Named, options: Options) -> None:
     from agent.publish.seal import Order, check_boards, seal_bundle
     from agent.publish.sealed_folder import default_folder
 
-    check_boards(named.boards)
+    check_boards(named.boards)  # before anybody types a passphrase for nothing
     content, bundle = _opened(named.source)
     check_published(bundle, read_provenance_key(options["provenance_key"]))
     manifest = bundle.manifest

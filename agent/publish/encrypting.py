@@ -78,6 +78,7 @@ def _cobblestone(plain: memoryview, key: bytes, context: bytes) -> Iterator[byte
 
 def _stream(plain: memoryview, key: bytes, context: bytes) -> Iterator[bytes]:
     """Encrypt with ChaCha20-Poly1305 in chunks of 64 KiB, as the payload of age."""
+    # The key is new each time already; with a salt, too, no nonce can come twice.
     salt = os.urandom(STREAM_HEADER_BYTES)
     cipher = ChaCha20Poly1305(
         HKDF(SHA256(), KEY_BYTES, salt=salt, info=context).derive(key)
@@ -113,6 +114,7 @@ def wrap(held: bytes, public: PublicKey, info: bytes) -> bytes:
         hybrid = hpke.MLKEM768X25519PublicKey(mlkem, x25519)
         suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, kdf, chacha)
         return suite.encrypt(held, hybrid, info)
+    # HPKE came with 47, its hybrid KEMs and their keys not in all versions since.
     except (ImportError, AttributeError) as err:
         raise _too_old("HPKE with ML-KEM") from err
     except ValueError as err:  # a point of small order gives a secret that all know

@@ -112,6 +112,7 @@ def withdraw_boards(
                 todo="See `tinyward repo status` for the boards that are.",
             )
         after = known - set(boards) if undo else known | set(boards)
+        # First the list, then the files: after a crash between, none comes back.
         write_durably(repository / _WITHDRAWN, msgspec.json.encode(sorted(after)))
         return [] if undo else _removed(repository, boards)
 

@@ -49,6 +49,7 @@ def open_envelope(
             another key, or holds marks where there are to be none, or the reverse.
     """
     target = bundle_path(sealed.model, sealed.version)
+    # Again, as it may come from the board's own disk and not from a repository.
     if len(envelope) > MAX_ENVELOPE_BYTES:
         raise _refused(f"it has {len(envelope)} bytes", sealed)
     try:
@@ -64,6 +65,7 @@ def open_envelope(
         ) from err
     if len(held) < KEY_BYTES:
         raise _refused("it holds no content key", sealed)
+    # Strict both ways: a marked version without marks would run as nobody's copy.
     public = sealed.sealing.marks
     if bool(public) != (len(held) > KEY_BYTES):
         what = "it lacks the board's marks" if public else "it holds unannounced marks"

@@ -92,8 +92,10 @@ def write_marks(
 def _by_variant(marks: Marks) -> dict[str, list[HeadBlock]]:
     """Return each variant's blocks in order; all and only those have a digest."""
     blocks: dict[str, list[HeadBlock]] = defaultdict(list)
+    # In order, so that one look at the block before finds every overlap.
     for block in sorted(marks.blocks, key=lambda it: (it.variant, it.offset)):
         blocks[block.variant].append(block)
+    # A digest without a block would vouch for a variant that nobody marked.
     if blocks.keys() != marks.results.keys():
         raise _refused("its marks change other variants than they have digests of")
     return blocks

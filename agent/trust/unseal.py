@@ -63,6 +63,7 @@ class Unsealer:
             DeviceError: ``seal_key``; or there is no memory.
         """
         _check_length(content, sealed)
+        # Before any memory is taken: most refusals are of an envelope.
         opened = open_envelope(envelope, self._load_key(), self._board, sealed)
         with _memory(f"sealed-{sealed.model}") as descriptor:
             unseal_into(descriptor, content, opened.key, sealed)
@@ -118,7 +119,7 @@ def _decryption(content: memoryview, key: bytes, sealed: Sealed) -> Decryption:
             "does not have",
             reason=Reason.UNSEAL,
             todo="`pip install 'cryptography>=50'` beside the agent.",
-        ) from err
+        ) from err  # a refusal, not trouble of the board: it keeps the model it has
 
 
 @contextmanager
@@ -187,6 +188,7 @@ def _opened(descriptor: int, sealed: Sealed, marks: Marks | None) -> Bundle:
         return open_bundle(view, max_bytes=len(view), sha256=sealed.plain_sha256)
     view = _mapped(descriptor, sealed.plain_bytes)
     bundle = open_bundle(view, max_bytes=len(view), sha256=sealed.plain_sha256)
+    # By the descriptor: a writable mapping would have to be gone before sealing.
     write_marks(descriptor, parse_container(view), bundle.manifest, marks)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
     for name, expected in marks.results.items():
