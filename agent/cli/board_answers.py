@@ -211,6 +211,15 @@ class UpdateState(Struct, frozen=True):
     ddi: ServerAnswer | None = None
 
 
+class MeterAnswer(Struct, frozen=True):
+    """What is paid for, where a board's inferences are."""
+
+    left: int = 0
+    owed: int = 0
+    unlimited: bool = False
+    trouble: str = ""
+
+
 class State(Struct, frozen=True):
     """``GET /v1/state``.
 
@@ -226,6 +235,7 @@ class State(Struct, frozen=True):
     engines: dict[str, str] = {}
     update: UpdateState = UpdateState()
     pipelines: dict[str, PipelineState] = {}
+    meter: MeterAnswer | None = None
 
     def decisions(self) -> dict[str, Decision]:
         """Return the decisions by pipeline."""

@@ -64,3 +64,19 @@ class MeterStatus(Struct, frozen=True):
     refund: bool
     trouble: str = ""
     pipelines: dict[str, MeteredPipeline] = {}
+
+
+def say_meter(left: int, owed: int, *, unlimited: bool, trouble: str) -> str:
+    """Say in a line what may still be answered.
+
+    >>> say_meter(617, 0, unlimited=False, trouble="")
+    '617 units left'
+    >>> say_meter(0, 40, unlimited=True, trouble="disk_full")
+    'unlimited now, 0 units left, 40 owed; the disk takes no lease: disk_full'
+    """
+    said = ["unlimited now"] if unlimited else []
+    said.append(f"{left:,} units left")
+    if owed:
+        said.append(f"{owed:,} owed")
+    line = ", ".join(said)
+    return f"{line}; the disk takes no lease: {trouble}" if trouble else line

@@ -16,6 +16,7 @@ from agent.core.degradation import LadderState, Level
 from agent.core.histogram import count_above, quantile
 from agent.core.integrity_words import say_integrity
 from agent.core.labels import OTHER, label_counts
+from agent.core.meter_status import MeterStatus, say_meter
 from agent.core.readings import BoardReadings
 from agent.core.snapshot import (
     AgentSnapshot,
@@ -254,6 +255,14 @@ def _describe_report(report: Report) -> Json:
     }
 
 
+def _say_paid(meter: MeterStatus | None) -> str | None:
+    """What may still be answered, where inferences are paid for."""
+    if meter is None:
+        return None
+    unlimited, trouble = meter.unlimited, meter.trouble
+    return say_meter(meter.left, meter.owed, unlimited=unlimited, trouble=trouble)
+
+
 def _describe_readings(agent: AgentSnapshot, readings: BoardReadings) -> Json:
     """The board's own health."""
     return {
@@ -274,5 +283,6 @@ def _describe_readings(agent: AgentSnapshot, readings: BoardReadings) -> Json:
         "model": readings.identity.model,
         "power_mode": readings.power_mode,
         "daemon_rss_bytes": agent.daemon_rss_bytes,
+        "paid": _say_paid(agent.meter),
         "engines": agent.engines,
     }
