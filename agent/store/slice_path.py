@@ -2,10 +2,10 @@
 
 The rules this module keeps:
  * ``metadata/NAME.json``, flat, ``targets/`` with folders, or an envelope of a sealed
-   bundle, ``envelopes/MODEL/VERSION/BOARD``; nothing else. A segment
-   is made of harmless ASCII and never begins with a dot, so ``..``, ``.``, hidden and
-   temporary names, separators, NUL and everything a shell or a terminal would
-   understand are refused by the same rule.
+   bundle, ``envelopes/MODEL/VERSION/BOARD``; nothing else. A segment is made of
+   harmless ASCII and never begins with a dot, so ``..``, ``.``, hidden and temporary
+   names, separators, NUL and everything a shell or a terminal would understand are
+   refused by the same rule.
  * A path is checked before anything is compared with the disk.
 
 >>> check_slice_path("metadata/2.root.json", 900)
