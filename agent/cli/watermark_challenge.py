@@ -28,7 +28,7 @@ tinyward watermark challenge --board pi-7@10.0.0.7 --cert me.pem --ca fleet-ca.p
 
 The board is sent the triggers of the book, those for tracing included, signed by the
 key of the book's marks, and answers them by the model that runs, in a process of its
-own: no sample, receipt or paid unit is counted. It takes one challenge in 15 seconds.
+own: no sample, receipt or paid unit is counted. It takes one challenge in 5 seconds.
 With --verify its answer has to be signed by its own key.
 
 A board whose root lies can answer by another copy. Exit code 0: it runs its own copy;

@@ -21,7 +21,11 @@ from agent.cli.provenance_check import read_key
 from agent.cli.reach import Remote, local_link, remote_links
 from agent.core.provenance import parse_running
 from agent.core.sealing import Marks
+from agent.core.watermark import class_parity
 from agent.errors import AgentError
+from agent.publish.marks_book import BoardCopy, MarkedVersion, MarksBook
+from agent.publish.watermark.secrets import VariantSecret
+from agent.worker.samples import Array
 from tests.e2e.conftest import FULL_LOAD, watched_daemon
 from tests.e2e.test_control_listener import BOARD, Controlled, Office
 from tests.fakes.daemon_process import NAME, Json
@@ -156,6 +160,48 @@ def test_an_owner_asks_and_nothing_is_counted(marked: Controlled) -> None:
     assert counted(marked) == before
     words = marked.board.words()
     assert [it for it in (secret(1).codeword.hex(),) if it in words] == []
+
+
+def test_the_book_names_the_copy_that_answers(
+    marked: Controlled, tmp_path: Path
+) -> None:
+    """``tinyward watermark challenge``: its own copy, by triggers of the book."""
+    key = fleet_of(marked).book.key
+    book = MarksBook.create(tmp_path / "marks.db", b"a long passphrase")
+    book._database.execute("UPDATE owner SET marks_key = ?", (key.private_bytes_raw(),))
+    known = secret(1)
+    half = BITS // 16
+    version = MarkedVersion(
+        *(NAME, 1, "0" * 64, "1" * 64, class_parity(10), BITS // 2),
+        {name: _kept(stack).render() for name, stack in known.stacks.items()},
+        {},
+    )
+    codewords = {BOARD: known.codeword, OTHER: turned(known.codeword, BITS // 2)}
+    book.add_version(version)
+    book.add(
+        version,
+        [
+            BoardCopy(board, it[:half], it[half:], bytes(32), (), {}, 1.0)
+            for board, it in codewords.items()
+        ],
+    )
+    book.save()
+    (tmp_path / "p").write_bytes(b"a long passphrase")
+    said = marked.watched.say(
+        *("watermark", "challenge", "--book", str(book.path)),
+        options=(
+            *("--passphrase-file", str(tmp_path / "p")),
+            *("--verify", str(marked.office.identity / "board.crt")),
+        ),
+    )
+    assert (said.exit_code, "its own copy" in said.output) == (0, True), said.output
+
+
+def _kept(stack: Array) -> VariantSecret:
+    """Return triggers as a book keeps them."""
+    real = stack.astype(np.float32)
+    none = np.zeros((len(stack), 2), np.float32)
+    return VariantSecret(stack, real, none, none.astype(np.int64), none)
 
 
 def test_another_boards_copy_is_refused_and_inference_goes_on(
