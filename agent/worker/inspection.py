@@ -47,6 +47,7 @@ class Inspection:
         descriptor: Of its file, for the audit's interpreter; it is closed here.
 
     Attributes:
+        held_back: The board does less: no sample is audited.
         fresh: Something is to be told that was not: it began, or a pass ended.
     """
 
@@ -75,6 +76,7 @@ class Inspection:
         self._counts: Counter[Check] = Counter()
         self._mismatches: Counter[Check] = Counter()
         self.skipped: dict[Check, str] = {}
+        self.held_back = False
         self.fresh = True
         self.generation = model.generation
         if answers is not None and answers.skipped and order.known_answers:
@@ -197,7 +199,7 @@ class Inspection:
     def _offer(self, seq: int, *answer: object) -> None:
         """Take a sample for the audit, once it can be answered; by the loop."""
         audit = self._audit
-        if audit is not None:
+        if audit is not None and not self.held_back:
             inputs, outputs = answer
             audit.offer(seq, inputs, outputs)  # type: ignore[arg-type] # as Audited gives them
 

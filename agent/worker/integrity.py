@@ -130,6 +130,7 @@ class Integrity:
         inspection = self._inspection
         if inspection is None:
             return TURN_S, told_s
+        inspection.held_back = self._slot.shed != Shed()
         try:
             pause_s, found = inspection.turn(TURN_BYTES)
         except Exception as err:  # noqa: BLE001 - the thread's boundary: it is logged
