@@ -300,6 +300,20 @@ def test_what_fails_costs_nothing_and_stays_within_the_lease() -> None:
     assert made.hand_out("door", NOW_S, MONO_S)[0] > 0
 
 
+def test_what_is_taken_back_is_not_handed_out_meanwhile() -> None:
+    """While a voucher that takes units back is written, nobody gets them."""
+    made = account(bought=500)
+    held, _ = made.hand_out("door", NOW_S, MONO_S)
+    planned = made.redeemed(voucher(1, 0, Kind.REVOKE), NOW_S, MONO_S)
+    made.frozen = True
+    made.take("door", held, 0)
+    assert made.hand_out("door", NOW_S, MONO_S) == (0, Reason.NONE)
+    made.adopt(*planned)
+    made.frozen = False
+    assert made.hand_out("door", NOW_S, MONO_S) == (0, Reason.UNPAID)
+    assert (made.state.used, made.state.bought) == (held, held)
+
+
 def test_an_idle_pipeline_holds_little() -> None:
     """Units that nobody uses stay with a pipeline: some tens of them."""
     made = account(bought=10**6, lease=10**5)
