@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 from agent.cli.watermark_book import open_book, unusable
-from agent.cli.watermark_runtime import Runtime, quiet_arithmetic
+from agent.cli.watermark_runtime import (
+    Runtime,
+    quiet_arithmetic,
+    require_libraries,
+)
 from agent.cli.watermark_view import Made, show_copies
 
 if TYPE_CHECKING:
@@ -117,6 +121,7 @@ def command(bundle: Path, **options: Unpack[Options]) -> None:
         BundleRefusedError: The bundle is damaged, or cannot be marked (``watermark``).
         DeviceError: The data cannot be read, or a file cannot be written.
     """
+    require_libraries()
     quiet_arithmetic()
     from agent.cli.watermark_boards import read_boards
     from agent.publish.files import locked

@@ -8,9 +8,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
+
+from agent.core.reasons import Reason
+from agent.errors import SettingsError
 
 if TYPE_CHECKING:
     from agent.core.executors import Kernels
@@ -49,6 +53,21 @@ class Runtime:
         rows = [built.infer([row.reshape(shape)])[0].copy() for row in inputs]
         answer: Array = np.stack(rows).reshape(len(rows), *rows[0].shape[1:])
         return answer
+
+
+def require_libraries() -> None:
+    """Say what to install where the owner's libraries are missing.
+
+    Raises:
+        SettingsError: They are.
+    """
+    missing = [name for name in ("autograd", "tflite") if find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            f"not installed: {', '.join(missing)}",
+            reason=Reason.SETTINGS,
+            todo="pip install 'tinyward[owner]' where models are marked.",
+        )
 
 
 def quiet_arithmetic() -> None:

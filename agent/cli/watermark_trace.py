@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 from agent.cli.watermark_book import open_book
-from agent.cli.watermark_runtime import quiet_arithmetic
+from agent.cli.watermark_runtime import quiet_arithmetic, require_libraries
 
 if TYPE_CHECKING:
     from agent.publish.marks_book import MarkedVersion, MarksBook
@@ -71,6 +71,7 @@ def command(suspect: str, **options: Unpack[Options]) -> None:
         SettingsError: The book does not open, or the file cannot be read.
         DeviceError: The endpoint cannot be reached, or answers something else.
     """
+    require_libraries()
     quiet_arithmetic()
     book = open_book(options["book"], options["passphrase_files"])
     found = []
