@@ -81,32 +81,26 @@ class Daemon:
         self._settings = settings
         self._store = store
         self._state_dir = state_dir
-        self._board_id = settings.board.id or store.board_id()
+        board = self._board_id = settings.board.id or store.board_id()
+        clock = self._certificate_time
         self._stop_asked = asyncio.Event()
         # A look at the repository may take as long to end as the workers, and a reload
         # would begin new ones.
         self._first_to_end: list[asyncio.Task[None]] = []
         self._pipelines: dict[str, Pipeline] = {}
-        self._inbox = Inbox(
-            state_dir,
-            int(settings.control.max_upload_mb * MEGABYTE),
-            make_room=store.make_room,
-        )
-        self._known = Repositories(settings, store, state_dir, root)
-        self._unsealer = BoardUnsealer(settings.seal, self._board_id)
-        self._models = CommittedModels(
-            store, self._pipelines, self._known.revoked_bundles, self._unsealer
-        )
+        upload_bytes = int(settings.control.max_upload_mb * MEGABYTE)
+        self._inbox = Inbox(state_dir, upload_bytes, make_room=store.make_room)
+        known = self._known = Repositories(settings, store, state_dir, root)
+        unsealer = self._unsealer = BoardUnsealer(settings.seal, board)
+        opened = (self._pipelines, known.revoked_bundles, unsealer)
+        self._models = CommittedModels(store, *opened)
         self._anchors = Anchors(state_dir)
-        self._proofs = Proofs(
-            settings, state_dir, self._board_id, self._pipelines, self._certificate_time
-        )
+        self._proofs = Proofs(settings, state_dir, board, self._pipelines, clock)
         for table in settings.pipeline:
             self._pipelines[table.name] = self._pipeline(table, settings)
-        self._identity = own_identity(settings, self._board_id, self._certificate_time)
-        self._facts = AgentFacts(
-            self._pipelines, self._update, settings.monitor, state_dir, self._board_id
-        )
+        self._identity = own_identity(settings, board, clock)
+        shown = (self._update, settings.monitor, state_dir, board)
+        self._facts = AgentFacts(self._pipelines, *shown)
         self._facts.follow_log(self._proofs.shown, self._proofs.shown_meter)
         self._degrading = self._ladders()
         self._listeners = Listeners(settings, socket, self._facts, announce)

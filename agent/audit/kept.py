@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
+from agent.audit.log import NO_SEQ
 from agent.core.disk_reasons import disk_reason
 from agent.core.kept import kept_name, kept_seq, seal_context
 from agent.core.reasons import Reason
@@ -59,6 +60,9 @@ class KeptInputs:
 
     def keep(self, pipeline: str, seq: int, content: bytes) -> None:
         """Take one sample; a thread seals and writes it."""
+        if seq >= NO_SEQ:  # its receipt found no room: nobody could ask for it
+            self.skipped += 1
+            return
         with self._lock:
             waiting = self._waiting_bytes + len(content)
             if self._waiting >= MAX_WAITING or waiting > MAX_WAITING_BYTES:
