@@ -42,6 +42,7 @@ from agent.settings_diff import HEARD, ReloadPlan, plan_reload, settings_in_forc
 from agent.store import Store
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.plumbing import check_pipes, check_sinks
+from agent.telemetry.logs import change_level
 from agent.update import UpdatePoller
 from agent.update.threads import in_thread
 
@@ -236,7 +237,7 @@ class Reload:
             return
         before, self.settings = self.settings, after
         running = self._running
-        logging.getLogger("agent").setLevel(after.log_level.upper())
+        change_level(after.log_level)
         running.store.quota_bytes = int(after.update.quota_mb * 1_000_000)
         # First: nothing new is ordered for a pipeline that is about to end.
         running.known.follow(after)

@@ -77,7 +77,19 @@ def start_logging(
     root = logging.getLogger()
     root.handlers[:] = [through(output) if through else output]
     root.setLevel(logging.WARNING)
-    logging.getLogger("agent").setLevel(level.upper())
+    change_level(level)
+
+
+def change_level(level: str) -> None:
+    """Write the agent's events of at least ``level`` from now on.
+
+    Who listens beside the output, as the log of receipts does, hears ``info`` all the
+    same: how much a journal holds is no reason to prove less.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger("agent").setLevel(min(number, logging.INFO))
+    for output in logging.getLogger().handlers:
+        output.setLevel(number)
     logging.captureWarnings(capture=True)
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from agent.telemetry.logs import (
     MAX_VALUE_CHARS,
     EventFormatter,
+    change_level,
     is_journal,
     render_value,
     start_logging,
@@ -99,6 +100,25 @@ def test_levels_are_ours_and_libraries_are_quiet(root_logger: logging.Logger) ->
         "ours",
         "loud",
     ]
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_who_listens_hears_what_is_not_written() -> None:
+    """A terse journal is no reason for a log of receipts to hold less."""
+    stream, heard = io.StringIO(), logging.StreamHandler(io.StringIO())
+    start_logging("info", stream)
+    agent = logging.getLogger("agent")
+    agent.addHandler(heard)
+    for level in ("error", "debug"):
+        change_level(level)
+        logging.getLogger("agent.update").info("update.committed")
+        logging.getLogger("agent.update").debug("details")
+    agent.removeHandler(heard)
+    assert [it.split()[-1] for it in stream.getvalue().splitlines()] == [
+        "update.committed",
+        "details",
+    ]
+    assert heard.stream.getvalue().split() == ["update.committed"] * 2 + ["details"]
 
 
 def test_starting_again_replaces_the_stream(root_logger: logging.Logger) -> None:
