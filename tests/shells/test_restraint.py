@@ -17,7 +17,7 @@ from agent.core.degradation import Measure, SafeOutput
 from agent.core.flow import FileSink
 from agent.core.installed import PassedOver
 from agent.core.manifest import StateLink
-from agent.core.messages import Commission, Shed, Watch
+from agent.core.messages import Commission, Inspect, Shed, Watch
 from agent.core.reasons import Reason
 from agent.core.shadow_ring import RING_BYTES
 from agent.errors import TrialFailedError
@@ -414,7 +414,9 @@ class Deaf(WorkerProcess):
         self.takes = False
         self.told: list[object] = []
 
-    async def tell(self, order: Watch | Commission | Shed, deadline_s: float) -> None:
+    async def tell(
+        self, order: Watch | Commission | Shed | Inspect, deadline_s: float
+    ) -> None:
         """Note an order, or fail as a full socket does."""
         if not self.takes:
             what = f"not taken in {deadline_s:.0f} s"

@@ -8,7 +8,15 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent.core.flow import CountSink
-from agent.core.messages import Anchored, Commission, Configure, Load, Watch, Watched
+from agent.core.messages import (
+    Anchored,
+    Commission,
+    Configure,
+    Inspected,
+    Load,
+    Watch,
+    Watched,
+)
 from agent.core.reasons import Reason
 from agent.core.watching import Monitored
 from agent.supervise.worker_process import WorkerProcess
@@ -24,7 +32,7 @@ class Listening:
 
     def __init__(self, worker: WorkerProcess) -> None:
         self.worker = worker
-        self.heard: list[Watched | Anchored] = []
+        self.heard: list[Watched | Anchored | Inspected] = []
         worker.on_watched = self.heard.append
 
     async def run(self, generation: int, watch: Watch | None) -> None:

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.core.flow import CountSink
-from agent.core.messages import Anchored, Configure, Load, Watch, Watched
+from agent.core.messages import Anchored, Configure, Inspected, Load, Watch, Watched
 from agent.core.reasons import Reason
 from agent.core.watching import Monitored
 from agent.errors import DeviceError, TrialFailedError
@@ -141,7 +141,7 @@ def test_a_flood_of_messages_is_a_crash(flood: str) -> None:
 @in_loop
 async def test_what_monitors_say_is_passed_on() -> None:
     """Reports and baselines, in their order, whatever load they are about."""
-    heard: list[Watched | Anchored] = []
+    heard: list[Watched | Anchored | Inspected] = []
     async with configured(*ROGUE, "watch") as worker:
         worker.on_watched = heard.append
         await until(lambda: len(heard) == 2, "both")
