@@ -1,4 +1,4 @@
-"""boards.csv: which boards get a copy."""
+"""boards.csv: which boards get a copy, and whether so many bits tell them apart."""
 
 import csv
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from agent.core.reasons import Reason
 from agent.core.targets import BOARD_ID_PATTERN
+from agent.core.watermark import CHANCE, threshold
 from agent.errors import SettingsError
 
 MAX_BOARDS = 1_000_000  # what thresholds are meant for
@@ -35,6 +36,31 @@ def read_boards(path: Path) -> list[str]:
             raise _wrong(f"{path}: board {board} is named twice")
         seen.add(board)
     return lines
+
+
+def check_bits(bits: int, boards: int) -> None:
+    """Refuse codewords that name nobody, before any time is spent on them.
+
+    Activation and tracing bits have to tell boards apart by themselves: who can read
+    a board knows its activation triggers, and answers those as he likes.
+
+    Raises:
+        SettingsError: They are no whole bytes, or too few for so many boards.
+    """
+    if bits % 8:
+        raise SettingsError(
+            f"--bits {bits} is not a multiple of 8",
+            reason=Reason.SETTINGS,
+            todo=f"Take --bits {bits // 8 * 8} or --bits {bits // 8 * 8 + 8}.",
+        )
+    if threshold(bits, boards) < 0:
+        least = next(it for it in range(bits, 513, 8) if threshold(it, boards) >= 0)
+        raise SettingsError(
+            f"--bits {bits} cannot tell {boards:,} boards apart: with every bit right "
+            f"the chance to name a wrong one is more than {CHANCE:g}",
+            reason=Reason.SETTINGS,
+            todo=f"Take --bits {least} at the least; 128 stands some wrong bits, too.",
+        )
 
 
 def _wrong(what: str) -> SettingsError:

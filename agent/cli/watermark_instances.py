@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -37,7 +37,9 @@ can be added later. --data are 100 or more samples as the source gives them, wit
 labels; the more they are like what boards will see, the less their copies differ.
 
 Refused with reason `watermark`: regressors, autoencoders and detectors, models of two
-classes, heads that are not FULLY_CONNECTED or that share their weights."""
+classes, heads that are not FULLY_CONNECTED, that share their weights, or that are too
+small for so many bits. A model that is seldom sure gets a smaller margin, which is
+said."""
 
 SAVE_EVERY_S = 15.0  # what a crash costs of the work; a book of 10,000 takes 0.1 s
 _FILE = click.Path(exists=True, path_type=Path)
@@ -51,7 +53,7 @@ class Options(TypedDict):
     data: Sequence[Path]
     array: str
     book: Path
-    margin: float
+    margin: float | None
     floor: float
     steps: int
     jobs: int
@@ -67,7 +69,7 @@ class Options(TypedDict):
     type=click.IntRange(32, 512),
     default=128,
     show_default=True,
-    help="For activation; as many more, for tracing, stay in the book. Times 8.",
+    help="For activation; as many more, for tracing, stay in the book. In eights.",
 )
 @click.option(
     "--data",
@@ -85,10 +87,9 @@ class Options(TypedDict):
 )
 @click.option(
     "--margin",
-    type=click.FloatRange(0.2, 10.0),
-    default=1.2,
-    show_default=True,
-    help="Logits by which a copy prefers the right bit: 1 is gentle, 3 robust.",
+    type=click.FloatRange(0.05, 10.0),
+    help="Logits by which a copy prefers the right bit: 1 is gentle, 3 robust.  "
+    "[default: what the model has room for, at most 1.2]",
 )
 @click.option(
     "--floor",
@@ -123,7 +124,7 @@ def command(bundle: Path, **options: Unpack[Options]) -> None:
     """
     require_libraries()
     quiet_arithmetic()
-    from agent.cli.watermark_boards import read_boards
+    from agent.cli.watermark_boards import check_bits, read_boards
     from agent.publish.files import locked
     from agent.publish.watermark.markable import check_markable
     from agent.trust.bundle import open_bundle
@@ -132,6 +133,7 @@ def command(bundle: Path, **options: Unpack[Options]) -> None:
     opened = open_bundle(content, max_bytes=len(content))
     check_markable(opened.manifest)
     boards = read_boards(options["boards"])
+    check_bits(options["bits"], len(boards))
     with locked(options["book"].absolute().parent):
         run = _Run(content, opened, boards, options)
         run.work()
@@ -187,20 +189,22 @@ class _Run:
     ) -> "tuple[MarkedVersion, Plan]":
         """Return the version and the plan of its copies; find triggers once."""
         from agent.cli.watermark_inputs import read_givens
+        from agent.publish.watermark.fitting import MARGINS, check_room
         from agent.publish.watermark.markable import Wish, plan_copies
         from agent.publish.watermark.secrets import VariantSecret
 
         options, runtime = self.options, Runtime()
         givens = read_givens(self.bundle, options["data"], options["array"])
-        wish = Wish(
-            options["bits"], options["margin"], options["floor"], options["steps"]
-        )
+        check_room(givens, options["bits"])
+        margin = options["margin"] or MARGINS[0]
+        wish = Wish(options["bits"], margin, options["floor"], options["steps"])
         if known is None:
             secrets = self._search(givens, wish)
             known = self._add(book, givens, secrets, wish)
         secrets = {
             name: VariantSecret.parse(raw) for name, raw in known.secrets.items()
         }
+        wish = replace(wish, margin=options["margin"] or known.margin)
         return known, plan_copies(givens, secrets, wish, known.tolerances, runtime)
 
     def _search(
@@ -230,17 +234,18 @@ class _Run:
         """Write a new version down; from now on its bundle can be made again."""
         import hashlib
 
+        from agent.cli.repo_delta import Bar
         from agent.publish.marks_book import MarkedVersion
-        from agent.publish.watermark.markable import (
-            measure_tolerances,
-            plan_copies,
-            render_markable,
-        )
+        from agent.publish.watermark.fitting import fit_margin, likely_margins
+        from agent.publish.watermark.markable import plan_copies, render_markable
 
         runtime = Runtime()
         pilot = plan_copies(givens, secrets, wish, {}, runtime)
-        tolerances = measure_tolerances(pilot, runtime)
-        marked = render_markable(self.content, wish.bits, secrets, tolerances)
+        given = self.options["margin"]
+        margins = likely_margins(pilot) if given is None else (given,)
+        with Bar("trying margins", len(margins)) as bar:
+            fit = fit_margin(pilot, margins, runtime, bar.show)
+        marked = render_markable(self.content, wish.bits, secrets, fit.tolerances)
         version = MarkedVersion(
             model=self.bundle.manifest.model,
             version=self.bundle.manifest.version,
@@ -249,7 +254,8 @@ class _Run:
             groups=pilot.groups,
             bits=wish.bits,
             secrets={name: it.render() for name, it in secrets.items()},
-            tolerances=tolerances,
+            tolerances=fit.tolerances,
+            margin=fit.margin,
         )
         book.add_version(version)
         book.save()

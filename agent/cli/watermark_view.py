@@ -10,6 +10,9 @@ import click
 if TYPE_CHECKING:
     from agent.publish.marks_book import MarkedVersion, MarksBook
 
+# Logits; robustness was measured with twice as much.
+GENTLE = 0.6
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -30,7 +33,15 @@ def show_copies(
     """Say who has a copy, and what it costs the model."""
     agreed = [it.agreement for it in book.copies(known) if it.board in boards]
     each = f", {made.took_s / made.count * 1000:.0f} ms each" if made.count else ""
-    click.echo(f"{made.out}  {known.model} {known.version}  {known.bits} bits")
+    click.echo(
+        f"{made.out}  {known.model} {known.version}  {known.bits} bits, "
+        f"margin {known.margin:g}"
+    )
+    if known.margin < GENTLE:
+        click.echo(
+            "  this model is seldom sure and has room for no larger margin: its mark "
+            "survives fewer changes than others do; fewer --bits leave more room"
+        )
     click.echo(
         f"  {len(agreed):,} boards have a copy in {book.path}; "
         f"{made.count:,} made now{each}"

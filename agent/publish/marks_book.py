@@ -85,6 +85,7 @@ class MarkedVersion(Struct, frozen=True):
         groups: The bit of every class.
         secrets: Variant -> .npz of its triggers and its shipped head.
         tolerances: Variant -> how far a copy's golden outputs may be off.
+        margin: In logits: how clearly copies answer triggers.
     """
 
     model: str
@@ -95,6 +96,7 @@ class MarkedVersion(Struct, frozen=True):
     bits: int
     secrets: dict[str, bytes]
     tolerances: dict[str, float]
+    margin: float = 1.2
 
     def __repr__(self) -> str:
         """Return which it is, and no secret."""

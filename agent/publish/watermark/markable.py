@@ -25,7 +25,7 @@ from agent.core.manifest import (
 )
 from agent.core.marking import Marking
 from agent.core.watermark import MANY_BOARDS, TRIGGERS_ENTRY, class_parity, threshold
-from agent.publish.watermark.copies import Facts, Plan, VariantPlan, draw_copies
+from agent.publish.watermark.copies import Facts, Plan, VariantPlan
 from agent.publish.watermark.cut import cut_body, cut_head
 from agent.publish.watermark.graph import Array, Graph, Real, parse_graph
 from agent.publish.watermark.head import Head, find_head, refused
@@ -35,8 +35,6 @@ from agent.publish.watermark.solve import HeadProblem
 
 MIN_CLEAN = 100  # 30 cost half a point of agreement
 HELD_EVERY = 5
-PILOT = 24  # boards that tell how far golden outputs move
-PILOT_ROOM = 1.5  # so that of 10,000 boards few are drawn again for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +162,6 @@ def plan_copies(
         for name, given in givens.items()
     )
     return Plan(variants, groups, wish.bits, wish.margin, wish.floor)
-
-
-def measure_tolerances(plan: Plan, executor: Executor) -> dict[str, float]:
-    """Return, by variant, how far golden outputs of copies are off, with some room.
-
-    Copies are other models by design: the tolerance that their author declared, for
-    one model on several kernels, does not hold for them.
-    """
-    largest = {it.head.variant: 0.0 for it in plan.variants}
-    for variant in plan.variants:
-        alone = Plan((variant,), plan.groups, plan.bits, plan.margin, 0.0)
-        drawn = draw_copies(alone, [str(it) for it in range(PILOT)], executor)
-        moved = max(checked.deviation for _, checked in drawn)
-        largest[variant.head.variant] = moved * PILOT_ROOM
-    return largest
 
 
 def render_markable(

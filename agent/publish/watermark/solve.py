@@ -25,8 +25,10 @@ BLOCK = 32  # multipliers between two products with the rest of K: fits the cach
 # the gate then judges what the first of them achieve.
 MAX_ROWS = 1500
 ROUNDS = 6  # of adding third classes that came too near; three are usual
-KEPT = 1.0  # share of its lead that the class of a clean input keeps...
-KEPT_LOGITS = 1.0  # ...but no more than this of it
+# Share of its lead that the class of a clean input keeps; a model that is seldom sure
+# has no room for more, and one that is has its leads above the next number anyway.
+KEPT = 0.5
+KEPT_LOGITS = 1.0  # no more than this of a lead is kept
 SLACK = 0.01  # logits by which a condition is broken before it is held
 DONE = 1e-3  # logits by which a margin may still be missed
 
