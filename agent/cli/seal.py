@@ -260,14 +260,18 @@ def _opened(path: Path) -> "tuple[bytes, Bundle]":
 
 def _owner(options: Options) -> "PublicKey":
     """Return the owner's key, made where there is none."""
-    from agent.publish.seal_owner import load_owner, make_owner
+    from agent.publish.seal_owner import has_owner, load_owner, make_owner
 
     keys = options["keys"]
     public = load_owner(keys)
     if public is None:
-        passphrases = options["passphrase_files"][:1]
-        public = make_owner(*ask_passphrases([keys], passphrases, new=True)[0])
-        click.echo(f"made the owner's key in {keys}: keep a copy, and the passphrase")
+        new, passphrases = not has_owner(keys), options["passphrase_files"][:1]
+        public = make_owner(*ask_passphrases([keys], passphrases, new=new)[0])
+        if new:
+            words = f"made the owner's key in {keys}: keep a copy, and the passphrase"
+        else:
+            words = f"wrote the public half of the owner's key in {keys} again"
+        click.echo(words)
     return public
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.core.disk_reasons import disk_error
 from agent.core.reasons import Reason
-from agent.errors import DeviceError
+from agent.errors import DeviceError, SettingsError
 
 _PUBLIC = 0o644  # a repository is for web servers and mirrors to read
 # 10,000 small files take 40 s to sync one by one; syncing everything at once takes a
@@ -41,6 +41,31 @@ def write_durably(path: Path, content: bytes, *, mode: int = _PUBLIC) -> None:
             os.fsync(file.fileno())
         aside.replace(path)
         sync_directory(path.parent)
+
+
+def create_durably(path: Path, content: bytes, *, mode: int = _PUBLIC) -> None:
+    """Make a file that is not there, as ``write_durably`` does; replace none.
+
+    Raises:
+        SettingsError: There is one of this name; it is as it was.
+        DeviceError: It could not be written, and is not there.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with owners_disk():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.close(os.open(path, flags, mode))  # the name is ours, whoever else asks
+        except FileExistsError as err:
+            # A power cut right here leaves an empty file, in which nothing is lost.
+            if path.is_symlink() or not path.is_file() or path.stat().st_size:
+                what = f"{path} exists: keys are never overwritten"
+                todo = "Name another file, or take this one away yourself."
+                raise SettingsError(what, reason=Reason.SETTINGS, todo=todo) from err
+        try:
+            write_durably(path, content, mode=mode)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def write_many(folder: Path, contents: Mapping[str, bytes]) -> None:

@@ -33,7 +33,7 @@ from agent.core.sealing import MARKS_DOMAIN, HeadBlock, Marks, SignedMarks
 from agent.core.targets import bundle_path
 from agent.core.watermark import commit_codeword
 from agent.errors import SettingsError
-from agent.publish.files import owners_disk, write_durably
+from agent.publish.files import create_durably, write_durably
 
 MAGIC = b"tinyward-marks-1\n"
 _SALT_BYTES, _NONCE_BYTES = 16, 12
@@ -129,7 +129,7 @@ class MarksBook:
             raise _unusable(f"{path} exists", "Open it, or name another file.")
         salt = secrets.token_bytes(_SALT_BYTES)
         book = cls(path, _stretch(passphrase, salt), salt, b"")
-        book.save()
+        create_durably(path, book._sealed(), mode=0o600)
         return book
 
     @classmethod
@@ -168,12 +168,14 @@ class MarksBook:
         Raises:
             DeviceError: It cannot be written; the old one is still there.
         """
+        write_durably(self.path, self._sealed(), mode=0o600)
+
+    def _sealed(self) -> bytes:
+        """Return the file's content: the book under a nonce that was never used."""
         nonce = os.urandom(_NONCE_BYTES)
         head = MAGIC + self._salt + nonce
         database = self._database.serialize()
-        sealed = ChaCha20Poly1305(self._key).encrypt(nonce, database, head)
-        with owners_disk():
-            write_durably(self.path, head + sealed, mode=0o600)
+        return head + ChaCha20Poly1305(self._key).encrypt(nonce, database, head)
 
     @property
     def public_key(self) -> str:

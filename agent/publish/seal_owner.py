@@ -3,9 +3,11 @@
 The rules this module keeps:
  * The private half lies in a vault, encrypted by a passphrase; sealing needs the public
    half alone, and asks for none.
+ * The private half is made once: another one in its place would open nothing.
  * Opening a content key needs the passphrase: adding a board is giving the model away.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,16 +39,33 @@ def load_owner(directory: Path) -> PublicKey | None:
     return parse_public_key(text)
 
 
+def has_owner(directory: Path) -> bool:
+    """Return whether the private half is there, whatever became of the public one.
+
+    Raises:
+        DeviceError: Nobody may look.
+    """
+    with owners_disk():
+        return os.path.lexists(directory / _PRIVATE)
+
+
 def make_owner(directory: Path, passphrase: bytes) -> PublicKey:
     """Make the owner's key in a new vault, or in one whose passphrase this is.
 
+    Where the private half is there already, its public half is written again: every
+    content key kept so far opens with that one alone.
+
     Raises:
-        SettingsError: The directory holds something else.
+        SettingsError: The directory holds something else, or the passphrase does not
+            open the key that is there.
         DeviceError: It cannot be written.
     """
-    vault = Vault.at(directory, passphrase)
-    private = X25519PrivateKey.generate()
-    vault.keep(directory / _PRIVATE, private)
+    if has_owner(directory):
+        private = Vault(directory, passphrase).open_agreement(directory / _PRIVATE)
+    else:
+        vault = Vault.at(directory, passphrase)
+        private = X25519PrivateKey.generate()
+        vault.keep(directory / _PRIVATE, private)
     public = PublicKey("x25519", private.public_key().public_bytes_raw(), _BOARD)
     # Last: whoever sees it may rely on the private half.
     write_durably(directory / _PUBLIC, f"{render_public_key(public)}\n".encode())

@@ -4,6 +4,7 @@ The rules this module keeps:
  * Keys are PKCS#8, encrypted with what scrypt makes of the passphrase: the PEM format's
    own stretching takes a millisecond and would not stop a guess.
  * The directory is 0700, its files 0600, and a key is durable before it is used.
+ * No key is ever replaced by another: what it opens would be lost for good.
  * An empty passphrase leaves keys unencrypted: for tests and demonstrations that throw
    them away. The command line never passes one.
 
@@ -34,7 +35,7 @@ from msgspec import Struct
 
 from agent.core.reasons import Reason
 from agent.errors import SettingsError
-from agent.publish.files import owners_disk, write_durably
+from agent.publish.files import create_durably, owners_disk, write_durably
 
 _SALT_FILE = "tinyward.salt"
 PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey
@@ -106,15 +107,16 @@ class Vault:
         return cls.create(directory, passphrase)
 
     def keep(self, path: Path, private: PrivateKey | X25519PrivateKey) -> None:
-        """Encrypt a key into its file; it is durable when this returns.
+        """Encrypt a new key into a new file; it is durable when this returns.
 
         Raises:
+            SettingsError: There is a file of this name.
             DeviceError: It cannot be written.
         """
         pem = private.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, self._encryption()
         )
-        write_durably(path, pem, mode=0o600)
+        create_durably(path, pem, mode=0o600)
 
     def open(self, path: Path) -> PrivateKey:
         """Return the key in a file.

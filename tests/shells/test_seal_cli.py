@@ -168,6 +168,36 @@ def test_a_board_is_added_without_encrypting_again(shell: Shell) -> None:
     assert "pi-3" not in load_envelopes(Path(shell.folder))
 
 
+def test_a_lost_public_half_is_written_again(shell: Shell) -> None:
+    """The private half stays: what was sealed before still takes boards."""
+    shell.seal(shell.board("pi-1"))
+    keys = shell.home / "owner"
+    private = (keys / "seal-owner.pem").read_bytes()
+    (keys / "seal-owner.pub").unlink()
+    out = ("--keys", str(keys), "-o", str(shell.home / "kws-2.sealed"))
+    to = ("--to", shell.board("pi-2"))
+    said = shell.say(
+        "seal", str(shell.home / "kws-2.bundle"), *to, *out, passphrase=True
+    )
+    assert "wrote the public half of the owner's key" in said
+    assert private == (keys / "seal-owner.pem").read_bytes()
+    shell.seal(str(shell.home / "pi-2.pub"))
+    assert {"pi-1", "pi-2"} == set(load_envelopes(Path(shell.folder)))
+
+
+def test_another_passphrase_replaces_no_key(shell: Shell) -> None:
+    """Who mistypes it where the public half is lost is refused, and loses nothing."""
+    shell.seal(shell.board("pi-1"))
+    keys = shell.home / "owner"
+    before = (keys / "seal-owner.pem").read_bytes()
+    (keys / "seal-owner.pub").unlink()
+    (shell.home / "passphrase").write_text("another one\n")
+    words = ("seal", str(shell.home / "kws-2.bundle"), "--to", shell.board("pi-2"))
+    said = shell.refused(*words, "--keys", str(keys), passphrase=True)
+    assert "the passphrase does not open" in said
+    assert before == (keys / "seal-owner.pem").read_bytes()
+
+
 def test_a_forgotten_key_adds_nobody(shell: Shell) -> None:
     """Asked for, said, and remembered when a board is to be added."""
     said = shell.seal(shell.board("pi-1"), options=("--forget-key",))
