@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from agent.core.degradation import DegradeSteps
-from agent.core.marking import Marking, marking_mistake
+from agent.core.marking import Marking, heads_mistake, marking_mistake
 from agent.core.reasons import Reason
 from agent.core.steps import Step, Window
 from agent.errors import BundleRefusedError
@@ -357,7 +357,8 @@ def _check_watermark(manifest: Manifest, mark: Marking) -> None:
         raise refused(
             f"watermark: {len(mark.groups)} groups for {len(manifest.labels)} labels"
         )
-    if mistake := marking_mistake(mark):
+    sizes = {variant.name: variant.size for variant in manifest.variants}
+    if mistake := marking_mistake(mark) or heads_mistake(mark, sizes):
         raise refused(f"watermark: {mistake}")
 
 

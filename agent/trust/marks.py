@@ -3,10 +3,12 @@
 The rules this module keeps:
  * Marks are believed only with a signature of the key that the bundle's signed fields
    name, and only for this board, this target and these plain bytes.
- * They change variants that the manifest declares, inside their bounds, without
-   touching a byte twice; the manifest, golden samples and everything else stay.
+ * They change bytes of the heads that the manifest declares (``watermark.heads``), none
+   twice and no other: ``targets`` signs the manifest, so that whoever has the key of
+   marks alters a head and never swaps a model. What a head says is that key's: it can
+   turn every answer, and the golden samples of preflight judge it like any other.
  * Each changed variant has the digest that the marks state, and no variant has one
-   that is not changed: a mark can alter a head, never swap a model.
+   that is not changed.
 """
 
 import os
@@ -73,8 +75,9 @@ def write_marks(
         marks: Checked by ``check_marks``.
 
     Raises:
-        BundleRefusedError: ``envelope``: a block lies outside of its variant or on
-            another one; or changed variants are not those with a stated digest.
+        BundleRefusedError: ``watermark``: a block lies outside of the declared heads,
+            or none are declared. ``envelope``: two blocks overlap, or changed variants
+            are not those with a stated digest.
         OSError: The file cannot be written.
     """
     blocks = _by_variant(marks)
@@ -83,10 +86,13 @@ def write_marks(
     for name, placed in blocks.items():
         if name not in declared:
             raise _refused(f"its marks change {name!r}, which is no variant")
-        variant = declared[name]
-        _check_blocks(name, placed, variant.size)
+        _check_overlaps(name, placed)
+        _check_places(name, placed, manifest)
+    # All of them are judged before the first byte is written.
+    for name, placed in blocks.items():
+        begin = offsets[declared[name].file]
         for block in placed:
-            _write(descriptor, block.content, offsets[variant.file] + block.offset)
+            _write(descriptor, block.content, begin + block.offset)
 
 
 def _by_variant(marks: Marks) -> dict[str, list[HeadBlock]]:
@@ -101,15 +107,28 @@ def _by_variant(marks: Marks) -> dict[str, list[HeadBlock]]:
     return blocks
 
 
-def _check_blocks(name: str, blocks: list[HeadBlock], size: int) -> None:
-    """Blocks of one variant lie inside of it, one behind the other."""
+def _check_overlaps(name: str, blocks: list[HeadBlock]) -> None:
+    """Blocks of one variant lie one behind the other."""
     end = 0
     for block in blocks:
         if block.offset < end:
             raise _refused(f"two of its marks overlap in variant {name!r}")
         end = block.offset + len(block.content)
-    if end > size:
-        raise _refused(f"its marks reach behind the end of variant {name!r}")
+
+
+def _check_places(name: str, blocks: list[HeadBlock], manifest: Manifest) -> None:
+    """Each block lies in a head that the manifest declares, and so in its variant."""
+    mark = manifest.watermark
+    heads = [it for it in mark.heads if it.variant == name] if mark else []
+    for block in blocks:
+        end = block.offset + len(block.content)
+        if not any(it.offset <= block.offset and end <= it.end for it in heads):
+            raise BundleRefusedError(
+                f"watermark: its marks change bytes {block.offset} to {end} of variant "
+                f"{name!r}, which are no head that its manifest declares",
+                reason=Reason.WATERMARK,
+                todo="Mark it again: `tinyward watermark instances`, then seal it.",
+            )
 
 
 def _write(descriptor: int, content: bytes, offset: int) -> None:

@@ -16,7 +16,7 @@ from agent.core.manifest import (
     parse_manifest,
     render_manifest,
 )
-from agent.core.marking import Marking, marking_mistake
+from agent.core.marking import MAX_HEAD_BYTES, HeadPlace, Marking, marking_mistake
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
 from tests.fakes.bundles import manifest
@@ -87,6 +87,27 @@ def test_what_cannot_be_marked_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "heads"),
+    [
+        ("outside of variant 'int8'", [HeadPlace("int8", 4_990, 11)]),
+        ("outside of variant 'tiny'", [HeadPlace("tiny", 0, 1)]),
+        ("overlap", [HeadPlace("int8", 9, 2), HeadPlace("int8", 0, 10)]),
+        ("fit no envelope", [HeadPlace("int8", 0, MAX_HEAD_BYTES)] * 2),
+    ],
+)
+def test_heads_are_parts_of_variants(said: str, heads: list[HeadPlace]) -> None:
+    """Inside of one that is declared, no byte twice, no more than an envelope holds."""
+    assert said in refusal(marked(replace(MARK, heads=tuple(heads))))
+
+
+def test_heads_that_touch_are_two() -> None:
+    """Up to the last byte of a variant, and in any order."""
+    heads = (HeadPlace("int8", 4_990, 10), HeadPlace("int8", 4_980, 10))
+    stated = marked(replace(MARK, heads=(*heads, HeadPlace("float", 4_985, 10))))
+    assert parse_manifest(render_manifest(stated)) == stated
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("scheme", "another"),
@@ -96,6 +117,8 @@ def test_what_cannot_be_marked_is_refused() -> None:
         ("sha256", "0" * 63),
         ("size", 2**40),
         ("extra", 1),
+        ("heads", [{"variant": "int8", "offset": -1, "length": 1}]),
+        ("heads", [{"variant": "int8", "offset": 0, "length": 0}]),
     ],
 )
 def test_strict(key: str, value: object) -> None:

@@ -4,10 +4,21 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.core.container import parse_container
+from msgspec.structs import replace
+
+from agent.core.container import parse_container, render_container
 from agent.core.contract import Contract
-from agent.core.manifest import Golden, Manifest, TensorSpec, Variant
+from agent.core.manifest import (
+    Golden,
+    Manifest,
+    TensorSpec,
+    Variant,
+    parse_manifest,
+    render_manifest,
+)
+from agent.core.marking import HeadPlace, Marking
 from agent.core.reasons import Reason
+from agent.core.watermark import TRIGGERS_ENTRY
 from agent.errors import TrialFailedError
 from agent.publish.pack import render_bundle
 
@@ -19,6 +30,7 @@ VARIANTS = {
     "float": hashlib.shake_128(b"float").digest(9_000),
     "int8": hashlib.shake_128(b"int8").digest(5_000),
 }
+TRIGGERS = hashlib.shake_128(b"triggers").digest(2_000)
 GOLDEN = hashlib.shake_128(b"golden").digest(3_000)
 
 
@@ -51,6 +63,18 @@ def manifest(variants: Mapping[str, bytes] = VARIANTS, version: int = 7) -> Mani
 def good_bundle(version: int = 7) -> bytes:
     """Return a bundle that opens; its models are random bytes."""
     return render_bundle(manifest(version=version), VARIANTS, GOLDEN)
+
+
+def markable_bundle(*heads: HeadPlace, version: int = 7) -> bytes:
+    """Return ``good_bundle`` with triggers, and heads wherever somebody says."""
+    entries: dict[str, bytes | memoryview] = dict(
+        parse_container(memoryview(good_bundle(version)))
+    )
+    digest = hashlib.sha256(TRIGGERS).hexdigest()
+    mark = Marking(128, "010", 28, sha256=digest, size=len(TRIGGERS), heads=heads)
+    plain = parse_manifest(bytes(entries["manifest.json"]))
+    raw = render_manifest(replace(plain, schema=4, watermark=mark))
+    return render_container({**entries, "manifest.json": raw, TRIGGERS_ENTRY: TRIGGERS})
 
 
 def good_entries() -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from agent.core.container import parse_container, render_container
 from agent.core.manifest import render_manifest
-from agent.core.marking import Marking
+from agent.core.marking import HeadPlace, Marking
 from agent.core.sealing import MARKS_DOMAIN, HeadBlock, Marks, SignedMarks
 from agent.core.sealing_keys import PublicKey
 from agent.core.watermark import (
@@ -78,7 +78,13 @@ def secret(version: int) -> Secret:
     triggers = render_arrays(dict(stacks))
     groups = class_parity(CLASSES)
     digest = hashlib.sha256(triggers).hexdigest()
-    mark = Marking(BITS, groups, THRESHOLD, sha256=digest, size=len(triggers))
+    heads = tuple(
+        HeadPlace(it.name, _described(opened.variant_bytes(it.name)), 1)
+        for it in opened.manifest.variants
+    )
+    mark = Marking(
+        BITS, groups, THRESHOLD, sha256=digest, size=len(triggers), heads=heads
+    )
     manifest = replace(opened.manifest, schema=4, watermark=mark)
     entries: dict[str, bytes | memoryview] = dict(
         parse_container(memoryview(bundle(version)))
@@ -130,7 +136,7 @@ def make_marks(
     blocks, results = [], {}
     for variant in opened.manifest.variants:
         model = bytearray(opened.variant_bytes(variant.name))
-        at = model.index(b"MLIR Converted.")  # the description, for people
+        at = _described(model)
         model[at] = 1 + sum(board.encode()) % 31
         blocks.append(HeadBlock(variant.name, at, bytes(model[at : at + 1])))
         results[variant.name] = hashlib.sha256(model).hexdigest()
@@ -186,6 +192,11 @@ class MarkedFleet(SealedFleet):
     def _public_keys(self, boards: Sequence[str]) -> list[PublicKey]:
         """Return the public keys of boards."""
         return [load_seal_key(self.owner.key(it)).public(it) for it in boards]
+
+
+def _described(model: bytes | bytearray | memoryview) -> int:
+    """Return where a file's description for people begins, which nothing reads."""
+    return bytes(model).index(b"MLIR Converted.")
 
 
 def _stored(model: LoadedModel, picture: Array) -> Array:

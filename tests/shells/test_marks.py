@@ -8,23 +8,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from agent.core.marking import HeadPlace
 from agent.core.sealing import MARKS_DOMAIN, HeadBlock, Marks, SignedMarks
 from agent.errors import BundleRefusedError
 from agent.trust.bundle import open_bundle
-from tests.fakes.bundles import VARIANTS
+from tests.fakes.bundles import VARIANTS, good_bundle, markable_bundle
 from tests.fakes.sealed_bytes import Marker, SealedBytes, marks_of, seal_bytes
 
 OWNER, STRANGER = (Marker(Ed25519PrivateKey.generate()) for _ in range(2))
-MADE = seal_bytes(marks_key=OWNER.public_key)
+HEADS = (
+    HeadPlace("int8", 0, 100),
+    HeadPlace("int8", 3_900, 300),
+    HeadPlace("float", 6_000, 3_000),
+)
+MADE = seal_bytes(plain=markable_bundle(*HEADS), marks_key=OWNER.public_key)
 UNMARKED = seal_bytes()
 HEAD = HeadBlock("int8", 4_000, b"the head of this board")
 
 
-def refused(made: SealedBytes, signed: SignedMarks | None) -> str:
-    """Return what is said about an envelope with these marks; always ``envelope``."""
+def refused(
+    made: SealedBytes, signed: SignedMarks | None, reason: str = "envelope"
+) -> str:
+    """Return what is said about an envelope with these marks."""
     with pytest.raises(BundleRefusedError) as caught:
         made.open(envelope=made.envelope(signed))
-    assert caught.value.reason == "envelope"
+    assert caught.value.reason == reason
     return str(caught.value)
 
 
@@ -50,20 +58,44 @@ def test_a_board_runs_its_own_copy() -> None:
     st.integers(0, 10_000),
     st.binary(min_size=1, max_size=3_000),
 )
-def test_a_block_stays_inside_of_its_variant(
+def test_a_block_stays_inside_of_a_declared_head(
     variant: str, offset: int, content: bytes
 ) -> None:
-    """It changes exactly what it says, or is refused: no other byte of the bundle."""
+    """Law: it changes exactly what it says, inside of a head, or is refused."""
     block = HeadBlock(variant, offset, content)
     signed = OWNER.sign(marks_of(MADE.plain, block))
-    if offset + len(content) > len(VARIANTS[variant]):
-        assert "behind the end" in refused(MADE, signed)
+    end = offset + len(content)
+    inside = (
+        it.variant == variant and it.offset <= offset and end <= it.offset + it.length
+        for it in HEADS
+    )
+    if not any(inside):
+        assert "no head" in refused(MADE, signed, "watermark")
         return
     opened = MADE.open(envelope=MADE.envelope(signed))
     expected = {name: bytearray(it) for name, it in VARIANTS.items()}
     expected[variant][offset : offset + len(content)] = content
     found = {name: bytes(opened.variant_bytes(name)) for name in VARIANTS}
     assert found == expected
+
+
+def test_who_signs_marks_cannot_swap_the_model() -> None:
+    """The whole file, rightly signed and with its digest: it is no head."""
+    whole = HeadBlock("int8", 0, bytes(len(VARIANTS["int8"])))
+    signed = OWNER.sign(marks_of(MADE.plain, whole))
+    assert "no head" in refused(MADE, signed, "watermark")
+    # Nor in pieces that begin in a head and go on behind it.
+    pieces = HeadBlock("int8", 0, bytes(100)), HeadBlock("int8", 100, bytes(100))
+    signed = OWNER.sign(marks_of(MADE.plain, *pieces))
+    assert "bytes 100 to 200" in refused(MADE, signed, "watermark")
+
+
+def test_without_declared_heads_nothing_is_altered() -> None:
+    """A version with triggers and no heads, or without a watermark, has no copies."""
+    for plain in (markable_bundle(), good_bundle()):
+        made = seal_bytes(plain=plain, marks_key=OWNER.public_key)
+        signed = OWNER.sign(marks_of(plain, HEAD))
+        assert "no head" in refused(made, signed, "watermark")
 
 
 def test_blocks_may_touch_and_not_overlap() -> None:

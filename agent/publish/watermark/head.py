@@ -50,6 +50,22 @@ class Head:
         """How many classes it tells apart."""
         return len(self.weights)
 
+    def places(self) -> list[tuple[int, int]]:
+        """Return offset and length of every part that ``render`` may replace, ordered.
+
+        In int8 files that is weights, bias, and the scales of both, which are enlarged
+        where turned weights would not fit.
+        """
+        scale_bytes = np.dtype(np.float32).itemsize
+        parts = (self.stored_weights, self.stored_bias)
+        found = {(part.offset, part.size) for part in parts}
+        found |= {
+            (part.scales_offset, scale_bytes * len(part.scales))
+            for part in parts
+            if part.scales
+        }
+        return sorted(found)
+
     def render(self, weights: Values) -> tuple[HeadBlock, ...]:
         """Return the blocks that put other weights in place, rounded to the file's.
 

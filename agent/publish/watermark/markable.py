@@ -23,7 +23,7 @@ from agent.core.manifest import (
     parse_manifest,
     render_manifest,
 )
-from agent.core.marking import Marking
+from agent.core.marking import HeadPlace, Marking
 from agent.core.watermark import MANY_BOARDS, TRIGGERS_ENTRY, class_parity, threshold
 from agent.publish.watermark.copies import Facts, Plan, VariantPlan
 from agent.publish.watermark.cut import cut_body, cut_head
@@ -181,6 +181,9 @@ def render_markable(
         {name: secret.triggers[:bits] for name, secret in sorted(secrets.items())}
     )
     marking = _marking(triggers, bits, len(next(iter(secrets.values())).head))
+    files = {it.name: bytes(entries[it.file]) for it in manifest.variants}
+    heads = tuple(it for name in secrets for it in _places(name, files[name]))
+    marking = replace(marking, heads=heads)
     variants = tuple(
         replace(it, tolerance=max(it.tolerance, tolerances[it.name]))
         for it in manifest.variants
@@ -195,6 +198,12 @@ def render_markable(
     parse_manifest(raw)  # values built in code were never checked
     entries |= {"manifest.json": raw, TRIGGERS_ENTRY: triggers}
     return render_container(entries)
+
+
+def _places(name: str, content: bytes) -> tuple[HeadPlace, ...]:
+    """Return where the head of a variant is: all that a mark may ever alter."""
+    head = find_head(parse_graph(content), name)
+    return tuple(HeadPlace(name, *place) for place in head.places())
 
 
 def _marking(triggers: bytes, bits: int, classes: int) -> Marking:
