@@ -193,7 +193,7 @@ class Meter:
             free=state.free,
             failed=state.failed,
             unlimited=unlimited,
-            until=state.until_s if now_s < state.until_s else 0,
+            until=state.until_s if max(now_s, state.seen_s) < state.until_s else 0,
             seconds=state.time_s + left_s,
             voucher=state.window.highest,
             refund=self.terms.refund,

@@ -159,7 +159,7 @@ class Leases:
         try:
             with self._disk:
                 with self.lock:
-                    closing = self.account.closing(*self._clocks.now())
+                    closing = self.account.closing(self._clocks.monotonic())
                 self._save(closing)
                 if self._marks:
                     self._file.mark(closing.used)

@@ -98,7 +98,9 @@ class MeterState(Struct, frozen=True):
         until_s: Nothing is counted until this Unix time.
         time_s: Seconds of unlimited running that are left beyond the stretch that is
             reserved.
-        seen_s: The latest Unix time that was seen.
+        seen_s: When a voucher was last taken that bounds the time, and all running
+            since: a clock that is set back lengthens nothing by more than what the
+            board was switched off for, and one that was ahead for a while ends nothing.
         inferences: How many the log had, when this was written.
         lenient: Not every answer since was to be charged.
         rows: Usage of the open hour; ``closed`` rows were kept before.
@@ -166,23 +168,22 @@ def settle(state: MeterState, remains: Remains, *, refund: bool) -> Settlement:
     """Return the state after a life that ended somehow.
 
     Law: what was truly used is charged, and at most what was reserved, unless the log
-    knows of more. With ``refund`` that holds as far as something vouches for it: what
-    was handed out, or, after a loss of power, the receipts.
+    knows of more.
 
     Args:
         state: What the disk says; after an orderly end nothing is reserved.
         remains: What else there is.
-        refund: Give back what was reserved and not used.
+        refund: Give back what was reserved and not handed out, where that is known.
     """
     open_units = state.reserved - state.used
     receipts = None
     if remains.inferences is not None:
         receipts = max(0, remains.inferences - state.inferences)
     charged = open_units
+    # After a loss of power nobody knows what was answered: records that were not on the
+    # medium yet are no proof that there was nothing. All of it is charged.
     if refund and remains.handed is not None:
         charged = min(open_units, max(0, remains.handed - state.used))
-    elif refund and receipts is not None:
-        charged = min(open_units, receipts)
     behind = 0
     if receipts is not None and not state.lenient and receipts > open_units:
         behind = receipts - open_units
@@ -223,8 +224,10 @@ def redeem(
         )
     check_times(voucher, max(now_s, state.seen_s))
     check_units(voucher)
-    seen_s = min(MAX_TOTAL, max(state.seen_s, int(now_s)))
-    state = replace(state, seen_s=seen_s)
+    if voucher.kind is Kind.UNTIL or voucher.expiry_s:
+        # It was not over by this clock, so the clock cannot be ahead of its end.
+        seen_s = min(MAX_TOTAL, max(state.seen_s, int(now_s)))
+        state = replace(state, seen_s=seen_s)
     taken, units = state.window.take(voucher.seq), voucher.units
     match voucher.kind:
         case Kind.UNITS:

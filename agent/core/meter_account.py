@@ -39,7 +39,7 @@ FORGET = 0.75  # how much of its highest rate a pipeline keeps from look to look
 # What a crash costs of unlimited running; and how long before its end more is reserved.
 TIME_LEASE_S = 60
 TIME_AHEAD_S = 20.0
-# How far a clock that is set back can lengthen what is unlimited until a date.
+# How much running a crash may forget of what is unlimited until a date.
 SEEN_S = 600
 
 
@@ -85,6 +85,8 @@ class Account:
     _since_s: float = 0.0
     _since: int = 0
     _failed: int = 0  # that came before the last write
+    _run_s: float | None = None  # monotonic seconds up to which ``seen_s`` has counted
+    _written_s: float = 0.0  # the same at the last write
 
     def __post_init__(self) -> None:
         self.rows.update({(row.hour, row.model): row.count for row in self.state.rows})
@@ -200,8 +202,8 @@ class Account:
         state = self.state
         if not state.lenient and self._may_be_free(now_s, mono_s):
             return True
-        if now_s < state.until_s:
-            return now_s - state.seen_s > SEEN_S
+        if max(now_s, state.seen_s) < state.until_s:
+            return mono_s - self._written_s > SEEN_S
         if state.time_s and mono_s > self.stretch_s - TIME_AHEAD_S:
             return True
         if self.unlimited(now_s, mono_s) or self._top() <= state.reserved:
@@ -214,9 +216,9 @@ class Account:
         Nothing holds before it is durable and ``adopt`` was called.
         """
         self._measure(mono_s)
-        state = self.state
-        seen_s = min(MAX_TOTAL, max(state.seen_s, int(now_s)))
-        dated = seen_s < state.until_s
+        self._run(mono_s)
+        state, self._written_s = self.state, mono_s
+        dated = max(now_s, state.seen_s) < state.until_s
         time_s, stretch_s = state.time_s, self.stretch_s
         if not dated and time_s and mono_s > stretch_s - TIME_AHEAD_S:
             more = min(time_s, TIME_LEASE_S)
@@ -229,7 +231,6 @@ class Account:
         planned = replace(
             state,
             reserved=max(state.reserved, reserved),
-            seen_s=seen_s,
             time_s=time_s,
             lenient=unlimited or free or self._may_be_free(now_s, mono_s),
             rows=tuple(self.all_rows()[-MAX_ROWS:]),
@@ -246,7 +247,7 @@ class Account:
             reserved=max(written.reserved, self.state.used),
             until_s=written.until_s,
             time_s=written.time_s,
-            seen_s=written.seen_s,
+            seen_s=max(self.state.seen_s, written.seen_s),
             lenient=written.lenient,
         )
 
@@ -265,18 +266,28 @@ class Account:
         free = planned.lenient or voucher.kind in (Kind.TIME, Kind.UNTIL)
         return replace(state, lenient=free), stretch_s
 
-    def closing(self, now_s: float, mono_s: float) -> MeterState:
+    def closing(self, mono_s: float) -> MeterState:
         """Return what to write at an orderly end: nothing stays reserved."""
         left_s = max(0, int(self.stretch_s - mono_s))
+        self._run(mono_s)
         state, used = self.state, self.state.used
         return replace(
             state,
             reserved=used,
-            seen_s=min(MAX_TOTAL, max(state.seen_s, int(now_s))),
             time_s=min(MAX_TOTAL, state.time_s + left_s),
             lenient=False,
             rows=tuple(self.all_rows()[-MAX_ROWS:]),
         )
+
+    def _run(self, mono_s: float) -> None:
+        """Let the time that was seen go on with what the board has run."""
+        if self._run_s is None:
+            self._run_s = mono_s
+        past_s = max(0, int(mono_s - self._run_s))
+        self._run_s += past_s
+        if self.state.seen_s:  # nothing is bounded by time before a voucher is
+            seen_s = min(MAX_TOTAL, self.state.seen_s + past_s)
+            self.state = replace(self.state, seen_s=seen_s)
 
     def _top(self) -> int:
         """How far anything may be reserved: what is paid, and the longest grace."""

@@ -153,7 +153,7 @@ class Lives(RuleBasedStateMachine):
         """An orderly end gives back what was not used."""
         for pipeline in PIPELINES:
             self.take(pipeline, 0.0)
-        self.disk = self.account.closing(NOW_S, self.mono_s)
+        self.disk = self.account.closing(self.mono_s)
         assert self.disk.reserved == self.disk.used == self.answered
         self.account = Account(self.disk, self.lease, POLICIES)
         self.marked = self.disk.used
@@ -265,11 +265,29 @@ def test_nothing_is_counted_until_a_date() -> None:
     allowed, reason = made.hand_out("door", NOW_S, MONO_S)
     made.take("door", allowed, 0)
     assert (Reason.NONE, 0, allowed) == (reason, made.state.used, made.state.free)
-    assert not made.is_due(NOW_S + SEEN_S, MONO_S)
-    assert made.is_due(NOW_S + SEEN_S + 1, MONO_S)
-    renew(made, NOW_S + 4000)
-    assert not made.unlimited(0.0, MONO_S) or made.state.seen_s >= NOW_S + 4000
+    assert not made.is_due(NOW_S, MONO_S + SEEN_S)
+    assert made.is_due(NOW_S, MONO_S + SEEN_S + 1)
+    renew(made, mono_s=MONO_S + 4000)
+    assert made.state.seen_s == NOW_S + 4000
+    assert made.unlimited(0.0, MONO_S)
+    renew(made, 0.0, MONO_S + 5000)
+    assert not made.unlimited(0.0, MONO_S)
     assert not made.unlimited(NOW_S + 5000, MONO_S)
+
+
+def test_a_clock_that_was_ahead_ends_nothing() -> None:
+    """A clock in 2101, for one start: what was bought until a date goes on after it."""
+    made = account(bought=50)
+    until = voucher(1, int(NOW_S) + 5000, Kind.UNTIL)
+    made.adopt(*made.redeemed(until, NOW_S, MONO_S))
+    wrong_s = NOW_S + 4e9
+    assert not made.unlimited(wrong_s, MONO_S)
+    renew(made, wrong_s)
+    later = Account(made.closing(MONO_S + 10), 100, {"door": Unpaid()})
+    assert later.unlimited(NOW_S, MONO_S)
+    paid = voucher(2, 7)
+    later.adopt(*later.redeemed(paid, wrong_s, MONO_S))
+    assert later.unlimited(NOW_S, MONO_S)
 
 
 def test_time_passes_while_it_runs_and_a_crash_takes_a_minute() -> None:
@@ -281,7 +299,7 @@ def test_time_passes_while_it_runs_and_a_crash_takes_a_minute() -> None:
     assert (planned.time_s, planned.lenient) == (100 - TIME_LEASE_S, True)
     assert made.unlimited(NOW_S, MONO_S + TIME_LEASE_S - 1)
     assert not made.unlimited(NOW_S, MONO_S + TIME_LEASE_S + 1)
-    assert made.closing(NOW_S, MONO_S + 10).time_s == 90
+    assert made.closing(MONO_S + 10).time_s == 90
     renew(made, mono_s=MONO_S + TIME_LEASE_S - 5)
     assert made.unlimited(NOW_S, MONO_S + 99)
     assert not made.unlimited(NOW_S, MONO_S + 101)
