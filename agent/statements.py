@@ -216,6 +216,7 @@ class Statements:
     def _state(self, name: str, copy: RunningCopy, nonce: str) -> bytes:
         """Return the statement about what a pipeline runs."""
         installed, manifest = copy.installed, copy.bundle.manifest
+        origin, trouble = _origin_of(copy.bundle)
         running = Running(
             board=self._board,
             pipeline=name,
@@ -229,7 +230,8 @@ class Statements:
             verified_at=installed.verified_at,
             said_at=self._clock(),
             nonce=nonce,
-            origin=read_origin(copy.bundle.provenance),
+            origin=origin,
+            origin_trouble=trouble,
         )
         runs = copy.bundle.variant_sha256(installed.variant)
         return render_statement(state_running(runs, running))
@@ -294,6 +296,17 @@ class Statements:
             inputs_sha256=sha256(challenge.inputs).hexdigest(),
             classes=classes,
         )
+
+
+def _origin_of(bundle: OpenedBundle) -> tuple[dict[str, object] | None, str]:
+    """Return what a bundle says of its origin, and why that is left out.
+
+    What one bundle says badly keeps no other pipeline from being stated.
+    """
+    try:
+        return read_origin(bundle.provenance), ""
+    except BundleRefusedError as err:
+        return None, err.reason
 
 
 def _not_now(what: str, reason: Reason) -> RequestRefusedError:

@@ -20,7 +20,7 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from agent.core.dsse import Envelope, parse_envelope, parse_strictly
+from agent.core.dsse import Envelope, envelope_json, parse_envelope, parse_strictly
 from agent.core.manifest import Manifest
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
@@ -105,7 +105,8 @@ class Running(Strict, frozen=True):
         verified_at: Unix seconds of the last full verification.
         said_at: Unix seconds, when the board said this, by its own clock.
         nonce: What the asker wanted to see again, or empty.
-        origin: The bundle's own ``provenance.json`` as it is, or None.
+        origin: The bundle's own ``provenance.json``, or None.
+        origin_trouble: The reason where it has one that makes no sense, else empty.
     """
 
     board: Named
@@ -121,6 +122,7 @@ class Running(Strict, frozen=True):
     said_at: float
     nonce: Text = ""
     origin: dict[str, object] | None = None
+    origin_trouble: Text = ""
 
 
 class OriginStatement(Struct, frozen=True, forbid_unknown_fields=True):
@@ -230,18 +232,20 @@ def check_provenance(raw: bytes, manifest: Manifest) -> OriginStatement:
 def read_origin(raw: bytes) -> dict[str, object] | None:
     """Return a bundle's provenance.json as JSON's values; None where there is none.
 
+    Of an envelope, members that DSSE does not know are left out: nobody has signed
+    them, and a board signs what it passes on.
+
     Raises:
-        BundleRefusedError: ``provenance``: it is no JSON object.
+        BundleRefusedError: ``provenance`` or ``too_large``: it is no statement that
+            ``parse_statement`` takes, or no JSON that can be passed on.
     """
     if not raw:
         return None
-    try:
-        found = parse_strictly(raw)
-    except ValueError as err:
-        raise refused(str(err)) from err
-    if not isinstance(found, dict):
-        raise refused("no JSON object")
-    return found
+    payload, envelope = open_statement(raw)
+    parse_statement(payload)
+    if envelope is not None:
+        return envelope_json(envelope)
+    return msgspec.convert(parse_strictly(payload), dict[str, object])
 
 
 def refused(what: str) -> BundleRefusedError:

@@ -71,6 +71,7 @@ runnings = st.builds(
     said_at=numbers,
     nonce=texts,
     origin=st.none() | st.dictionaries(texts, texts | st.integers(-9, 9), max_size=3),
+    origin_trouble=texts,
 )
 
 SAID = Origin(
@@ -216,12 +217,43 @@ def test_too_large() -> None:
 
 
 def test_what_a_bundle_says_goes_out_as_it_is() -> None:
-    """Nothing where it says nothing; an object, and nothing else."""
+    """Nothing where it says nothing; of an envelope, what DSSE knows."""
+    raw = render_statement(good())
     assert read_origin(b"") is None
-    assert read_origin(b'{"a": 1}') == {"a": 1}
-    for raw in (b"[]", b"1", b"{", b'{"a": 1, "a": 2}'):
-        with pytest.raises(BundleRefusedError):
-            read_origin(raw)
+    assert read_origin(raw) == json.loads(raw)
+    signed = render_envelope(Envelope(raw, PAYLOAD_TYPE, (Signature(b"s", "k"),)))
+    assert read_origin(signed) == json.loads(signed)
+    assert read_origin(signed[:-1] + b',"more":1}') == json.loads(signed)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"[]", b"1", b"{", b'{"a": 1}', b'{"a": 1, "a": 2}'),
+        *(b'{"x": 1e999}', b'{"x": "\\ud800"}'),
+        render_statement(good()).replace(b"0.93", b"1e999"),
+        render_statement(good()).replace(b"A. Person", b"\\ud800"),
+        render_statement(good()).replace(b"0.93", b"1" + b"0" * 400),
+    ],
+)
+def test_a_board_passes_on_only_what_can_be_read_again(raw: bytes) -> None:
+    """It would sign what nobody can parse: infinity, half a character, anything."""
+    for each in (raw, render_envelope(Envelope(raw, PAYLOAD_TYPE, (Signature(b"s"),)))):
+        with pytest.raises(BundleRefusedError) as caught:
+            read_origin(each)
+        assert caught.value.reason == Reason.PROVENANCE
+
+
+@given(origins)
+def test_what_is_passed_on_is_read_again(origin: Origin) -> None:
+    """A board's statement with any origin in it is one."""
+    raw = render_statement(state_origin(subjects_of(manifest()), origin))
+    running = Running(
+        *("b", "p", "m", 1, "int8", "2" * 64, "litert", "3" * 64, "", 1.0, 2.0, ""),
+        read_origin(raw),
+    )
+    statement = state_running("4" * 64, running)
+    assert parse_running(render_statement(statement)) == statement
 
 
 def test_other_versions_of_the_manifest_do_not_matter() -> None:

@@ -37,6 +37,7 @@ from agent.errors import AgentError, BundleRefusedError, RequestRefusedError
 from agent.statements import Statements, board_signer
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.placing import Placed
+from agent.trust.bundle import Bundle
 from agent.trust.own_key import load_key, make_key
 from agent.trust.statements import (
     PublicKey,
@@ -153,6 +154,24 @@ def test_what_is_said_is_what_the_worker_hashed(tmp_path: Path) -> None:
             assert (said.board, said.copy, said.nonce) == (BOARD, "own", "once")
             assert (said.said_at, said.verified_at) == (NOW, NOW)
             assert (said.bundle, said.origin) == (it.bundle.sha256, None)
+
+    case()
+
+
+def test_a_bundle_that_speaks_badly_keeps_nobody_from_speaking(tmp_path: Path) -> None:
+    """What it says of its origin is left out, with the reason; the rest is stated."""
+
+    @in_loop
+    async def case() -> None:
+        it = own()
+        opened = it.bundle
+        assert isinstance(opened, Bundle)
+        bundle = dataclasses.replace(opened, provenance=b'{"x": 1e999}')
+        async with speaking(tmp_path, dataclasses.replace(it, bundle=bundle)) as found:
+            (envelope,) = (await found[0].provenance("once")).values()
+            assert isinstance(envelope, dict)
+            said = parse_running(oracle(envelope, tmp_path / "board.key")).predicate
+            assert (said.origin, said.origin_trouble) == (None, "provenance")
 
     case()
 
