@@ -7,6 +7,7 @@ The rules this module keeps:
 
 from msgspec import Struct
 
+from agent.core.reasons import Reason
 from agent.core.updates import Decision, Progress, Report, SetAside
 
 IDLE = "IDLE"
@@ -211,6 +212,20 @@ class UpdateState(Struct, frozen=True):
     ddi: ServerAnswer | None = None
 
 
+class PaidAnswer(Struct, frozen=True):
+    """One pipeline beside the meter; one sample in ``every`` where it is thinned."""
+
+    policy: str = ""
+    every: int = 1
+    allowed: int = 0
+    reason: str = ""
+
+    @property
+    def is_thinned(self) -> bool:
+        """Whether it answers one sample in so many, for want of units."""
+        return self.policy == "degrade" and self.reason == Reason.UNPAID
+
+
 class MeterAnswer(Struct, frozen=True):
     """What is paid for, where a board's inferences are."""
 
@@ -218,6 +233,7 @@ class MeterAnswer(Struct, frozen=True):
     owed: int = 0
     unlimited: bool = False
     trouble: str = ""
+    pipelines: dict[str, PaidAnswer] = {}
 
 
 class State(Struct, frozen=True):

@@ -10,13 +10,25 @@ The rules this module keeps:
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from agent.cli.board_answers import IDLE, Active, PipelineState, Refusal, State
+from agent.cli.board_answers import (
+    IDLE,
+    Active,
+    MeterAnswer,
+    PipelineState,
+    Refusal,
+    State,
+)
+from agent.core.explanations import EXPLANATIONS
+from agent.core.meter_status import say_thinned
 from agent.core.reasons import Reason
 from agent.core.server_words import explain_server
 from agent.core.superseded import is_past
 from agent.core.updates import Decision, Report
 
 FINE = ("runs", "unassigned")
+SILENT = "silent"  # orders are followed, and nothing is answered
+# Beginning is over within a moment; and whoever was given no model has none.
+PASSES = {Reason.STARTING, Reason.NO_MODEL}
 CALM = {
     *(Reason.WINDOW, Reason.NOT_BEFORE, Reason.PERCENT),
     *(Reason.PAUSED, Reason.HELD),
@@ -30,7 +42,7 @@ class Outcome:
 
     Attributes:
         good: Nobody has to act.
-        state: ``runs``, ``waits``, ``refused``, ``rolled_back``...
+        state: ``runs``, ``silent``, ``waits``, ``refused``, ``rolled_back``...
         runs: What answers now, ``kws 8``; ``wants`` what should, empty for nothing.
         why: For people; ``reason`` for scripts.
         todo: What can be done, where the reason's usual words say something else.
@@ -49,10 +61,11 @@ class Outcome:
 def describe_pipelines(state: State) -> list[Outcome]:
     """Return what each pipeline does, and why it does not do what is wanted."""
     decisions = state.decisions()
-    return [
-        _describe(name, pipeline, decisions.get(name))
+    rows = [
+        _with_silence(_describe(name, pipeline, decisions.get(name)), pipeline)
         for name, pipeline in state.pipelines.items()
     ]
+    return [_with_thinning(row, state.meter) for row in rows]
 
 
 def describe_strangers(state: State) -> list[Outcome]:
@@ -146,6 +159,31 @@ def _describe(name: str, pipeline: PipelineState, decision: Decision | None) -> 
     waits = decision.state == "waits" and decision.reason in CALM
     good = waits or decision.state in FINE
     return Outcome(name, good, decision.state, runs, wants, why, decision.reason)
+
+
+def _with_silence(row: Outcome, pipeline: PipelineState) -> Outcome:
+    """Say why nothing is answered, where orders give nobody anything to do."""
+    if not row.good or not row.state or pipeline.ready or pipeline.reason in PASSES:
+        return row
+    known = {str(each): words.what for each, words in EXPLANATIONS.items()}
+    what = known.get(pipeline.reason, "It is not ready.").rstrip(".")
+    why = f"answers nothing: {what[:1].lower()}{what[1:]}"
+    if row.state == "waits":
+        why = f"{why}; {row.why}"
+    return replace(row, good=False, state=SILENT, why=why, reason=pipeline.reason)
+
+
+def _with_thinning(row: Outcome, meter: MeterAnswer | None) -> Outcome:
+    """Say that only some samples are answered, where units are used up.
+
+    Nobody has to act: it is what the settings order.
+    """
+    paid = meter.pipelines.get(row.pipeline) if meter else None
+    if not row.good or paid is None or not paid.is_thinned:
+        return row
+    why = "; ".join(it for it in (say_thinned(paid.every), row.why) if it)
+    todo = EXPLANATIONS[Reason.UNPAID].todo
+    return replace(row, why=why, reason=Reason.UNPAID, todo=todo)
 
 
 def _wants(decision: Decision) -> str:

@@ -28,6 +28,7 @@ tinyward status --board board-7@10.0.0.7 --cert me.pem --ca fleet-ca.pem
 
 \b
 STATE   runs        as desired
+        silent      as desired, and answers nothing: WHY says what to do
         ordered     it begins now, or is under way
         waits       for a time, a window or a person, or to be tried again
         refused     it will not begin until something changes

@@ -37,7 +37,7 @@ CERTIFICATE_SOON_S = 14 * 86_400
 STYLES = {
     **dict.fromkeys(("runs", "committed"), "green"),
     **dict.fromkeys(("ordered", "waits", "interrupted", "no reply"), "yellow"),
-    **dict.fromkeys(("refused", "failed", "rolled_back"), "bold red"),
+    **dict.fromkeys(("refused", "failed", "rolled_back", "silent"), "bold red"),
 }
 ORDERS = {
     "tuf": "from the signed repository (tuf)",
@@ -213,7 +213,7 @@ def why_text(row: Outcome) -> Text:
     text = Text(plain(why))
     if row.reason:
         text.append(f" [{plain(row.reason, 32)}]" if why else plain(row.reason, 32))
-    todo = row.todo or _todo(row.reason) if not row.good else ""
+    todo = row.todo or ("" if row.good else _todo(row.reason))
     return text.append(f"\n-> {todo}", "dim") if todo else text
 
 

@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from agent.core.reasons import Reason
+
 
 class MeteredPipeline(Struct, frozen=True):
     """One pipeline beside its meter.
@@ -20,6 +22,11 @@ class MeteredPipeline(Struct, frozen=True):
     reason: str = ""
     used: int = 0
     free: int = 0
+
+    @property
+    def is_thinned(self) -> bool:
+        """Whether it answers one sample in ``every``, for want of units."""
+        return self.policy == "degrade" and self.reason == Reason.UNPAID
 
 
 class MeterStatus(Struct, frozen=True):
@@ -64,6 +71,15 @@ class MeterStatus(Struct, frozen=True):
     refund: bool
     trouble: str = ""
     pipelines: dict[str, MeteredPipeline] = {}
+
+
+def say_thinned(every: int) -> str:
+    """Say what a pipeline does that degrades for want of units.
+
+    >>> say_thinned(10)
+    'unpaid: answers 1 in 10'
+    """
+    return f"{Reason.UNPAID}: answers 1 in {every:,}"
 
 
 def say_meter(left: int, owed: int, *, unlimited: bool, trouble: str) -> str:

@@ -22,10 +22,13 @@ from rich.console import Console
 
 from agent.cli import cli
 from agent.cli.board_answers import State, Updates
+from agent.cli.outcome import describe_pipelines
 from agent.cli.plain_text import bytes_text, plain, span_text
 from agent.cli.reach import complete_pipelines, find_socket
 from agent.cli.status_room import fit_status
 from agent.cli.status_view import render_status, show_lines
+from agent.core.explanations import EXPLANATIONS
+from agent.core.reasons import Reason
 from agent.errors import SettingsError
 from tests.fakes.board_server import (
     NOW,
@@ -186,6 +189,52 @@ def test_all_is_well(socket: Path) -> None:
     )
     facts = [line.split("  ")[0] for line in lines[5:] if line and line[0] != " "]
     assert facts == ["orders", "phase", "looks", "metadata", "clock", "certificate"]
+
+
+@pytest.mark.parametrize("ordered", ["runs", "unassigned", "waits"])
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("unpaid", "-> Redeem a voucher: `tinyward meter redeem FILE`."),
+        ("log", "-> `tinyward audit verify`"),
+        ("seal_key", "-> `tinyward identity seal`"),
+        ("envelope", "-> Seal it for the board"),
+    ],
+)
+def test_orders_that_are_followed_hide_no_silence(
+    board: FakeBoard, reason: str, told: str, ordered: str
+) -> None:
+    """Whoever answers nothing is not said to run as wanted; what to do is said."""
+    board.decide(decision("door", ordered, 7, reason="window"))
+    board.state["pipelines"]["door"] |= {"ready": False, "reason": reason}
+    shown = rendered(board.state, board.updates, terminal=False, width=200)
+    row = next(line for line in shown.splitlines() if line.startswith("door"))
+    assert "silent" in row
+    assert "answers nothing: " in row
+    assert EXPLANATIONS[Reason(reason)].what[1:-1] in row
+    assert f"[{reason}]" in row
+    assert "as wanted" not in row
+    assert told in shown
+
+
+def test_a_pipeline_that_begins_is_not_silent(board: FakeBoard) -> None:
+    """It passes within a moment, and nobody has to act."""
+    board.state["pipelines"]["door"] |= {"ready": False, "reason": "starting"}
+    state = msgspec.convert(board.state, State)
+    assert [(it.state, it.good) for it in describe_pipelines(state)] == [("runs", True)]
+
+
+def test_one_in_so_many_is_told(board: FakeBoard) -> None:
+    """Who degrades for want of units runs, and says so, and what to do."""
+    paid = {"policy": "degrade", "grace": 0, "every": 10, "reason": "unpaid"}
+    board.state["meter"] = {"left": 0, "pipelines": {"door": paid | {"allowed": 9}}}
+    shown = rendered(board.state, board.updates, terminal=False, width=200)
+    row = next(line for line in shown.splitlines() if line.startswith("door"))
+    assert "unpaid: answers 1 in 10; as wanted by" in row
+    assert "-> Redeem a voucher" in shown
+    board.state["meter"]["pipelines"]["door"]["reason"] = ""
+    shown = rendered(board.state, board.updates, terminal=False, width=200)
+    assert "1 in 10" not in shown
 
 
 def test_alarms_of_monitors_are_told(board: FakeBoard, socket: Path) -> None:
