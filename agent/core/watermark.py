@@ -136,7 +136,7 @@ def false_match(bits: int, errors: int, boards: int = 1) -> float:
     return float(min(Fraction(1), boards * _tail(bits, errors)))
 
 
-def false_score(score: float, boards: int = 1) -> float:
+def false_score(score: float, boards: int = 1, bits: int | None = None) -> float:
     """Return the chance that one of many codewords fits soft answers so well by luck.
 
     A score is the sum over all triggers of how clearly each was answered, positive
@@ -145,11 +145,23 @@ def false_score(score: float, boards: int = 1) -> float:
     holds for any number of them (Bentkus and Dzindzalieta 2015, Theorem 1.1: no more
     than 1 / (4 Q(sqrt 2)) = 3.18 times the tail Q of a normal distribution).
 
+    Args:
+        score: The sum over the root.
+        boards: How many codewords were tried.
+        bits: How many answers there are, where known.
+
+    Raises:
+        ValueError: No answers have such a score: it is the root of their number at
+            most (Cauchy and Schwarz). Nobody is named by a sum that went wrong.
+
     >>> false_score(0.0)
     1.0
     >>> false_score(8.0, 10_000) < 1e-10
     True
     """
+    # A part in 10^9 above it is rounding.
+    if bits is not None and not score <= sqrt(bits) * (1 + 1e-9):
+        raise ValueError(f"{bits} answers have no score of {score}")
     worst = 1 / (2 * erfc(1.0))
     return min(1.0, boards * worst * erfc(score / sqrt(2)) / 2)
 

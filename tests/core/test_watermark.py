@@ -162,3 +162,11 @@ def test_codewords_of_other_lengths_are_not_compared() -> None:
         judge_copy([0] * 8, mark, b"\x00", (SALT, "b", ""))
     with pytest.raises(ValueError, match="32 bytes"):
         commit_codeword(b"short", "b", b"")
+
+
+def test_a_score_that_no_answers_can_have_names_nobody() -> None:
+    """Above the root of their number something went wrong, and where it is NaN."""
+    assert false_score(16.0, 1, 256) < 1e-50
+    for score in (16.1, 1e30, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="256 answers have no score"):
+            false_score(score, 1, 256)

@@ -4,7 +4,12 @@ The rules this module keeps:
  * A board is named with the chance that it is named wrongly, over all boards and all
    ways that were tried; above ``CHANCE`` nobody is named.
  * That chance needs nothing but that codewords are fair coins: whatever an innocent
-   board's suspect answers, it was not drawn with the board's codeword in view.
+   board's suspect answers, it was not drawn with the board's codeword in view. A board
+   keeps one of at most ``DRAWS`` codewords, whichever first gave a good copy, and that
+   choice is not fair; so all that may have been drawn count as tried.
+ * Law: what a suspect answers, times any number above 0, gives the same verdict.
+ * What is not finite, and what is as much one bit as the other, says nothing: it is
+   neither a right bit nor a wrong one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +22,7 @@ from numpy.typing import NDArray
 from agent.core.watermark import CHANCE, false_match, false_score
 from agent.errors import BundleRefusedError
 from agent.publish.marks_book import BoardCopy
+from agent.publish.watermark.copies import DRAWS
 from agent.publish.watermark.graph import parse_graph
 from agent.publish.watermark.head import find_head
 from agent.publish.watermark.rows import Values, pair_directions
@@ -37,9 +43,11 @@ class Suspicion:
     Attributes:
         way: What it was told by.
         variant: Which variant's triggers.
-        errors: Wrong bits of ``bits`` (0 of 0 where bytes are the same).
+        errors: Wrong bits of ``bits``, which are those that were answered at all (0 of
+            0 where bytes are the same).
         score: See ``agent.core.watermark.false_score``; 0 by classes alone.
-        chance: That an innocent board looks like this, over all that was tried.
+        chance: That an innocent board looks like this, over all that was tried: an
+            upper bound.
     """
 
     board: str
@@ -90,8 +98,7 @@ class Codebook:
             for copy in copies
             for variant, digest in copy.results.items()
         }
-        # Of leaked activation triggers only the others can tell.
-        self._halves = (slice(None), slice(bits, None))
+        self._bits = bits
 
     def same_bytes(self, sha256: str) -> Suspicion | None:
         """Return whose copy has this digest, if it is anyone's."""
@@ -107,29 +114,47 @@ class Codebook:
             clues: Everything that the suspect said, by any way: the more, the dearer.
             books: How many such codebooks are asked about one suspect.
         """
-        tried = books * len(clues) * len(self._halves) * len(self.boards)
+        looks = [(clue, half) for clue in clues for half in self._halves(clue)]
+        tried = books * len(looks) * len(self.boards) * DRAWS
         best: dict[str, Suspicion] = {}
-        for clue in clues:
-            for half in self._halves:
-                for it in self._weigh(clue, half, tried):
-                    known = best.get(it.board)
-                    if known is None or it.chance < known.chance:
-                        best[it.board] = it
+        for clue, half in looks:
+            for it in self._weigh(clue, half, tried):
+                known = best.get(it.board)
+                if known is None or it.chance < known.chance:
+                    best[it.board] = it
         return sorted(best.values(), key=lambda it: (it.chance, -it.score, it.errors))
+
+    def _halves(self, clue: Clues) -> list[slice]:
+        """Return which answers are looked at: all, and those for tracing alone.
+
+        Of leaked activation triggers only the others can tell. A suspect may have been
+        shown the first of the triggers only.
+        """
+        count = len(clue.clearness)
+        halves = [slice(0, count)]
+        if count > self._bits:
+            halves.append(slice(self._bits, count))
+        return halves
 
     def _weigh(self, clue: Clues, half: slice, tried: int) -> Iterator[Suspicion]:
         """Yield the suspicions of the boards that fit best."""
-        clearness = clue.clearness[half].astype(np.float32)
+        clearness = clue.clearness[half]
+        told = np.sign(clearness)
+        weights = _weights(clearness) if clue.soft else told
+        bits = int(np.count_nonzero(told))
+        if not bits or weights is None:
+            return
         signs = self._signs[:, half]
-        weights = _bounded(clearness) if clue.soft else np.sign(clearness)
-        scores = signs @ weights / max(float(np.linalg.norm(weights)), 1e-30)
-        bits = signs.shape[1]
+        # The largest weight is 1: the norm is at least that, and float32 ranks as well.
+        ranks = np.argsort(-(signs @ weights.astype(np.float32)), kind="stable")
+        norm = float(np.linalg.norm(weights))
         # With all weights alike, the best score is the fewest errors.
-        for place in np.argsort(-scores, kind="stable")[:_NEAREST].tolist():
-            errors = int((signs[place] * clearness <= 0).sum())
-            score = float(scores[place]) if clue.soft else 0.0
+        for place in ranks[:_NEAREST].tolist():
+            own = signs[place].astype(np.float64)
+            errors = int((own * told < 0).sum())
+            score = float(own @ weights) / norm if clue.soft else 0.0
             chance = (
-                false_score(score, tried)
+                false_score(score, tried, bits)
                 if clue.soft
                 else false_match(bits, errors, tried)
             )
@@ -156,7 +181,8 @@ def clues_of_head(content: bytes, secrets: Mapping[str, VariantSecret]) -> list[
         logits = secret.features @ changed[:, :-1].T + changed[:, -1]
         directions = pair_directions(secret.pairs, len(changed))
         clearness = (logits * directions).sum(axis=1)
-        if np.isfinite(clearness).all() and clearness.any():
+        clearness[~np.isfinite(clearness)] = 0.0
+        if clearness.any():
             clues.append(Clues("head", name, clearness, soft=True))
     return clues
 
@@ -164,24 +190,28 @@ def clues_of_head(content: bytes, secrets: Mapping[str, VariantSecret]) -> list[
 def clues_of_scores(
     variant: str, scores: NDArray[np.floating], groups: str
 ) -> Clues | None:
-    """Return what scores say, one row a trigger: probabilities, or logits.
+    """Return what scores say, one row a trigger: shares of 1 or of 255, or logits.
+
+    Scores of which none is negative are shares, of whatever whole.
 
     Returns:
-        None where they are no scores of these classes.
+        None where they are no scores of these classes, or say nothing at all.
     """
     bits = np.array([bit == "1" for bit in groups])
-    if (
-        scores.ndim != 2
-        or scores.shape[1] != len(bits)
-        or not np.isfinite(scores).all()
-    ):
+    if scores.ndim != 2 or scores.shape[1] != len(bits):
         return None
     values = scores.astype(np.float64)
-    if values.min() >= 0 and values.max() <= 1.01:
+    finite = np.isfinite(values).all(axis=1)
+    values[~finite] = 0.0
+    peak = float(np.abs(values).max(initial=0.0))
+    if not peak:
+        return None
+    values /= peak  # from here on no difference overflows
+    if values.min() >= 0:
         # An 8-bit probability of 0 is anything below half a step.
         values = np.log(np.maximum(values, max(_LEAST, _step(values) / 2)))
     clearness = values[:, bits].max(axis=1) - values[:, ~bits].max(axis=1)
-    return Clues("scores", variant, clearness, soft=True)
+    return Clues("scores", variant, clearness, soft=True) if clearness.any() else None
 
 
 def clues_of_classes(variant: str, classes: Sequence[int], groups: str) -> Clues | None:
@@ -201,11 +231,23 @@ def as_hard(clues: Clues) -> Clues:
     return replace(clues, soft=False, way="classes")
 
 
-def _bounded(clearness: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return clearness with its largest values cut."""
-    limit = CLEAREST * float(np.median(np.abs(clearness)))
-    cut: NDArray[np.float32] = np.clip(clearness, -limit, limit) if limit else clearness
-    return cut
+def _weights(clearness: Values) -> Values | None:
+    """Return how much each answer counts, -1 to 1; None where they say nothing.
+
+    Only what answers are to each other matters, so the largest is made 1 before
+    anything is squared: scores of 1e-25 have squares that float32 takes for 0, and
+    those of 1e200 squares that no float holds.
+    """
+    peak = float(np.abs(clearness).max(initial=0.0))
+    if not peak or not np.isfinite(peak):
+        return None
+    weights = clearness / peak
+    limit = CLEAREST * float(np.median(np.abs(weights)))
+    if limit:
+        # Once more, in case that all but a few were next to nothing.
+        cut = np.clip(weights, -limit, limit)
+        weights = cut / float(np.abs(cut).max())
+    return weights
 
 
 def _step(values: Values) -> float:
