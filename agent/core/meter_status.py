@@ -73,6 +73,12 @@ class MeterStatus(Struct, frozen=True):
     pipelines: dict[str, MeteredPipeline] = {}
 
 
+def thinned_to(meter: MeterStatus | None, pipeline: str) -> int:
+    """Return one sample in how many a pipeline answers for want of units, 1 for all."""
+    paid = meter.pipelines.get(pipeline) if meter else None
+    return paid.every if paid and paid.is_thinned else 1
+
+
 def say_thinned(every: int) -> str:
     """Say what a pipeline does that degrades for want of units.
 

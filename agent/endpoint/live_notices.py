@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from agent.core.degradation import LadderState, Level
 from agent.core.ladder_words import LEVELS
+from agent.core.meter_status import say_thinned, thinned_to
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, PipelineSnapshot, UpdateSnapshot
 from agent.core.statistics_block import OUTCOMES
@@ -20,6 +21,7 @@ from agent.core.updates import Report
 from agent.core.watching import ModelWatch
 from agent.endpoint.live_server import say_trouble
 from agent.endpoint.live_words import (
+    advise,
     alarm_level,
     as_sentence,
     explain,
@@ -94,9 +96,15 @@ def find_failing(points: Sequence[TrendPoint]) -> Failing | None:
 
 
 def judge_health(
-    pipeline: PipelineSnapshot, points: Sequence[TrendPoint]
+    pipeline: PipelineSnapshot, points: Sequence[TrendPoint], every: int = 1
 ) -> tuple[str, str]:
-    """Return one word or two about a pipeline, and the level at which they stand."""
+    """Return one word or two about a pipeline, and the level at which they stand.
+
+    Args:
+        pipeline: As of now.
+        points: Its last minutes.
+        every: It answers one sample in so many, for want of units.
+    """
     if not pipeline.ready:
         word = pipeline.reason.replace("_", " ") or "not ready"
         return word, "wait" if pipeline.reason == Reason.STARTING else "error"
@@ -108,11 +116,12 @@ def judge_health(
     if alarms:
         worst = min(map(alarm_level, alarms), key=lambda level: RANKS[level])
         return "stuck" if stuck else "drifts", worst
+    if every > 1:
+        return say_thinned(every), "warning"
     if pipeline.ladder.level.rank >= Level.DEGRADED.rank:
         return str(pipeline.ladder.level), held_level(pipeline.ladder)
-    if pipeline.state == "candidate":
-        return "answers, on trial", "warning"
-    return "answers", "good"
+    tried = pipeline.state == "candidate"
+    return ("answers, on trial", "warning") if tried else ("answers", "good")
 
 
 def find_notices(
@@ -132,6 +141,10 @@ def find_notices(
     found = list[Notice]()
     for pipeline in agent.pipelines:
         found += _of_pipeline(pipeline, (trends or {}).get(pipeline.name, ()))
+        every = thinned_to(agent.meter, pipeline.name)
+        if every > 1:
+            words = f"{pipeline.name} is {say_thinned(every)}. {advise(Reason.UNPAID)}"
+            found.append(Notice("warning", words))
     for kind, holds in throttled:
         if holds:
             words = _THROTTLES.get(kind, kind.replace("_", " ").capitalize() + ".")
@@ -151,7 +164,9 @@ def _of_pipeline(
         # Beginning is no fault, and passes within a moment.
         level = "info" if pipeline.reason == Reason.STARTING else "error"
         word = pipeline.reason or "unknown"
-        yield Notice(level, f"{name} does not answer: {as_sentence(why)} [{word}]")
+        todo = advise(pipeline.reason) if level == "error" else ""
+        text = f"{name} does not answer: {as_sentence(why)} [{word}] {todo}"
+        yield Notice(level, text.rstrip())
     if failing := find_failing(points):
         share = _percent(failing.share)
         text = f"{name}: {share} of the last minute's samples failed."

@@ -16,7 +16,7 @@ from agent.core.degradation import LadderState, Level
 from agent.core.histogram import count_above, quantile
 from agent.core.integrity_words import say_integrity
 from agent.core.labels import OTHER, label_counts
-from agent.core.meter_status import MeterStatus, say_meter
+from agent.core.meter_status import MeterStatus, say_meter, thinned_to
 from agent.core.readings import BoardReadings
 from agent.core.snapshot import (
     AgentSnapshot,
@@ -82,8 +82,10 @@ def describe_live(
         "pipelines": [
             {
                 **_describe_pipeline(it),
-                "health": judge_health(it, trends.get(it.name, ())),
-                "wish": _wish(agent.update, it.name),
+                "health": judge_health(
+                    it, trends.get(it.name, ()), thinned_to(agent.meter, it.name)
+                ),
+                "wish": _wish(agent.update, it),
                 "points": describe_points(trends.get(it.name, ())[-NEWEST:]),
             }
             for it in agent.pipelines
@@ -213,11 +215,11 @@ def _top_labels(counts: ModelCounts | None) -> list[Json]:
     return [*rows, {"label": None, "count": rest}] if rest else rows
 
 
-def _wish(update: UpdateSnapshot, pipeline: str) -> str:
+def _wish(update: UpdateSnapshot, pipeline: PipelineSnapshot) -> str:
     """Return what is wanted of a pipeline, in words."""
     for decision in update.decisions:
-        if decision.pipeline == pipeline:
-            return say_decision(decision)
+        if decision.pipeline == pipeline.name:
+            return say_decision(decision, ready=pipeline.ready)
     return ""
 
 

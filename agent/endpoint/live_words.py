@@ -70,6 +70,12 @@ def explain(reason: str) -> str:
     return known.what if known else ""
 
 
+def advise(reason: str) -> str:
+    """Return what somebody can do about a reason; empty where that is not known."""
+    known = {str(each): words.todo for each, words in EXPLANATIONS.items()}
+    return known.get(reason, "")
+
+
 def say_alarm(alarm: Alarm) -> str:
     """Return what an alarm means."""
     text = _ALARMS[alarm.scope].format(anchor=ANCHORS[alarm.anchor])
@@ -118,14 +124,19 @@ def say_report(report: Report) -> str:
     return as_sentence(f"{ended}: {why}" if why else ended)
 
 
-def say_decision(decision: Decision) -> str:
-    """Return what is wanted of a pipeline, and why it does not run yet."""
+def say_decision(decision: Decision, *, ready: bool = True) -> str:
+    """Return what is wanted of a pipeline, and why it does not run yet.
+
+    Args:
+        decision: What the board makes of its orders.
+        ready: It answers; what is followed does not run otherwise.
+    """
     wanted = decision.desired
     if wanted is None:
         return as_sentence(decision.detail or "Nobody says what should run")
     what = f"{wanted.model} {wanted.version}"
     if decision.state == "runs":
-        return f"Runs what is wanted: {what}."
+        return f"Runs what is wanted: {what}." if ready else f"Wanted: {what}."
     why = decision.detail or explain(decision.reason)
     if why.startswith(decision.state):
         return as_sentence(f"Wanted: {what}; it {why}")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as renew
 
 from agent.core.discretion import Discretion
+from agent.core.meter_status import MeteredPipeline
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
@@ -40,6 +41,7 @@ from agent.endpoint.live_watch import short
 from agent.endpoint.live_words import ANCHORS as LIVE_ANCHORS
 from agent.endpoint.live_words import (
     PHASES,
+    advise,
     alarm_level,
     explain,
     say_alarm,
@@ -48,6 +50,7 @@ from agent.endpoint.live_words import (
     say_phase,
     say_result,
 )
+from tests.fakes.metered import STATUS
 from tests.fakes.shown import (
     ASIDE,
     LABELS,
@@ -440,6 +443,36 @@ def test_wishes_are_said_with_their_reasons() -> None:
     assert say_decision(waits).startswith("Wanted: kws 3, waits: ")
     nobody = Decision("door", "unassigned")
     assert say_decision(nobody) == "Nobody says what should run."
+
+
+@pytest.mark.parametrize(
+    "reason", [Reason.UNPAID, Reason.LOG, Reason.SEAL_KEY, Reason.ENVELOPE]
+)
+def test_what_is_wanted_does_not_hide_that_nothing_is_answered(reason: Reason) -> None:
+    """The page says why, what to do, and not that it runs."""
+    runs = (Decision("digits", "runs", Wanted("digits", 3)),)
+    quiet = replace(pipeline(), name="digits", ready=False, reason=reason)
+    shown = agent(quiet)
+    state = told(replace(shown, update=replace(shown.update, decisions=runs)))
+    row = only(state)
+    assert (row["wish"], row["why"]) == ("Wanted: digits 3.", explain(reason))
+    notice = find_notices(shown)[0]
+    assert notice.level == "error"
+    assert notice.text.endswith(f"[{reason}] {advise(reason)}")
+    assert advise(reason)
+
+
+def test_one_in_so_many_is_no_green_answer() -> None:
+    """A pipeline that degrades for want of units says so, and what to do."""
+    thinned = MeteredPipeline("degrade", 0, 10, 9, "unpaid")
+    digits = replace(pipeline(), name="digits")
+    for paid, word in ((thinned, "unpaid: answers 1 in 10"), (None, "answers")):
+        pipelines = {"digits": paid} if paid else {}
+        shown = replace(agent(digits), meter=renew(STATUS, pipelines=pipelines))
+        health = only(told(shown))["health"]
+        assert health == [word, "warning" if paid else "good"]
+        texts = [it.text for it in find_notices(shown)]
+        assert any(advise("unpaid") in it for it in texts) == bool(paid)
 
 
 @pytest.mark.parametrize("reason", [it for it in Reason if it])
