@@ -4,6 +4,8 @@ The rules this module keeps:
  * Nothing a board says is shown before its statement was parsed, its nonce compared
    and, where a key is given, its signature verified.
  * Words from elsewhere are shown as plain text.
+ * A board's signature says that the board speaks. What the bundle says inside of that
+   is somebody else's word, and is never called verified for the board's sake.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +30,7 @@ from agent.core.provenance import (
     refused,
 )
 from agent.core.reasons import Reason
-from agent.errors import DeviceError
+from agent.errors import BundleRefusedError, DeviceError
 from agent.trust.bundle import Bundle
 from agent.trust.statements import PublicKey, require_signature
 
@@ -48,8 +50,12 @@ class Shown:
         name: Of the pipeline, or the bundle's path.
         tree: The statement as JSON's values.
         running: What runs; None for a bundle. ``sha256`` is its digest.
-        origin: What is said of its origin, if anything; ``signed`` if in an envelope.
-        key_ids: By which keys it is said to be signed.
+        origin: What is said of its origin, if anything.
+        trouble: The reason where it is said in a way that makes no sense.
+        key_ids: By which keys the board's statement, or the bundle's own where no board
+            is asked, is said to be signed.
+        origin_keys: By which keys the bundle's own inside of a board's is said to be.
+        origin_verified: A key was given for that, and has signed it.
     """
 
     name: str
@@ -57,17 +63,25 @@ class Shown:
     running: Running | None
     sha256: str
     origin: Origin | None
-    signed: bool
     key_ids: Sequence[str]
+    trouble: str = ""
+    origin_keys: Sequence[str] = ()
+    origin_verified: bool = False
 
 
-def ask_running(link: BoardLink, nonce: str, key: PublicKey | None) -> list[Shown]:
+def ask_running(
+    link: BoardLink,
+    nonce: str,
+    key: PublicKey | None,
+    origin_key: PublicKey | None = None,
+) -> list[Shown]:
     """Return what a board says of every pipeline that runs something.
 
     Args:
         link: To the board.
         nonce: Never used before.
         key: Who has to have signed; None verifies no signature.
+        origin_key: Who has to have signed what bundles say; None likewise.
 
     Raises:
         AgentError: It cannot be asked, or what it says does not hold.
@@ -77,10 +91,19 @@ def ask_running(link: BoardLink, nonce: str, key: PublicKey | None) -> list[Show
     if not isinstance(pipelines, dict):
         what = f"{link.where}: an answer that is not understood"
         raise DeviceError(what, reason=Reason.REQUEST)
-    return [shown_running(name, it, nonce, key) for name, it in pipelines.items()]
+    return [
+        shown_running(name, it, nonce, key, origin_key)
+        for name, it in pipelines.items()
+    ]
 
 
-def shown_running(name: str, found: object, nonce: str, key: PublicKey | None) -> Shown:
+def shown_running(
+    name: str,
+    found: object,
+    nonce: str,
+    key: PublicKey | None,
+    origin_key: PublicKey | None = None,
+) -> Shown:
     """Return what a board says of one pipeline, once it is believed.
 
     Args:
@@ -88,6 +111,7 @@ def shown_running(name: str, found: object, nonce: str, key: PublicKey | None) -
         found: The envelope as JSON's values.
         nonce: What was sent along: an older statement is none.
         key: Who has to have signed; None verifies no signature.
+        origin_key: Who has to have signed what the bundle says; None likewise.
 
     Raises:
         BundleRefusedError: ``signature``, ``replayed`` or ``provenance``.
@@ -102,15 +126,20 @@ def shown_running(name: str, found: object, nonce: str, key: PublicKey | None) -
     said = statement.predicate
     if (said.nonce, said.pipeline) != (nonce, name):
         raise refused("the board repeats an older statement")
-    origin, signed = _origin_of(said)
+    origin, inner = _origin_of(said)
+    if origin_key is not None:
+        what = f"what the bundle that {plain(name)} runs says of its origin"
+        require_signature(inner, origin_key, what)
     return Shown(
         name,
         msgspec.to_builtins(statement),
         said,
         statement.subject[0].digest.sha256,
         origin.predicate if origin else None,
-        signed,
         _keys(envelope),
+        said.origin_trouble,
+        _keys(inner) if inner else (),
+        origin_key is not None,
     )
 
 
@@ -130,9 +159,25 @@ def shown_bundle(name: str, bundle: Bundle) -> Shown:
         None,
         bundle.sha256,
         statement.predicate,
-        envelope is not None,
         _keys(envelope) if envelope else (),
     )
+
+
+def of_bundle(shown: Sequence[Shown], bundle: Bundle, name: str) -> list[Shown]:
+    """Return what of all that runs is out of a bundle.
+
+    By the digest of the variant before any mark: one that was sealed, or that every
+    board has its own copy of, counts as well.
+
+    Raises:
+        BundleRefusedError: ``mismatch``: nothing is.
+    """
+    packed = {it.sha256 for it in bundle.manifest.variants}
+    found = [it for it in shown if it.running and it.running.packed in packed]
+    if not found:
+        what = f"nothing that runs there is out of {name}"
+        raise BundleRefusedError(what, reason=Reason.MISMATCH)
+    return found
 
 
 def show_lines(shown: Sequence[Shown], *, verified: bool) -> Iterator[str]:
@@ -145,9 +190,16 @@ def show_lines(shown: Sequence[Shown], *, verified: bool) -> Iterator[str]:
     if not shown:
         yield "nothing runs there"
     for one in shown:
-        yield from _running_lines(one) if one.running else [plain(one.name)]
-        yield from _origin_lines(one.origin)
-        yield _line("signed", _signature(one, verified=verified))
+        said = _signature(one, verified=verified)
+        if one.running is None:
+            yield plain(one.name)
+            yield from _origin_lines(one)
+            yield _line("signed", said)
+        else:
+            yield from _running_lines(one)
+            yield _line("signed", f"the board's statement: {said}")
+            yield from _origin_lines(one)
+            yield from _origin_signature(one)
 
 
 def _running_lines(one: Shown) -> Iterator[str]:
@@ -164,10 +216,13 @@ def _running_lines(one: Shown) -> Iterator[str]:
     yield _line("board", f"{plain(said.board)}, verified {_moment(said.verified_at)}")
 
 
-def _origin_lines(origin: Origin | None) -> Iterator[str]:
+def _origin_lines(one: Shown) -> Iterator[str]:
     """Yield where it came from."""
+    origin = one.origin
     if origin is None:
-        yield _line("origin", "the bundle does not say")
+        made_no_sense = f"what the bundle says makes no sense [{plain(one.trouble)}]"
+        silent = "the bundle does not say"
+        yield _line("origin", made_no_sense if one.trouble else silent)
         return
     for at, data in enumerate(origin.training_data):
         words = f"{plain(data.name)}  sha256 {data.digest.sha256}"
@@ -182,6 +237,23 @@ def _origin_lines(origin: Origin | None) -> Iterator[str]:
     yield _line("approved", f"{plain(origin.approver.name)}{at_when}")
 
 
+def _origin_signature(one: Shown) -> Iterator[str]:
+    """Say who has signed what the bundle says, and whether that was verified.
+
+    A board passes it on as it is in the bundle, and checks no signature in there.
+    """
+    if one.origin is None:
+        return
+    if one.origin_verified:
+        said = "yes, verified"
+    elif not one.origin_keys:
+        said = "no"
+    else:
+        named = ", ".join(plain(it)[:16] for it in one.origin_keys)
+        said = f"by {named}, NOT checked: name the key with --origin-key"
+    yield _line("signed", f"what the bundle says: {said}")
+
+
 def _signature(one: Shown, *, verified: bool) -> str:
     """Say who has signed, and whether that was verified."""
     if verified:
@@ -192,19 +264,19 @@ def _signature(one: Shown, *, verified: bool) -> str:
     return f"by {named}, NOT verified: name the key with --verify"
 
 
-def _origin_of(said: Running) -> tuple[OriginStatement | None, bool]:
+def _origin_of(said: Running) -> tuple[OriginStatement | None, Envelope | None]:
     """Return the statement inside of a statement, if it is about what runs.
 
     Raises:
         BundleRefusedError: ``provenance``.
     """
     if said.origin is None:
-        return None, False
+        return None, None
     raw, envelope = open_statement(msgspec.json.encode(said.origin))
     statement = parse_statement(raw)
     if all(it.digest.sha256 != said.packed for it in statement.subject):
         raise refused("the bundle's own statement is about other bytes than run")
-    return statement, envelope is not None
+    return statement, envelope
 
 
 def _keys(envelope: Envelope) -> list[str]:

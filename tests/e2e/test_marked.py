@@ -28,6 +28,7 @@ from agent.publish.watermark.secrets import VariantSecret
 from agent.worker.samples import Array
 from tests.e2e.conftest import FULL_LOAD, watched_daemon
 from tests.e2e.test_control_listener import BOARD, Controlled, Office
+from tests.fakes.bundles import good_bundle
 from tests.fakes.daemon_process import NAME, Json
 from tests.fakes.marked import (
     BITS,
@@ -114,7 +115,7 @@ def counted(marked: Controlled) -> object:
     return samples, marked.board.pipeline()["next_seq"], receipts(marked)
 
 
-def test_a_boards_own_copy_runs_and_says_so(marked: Controlled) -> None:
+def test_a_boards_own_copy_runs_and_says_so(marked: Controlled, tmp_path: Path) -> None:
     """State, and a statement about the very bytes, verified with the certificate."""
     pipeline = marked.board.pipeline()
     assert (pipeline["copy"], pipeline["active"]["version"]) == ("own", 1)
@@ -131,6 +132,13 @@ def test_a_boards_own_copy_runs_and_says_so(marked: Controlled) -> None:
     statement = parse_running(json.dumps(tree[NAME]).encode())
     assert statement.subject[0].digest.sha256 == runs
     assert statement.predicate.board == BOARD
+    plain, another = tmp_path / "plain.bundle", tmp_path / "another.bundle"
+    plain.write_bytes(secret(1).content)
+    another.write_bytes(good_bundle())
+    ran = marked.watched.say("provenance", options=("--bundle", str(plain)))
+    assert (ran.exit_code, f"sha256 {runs}" in ran.stdout) == (0, True)
+    stray = marked.watched.say("provenance", options=("--bundle", str(another)))
+    assert (stray.exit_code, "[mismatch]" in stray.output) == (1, True)
     other = str(marked.office.ca / "ca.crt")
     refused = marked.watched.say("provenance", options=("--verify", other))
     assert (refused.exit_code, "[signature]" in refused.output) == (1, True)
