@@ -13,13 +13,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.cli import TopGroup
-from agent.cli.watermark_boards import read_boards
+from agent.cli.watermark_boards import check_bits, read_boards
+from agent.cli.watermark_runtime import Runtime
 from agent.core.container import parse_container, render_container
 from agent.core.reasons import Reason
 from agent.core.watermark import threshold
+from agent.demo.owner import ASSETS
 from agent.errors import SettingsError
 from agent.publish.marks_book import MarksBook
 from agent.publish.watermark.head import apply_blocks
+from agent.publish.watermark.secrets import VariantSecret
 from agent.trust.bundle import open_bundle
 from tests.fakes.digits import digits
 from tests.fakes.fleet import bundle
@@ -254,6 +257,87 @@ def test_models_that_do_not_fit_are_refused_with_the_reason(tmp_path: Path) -> N
     done = remade(tmp_path)
     assert done.exit_code == 1
     assert "32 clean inputs are too few" in done.output
+
+
+def first_steps(folder: Path, *more: str) -> Result:
+    """Type what a stranger would for the demo's first bundle: pack it, mark it."""
+    (folder / "boards.csv").write_text("pi-0042\npi-0043\n")
+    (folder / "passphrase").write_text(WORDS)
+    pack = ("pack", str(ASSETS / "digits-1" / "pack.toml"))
+    done = CliRunner().invoke(
+        TopGroup("tinyward"), [*pack, "-o", str(folder / "digits-1.bundle")]
+    )
+    assert done.exit_code == 0, done.output
+    return call(
+        folder,
+        *("instances", str(folder / "digits-1.bundle")),
+        *("--boards", str(folder / "boards.csv")),
+        *("--data", str(ASSETS / "digits-stream.npz")),
+        *("-o", str(folder / "marked.bundle"), *more),
+    )
+
+
+def test_a_model_that_is_seldom_sure_gets_a_margin_it_has_room_for(
+    tmp_path: Path,
+) -> None:
+    """The demo's first model: as the floor asks, each bit right, and the margin told.
+
+    Fewer bits and steps than by default, for time; margin and floor are the default.
+    """
+    done = first_steps(tmp_path, "--bits", "64", "--steps", "60")
+    assert done.exit_code == 0, done.output
+    assert "seldom sure" in done.output
+    book = MarksBook.open(tmp_path / "marks.db", WORDS.encode())
+    (version,) = book.versions()
+    assert 0.1 <= version.margin < 0.6
+    copies = list(book.copies(version))
+    assert [it.board for it in copies] == ["pi-0042", "pi-0043"]
+    assert min(it.agreement for it in copies) >= 0.98
+    packed = (tmp_path / "digits-1.bundle").read_bytes()
+    given = open_bundle(packed, max_bytes=len(packed))
+    for name in ("int8", "float"):
+        secret = VariantSecret.parse(version.secrets[name])
+        for copy in copies:
+            blocks = tuple(it for it in copy.blocks if it.variant == name)
+            content = apply_blocks(bytes(given.variant_bytes(name)), blocks)
+            told = Runtime().run(content, secret.triggers).argmax(axis=1) % 2
+            spelt = np.packbits(told.astype(bool)).tobytes()
+            assert copy.codeword + copy.tracing == spelt
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--bits", "33"), "--bits 32 or --bits 40"),
+        (("--bits", "512"), "its head has 333 numbers to turn"),
+        (
+            ("--bits", "64", "--margin", "3", "--steps", "2"),
+            "in 8 of 8 trial copies, with a margin of 3",
+        ),
+    ],
+)
+def test_what_a_model_has_no_room_for_is_refused_early(
+    tmp_path: Path, more: tuple[str, ...], said: str
+) -> None:
+    """Before the first board's copy, and no version is written down."""
+    done = first_steps(tmp_path, *more)
+    assert done.exit_code != 0
+    assert said in done.output
+    if (tmp_path / "marks.db").exists():
+        book = MarksBook.open(tmp_path / "marks.db", WORDS.encode())
+        assert list(book.versions()) == []
+
+
+@pytest.mark.parametrize(
+    ("bits", "boards", "least"), [(32, 10_000, 40), (40, 10**7, 48)]
+)
+def test_bits_that_name_nobody_are_refused(bits: int, boards: int, least: int) -> None:
+    """With the fewest that do; these pass."""
+    with pytest.raises(SettingsError, match="cannot tell") as refused:
+        check_bits(bits, boards)
+    assert f"--bits {least} " in str(refused.value.todo)
+    check_bits(least, boards)
+    check_bits(32, 3)
 
 
 @pytest.mark.parametrize(

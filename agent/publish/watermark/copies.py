@@ -27,8 +27,9 @@ from agent.publish.watermark.runtime import Executor
 from agent.publish.watermark.solve import HeadProblem
 
 # Codewords a board: of a model that fits nine in ten pass at once, of one that hardly
-# fits two in five (``agent.publish.watermark.fitting``).
-DRAWS = 40
+# fits one in four (``agent.publish.watermark.fitting``).
+DRAWS = 100
+AGAIN = 8  # copies solved at once for those left: hardly slower than one
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +130,21 @@ def make_copies(
     """
     made: dict[str, BoardCopy] = {}
     faults: Counter[str] = Counter()
-    for _ in range(DRAWS):
-        missing = [board for board in boards if board not in made]
-        if not missing:
-            break
-        for drawn in draw_copies(plan, missing, executor):
+    missing, each, tried = list(boards), 1, 0
+    while missing and tried < DRAWS:
+        for drawn in draw_copies(plan, missing * each, executor):
             if drawn.fault:
                 faults[drawn.fault] += 1
             else:
-                made[drawn.copy.board] = drawn.copy
-    if len(made) < len(boards):
-        left = next(board for board in boards if board not in made)
+                made.setdefault(drawn.copy.board, drawn.copy)
+        tried += each
+        missing = [board for board in missing if board not in made]
+        each = -(-AGAIN // max(len(missing), 1))
+    if missing:
         fault, _ = faults.most_common(1)[0]
         raise BundleRefusedError(
-            f"none of {DRAWS} codewords drawn for {left} gives a copy that passes; "
-            f"most often, {fault}",
+            f"none of {tried} codewords drawn for {missing[0]} gives a copy that "
+            f"passes; most often, {fault}",
             reason=Reason.WATERMARK,
             todo="Lower --margin or --floor, take fewer --bits, or give more --data.",
         )

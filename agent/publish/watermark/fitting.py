@@ -25,10 +25,10 @@ from agent.publish.watermark.runtime import Executor
 # the last is two steps of a coarse int8 output, below which bits are ties.
 MARGINS = (1.2, 0.6, 0.3, 0.2, 0.1)
 PILOT = 24  # boards that tell how many pass and how far golden outputs move
-GLANCE = 8  # of these come first: where none of them passes the rest would not, either
+GLANCE = 8  # of these come first: where none of them passes the rest would hardly
 # Share of pilots that have to pass: with ``DRAWS`` codewords a board, not one board in
-# 10^8 is left without a copy.
-PASSING = 0.4
+# 10^12 is left without a copy; in 10^5, where pilots were lucky and it is an eighth.
+PASSING = 0.25
 # Of the median lead of a model's first class: a larger margin changes too many answers.
 # Measured on digits-2 (1.2 of 3.9 passes) and digits-1 (0.3 of 1.3 does no more).
 LEAD_SHARE = 1 / 3
@@ -70,7 +70,7 @@ def check_room(givens: Mapping[str, Given], bits: int) -> None:
             f"variant {name} has no room for {bits} bits and as many for tracing: its "
             f"head has {free} numbers to turn",
             reason=Reason.WATERMARK,
-            todo=f"Take --bits {most} or fewer."
+            todo=f"Take fewer bits: more than --bits {most} cannot fit."
             if most >= 32  # fewer would not tell two boards apart
             else "Seal this model without marks, or give it more features.",
         )
