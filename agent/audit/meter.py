@@ -242,9 +242,11 @@ class Meter:
         """Say that a pipeline is paid for or not, whenever that changes."""
         unpaid, was = reason is Reason.UNPAID, counts.reason is Reason.UNPAID
         counts.reason = reason
-        if unpaid != was:
-            event = "meter.unpaid" if unpaid else "meter.paid"
-            log.info(event, extra={"pipeline": pipeline})
+        if unpaid and not was:
+            # A person has to pay: who listens to warnings only has to hear it.
+            log.warning("meter.unpaid", extra={"pipeline": pipeline})
+        elif was and not unpaid:
+            log.info("meter.paid", extra={"pipeline": pipeline})
         policy = self._account.policies.get(pipeline, Unpaid())
         every = policy.every if unpaid and degrades else 1
         if every != self._thin.get(pipeline, 1):

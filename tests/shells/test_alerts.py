@@ -49,6 +49,7 @@ FIRES = [
     ("TinywardCertificateExpired", "tinyward_certificate_expires_seconds", -1, 20),
     ("TinywardPipelineNotReady", 'tinyward_pipeline_ready{pipeline="door"}', 0, 10),
     ("TinywardClockBehind", "tinyward_clock_floor_lag_seconds", 3600, 20),
+    ("TinywardUnpaid", 'tinyward_meter_unpaid{pipeline="door"}', 1, 8),
 ]
 # The same metrics as a board has them that nothing is wrong with.
 QUIET = {
@@ -63,6 +64,11 @@ QUIET = {
     'tinyward_updates_total{result="refused",reason="signature"}': 3,
     'tinyward_updates_total{result="committed",reason=""}': 7,
     'tinyward_verify_failures_total{reason="expired"}': 3,
+    'tinyward_meter_unpaid{pipeline="door"}': 0,
+    "tinyward_audit_lost_total": 12,
+    # Nothing is asked: the newest checkpoint is old, and covers everything.
+    "tinyward_audit_checkpoint_age_seconds": 90_000,
+    "tinyward_audit_unsigned_records": 0,
 }
 
 
@@ -187,6 +193,7 @@ def test_19_each_rule_fires(  # noqa: PLR0913, PLR0917 - a row of the table and 
             "TinywardUpdateNotCommitted",
         ),
         ('tinyward_verify_failures_total{reason="signature"}', "TinywardVerifyFails"),
+        ("tinyward_audit_lost_total", "TinywardReceiptsLost"),
     ],
 )
 def test_refusals_are_told(
@@ -219,6 +226,24 @@ def test_the_first_refusal_is_told(
     name = "TinywardUpdateNotCommitted"
     told = [(29, 0), (31, 1), (88, 1), (95, 0), (119, 0), (125, 0), (131, 1)]
     checks = "".join(counts({name: number}, at) for at, number in told)
+    file.write_text(scenario(repository / RULES, values, checks))
+    promtool(require_tool("promtool"), "test", "rules", str(file))
+
+
+def test_a_log_that_nobody_signs_is_told(
+    repository: Path, require_tool: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Records that wait for a checkpoint for long; an old checkpoint alone is none."""
+    file = tmp_path / "test.yml"
+    board = '{job="tinyward",instance="pi-1"}'
+    values = {
+        f"tinyward_audit_checkpoint_age_seconds{board}": "5+60x60",
+        f"tinyward_audit_unsigned_records{board}": "0x30 7x30",
+    }
+    name = "TinywardLogNotSigned"
+    checks = "".join(
+        counts({name: told}, at) for at, told in ((29, 0), (33, 0), (37, 1))
+    )
     file.write_text(scenario(repository / RULES, values, checks))
     promtool(require_tool("promtool"), "test", "rules", str(file))
 

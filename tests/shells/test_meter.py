@@ -84,6 +84,8 @@ def test_what_is_paid_is_answered_and_no_more(
     said = [it.message for it in caplog.records if it.message != "meter.begun"]
     turns = ["meter.redeemed", "meter.paid", "meter.unpaid"]
     assert ["meter.unpaid", *turns, *turns] == said
+    levels = {it.levelno for it in caplog.records if it.message == "meter.unpaid"}
+    assert levels == {logging.WARNING}  # alerts and `events --level warning` hear it
 
 
 @pytest.mark.parametrize(
