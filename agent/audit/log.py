@@ -188,6 +188,11 @@ class AuditLog:
             self._mark()
         return first
 
+    def lose(self, count: int, why: str) -> None:
+        """Say that records are lost which never came here."""
+        self._grown.lost += count
+        self.note(LOST, {"records": count, "reason": why})
+
     def note(
         self, name: str, facts: Mapping[str, object], model: bytes = NO_HASH
     ) -> int:

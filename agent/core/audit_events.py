@@ -38,6 +38,7 @@ KEPT_EVENTS = (
     "degradation.",
     "integrity.",
     "meter.",
+    "receipts.",
     "seal.",
     "watermark.",
     "provenance.",

@@ -26,7 +26,7 @@ async def configure(
     Raises:
         DeviceError: It cannot be sent, or no descriptor is left.
     """
-    with receipts.rings() as rings:
+    with receipts.rings(worker.loaded) as rings:
         pipes = [*plumbing.descriptors(), *rings]
         named = (flow.name, flow.source, flow.sinks, first_seq)
         await worker.configure(Configure(*named, receipts.order), pipes)

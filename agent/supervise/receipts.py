@@ -4,7 +4,8 @@ The rules this module keeps:
  * What a worker has written is handed over once, in order, however its life ends; a
    record that was not whole when it died is not counted.
  * A worker may answer what the recorder allows, and no more than its ring has room for.
- * A ring that says what cannot be ends its worker: its receipts are worth nothing.
+ * A ring that says what cannot be ends its worker: what was taken before stays, what it
+   counts beyond that is lost, and the log says so.
  * A recorder that does not take records is offered them again; meanwhile no more may be
    answered than was allowed already.
 """
@@ -14,11 +15,12 @@ import contextlib
 import logging
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from agent.core.reasons import Reason
+from agent.core.receipt_bounds import Bounds, flags_of
 from agent.core.receipts import (
     NO_SEQ,
     RECORD_BYTES,
@@ -26,6 +28,7 @@ from agent.core.receipts import (
     ReceiptOrder,
     RingReader,
     kept_numbers,
+    name_word,
 )
 from agent.errors import AgentError, DeviceError
 from agent.supervise.memfd import shared_memory
@@ -55,6 +58,9 @@ class Recorder(Protocol):
         Raises:
             AgentError: They were not taken, none of them; they are offered again.
         """
+
+    def lose(self, pipeline: str, count: int) -> None:
+        """Count records that a worker wrote, and that can never be taken."""
 
     def allowance(self, pipeline: str) -> tuple[int, Reason]:
         """Return how many more samples may be answered beyond those taken, and why.
@@ -106,6 +112,7 @@ class Receipts:
         self._memory: list[mmap.mmap] = []
         self._ring: RingReader | None = None
         self._kept: KeptReader | None = None
+        self._bounds = Bounds(0, 0, ())
         self._seqs: dict[int, int] = {}  # of receipts whose input was kept, by number
         self._inputs: dict[int, bytes] = {}  # kept inputs whose receipt is to come
         self._refused = Reason.NONE
@@ -128,8 +135,11 @@ class Receipts:
         return self.closed is not Reason.NONE
 
     @contextlib.contextmanager
-    def rings(self) -> Iterator[list[int]]:
+    def rings(self, loaded: Container[bytes]) -> Iterator[list[int]]:
         """Make the rings of a new worker; their descriptors are closed in the end.
+
+        Args:
+            loaded: Digests of the models that it is given; it may grow.
 
         Raises:
             DeviceError: ``descriptors``: no memory or descriptor is left.
@@ -137,6 +147,8 @@ class Receipts:
         descriptors: list[int] = []
         try:
             if self._how is not None:
+                flags, word = flags_of(self._how.order), name_word(self._pipeline)
+                self._bounds = Bounds(flags, word, loaded)
                 self._open(self._how, descriptors)
             yield descriptors
         finally:
@@ -200,12 +212,16 @@ class Receipts:
         try:
             while left > 0 and (took := self._take(ring, recorder, left)):
                 left -= took
-        except ValueError:
-            pass  # what does not bear its number was never whole: no receipt
+        except ValueError as err:
+            facts = {"pipeline": self._pipeline, "detail": str(err)}
+            log.warning("receipts.broken", extra=facts)
         self._pair()
-        if self._refused:
-            said = {"pipeline": self._pipeline, "reason": self._refused}
+        if left > 0:
+            # Not taken, or counted and not whole, or not what a worker may write.
+            reason = self._refused or Reason.MALFORMED
+            said = {"pipeline": self._pipeline, "reason": reason}
             log.error("receipts.lost", extra={**said, "records": left})
+            recorder.lose(self._pipeline, left)
         self._let_go()
 
     def _take(self, ring: RingReader, recorder: Recorder, ready: int) -> int:
@@ -215,6 +231,10 @@ class Receipts:
             ValueError: The ring cannot be right.
         """
         records = ring.copy(min(ready, BATCH))
+        good, wrong = self._bounds.judge(records)
+        if wrong and not good:
+            raise ValueError(wrong)
+        records = records[: good * RECORD_BYTES]
         if not records:
             return 0
         try:

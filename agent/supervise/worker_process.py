@@ -70,6 +70,7 @@ class WorkerProcess:
         self._child = child
         self.block = block
         self._answer: asyncio.Future[FromChild] | None = None
+        self.loaded: set[bytes] = set()  # digests of the models that it was given
         self._asked = 0  # generation of the order that waits for its answer
         self.gone, self.condemned = False, Reason.NONE
         self._orders = asyncio.Lock()
@@ -188,6 +189,7 @@ class WorkerProcess:
                 f"no memory for the candidate: {err}", reason=Reason.MEMORY
             ) from err
         try:
+            self.loaded.add(bytes.fromhex(order.sha256))
             answer = await self._ask(order, deadline_s, descriptor)
         finally:
             os.close(descriptor)

@@ -16,11 +16,13 @@ class ListRecorder:
     Attributes:
         units: How many receipts it takes in all; ``reason`` why there are no more.
         broken: It takes none now.
+        lost: Receipts that it was told of, and never given.
     """
 
     units: int = PLENTY
     reason: Reason = Reason.UNPAID
     broken: bool = False
+    lost: int = 0
     log: list[tuple[str, Receipt]] = field(default_factory=list)
 
     def take(self, pipeline: str, records: memoryview) -> int:
@@ -33,6 +35,11 @@ class ListRecorder:
             receipt = parse_receipt(records[at : at + RECORD_BYTES])
             self.log.append((pipeline, receipt))
         return first
+
+    def lose(self, pipeline: str, count: int) -> None:
+        """Count what is lost."""
+        del pipeline
+        self.lost += count
 
     def allowance(self, pipeline: str) -> tuple[int, Reason]:
         """Return what is left of the units."""

@@ -11,6 +11,8 @@ import pytest
 from agent.core.kept import KEPT_BYTES, KeptSample, render_kept
 from agent.core.reasons import Reason
 from agent.core.receipts import (
+    EVENT,
+    FAILED,
     HEADER_BYTES,
     KEPT,
     NO_HASH,
@@ -21,6 +23,7 @@ from agent.core.receipts import (
     Put,
     ReceiptOrder,
     RingWriter,
+    name_word,
 )
 from agent.core.shadow_ring import RingWriter as KeptWriter
 from agent.supervise.receipts import Receipting, Receipts
@@ -28,6 +31,7 @@ from tests.fakes.digits import in_loop, until
 from tests.fakes.recorded import ListKeeper, ListRecorder
 
 CHAIN = ReceiptOrder("chain")
+MODEL, OTHER_MODEL = b"\x0d" * 32, b"\x0e" * 32
 
 
 @dataclass
@@ -51,9 +55,9 @@ class Worker:
 
 
 @contextmanager
-def living(receipts: Receipts) -> Iterator[Worker]:
+def living(receipts: Receipts, name: str = "p") -> Iterator[Worker]:
     """Give a worker's life; it is over in the end, and what it left is taken."""
-    with receipts.rings() as descriptors:
+    with receipts.rings({MODEL}) as descriptors:
         sizes = (RING_BYTES, KEPT_BYTES)
         maps = [
             mmap.mmap(descriptor, size)
@@ -61,7 +65,7 @@ def living(receipts: Receipts) -> Iterator[Worker]:
         ]
     writer = RingWriter(memoryview(maps[0]))
     kept = KeptWriter(memoryview(maps[1])) if len(maps) > 1 else None
-    yield Worker(writer, writer.bind(1, NO_HASH), kept)
+    yield Worker(writer, writer.bind(name_word(name), MODEL), kept)
     receipts.finish()
 
 
@@ -78,7 +82,7 @@ def no_end() -> None:
 def test_what_is_switched_off_makes_nothing() -> None:
     """No ring, no order, and a task that ends at once."""
     receipts = Receipts("p", None)
-    with receipts.rings() as descriptors:
+    with receipts.rings({MODEL}) as descriptors:
         assert descriptors == []
     asyncio.run(receipts.run(no_end))
     receipts.finish()
@@ -128,6 +132,41 @@ async def test_a_ring_that_cannot_be_ends_its_worker() -> None:
     assert worker.ring.words.nbytes == HEADER_BYTES
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (5, EVENT, "p", MODEL),
+        (5, EVENT | FAILED, "p", MODEL),
+        (5, KEPT, "p", MODEL),  # none are to be kept
+        (5, 1 << 31, "p", MODEL),
+        (5, 0, "other", MODEL),
+        (5, 0, "p", OTHER_MODEL),
+        (0, 0, "p", MODEL),
+    ],
+)
+@in_loop
+async def test_a_record_that_no_worker_may_write_ends_it(
+    bad: tuple[int, int, str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What came before is taken; that one and all after it are lost, and said to be."""
+    recorder = ListRecorder()
+    receipts = Receipts("p", Receipting(recorder, CHAIN))
+    ended = asyncio.Event()
+    monotonic_ns, flags, pipeline, model = bad
+    with living(receipts) as worker:
+        worker.answer(10)
+        put = worker.ring.bind(name_word(pipeline), model)
+        put(11, monotonic_ns, flags, NO_HASH, NO_HASH)
+        worker.answer(3)
+        await receipts.run(ended.set)
+        assert ended.is_set()
+    assert samples(recorder) == list(range(1, 11))
+    assert recorder.lost == 4
+    assert "receipts.broken" in caplog.messages
+    lost = [it for it in caplog.records if it.message == "receipts.lost"]
+    assert [it.__dict__["records"] for it in lost] == [4]
+
+
 def test_a_half_written_record_is_no_receipt() -> None:
     """A death between the count and the record leaves those before it."""
     recorder = ListRecorder()
@@ -135,6 +174,7 @@ def test_a_half_written_record_is_no_receipt() -> None:
         worker.answer(4)
         worker.ring.words[WRITTEN] = 5
     assert samples(recorder) == [1, 2, 3, 4]
+    assert recorder.lost == 1  # it was counted, so the log says that it is not there
 
 
 def test_what_nobody_takes_is_said_to_be_lost(caplog: pytest.LogCaptureFixture) -> None:
@@ -157,7 +197,7 @@ class TestKept:
     def test_they_are_named_by_the_log(self) -> None:
         """Also where other pipelines' receipts came first."""
         keeper, recorder = ListKeeper(), ListRecorder()
-        with living(Receipts("other", Receipting(recorder, CHAIN))) as other:
+        with living(Receipts("other", Receipting(recorder, CHAIN)), "other") as other:
             other.answer(7)
         with living(self.receipts(keeper, recorder)) as worker:
             worker.answer(2)
