@@ -1,6 +1,7 @@
 """``tinyward audit rerun``: compute some of a board's inferences anew, and compare."""
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -12,9 +13,11 @@ from agent.errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
     from agent.audit.verify import Asked
-    from agent.cli.rerun import Audit, AuditedModel, Open
+    from agent.cli.audit_rerun_models import Brought
+    from agent.cli.rerun import Audit, Open
     from agent.cli.rerun_evidence import Evidence, Progress
     from agent.core.checkpoint import Checkpoint
+    from agent.publish.marks_book import MarksBook
 
 _PATH = click.Path(path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -33,8 +36,13 @@ receipt, the receipt against the log, and its answer against what a locked proce
 computes from your own copy of the model: the same to the bit where this machine
 computes as the board does, else as near as kernels agree on the golden samples.
 
+Of a sealed model, name the plain bundle that you gave to `tinyward seal`. Where boards
+run marked copies, name the bundle that `tinyward watermark instances` wrote, and its
+book (--book marks.db): the copy of the board whose log it is is made in memory.
+
 \b
-Exit 0: all are right. Exit 1: one is not (reason `audit`), or none could be computed.
+Exit 0: all are right. Exit 1: one is not (reason `audit`). Exit 2: none could be
+computed, as of a model that was not named: what ran is said by its digest.
 
 It finds other models, wrong kernels and failing memory. Whoever controls a board down
 to its worker knows which inputs are kept, and can answer those rightly."""
@@ -50,6 +58,7 @@ class Options(Where):
     passphrase_files: tuple[Path, ...]
     bundle: tuple[Path, ...]
     tflite: tuple[Path, ...]
+    book: Path | None
     samples: int
     since: int
     seed: str
@@ -72,13 +81,21 @@ class Options(Where):
     "passphrase_files",
     multiple=True,
     type=_FILE,
-    help="File with the passphrase of the directory; without it you are asked.",
+    help="File with the passphrase of the directory, a second one with the book's; one "
+    "alone opens both. Without any you are asked.",
 )
 @click.option(
-    "--bundle", type=_FILE, multiple=True, required=True, help="What the board ran."
+    "--bundle",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    required=True,
+    help="What the board ran: plain, and marked where it runs a marked copy.",
 )
 @click.option(
-    "--tflite", type=_FILE, multiple=True, help="The board's own marked copy of one."
+    "--book", type=_FILE, help="The book of marks, which makes the board's own copy."
+)
+@click.option(
+    "--tflite", type=_FILE, multiple=True, help="The board's own copy, without a book."
 )
 @click.option(
     "--samples", type=click.IntRange(1, 100_000), default=64, show_default=True
@@ -90,22 +107,27 @@ def command(**options: Unpack[Options]) -> None:
     """Verify, choose, compute, conclude.
 
     Raises:
-        SettingsError: An option does not fit (``settings``).
+        SettingsError: ``settings``: an option does not fit, or no model is what ran.
         AgentError: The log is not what was signed, or a model does not run here.
         DeviceError: ``audit``: an inference is not what its receipt says.
     """
+    from agent.cli.audit_rerun_models import gather_models, read_bundles
     from agent.cli.rerun import Demand, perform_audit
+    from agent.cli.rerun_evidence import whose
     from agent.cli.rerun_view import RerunView
 
     seed = _seed(options["seed"])
-    models = _models(options["bundle"], options["tflite"])
-    opener = _opener(options["owner_key"], options["passphrase_files"])
+    # All that can be wrong with what was typed, before a log of hours is read.
+    brought = read_bundles(options["bundle"])
+    opener, book = _open_secrets(options)
     asked = _asked(options["vkey"])
-    demand = Demand(seed, options["samples"], options["since"], opener, models)
     with RerunView() as view:
         evidence = _evidence(options, asked, view.verified)
+        models = gather_models(brought, options["tflite"], book, whose(evidence))
+        demand = Demand(seed, options["samples"], options["since"], opener, models)
         audit = perform_audit(evidence, demand, view.computed)
     _tell(audit, evidence.checkpoint, seed, as_json=options["as_json"])
+    _judge(audit, brought, options)
 
 
 def _evidence(options: Options, asked: "Asked", progress: "Progress") -> "Evidence":
@@ -128,27 +150,52 @@ def _evidence(options: Options, asked: "Asked", progress: "Progress") -> "Eviden
 def _tell(
     audit: "Audit", checkpoint: "Checkpoint", seed: bytes, *, as_json: bool
 ) -> None:
-    """Print what came of it.
-
-    Raises:
-        DeviceError: ``audit``.
-    """
+    """Print what came of it."""
     from agent.cli.rerun_view import print_audit, print_json
 
     show = print_json if as_json else print_audit
     show(audit, checkpoint, seed)
-    if not audit.is_good:
-        raise DeviceError(_complaint(audit), reason=Reason.AUDIT)
 
 
-def _complaint(audit: "Audit") -> str:
-    """Say what was found."""
+def _judge(audit: "Audit", brought: "Sequence[Brought]", options: Options) -> None:
+    """Say by the exit code what came of it.
+
+    Raises:
+        DeviceError: ``audit``: an inference is not what its receipt says.
+        SettingsError: ``settings``: none could be computed, by which nothing is said.
+    """
     wrong = [it for it in audit.verdicts if it.reason]
-    if not wrong:
-        return "no inference could be computed: name the bundles that ran, --bundle"
-    seqs = ", ".join(str(it.seq) for it in wrong[:5])
-    more = ", ..." if len(wrong) > 5 else ""
-    return f"{len(wrong)} of {len(audit.verdicts)} are not right: {seqs}{more}"
+    if wrong:
+        seqs = ", ".join(str(it.seq) for it in wrong[:5])
+        more = ", ..." if len(wrong) > 5 else ""
+        what = f"{len(wrong)} of {len(audit.verdicts)} are not right: {seqs}{more}"
+        raise DeviceError(what, reason=Reason.AUDIT)
+    if not audit.is_good:
+        raise _uncomputed(audit, brought, options)
+
+
+def _uncomputed(
+    audit: "Audit", brought: "Sequence[Brought]", options: Options
+) -> SettingsError:
+    """Return what to bring, where nothing could be computed."""
+    if not audit.verdicts:
+        todo = "Ask again after the next checkpoint."
+        return _wrong("the quota removed what was kept before this checkpoint", todo)
+    if not audit.absent:
+        todo = "Audit a model whose state is fed back; such state is kept with inputs."
+        return _wrong("the model itself remembers earlier samples", todo)
+    digests = ", ".join(it.hex() for it, _ in audit.absent.most_common(3))
+    what = "none of what you named is what ran: nothing was computed"
+    if any(it.is_marked for it in brought) and not (
+        options["book"] or options["tflite"]
+    ):
+        todo = f"Each board runs its own copy of a marked model, this one {digests}: "
+        return _wrong(what, f"{todo}name the book that makes it, --book marks.db.")
+    return _wrong(
+        what,
+        f"Bring the bundle that ran: its model's digest is {digests}. If no model of "
+        "yours has it, the board ran another one: keep the log as evidence.",
+    )
 
 
 def _seed(text: str) -> bytes:
@@ -191,44 +238,39 @@ def _asked(key: str) -> "Asked":
         raise _wrong(f"--vkey: {err}", todo) from err
 
 
-def _models(
-    bundles: tuple[Path, ...], copies: tuple[Path, ...]
-) -> dict[bytes, "AuditedModel"]:
-    """Return the models that are at hand, by their digests.
+def _open_secrets(options: Options) -> "tuple[Open, MarksBook | None]":
+    """Return what opens what was sealed to the owner, and the book of marks.
 
     Raises:
-        SettingsError: A file cannot be read, or belongs to no bundle.
-        BundleRefusedError: One is no bundle.
+        SettingsError: A passphrase is another.
+        DeviceError: ``seal_key``: the key's file cannot be used.
     """
-    from hashlib import sha256
+    from agent.cli.passphrase import ask_passphrases
 
-    from agent.cli.inspect import read_limited
-    from agent.cli.rerun import AuditedModel
-    from agent.settings import UpdateSettings
-    from agent.trust.bundle import open_bundle
+    key, book, files = (
+        options["owner_key"],
+        options["book"],
+        options["passphrase_files"],
+    )
+    places = [key] if key.is_dir() else []
+    places += [book] if book else []
+    if len(files) == 1:  # whoever has one passphrase for both writes it down once
+        files = files * len(places)
+    passphrases = dict(ask_passphrases(places, files))
+    opener = _opener(key, passphrases.get(key, b""))
+    if book is None:
+        return opener, None
+    from agent.publish.marks_book import MarksBook
 
-    max_bytes = int(UpdateSettings().max_bundle_mb * 1_000_000)
-    models: dict[bytes, AuditedModel] = {}
-    for path in bundles:
-        bundle = open_bundle(read_limited(path, max_bytes), max_bytes=max_bytes)
-        for variant in bundle.manifest.variants:
-            content = bytes(bundle.variant_bytes(variant.name))
-            model = AuditedModel(bundle, variant.name, content)
-            models[sha256(content).digest()] = model
-    for path in copies:
-        content = read_limited(path, max_bytes)
-        # A copy differs in its head alone: of the variants it is the one as long.
-        like = [it for it in models.values() if len(it.content) == len(content)]
-        if not like:
-            todo = "Name the bundle that it is a copy of, too: --bundle."
-            raise _wrong(f"--tflite: {path} is as long as no variant", todo)
-        copy = AuditedModel(like[0].bundle, like[0].variant, content)
-        models[sha256(content).digest()] = copy
-    return models
+    return opener, MarksBook.open(book, passphrases[book])
 
 
-def _opener(key: Path, passphrases: tuple[Path, ...]) -> "Open":
+def _opener(key: Path, passphrase: bytes) -> "Open":
     """Return what opens what was sealed to the owner.
+
+    Args:
+        key: The owner's directory of keys, or a private sealing key's file.
+        passphrase: Of the directory.
 
     Raises:
         SettingsError: The passphrase does not open the key.
@@ -237,10 +279,9 @@ def _opener(key: Path, passphrases: tuple[Path, ...]) -> "Open":
     from cryptography.exceptions import InvalidTag
 
     if key.is_dir():
-        from agent.cli.passphrase import ask_passphrases
         from agent.publish.seal_owner import open_owner
 
-        unwrap = open_owner(*ask_passphrases([key], passphrases)[0])
+        unwrap = open_owner(key, passphrase)
     else:
         from agent.trust.seal_key import load_seal_key
 

@@ -7,7 +7,7 @@ The rules this module keeps:
    all that is there; it is counted, and nobody can be asked for it.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -67,11 +67,13 @@ class Audit:
         verdicts: One for each receipt that was chosen, in their order.
         candidates: Receipts among which was chosen; ``removed`` those whose input the
             quota had removed.
+        absent: Digests of models that ran and are not at hand: of how many receipts.
     """
 
     verdicts: list[Verdict] = field(default_factory=list)
     candidates: int = 0
     removed: int = 0
+    absent: Counter[bytes] = field(default_factory=Counter)
 
     @property
     def is_good(self) -> bool:
@@ -108,6 +110,8 @@ def perform_audit(
         found = _open(evidence, demand, receipt)
         if isinstance(found, Verdict):
             verdicts[seq] = found
+            if found.result == "skipped":
+                audit.absent[receipt.model] += 1
             done()
         else:
             asked[receipt.model].append(_inference(seq, found))

@@ -63,6 +63,7 @@ def print_json(audit: Audit, checkpoint: Checkpoint, seed: bytes) -> None:
         "candidates": audit.candidates,
         "removed": audit.removed,
         "results": dict(Counter(it.result for it in audit.verdicts)),
+        "absent": {it.hex(): number for it, number in audit.absent.items()},
         "verdicts": audit.verdicts,
     }
     click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
@@ -82,6 +83,8 @@ def print_audit(audit: Audit, checkpoint: Checkpoint, seed: bytes) -> None:
     counts = Counter(it.result for it in audit.verdicts)
     said = ", ".join(f"{number} {result}" for result, number in counts.most_common())
     console.print(f"{checkpoint.origin}, {checkpoint.size} records: {said}.")
+    for digest, number in audit.absent.most_common(SHOWN):
+        console.print(f"Not at hand, {number} of them:", digest.hex(), soft_wrap=True)
     removed = f"; the quota removed {audit.removed} older" if audit.removed else ""
     console.print(f"Drawn of {audit.candidates} kept{removed}. Seed {seed.hex()}")
 
