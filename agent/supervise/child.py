@@ -6,6 +6,8 @@ The rules this module keeps:
  * Whatever happens, ``close`` leaves no process and no descriptor behind.
  * Its end is the end of the process, not of the socket: a process that it started
    may hold that open.
+ * It locks itself in, and is out of sight then, once the daemon has opened what it will
+   want to know of it: its standard input, a pipe, ends.
  * It is not trusted: neither its messages nor its lines can keep the daemon busy.
 """
 
@@ -16,7 +18,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +33,7 @@ from agent.core.messages import (
 from agent.core.reasons import Reason
 from agent.errors import DeviceError
 from agent.supervise.allowance import Allowance
+from agent.supervise.figures import ProcessFigures
 
 log = logging.getLogger(__name__)
 PROGRAM = (sys.executable, "-I", "-m", "agent.worker")
@@ -52,6 +55,7 @@ class Child:
 
     Attributes:
         pid: Its process id.
+        figures: What the kernel says of it.
         last_words: The last line it wrote to standard error.
     """
 
@@ -69,6 +73,7 @@ class Child:
         self._sending = asyncio.Lock()  # a loop keeps one writer of a socket
         self.pid = transport.get_pid()
         self._pidfd = _open_pidfd(self.pid)
+        self.figures = ProcessFigures(self.pid)
 
     @property
     def last_words(self) -> str:
@@ -163,6 +168,7 @@ class Child:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+        self.figures.close()
         return code
 
 
@@ -262,21 +268,20 @@ async def spawn_child(
     """
     loop = asyncio.get_running_loop()
     exited: asyncio.Future[int] = loop.create_future()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    with theirs:
+    with _gate() as gate:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
         passed = [theirs.fileno(), *([block] if block is not None else [])]
         control, *rest = (str(descriptor) for descriptor in passed)
         flags = ["--unlocked"] if unlocked else []
         arguments = [mode, control, str(os.getpid()), *rest, *flags]
+        key = "pipeline" if mode == "run" else "child"
         try:
             transport, errors = await loop.subprocess_exec(
-                lambda: ErrorLines(
-                    name, exited, "pipeline" if mode == "run" else "child"
-                ),
+                lambda: ErrorLines(name, exited, key),
                 *(*program, *arguments),
                 *map(str, readable),
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=gate,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=passed,
@@ -285,8 +290,21 @@ async def spawn_child(
         except BaseException:  # cancelled, too
             ours.close()
             raise
-    _offer(transport.get_pid(), OOM_SCORES[mode])
-    return Child(transport, exited, errors, ours)
+        finally:
+            theirs.close()
+        _offer(transport.get_pid(), OOM_SCORES[mode])
+        return Child(transport, exited, errors, ours)  # and the gate opens
+
+
+@contextlib.contextmanager
+def _gate() -> Iterator[int]:
+    """Give a descriptor that ends at the end of the block, and not before."""
+    gate, opens = os.pipe()
+    try:
+        yield gate
+    finally:
+        os.close(opens)
+        os.close(gate)
 
 
 def _offer(pid: int, score: int) -> None:

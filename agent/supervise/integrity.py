@@ -14,7 +14,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from agent.core.integrity import (
     Answer,
@@ -27,6 +26,7 @@ from agent.core.integrity import (
 from agent.core.messages import Anchored, Inspect, Inspected, Watched
 from agent.core.protect_settings import IntegritySettings
 from agent.core.reasons import Reason
+from agent.supervise.figures import owns_thread
 from agent.supervise.placing import Placed
 from agent.supervise.worker_process import Report, WorkerProcess
 
@@ -179,7 +179,7 @@ class Integrity:
 def _stand_back(pid: int, thread: int) -> None:
     """Give the thread that checks the lowest priority; its own locks forbid it that."""
     # Only a thread of this worker: the number is the worker's word.
-    if thread and Path(f"/proc/{pid}/task/{thread}").exists():
+    if thread and owns_thread(pid, thread):
         with contextlib.suppress(OSError):  # it only costs more
             if os.getpriority(os.PRIO_PROCESS, thread) < LOWEST:
                 os.setpriority(os.PRIO_PROCESS, thread, LOWEST)

@@ -128,19 +128,11 @@ class WorkerProcess:
 
     def is_stopped(self) -> bool:
         """Whether a signal or a debugger has stopped it (proc_pid_stat(5), state T)."""
-        try:
-            text = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8")
-        except OSError:
-            return False
-        return text.rpartition(")")[2].split()[0] in ("T", "t")
+        return self._child.figures.is_stopped()
 
     def resident_bytes(self) -> int:
         """Return its resident memory, 0 if it is gone (proc_pid_statm(5))."""
-        try:
-            text = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii")
-            return int(text.split()[1]) * resource.getpagesize()
-        except (OSError, IndexError):
-            return 0
+        return self._child.figures.resident_bytes()
 
     async def ready(self) -> None:
         """Wait until it has locked itself in.

@@ -7,6 +7,8 @@
 CONTROL and BLOCK are descriptors, PARENT is the daemon's process id.
 
 The rules this module keeps:
+ * Wait until standard input ends: the daemon has then opened what it reads of us, which
+   nobody can any more once we are locked in.
  * Lock in first; only then import numpy, the runtime, or anything that parses.
  * The main thread runs the loop; signals that a terminal or systemd sends to the whole
    group are ignored: the daemon says when to stop, and its death kills.
@@ -36,6 +38,7 @@ def main(arguments: list[str]) -> None:
     if mode in STAND_BACK:
         with contextlib.suppress(OSError):  # forbidden here: it only costs more
             os.nice(STAND_BACK_NICE)
+    os.read(0, 1)
     locks = {} if unlocked else lock_in(int(parent), readable)
     if mode == "run":
         from agent.worker.run import run_worker

@@ -2,8 +2,11 @@
 
 The rules this module keeps:
  * A layer the kernel does not have is reported, never fatal: ``doctor`` shows it.
- * Order: die with the parent, no new privileges, no core file, seccomp (its library
-   is looked up by a program), Landlock, memory-deny-write-execute.
+ * Order: die with the parent, no new privileges, no core file, nobody looks in, seccomp
+   (its library is looked up by a program), Landlock, memory-deny-write-execute.
+ * Nobody looks in, whether a model is sealed or not: another process of this user may
+   neither trace it nor open its memory and descriptors, where plain models are. One way
+   for all is the way that every test takes; root's debugger still attaches.
  * XNNPACK needs /proc/cpuinfo and /sys/devices/system/cpu: both stay readable.
 """
 
@@ -19,6 +22,7 @@ from pathlib import Path
 
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_MDWE = 65
 PR_MDWE_REFUSE_EXEC_GAIN = 1
@@ -97,6 +101,7 @@ def lock_in(parent: int, readable: Iterable[Path]) -> dict[str, str]:
         "parent": lambda: _die_with(parent),
         "no_new_privs": lambda: _prctl(PR_SET_NO_NEW_PRIVS, 1),
         "no_core": _no_core,
+        "no_trace": lambda: _prctl(PR_SET_DUMPABLE, 0),
         "seccomp": _seccomp,
         "landlock": lambda: _landlock([*_python_paths(), *readable]),
         "mdwe": lambda: _prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN),

@@ -14,7 +14,10 @@ import pytest
 from agent.worker.locks import FORBIDDEN_CALLS, FORBIDDEN_NUMBERS
 
 CHILD = Path(__file__).parent.parent / "fakes" / "locked_child.py"
-LAYERS = {"parent", "no_new_privs", "no_core", "seccomp", "landlock", "mdwe"}
+LAYERS = {
+    *("parent", "no_new_privs", "no_core", "no_trace"),
+    *("seccomp", "landlock", "mdwe"),
+}
 # attempt -> (the layer that refuses it, how)
 REFUSED = {
     "exec": ("seccomp", "EPERM"),
