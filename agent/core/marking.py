@@ -15,7 +15,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from agent.core.watermark import Watermark
+from agent.core.watermark import CHANCE, Watermark, false_match
 
 MAX_TRIGGER_BYTES = 64 * 1024 * 1024  # 128 colour images of 400 x 400
 # All heads of a version: what fits an envelope (``agent.core.sealing``).
@@ -65,9 +65,12 @@ def marking_mistake(mark: Marking) -> str:
     """
     if len(set(mark.groups)) == 1:
         return "all classes mean the same bit"
-    # Whose copy it is not gets about half of the bits wrong.
-    if 2 * mark.threshold >= mark.bits:
-        return f"{mark.threshold} wrong bits of {mark.bits} are chance"
+    # Whose copy it is not gets about half of the bits wrong, and now and then fewer:
+    # 128 bits allow 36 wrong ones, and fewer than 24 bits tell nobody.
+    chance = false_match(mark.bits, mark.threshold)
+    if chance >= CHANCE:
+        wrong = f"{mark.threshold} wrong bits of {mark.bits}"
+        return f"{wrong} are chance: {chance:.0e}, at most {CHANCE:.0e} allowed"
     return ""
 
 
