@@ -278,7 +278,7 @@ def watermark(report: Report, full: bool) -> None:  # noqa: FBT001 - click passe
     from benchmarks.watermark import FULL, QUICK, run
 
     rows = run(FULL if full else QUICK, report.console.print)
-    report.add("watermark" if full else "watermark_quick", rows)
+    report.add("watermark", rows)
 
 
 @main.command()

@@ -185,6 +185,7 @@ def _shipped(marked: Marked) -> Iterator[Row]:
         right, before = (float((it == subject.labels).mean()) for it in (answers, base))
         changed.append((before - right) * 100)
     name = subject.name
+    yield _row(name, "copies made", len(marked.copies), "copies", None)
     yield _row(
         name,
         "errors of 256 as shipped, worst",
