@@ -28,8 +28,12 @@ from agent.core.protect_settings import AuditSettings
 from agent.core.reasons import Reason
 from agent.core.receipts import EVENT, NO_HASH, RECORD_BYTES
 
-# Records that may wait for the disk: 2 MB, and 5 s of 3,000 a second.
-BACKLOG = 16_384
+# Records that may wait for the disk: 1 MB, and half of what a ring holds, where they
+# are found again if this process is killed.
+BACKLOG = 8_192
+# Checkpoints' worth of answers that go ahead of the disk where answers stop with it:
+# one that is being signed, and one that fills.
+AHEAD = 2
 UNLIMITED = 2**62
 NO_SEQ = 2**62  # no log has as many records
 LOOK_S = 1.0  # how often is looked whether a checkpoint is due
@@ -109,6 +113,7 @@ class AuditLog:
         self._marked = grown.size
         self._marked_s = place.monotonic_ns() / 1e9
         self._untold = 0  # records that were lost, and not said to be
+        self.aside = 0  # logs before it that were damaged, and lie beside it
 
     # --- what it is
 
@@ -152,15 +157,19 @@ class AuditLog:
             # That of another boot says nothing about now.
             age_s=max(0.0, now_s - then_s) if durable.checkpoints else 0.0,
             trouble=durable.trouble,
+            aside=self.aside,
         )
 
     def allowance(self) -> tuple[int, Reason]:
         """Return how many more records may be made now, and why not more."""
         if self.settings.when_full == "count":
             return UNLIMITED, Reason.NONE
+        if self._is_due():
+            self._mark()  # or those who wait for it would wait for its time
         if self.durable.trouble:
             return 0, Reason.LOG
-        return max(0, self._room()), Reason.LOG
+        ahead = min(AHEAD * self.settings.checkpoint_records, BACKLOG)
+        return max(0, ahead - self._waiting()), Reason.LOG
 
     # --- what it takes
 
@@ -254,7 +263,11 @@ class AuditLog:
 
     def _room(self) -> int:
         """Return how many records may still wait for the disk."""
-        return BACKLOG - (self._grown.size - self.durable.checkpoint.size)
+        return BACKLOG - self._waiting()
+
+    def _waiting(self) -> int:
+        """Return how many records are not on the medium yet."""
+        return self._grown.size - self.durable.checkpoint.size
 
     def _append(self, content: bytearray) -> None:
         """Give records of one segment their numbers and places."""

@@ -6,6 +6,7 @@ The rules this module keeps:
  * The first thing that is signed is how this life began, and what the last one lost.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from agent.core.protect_settings import AuditSettings
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
 
+log = logging.getLogger(__name__)
 LOG_FOLDER, RATCHET_FILE = "audit", "audit.ratchet"
 
 
@@ -84,11 +86,12 @@ def open_log(settings: AuditSettings, opening: Opening) -> AuditLog:
         _durable(folder, identity.origin, found),
     )
     place = replace(opening.place, origin=identity.origin)
-    log = AuditLog(settings, place, grown, writer)
+    opened = AuditLog(settings, place, grown, writer)
+    opened.aside = _count_aside(opening.state_dir)
     writer.start()
-    log.note(STARTED, {"starts": grown.starts, **facts})
-    log.mark()
-    return log
+    opened.note(STARTED, {"starts": grown.starts, **facts})
+    opened.mark()
+    return opened
 
 
 def _identity(
@@ -137,7 +140,14 @@ def _set_aside(
     folder.path.rename(opening.state_dir / aside)
     folder.path.mkdir(mode=0o700)
     facts |= {"follows": follows, "aside": aside}
+    said = {"reason": err.reason, "path": aside, "detail": str(err)}
+    log.error("audit.set_aside", extra=said)
     return folder, _begin(folder, opening)
+
+
+def _count_aside(state_dir: Path) -> int:
+    """Return how many logs were set aside, and are still there for somebody to see."""
+    return sum(1 for it in state_dir.glob(f"{LOG_FOLDER}.*-*") if it.is_dir())
 
 
 def _ratchet(opening: Opening, folder: Folder, origin: str, found: Found) -> Ratchet:

@@ -236,6 +236,17 @@ class MeterAnswer(Struct, frozen=True):
     pipelines: dict[str, PaidAnswer] = {}
 
 
+class LogAnswer(Struct, frozen=True):
+    """The log of receipts, where a board gives them."""
+
+    records: int = 0
+    lost: int = 0
+    unsigned: int = 0
+    trouble: str = ""
+    aside: int = 0
+    gaps: int = 0
+
+
 class State(Struct, frozen=True):
     """``GET /v1/state``.
 
@@ -252,6 +263,7 @@ class State(Struct, frozen=True):
     update: UpdateState = UpdateState()
     pipelines: dict[str, PipelineState] = {}
     meter: MeterAnswer | None = None
+    audit: LogAnswer | None = None
 
     def decisions(self) -> dict[str, Decision]:
         """Return the decisions by pipeline."""

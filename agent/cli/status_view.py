@@ -21,6 +21,7 @@ from agent.cli.board_answers import Refusal, State, Updates, UpdateState
 from agent.cli.choice_view import choice_lines
 from agent.cli.integrity_view import damaged, integrity_facts
 from agent.cli.ladder_view import held_lines
+from agent.cli.log_view import log_text
 from agent.cli.meter_view import paid_text
 from agent.cli.monitor_view import alarm_lines
 from agent.cli.outcome import Outcome, describe_pipelines, describe_strangers
@@ -263,6 +264,8 @@ def _rows(state: State, updates: Updates, clock: Clock) -> Iterator[Fact]:
     issued = update.metadata_issued or 0
     yield from _metadata(update.metadata_expires or {}, issued, clock)
     yield from integrity_facts(state.pipelines, clock)
+    if state.audit is not None:
+        yield "receipts", log_text(state.audit)
     if state.meter is not None:
         yield "paid", paid_text(state.meter)
     yield "clock", _clock(clock.floor, issued, update.clock_floor_lag_s or 0)

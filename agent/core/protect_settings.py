@@ -46,7 +46,8 @@ class AuditSettings(Table, frozen=True):
         keep_mb: What kept inputs may take; the oldest go first.
         quota_mb: What the log may take; the oldest records go, their hashes stay.
         when_full: Where the disk takes no more: ``stop`` answering, or go on and
-            ``count`` what has no receipt.
+            ``count`` what has no receipt. With ``stop`` each pipeline may answer twice
+            ``checkpoint_records`` ahead of the disk, and no more.
         checkpoint_records: A checkpoint is signed after so many records...
         checkpoint_s: ...or so many seconds, if there is anything new.
     """

@@ -16,6 +16,7 @@ from agent.core.degradation import LadderState, Level
 from agent.core.histogram import count_above, quantile
 from agent.core.integrity_words import say_integrity
 from agent.core.labels import OTHER, label_counts
+from agent.core.log_view import say_log
 from agent.core.meter_status import MeterStatus, say_meter, thinned_to
 from agent.core.readings import BoardReadings
 from agent.core.snapshot import (
@@ -285,6 +286,7 @@ def _describe_readings(agent: AgentSnapshot, readings: BoardReadings) -> Json:
         "model": readings.identity.model,
         "power_mode": readings.power_mode,
         "daemon_rss_bytes": agent.daemon_rss_bytes,
+        "receipts": say_log(agent.log) if agent.log is not None else None,
         "paid": _say_paid(agent.meter),
         "engines": agent.engines,
     }

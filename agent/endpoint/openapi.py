@@ -12,7 +12,6 @@ The rules this module keeps:
 from functools import cache
 
 import msgspec
-from msgspec import Struct
 
 from agent import __version__
 from agent.core.targets import GroupFile
@@ -26,7 +25,7 @@ from agent.endpoint.uploads import PATH_PATTERN
 
 PEM_TYPE = "text/plain"
 TEXT: Json = {"schema": {"type": "string"}}
-STRUCTS: tuple[type[Struct], ...] = (
+STRUCTS: tuple[type, ...] = (
     GroupFile,
     Decision,
     shapes.RollbackOrder,
@@ -83,6 +82,7 @@ STATE: Json = {
         "version": {"type": "string"},
         "engines": {"type": "object", "additionalProperties": {"type": "string"}},
         "ready": {"type": "boolean"},
+        "audit": named("LogView"),
         "update": {
             "type": "object",
             "required": ["phase", "orchestrator", "decisions", "progress", "next_look"],

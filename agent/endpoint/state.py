@@ -66,6 +66,7 @@ def describe_agent(agent: AgentSnapshot) -> Json:
         "daemon_rss_bytes": agent.daemon_rss_bytes,
         "update": _describe_update(agent.update),
         "pipelines": {p.name: _describe_pipeline(p) for p in agent.pipelines},
+        **({"audit": agent.log} if agent.log is not None else {}),
         **({"meter": agent.meter} if agent.meter is not None else {}),
     }
 

@@ -12,3 +12,5 @@ def collect_log(families: Families, log: LogView) -> None:
     families.add("tinyward_audit_unsigned_records", log.unsigned)
     families.add("tinyward_audit_log_bytes", log.bytes)
     families.add("tinyward_audit_checkpoint_age_seconds", log.age_s)
+    families.add("tinyward_audit_set_aside", log.aside)
+    families.add("tinyward_audit_gaps_total", log.gaps)

@@ -39,4 +39,17 @@ LOG_ROWS = (
         (),
         "Seconds since the newest checkpoint was signed.",
     ),
+    MetricRow(
+        "tinyward_audit_set_aside",
+        "gauge",
+        (),
+        "Logs that were found damaged and set aside in the state directory: evidence "
+        "that somebody has to look at, and to remove.",
+    ),
+    MetricRow(
+        "tinyward_audit_gaps_total",
+        "counter",
+        (),
+        "Starts of the log after which the last moments before may be missing.",
+    ),
 )

@@ -66,6 +66,7 @@ QUIET = {
     'tinyward_verify_failures_total{reason="expired"}': 3,
     'tinyward_meter_unpaid{pipeline="door"}': 0,
     "tinyward_audit_lost_total": 12,
+    "tinyward_audit_set_aside": 0,
     # Nothing is asked: the newest checkpoint is old, and covers everything.
     "tinyward_audit_checkpoint_age_seconds": 90_000,
     "tinyward_audit_unsigned_records": 0,

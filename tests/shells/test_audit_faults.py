@@ -162,6 +162,22 @@ def test_a_full_disk_stops_answers_where_the_settings_say_so(tmp_path: Path) -> 
     assert (found.size, log.lost) == (SEGMENT_RECORDS + 7, 0)
 
 
+def test_little_is_answered_ahead_of_a_disk_where_answers_stop_with_it(
+    tmp_path: Path,
+) -> None:
+    """Twice a checkpoint's worth at most, from the first to the last one allowed."""
+    board = on_card(tmp_path / "state", Card())
+    log = wait_durable(board.open(STOP))
+    most = 2 * STOP.checkpoint_records
+    assert log.allowance() == (most, Reason.LOG)
+    for _ in range(20):
+        wait_until(lambda: log.allowance()[0] > 0)
+        log.take(inferences(log.allowance()[0]))
+        assert log.size - log.durable.checkpoint.size <= most
+    asyncio.run(log.close())
+    verify(board)
+
+
 def test_a_full_disk_is_counted_where_the_settings_say_so(tmp_path: Path) -> None:
     """What finds no room is lost by number, and the log says how many it were."""
     card = Card()

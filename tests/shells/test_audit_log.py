@@ -10,19 +10,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as restruct
+from rich.text import Text
 
 from agent.audit.archive import Archive, GoneError
 from agent.audit.key import verify_ed25519
 from agent.audit.verify import Asked, LogFaultError, Verified, verify_log
+from agent.cli.board_answers import LogAnswer
+from agent.cli.log_view import log_text
 from agent.core.audit_events import parse_event
 from agent.core.audit_layout import SEGMENT_RECORDS, parse_sealed_keys
 from agent.core.checkpoint import parse_checkpoint
 from agent.core.log_proof import RecordProof, judge_growth, judge_proof
+from agent.core.log_view import say_log
 from agent.core.merkle import leaf_hash, range_root
 from agent.core.note import open_note
 from agent.core.ratchet import sealing_context
 from agent.core.reasons import Reason
 from agent.core.receipts import parse_receipt
+from agent.telemetry.collect_log import collect_log
+from agent.telemetry.families import Families
+from agent.telemetry.text import Renderer
 from tests.fakes.audit_logs import (
     SETTINGS,
     LoggingBoard,
@@ -342,3 +349,34 @@ def test_its_root_is_that_of_all_its_records(board: LoggingBoard) -> None:
         checkpoint.root
     )
     verify(board)
+
+
+def test_whoever_looks_is_told_of_a_log_that_was_set_aside(
+    board: LoggingBoard, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By a line of the journal, a metric, and a row that stays until it is removed."""
+    one_life(board, 300)
+    file = board.folder / "0000000000.records"
+    content = bytearray(file.read_bytes())
+    content[2000] ^= 1
+    file.write_bytes(content)
+    one_life(board, 10)
+    (line,) = (it for it in caplog.records if it.message == "audit.set_aside")
+    aside = board.state_dir / vars(line)["path"]
+    assert (
+        line.levelname,
+        vars(line)["reason"],
+        aside.is_dir(),
+    ) == ("ERROR", Reason.LOG, True)
+    log = board.open()
+    assert "1 damaged log set aside" in say_log(log.view())
+    families = Families()
+    collect_log(families, log.view())
+    assert b"\ntinyward_audit_set_aside 1" in Renderer().render(families, "text")
+    answer = LogAnswer(records=12, aside=1)
+    assert log_text(answer) == Text("12 records, 1 damaged log set aside", "red")
+    asyncio.run(log.close())
+    shutil.rmtree(aside)
+    log = board.open()
+    assert log.view().aside == 0
+    asyncio.run(log.close())

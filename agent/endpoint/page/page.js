@@ -470,6 +470,7 @@ function showReadings(it) {
     ["disk's life", worn ? `up to ${percent(worn)} used` : null, worn >= 0.8 ? "warning" : ""],
     ["time", it.clock_synchronised === null ? null : it.clock_synchronised ? "synchronised" : "kept by nobody", it.clock_synchronised === false ? "warning" : ""],
     ["network", traffic],
+    ["receipts", it.receipts, /lost|aside|not written/.test(it.receipts ?? "") ? "warning" : ""],
     ["paid for", it.paid],
     ["agent", it.daemon_rss_bytes ? `${size(it.daemon_rss_bytes)} of memory` : null],
     ...Object.entries(it.engines).map(([name, version]) => ["engine", `${name} ${version}`]),
