@@ -68,7 +68,7 @@ def _judge_key(settings: Settings, user: int, root: Path) -> Finding:
         key = load_seal_key(place)
         owner = place.stat().st_uid
     except AgentError as err:
-        return Finding("seal", "yellow", str(err), err.todo)
+        return Finding("seal", "red", str(err), err.todo)
     if not name and user not in {owner, 0}:
         what = f"{place} belongs to user {owner}, the daemon runs as {user}"
         todo = "Give it that owner, or the key as a credential."

@@ -65,6 +65,7 @@ WORDS: Mapping[str, str] = {
     "probation.passed": "Probation passed.",
     "probation.progress": "On probation.",
     "program.ended": "The program {program} ended",
+    "seal.key_open": "Others may read the key for sealed models",
     "shadow.few": "Shadowing saw few samples.",
     "shadow.passed": "Shadowing passed: both models were compared.",
     "shadow.progress": "Shadowing goes on.",

@@ -103,6 +103,7 @@ class SealKey:
 
 
 LoadKey = Callable[[], SealKey]
+NoteOpen = Callable[[Path], None]
 
 
 def make_seal_key(path: Path, suite: Suite = "x25519") -> SealKey:
@@ -163,23 +164,31 @@ def seal_key_place(credential: str, file: str, credentials: str) -> Path | None:
         raise _unusable(f"{file!r}: {err}", "Correct seal.key.") from err
 
 
-def key_loader(credential: str, file: str, credentials: str) -> LoadKey:
+def key_loader(
+    credential: str, file: str, credentials: str, note_open: NoteOpen | None = None
+) -> LoadKey:
     """Return what reads the key anew whenever something is opened.
 
     It is called seldom (an update, a start), and so none is kept in memory.
+    ``note_open``: see ``load_seal_key``.
     """
 
     def load() -> SealKey:
         place = seal_key_place(credential, file, credentials)
         if place is None:
             raise _unusable("neither seal.key nor seal.credential is set", _MAKE)
-        return load_seal_key(place)
+        return load_seal_key(place, note_open)
 
     return load
 
 
-def load_seal_key(path: Path) -> SealKey:
+def load_seal_key(path: Path, note_open: NoteOpen | None = None) -> SealKey:
     """Return the private key in a file.
+
+    Args:
+        path: Where it is.
+        note_open: Told where others may read the key, which is used all the same;
+            without it such a key is refused.
 
     Raises:
         DeviceError: ``seal_key``: it is not there, others may read it, or it is none.
@@ -197,10 +206,12 @@ def load_seal_key(path: Path) -> SealKey:
         raise _unusable(f"{path} is no file", _MAKE)
     # systemd gives credentials 0400, or 0440 to a service with a user of its own.
     if mode & stat.S_IRWXO or (mode & (stat.S_IWGRP | stat.S_IXGRP)):
-        raise _unusable(
-            f"{path} may be read by others on this machine",
-            f"`chmod 600 {path}`; if it was so for long, make another key.",
-        )
+        if note_open is None:
+            raise _unusable(
+                f"{path} may be read by others on this machine",
+                f"`chmod 600 {path}`; if it was so for long, make another key.",
+            )
+        note_open(path)
     return _parsed(path, raw)
 
 

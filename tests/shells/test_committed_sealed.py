@@ -1,6 +1,7 @@
 """Sealed models at a start: what lacks is a key or an envelope, not the bytes."""
 
 import asyncio
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from agent.core.protect_settings import SealSettings
 from agent.core.reasons import Reason
 from agent.core.snapshot import PipelineSnapshot
 from agent.daemon import Daemon
+from agent.errors import DeviceError
 from agent.publish.sealed_folder import load_card, load_content, load_envelopes
 from agent.settings import BoardSettings, PipelineSettings, Settings
 from agent.store import Store
@@ -102,17 +104,15 @@ def test_a_start_needs_no_network(sealed: Sealed) -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("how", ["gone", "open", "another", "no envelope", "rotten"])
+@pytest.mark.parametrize("how", ["gone", "another", "no envelope", "rotten"])
 def test_what_cannot_be_opened_waits_and_falls_back_to_nothing(
     sealed: Sealed, how: str
 ) -> None:
     """Its reason is told, nothing is written, and it runs once that is mended."""
-    reason = Reason.SEAL_KEY if how in {"gone", "open"} else Reason.ENVELOPE
+    reason = Reason.SEAL_KEY if how == "gone" else Reason.ENVELOPE
     key, envelope = sealed.key.read_bytes(), sealed.store.load_envelope(sealed.sha256)
     assert envelope is not None
-    if how == "open":
-        sealed.key.chmod(0o644)
-    elif how in {"gone", "another"}:
+    if how in {"gone", "another"}:
         sealed.key.unlink()
     if how == "another":
         sealed.owner.key(BOARD)
@@ -135,6 +135,28 @@ def test_what_cannot_be_opened_waits_and_falls_back_to_nothing(
         sealed.store.save_envelope(sealed.sha256, envelope)
         daemon._models.give(NAME)
         assert (told(daemon)[0], daemon._models.unopened()) == (2, {})
+
+    asyncio.run(story())
+
+
+def test_a_key_that_others_may_read_opens_what_is_committed(
+    sealed: Sealed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Refusing it would stop the answers and protect nothing: a warning says so.
+
+    What is new is refused all the same.
+    """
+    sealed.key.chmod(0o644)
+
+    async def story() -> None:
+        daemon = sealed.boot()
+        assert told(daemon)[0] == 2
+        warned = [it for it in caplog.records if it.message == "seal.key_open"]
+        assert {it.levelno for it in warned} == {logging.WARNING}
+        card = load_card(sealed.folders[1])
+        envelope = load_envelopes(sealed.folders[1])[BOARD]
+        with pytest.raises(DeviceError, match="read by others"):
+            daemon._unsealer.check(card.sealed, envelope)
 
     asyncio.run(story())
 

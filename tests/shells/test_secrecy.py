@@ -99,7 +99,7 @@ def test_what_may_leave_a_model_is_told(tmp_path: Path) -> None:
         "Max core file size        unlimited            unlimited            bytes\n"
     )
     found = looked(root, key)
-    assert marks(found) == ["yellow"] * 3
+    assert marks(found) == ["red", "yellow", "yellow"]
     assert all(finding.todo for finding in found)
     assert "/var/swap" in found[2].what
     secret = key.read_text().split()[1]
