@@ -11,7 +11,8 @@ The rules this module keeps:
  * The lease grows with the rate: it lasts ``LEASE_S`` at least, and is renewed before
    the last second of it begins, so nobody waits for the disk.
  * Answers that cost nothing (unlimited, or one in so many without units) are handed out
-   apart from those that do, and are used first. The disk says before that there may be
+   apart from those that do, and are used first; without units none before those that a
+   pipeline still holds are used. The disk says before that there may be
    some: whoever compares with the log must not take them for a fraud.
 """
 
@@ -124,9 +125,9 @@ class Account:
         left = self._ceiling(policy) - self.state.used - self.held_units
         if left > 0:
             held.paid += min(missing, self._share(policy))
-        elif policy.policy == "degrade":
+        elif policy.policy == "degrade" and not held.paid:
             held.free += free
-            return held.paid + held.free, Reason.UNPAID
+            return held.free, Reason.UNPAID
         allowed = held.paid + held.free
         return allowed, Reason.NONE if allowed or left > 0 else Reason.UNPAID
 

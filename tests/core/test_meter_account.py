@@ -1,6 +1,6 @@
 """The account: nothing is answered that is not reserved, however a life ends."""
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -245,6 +245,20 @@ def test_degrading_answers_are_not_charged() -> None:
     assert (5, allowed) == (made.state.used, made.state.free)
     strict = account(policies={"door": Unpaid()})
     assert strict.hand_out("door", NOW_S, MONO_S) == (0, Reason.UNPAID)
+
+
+@given(bought=st.integers(1, 300), takes=st.lists(st.integers(0, 90), max_size=60))
+def test_what_is_paid_is_used_before_anything_is_free(
+    bought: int, takes: list[int]
+) -> None:
+    """A pipeline that degrades holds no unit unused while it answers for nothing."""
+    made = account(bought=bought, policies={"door": Unpaid("degrade")})
+    for count in takes:
+        allowed, reason = made.hand_out("door", NOW_S, MONO_S)
+        assert (made.state.used == bought) == (reason is Reason.UNPAID)
+        made.take("door", min(count, allowed), 0)
+        renew(made)
+        assert made.state.free == 0 or made.state.left == 0
 
 
 def test_nothing_free_is_answered_before_the_disk_says_so() -> None:
