@@ -29,6 +29,11 @@ FINE = ("runs", "unassigned")
 SILENT = "silent"  # orders are followed, and nothing is answered
 # Beginning is over within a moment; and whoever was given no model has none.
 PASSES = {Reason.STARTING, Reason.NO_MODEL}
+# It ran here once: the board's key is another one now, or the envelope is damaged.
+NO_ENVELOPE = (
+    "Put the board's own key back if it was replaced; else seal the model for the key "
+    "it has: `tinyward identity seal`, `tinyward seal --to BOARD.pub`, and publish."
+)
 CALM = {
     *(Reason.WINDOW, Reason.NOT_BEFORE, Reason.PERCENT),
     *(Reason.PAUSED, Reason.HELD),
@@ -170,7 +175,9 @@ def _with_silence(row: Outcome, pipeline: PipelineState) -> Outcome:
     why = f"answers nothing: {what[:1].lower()}{what[1:]}"
     if row.state == "waits":
         why = f"{why}; {row.why}"
-    return replace(row, good=False, state=SILENT, why=why, reason=pipeline.reason)
+    todo = NO_ENVELOPE if pipeline.reason == Reason.ENVELOPE else ""
+    reason = pipeline.reason
+    return replace(row, good=False, state=SILENT, why=why, reason=reason, todo=todo)
 
 
 def _with_thinning(row: Outcome, meter: MeterAnswer | None) -> Outcome:

@@ -198,7 +198,7 @@ def test_all_is_well(socket: Path) -> None:
         ("unpaid", "-> Redeem a voucher: `tinyward meter redeem FILE`."),
         ("log", "-> `tinyward audit verify`"),
         ("seal_key", "-> `tinyward identity seal`"),
-        ("envelope", "-> Seal it for the board"),
+        ("envelope", "-> Put the board's own key back"),
     ],
 )
 def test_orders_that_are_followed_hide_no_silence(
