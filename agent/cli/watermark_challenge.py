@@ -3,6 +3,7 @@
 import io
 import secrets
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -26,10 +27,15 @@ HELP = """Ask a board which board's copy of a marked model it runs.
 tinyward watermark challenge --board pi-7@10.0.0.7 --cert me.pem --ca fleet-ca.pem \\
     --book marks.db --verify pi-7.crt
 
-The board is sent the triggers of the book, those for tracing included, signed by the
+The board is sent the activation triggers, which its bundle holds anyway, signed by the
 key of the book's marks, and answers them by the model that runs, in a process of its
 own: no sample, receipt or paid unit is counted. It takes one challenge in 5 seconds.
 With --verify its answer has to be signed by its own key.
+
+The triggers for tracing stay in the book: they are what still tells whose a leaked copy
+is when a board's root has had the others removed. --spend-tracing sends them too, for
+a board that answers the others too well; that board may keep them, so the next version
+should be marked anew, and the book notes who was shown them.
 
 A board whose root lies can answer by another copy. Exit code 0: it runs its own copy;
 1: it runs another board's, or nobody's."""
@@ -42,6 +48,7 @@ class Options(Local, Remote):
     pipeline: str | None
     book: Path
     key_file: Path | None
+    spend_tracing: bool
     passphrase_files: Sequence[Path]
 
 
@@ -70,6 +77,11 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="The board's certificate or public key (PEM), which has to have signed.",
 )
 @click.option(
+    "--spend-tracing",
+    is_flag=True,
+    help="Also show this board the triggers for tracing, which nobody has seen.",
+)
+@click.option(
     "--passphrase-file",
     "passphrase_files",
     multiple=True,
@@ -83,17 +95,30 @@ def command(**options: Unpack[Options]) -> None:
         AgentError: The board cannot be asked or refuses, or what it says is not so.
     """
     quiet_arithmetic()
+    from agent.cli.plain_text import plain
     from agent.cli.provenance_check import read_provenance_key
-    from agent.cli.watermark_book import open_book
+    from agent.cli.watermark_book import open_book, warn_and_note
 
-    book = open_book(options["book"], options["passphrase_files"])
-    key = read_provenance_key(options["key_file"])
-    link = _link(options)
-    who = _choose(_running(link, key), options["pipeline"], key)
-    found = _judge(book, link, who)
+    with _alone(options):
+        book = open_book(options["book"], options["passphrase_files"])
+        key = read_provenance_key(options["key_file"])
+        link = _link(options)
+        who = _choose(_running(link, key), options["pipeline"], key)
+        if options["spend_tracing"]:
+            warn_and_note(book, _version(book, who), plain(who.board))
+        found = judge_board(book, link, who, spend_tracing=options["spend_tracing"])
     _show(who, found)
     if found is None or found.board != who.board:
         click.get_current_context().exit(1)
+
+
+def _alone(options: Options) -> AbstractContextManager[None]:
+    """Return what keeps others from the book while it is written, if it will be."""
+    from agent.publish.files import locked
+
+    if not options["spend_tracing"]:
+        return nullcontext()
+    return locked(options["book"].absolute().parent)
 
 
 def _link(options: Options) -> "BoardLink":
@@ -131,13 +156,24 @@ def _choose(
         named = ", ".join(plain(it.pipeline) for it in running) or "nothing"
         raise _unusable(f"--pipeline has to name one of what runs there: {named}")
     (it,) = fits
-    return Addressee(it.board, it.pipeline, it.model, it.version, it.variant, key)
+    runs = it.model, it.version, it.variant
+    return Addressee(it.board, it.pipeline, *runs, key, it.session)
 
 
-def _judge(
-    book: "MarksBook", link: "BoardLink", who: "Addressee"
+def judge_board(
+    book: "MarksBook",
+    link: "BoardLink",
+    who: "Addressee",
+    *,
+    spend_tracing: bool = False,
 ) -> "Suspicion | None":
     """Return whose copy answers; None where it is nobody's of the book.
+
+    Args:
+        book: With the triggers, and the key that signs them.
+        link: To the board.
+        who: What runs there, as it says.
+        spend_tracing: Also send the triggers that no board has seen.
 
     Raises:
         SettingsError: The book knows nothing of what runs there.
@@ -146,14 +182,20 @@ def _judge(
     import numpy as np
 
     from agent.cli.challenging import challenge_board
+    from agent.core.reasons import Reason
+    from agent.errors import BundleRefusedError
     from agent.publish.watermark.secrets import VariantSecret
     from agent.publish.watermark.trace import Codebook, clues_of_classes
 
     marked = _version(book, who)
     secret = VariantSecret.parse(marked.secrets[who.variant])
     inputs = io.BytesIO()
-    np.save(inputs, secret.triggers, allow_pickle=False)
+    sent = secret.triggers if spend_tracing else secret.triggers[: marked.bits]
+    np.save(inputs, sent, allow_pickle=False)
     answers = challenge_board(link, who, inputs.getvalue(), book.private_key())
+    if len(answers.classes) != len(sent):
+        what = f"{len(answers.classes)} answers to {len(sent)} triggers"
+        raise BundleRefusedError(what, reason=Reason.REQUEST)
     clue = clues_of_classes(who.variant, answers.classes, marked.groups)
     codebook = Codebook(list(book.copies(marked)), marked.bits)
     if clue is None or not codebook.boards:

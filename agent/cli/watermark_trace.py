@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from agent.cli.watermark_book import open_book
+from agent.cli.watermark_book import open_book, warn_and_note
 from agent.cli.watermark_runtime import quiet_arithmetic, require_libraries
 
 if TYPE_CHECKING:
+    from agent.cli.watermark_suspect import Endpoint
     from agent.publish.marks_book import MarkedVersion, MarksBook
     from agent.publish.watermark.secrets import VariantSecret
     from agent.publish.watermark.trace import Clues, Suspicion
@@ -24,8 +25,14 @@ A URL is asked. It has to take and give JSON:
     POST {"inputs": [[0.1, ...], ...]}   the model's input, real values, flat
       -> {"scores": [[...], ...]}        or {"classes": [3, ...]}
 
+Whoever runs the URL sees the triggers, those for tracing too, which nobody but this
+book had: it cannot be asked without. From then on they can be answered falsely, and
+the book notes where they were shown. A file is never shown to anybody: trace that
+where there is one.
+
 A board is named if the chance that an innocent one looks like this, over all boards in
-the book and all that was tried, is below one in a million. Of several boards whose
+the book and all that was tried, is below one in a million: an upper bound, which counts
+every codeword that may have been drawn for a board. Of several boards whose
 copies were mixed more than one may be named. Exit code 1: nobody was named; somebody
 who changed the head on purpose leaves nothing to find."""
 
@@ -73,7 +80,10 @@ def command(suspect: str, **options: Unpack[Options]) -> None:
     """
     require_libraries()
     quiet_arithmetic()
-    book = open_book(options["book"], options["passphrase_files"])
+    if _is_url(suspect):
+        book = _open_and_note(suspect, options)
+    else:
+        book = open_book(options["book"], options["passphrase_files"])
     found = []
     for marked in book.versions():
         found += _judge(book, marked, suspect, options)
@@ -84,12 +94,31 @@ def command(suspect: str, **options: Unpack[Options]) -> None:
         click.get_current_context().exit(1)
 
 
+def _open_and_note(url: str, options: Options) -> "MarksBook":
+    """Open the book, and write into it who is about to see all triggers.
+
+    Before the first is sent: a note too many is better than one that is missing.
+
+    Raises:
+        SettingsError: The book does not open.
+        DeviceError: It cannot be written, or another command is changing it.
+    """
+    from agent.publish.files import locked
+
+    with locked(options["book"].absolute().parent):
+        book = open_book(options["book"], options["passphrase_files"])
+        for marked in list(book.versions()):
+            warn_and_note(book, marked, url)
+    return book
+
+
 def _judge(
     book: "MarksBook", marked: "MarkedVersion", suspect: str, options: Options
 ) -> "list[tuple[MarkedVersion, Suspicion]]":
     """Return the suspicions of one version's boards, most certain first."""
     import hashlib
 
+    from agent.cli.watermark_suspect import Endpoint
     from agent.publish.watermark.secrets import VariantSecret
     from agent.publish.watermark.trace import Codebook, as_hard
 
@@ -98,13 +127,15 @@ def _judge(
         return []
     secrets = {name: VariantSecret.parse(raw) for name, raw in marked.secrets.items()}
     if _is_url(suspect):
-        clues = _ask(marked, secrets, suspect, None)
+        # Of the model in the book that has most: it may be any of them.
+        classes = max(len(it.groups) for it in book.versions())
+        clues = _ask(marked, secrets, Endpoint(suspect, classes))
     else:
         content = _load(Path(suspect))
         same = codebook.same_bytes(hashlib.sha256(content).hexdigest())
         if same is not None:
             return [(marked, same)]
-        clues = _look(marked, secrets, suspect, content)
+        clues = _look(marked, secrets, content)
     versions = len(list(book.versions()))
     if not options["soft"]:
         clues = [as_hard(it) for it in clues]
@@ -114,7 +145,6 @@ def _judge(
 def _look(
     marked: "MarkedVersion",
     secrets: "dict[str, VariantSecret]",
-    suspect: str,
     content: bytes,
 ) -> "list[Clues]":
     """Return what a file says by its head, and by what it answers."""
@@ -123,7 +153,7 @@ def _look(
 
     clues = clues_of_head(content, secrets)
     try:
-        return clues + _ask(marked, secrets, suspect, content)
+        return clues + _ask(marked, secrets, content)
     except TrialFailedError as err:
         # Of another model, or damaged: its head may still tell.
         click.echo(f"not run: {err}", err=True)
@@ -133,8 +163,7 @@ def _look(
 def _ask(
     marked: "MarkedVersion",
     secrets: "dict[str, VariantSecret]",
-    suspect: str,
-    content: bytes | None,
+    suspect: "Endpoint | bytes",
 ) -> "list[Clues]":
     """Return what a suspect answers to the triggers of each variant."""
     from agent.cli.watermark_suspect import ask_file, ask_url
@@ -142,10 +171,10 @@ def _ask(
 
     clues = []
     for name, secret in secrets.items():
-        if content is None:
-            answers = ask_url(suspect, secret.real)
+        if isinstance(suspect, bytes):
+            answers = ask_file(suspect, secret.real)
         else:
-            answers = ask_file(content, secret.real)
+            answers = ask_url(suspect, secret.real)
         if answers.scores is not None:
             clue = clues_of_scores(name, answers.scores, marked.groups)
         else:
@@ -184,6 +213,8 @@ def _show(suspect: str, found: "Sequence[tuple[MarkedVersion, Suspicion]]") -> N
     named = [(marked, it) for marked, it in found if it.named]
     for marked, it in named:
         click.echo(f"{it.board}  {marked.model} {marked.version}  {_evidence(it)}")
+    for note in sorted({note for marked, _ in named for note in marked.shown}):
+        click.echo(f"  its tracing triggers are known elsewhere: shown {note}")
     if not named:
         click.echo(f"no board: nothing ties {suspect} to a copy in the book")
         for _, it in found[:1]:
@@ -213,6 +244,7 @@ def _show_json(
             "named": it.named,
             "model": marked.model,
             "version": marked.version,
+            "tracing_shown": marked.shown,
         }
         for marked, it in found
     ]

@@ -86,6 +86,7 @@ class MarkedVersion(Struct, frozen=True):
         secrets: Variant -> .npz of its triggers and its shipped head.
         tolerances: Variant -> how far a copy's golden outputs may be off.
         margin: In logits: how clearly copies answer triggers.
+        shown: When and to whom the triggers for tracing were shown.
     """
 
     model: str
@@ -97,6 +98,7 @@ class MarkedVersion(Struct, frozen=True):
     secrets: dict[str, bytes]
     tolerances: dict[str, float]
     margin: float = 1.2
+    shown: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return which it is, and no secret."""
@@ -209,6 +211,21 @@ class MarksBook:
         self._database.execute(
             "INSERT INTO version VALUES (?, ?, ?)",
             (marked.model, marked.version, msgspec.msgpack.encode(marked)),
+        )
+
+    def note_shown(self, marked: MarkedVersion, note: str) -> None:
+        """Write down, once, that somebody saw a version's triggers for tracing.
+
+        Args:
+            marked: Which version's.
+            note: When, and who.
+        """
+        known = self.version(marked.model, marked.version) or marked
+        if note not in known.shown:
+            known = msgspec.structs.replace(known, shown=(*known.shown, note))
+        self._database.execute(
+            "UPDATE version SET content = ? WHERE model = ? AND version = ?",
+            (msgspec.msgpack.encode(known), known.model, known.version),
         )
 
     def add(self, marked: MarkedVersion, copies: Iterable[BoardCopy]) -> None:

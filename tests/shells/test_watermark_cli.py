@@ -1,5 +1,7 @@
 """``tinyward watermark`` as it is typed: copies for boards, sealing, naming a leak."""
 
+import hashlib
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -8,18 +10,26 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from agent.cli import TopGroup
+from agent.cli.board_link import BoardLink
+from agent.cli.challenging import PATH, Addressee
 from agent.cli.watermark_boards import check_bits, read_boards
+from agent.cli.watermark_book import warn_and_note
+from agent.cli.watermark_challenge import judge_board
 from agent.cli.watermark_runtime import Runtime
+from agent.core.challenge import ANSWERS_TYPE, ChallengeAnswers, parse_challenge
 from agent.core.container import parse_container, render_container
+from agent.core.dsse import Envelope, Signature, parse_envelope, render_envelope
 from agent.core.reasons import Reason
 from agent.core.watermark import threshold
 from agent.demo.owner import ASSETS
-from agent.errors import SettingsError
+from agent.errors import BundleRefusedError, SettingsError
 from agent.publish.marks_book import MarksBook
 from agent.publish.watermark.head import apply_blocks
 from agent.publish.watermark.secrets import VariantSecret
@@ -201,7 +211,84 @@ def test_an_endpoint_names_the_board_whose_copy_answers(
     with served(desk.leak("pi-0001"), answer) as url:
         done = call(desk.folder, "trace", url, "--json")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.output)["named"] == ["pi-0001"]
+    assert json.loads(done.stdout)["named"] == ["pi-0001"]
+    assert "is shown the tracing triggers of digits 2" in done.stderr
+    (version,) = desk.book().versions()
+    assert [it for it in version.shown if it.endswith(url)] == [version.shown[-1]]
+
+
+class FakeBoard(BoardLink):
+    """A board that keeps the triggers it is sent, and answers like some copy."""
+
+    def __init__(self, codeword: np.ndarray, more: int = 0) -> None:
+        """Answer like this, and so many times too often."""
+        self.codeword, self.more = codeword, more
+        self.seen = np.empty(0)
+
+    def post(self, path: str, body: bytes) -> object:
+        """Answer a challenge."""
+        assert path == PATH
+        asked = parse_envelope(body, 2**24, Reason.REQUEST)
+        challenge = parse_challenge(asked.payload)
+        self.seen = np.load(io.BytesIO(challenge.inputs))
+        told = self.codeword[: len(self.seen)].astype(int).tolist() + [1] * self.more
+        order = challenge.order
+        answers = ChallengeAnswers(
+            board=order.board,
+            pipeline=order.pipeline,
+            nonce=order.nonce,
+            model=order.model,
+            version=order.version,
+            variant=order.variant,
+            sha256="0" * 64,
+            executor="",
+            inputs_sha256=hashlib.sha256(challenge.inputs).hexdigest(),
+            classes=tuple(told),
+        )
+        payload = msgspec.json.encode(answers)
+        signed = Envelope(payload, ANSWERS_TYPE, (Signature(bytes(64)),))
+        return {"answers": json.loads(render_envelope(signed))}
+
+
+@pytest.mark.parametrize("spend", [False, True])
+def test_a_challenge_keeps_the_tracing_triggers_unless_told_to_spend_them(
+    desk: Desk, *, spend: bool
+) -> None:
+    """The board sees what its bundle holds anyway; that half tells whose copy it is."""
+    book = desk.book()
+    (version,) = book.versions()
+    copy = next(it for it in book.copies(version) if it.board == "pi-0002")
+    raw = np.frombuffer(copy.codeword + copy.tracing, np.uint8)
+    board = FakeBoard(np.unpackbits(raw))
+    who = Addressee("pi-0002", "p", "digits", 2, "int8")
+    found = judge_board(book, board, who, spend_tracing=spend)
+    triggers = VariantSecret.parse(version.secrets["int8"]).triggers
+    assert np.array_equal(triggers if spend else triggers[:32], board.seen)
+    assert found is not None
+    assert ("pi-0002", len(board.seen)) == (found.board, found.bits)
+
+
+def test_more_answers_than_triggers_are_no_answer_to_a_challenge(desk: Desk) -> None:
+    """A board that says more is refused, and breaks nothing."""
+    board = FakeBoard(np.zeros(64), more=70)
+    who = Addressee("pi-0002", "p", "digits", 2, "int8")
+    with pytest.raises(BundleRefusedError, match="102 answers to 32 triggers"):
+        judge_board(desk.book(), board, who)
+
+
+def test_a_note_of_who_was_shown_the_tracing_half_stays_in_the_book(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once for each place and day, saved at once, and said."""
+    book = MarksBook.create(tmp_path / "marks.db", WORDS.encode())
+    version = replace(next(desk.book().versions()), shown=())
+    book.add_version(version)
+    for _ in range(2):
+        warn_and_note(book, version, "pi-0009")
+    (kept,) = MarksBook.open(book.path, WORDS.encode()).versions()
+    (note,) = kept.shown
+    assert note.split()[1] == "pi-0009"
+    assert "only this book had" in capsys.readouterr().err
 
 
 def test_an_endpoint_that_does_not_answer_as_asked_is_said(desk: Desk) -> None:

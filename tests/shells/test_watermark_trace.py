@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from agent.core.watermark import BITS, CHANCE, class_parity, false_match
 from agent.publish.marks_book import BoardCopy
 from agent.publish.watermark.copies import DRAWS
+from agent.publish.watermark.rows import Values
 from agent.publish.watermark.trace import (
     Clues,
     Codebook,
     Suspicion,
-    Values,
     as_hard,
     clues_of_classes,
     clues_of_scores,
@@ -145,6 +145,13 @@ def test_activation_triggers_alone_are_judged_by_their_half() -> None:
     assert clues is not None
     best = BOOK.judge([clues])[0]
     assert (best.board, best.errors, best.bits, best.named) == ("b4", 0, BITS, True)
+
+
+def test_more_answers_than_triggers_are_of_something_else() -> None:
+    """They accuse nobody, and nothing breaks."""
+    clues = clues_of_classes("int8", [1] * (2 * BITS + 8), GROUPS)
+    assert clues is not None
+    assert BOOK.judge([clues]) == []
 
 
 def test_every_codeword_that_may_have_been_drawn_counts_as_tried() -> None:
