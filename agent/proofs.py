@@ -12,7 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,7 +140,10 @@ class Proofs:
 
     def shown(self) -> LogView | None:
         """Return what is told of the log; None where there is none."""
-        return self.log.view() if self.log else None
+        if self.log is None:
+            return None
+        missed = self._kept.skipped if self._kept else 0
+        return replace(self.log.view(), not_kept=missed)
 
     def shown_meter(self) -> MeterStatus | None:
         """Return what is told of the meter; None where there is none, or not yet."""

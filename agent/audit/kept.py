@@ -74,6 +74,10 @@ class KeptInputs:
         context = seal_context(self._board, name_word(pipeline), seq)
         self._thread.submit(self._keep, seq, content, context)
 
+    def miss(self, count: int) -> None:
+        """Count samples that were to be kept, and were lost before they came here."""
+        self.skipped += count
+
     def close(self) -> None:
         """Wait until everything that was taken is written; nothing may come after."""
         if self._thread is not None:

@@ -21,6 +21,7 @@ class LogView:
         trouble: Why the disk does not take it now, or nothing.
         aside: Damaged logs that were set aside, and were not removed since.
         gaps: Starts after which the last moments before them may be missing.
+        not_kept: Inputs that were to be kept for audits since the start, and were not.
     """
 
     records: int
@@ -33,6 +34,7 @@ class LogView:
     trouble: Reason = Reason.NONE
     aside: int = 0
     gaps: int = 0
+    not_kept: int = 0
 
 
 class Told(Protocol):

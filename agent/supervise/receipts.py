@@ -77,6 +77,9 @@ class Keeper(Protocol):
     def keep(self, pipeline: str, seq: int, content: bytes) -> None:
         """Take one kept sample (``agent.core.kept``) of a receipt; never waits."""
 
+    def miss(self, count: int) -> None:
+        """Count samples that were to be kept and found no room in a ring."""
+
 
 @dataclass(frozen=True, slots=True)
 class Receipting:
@@ -116,7 +119,7 @@ class Receipts:
         self._seqs: dict[int, int] = {}  # of receipts whose input was kept, by number
         self._inputs: dict[int, bytes] = {}  # kept inputs whose receipt is to come
         self._refused = Reason.NONE
-        self._not_kept = 0
+        self._not_kept = self._missed = 0
         self.closed = Reason.NONE
         self.taken = 0
 
@@ -284,6 +287,9 @@ class Receipts:
         for number in self._inputs.keys() & self._seqs.keys():
             seq, content = self._seqs.pop(number), self._inputs.pop(number)
             keeper.keep(self._pipeline, seq, content)
+        if (missed := self.not_kept - self._missed) > 0:
+            keeper.miss(missed)
+            self._missed += missed
         for unpaired in (self._seqs, self._inputs):
             while len(unpaired) > MAX_UNPAIRED:
                 del unpaired[next(iter(unpaired))]

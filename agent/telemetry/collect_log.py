@@ -14,3 +14,4 @@ def collect_log(families: Families, log: LogView) -> None:
     families.add("tinyward_audit_checkpoint_age_seconds", log.age_s)
     families.add("tinyward_audit_set_aside", log.aside)
     families.add("tinyward_audit_gaps_total", log.gaps)
+    families.add("tinyward_audit_inputs_not_kept_total", log.not_kept)

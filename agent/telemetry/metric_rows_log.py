@@ -52,4 +52,11 @@ LOG_ROWS = (
         (),
         "Starts of the log after which the last moments before may be missing.",
     ),
+    MetricRow(
+        "tinyward_audit_inputs_not_kept_total",
+        "counter",
+        (),
+        "Inputs that were to be kept for audits, and were not: they came too fast, or "
+        "the disk or audit.keep_mb has no room.",
+    ),
 )

@@ -53,8 +53,13 @@ class ListKeeper:
     """Keeps kept samples by pipeline and number."""
 
     kept: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    missed: int = 0
 
     def keep(self, pipeline: str, seq: int, content: bytes) -> None:
         """Keep one."""
         assert (pipeline, seq) not in self.kept
         self.kept[pipeline, seq] = content
+
+    def miss(self, count: int) -> None:
+        """Count some."""
+        self.missed += count

@@ -91,6 +91,8 @@ def test_a_slow_disk_holds_nobody_up(tmp_path: Path) -> None:
     for seq in range(MAX_WAITING + 10):
         kept.keep("door", seq, b"x")
     assert kept.skipped == 10
+    kept.miss(2)  # in the ring of a worker, before they came here
+    assert kept.skipped == 12
     free.set()
     kept.close()
     assert list(range(MAX_WAITING)) == KeptFolder(kept.folder).seqs(0, 1000)

@@ -229,6 +229,19 @@ class TestKept:
             worker.answer(1, KEPT)
         assert keeper.kept == {}
 
+    def test_what_found_no_room_is_counted_once(self) -> None:
+        """Over all lives: a ring that nobody empties takes some, and drops the rest."""
+        keeper = ListKeeper()
+        receipts = self.receipts(keeper, ListRecorder())
+        dropped = 0
+        for number in range(3):
+            with living(receipts) as worker:
+                assert worker.kept is not None
+                written = [worker.kept.write([b"x" * 9]) for _ in range(80 + number)]
+                dropped += written.count(False)
+        assert dropped > 3
+        assert (keeper.missed, receipts.not_kept) == (dropped, dropped)
+
     def test_strange_bytes_are_passed_over(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
