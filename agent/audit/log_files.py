@@ -24,6 +24,8 @@ from agent.core.note import NoteKey, open_note
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
 
+TODO = "Keep the folder as it is: it is evidence. Compare with another copy of it."
+
 
 class LogFaultError(BundleRefusedError):
     """A log is not what its key signed.
@@ -33,9 +35,15 @@ class LogFaultError(BundleRefusedError):
     """
 
     def __init__(
-        self, message: str, reason: Reason = Reason.LOG, *evidence: str
+        self,
+        message: str,
+        reason: Reason = Reason.LOG,
+        *evidence: str,
+        todo: str = "",
     ) -> None:
-        super().__init__(message, reason=reason)
+        # The reason's own advice is to verify, which is what somebody has just done.
+        advice = TODO if reason is Reason.LOG else ""
+        super().__init__(message, reason=reason, todo=todo or advice)
         self.evidence = evidence
 
 

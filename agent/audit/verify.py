@@ -1,9 +1,10 @@
 """Verifies a whole log with nothing but the board's public key.
 
 The rules this module keeps:
- * Every byte of the folder is looked at: records against chain and tree, these against
+ * Every byte of the log is looked at: records against chain and tree, these against
    every checkpoint that is kept, events against their records, and what follows the end
-   has to be nothing.
+   has to be nothing. Other files in its folder are named, and not looked at.
+ * A log without a checkpoint is nobody's word, and verifies by no key.
  * What was removed for the quota is believed as far as a later checkpoint covers it.
  * What is wrong is a fault with a reason and with what proves it to others.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from agent.audit.files import Folder
+from agent.audit.foreign import ForeignFolder
 from agent.audit.key import verify_ed25519
 from agent.audit.log_files import LogFaultError, LogFiles
 from agent.audit.reading import read_identity
@@ -47,10 +48,11 @@ class Verified:
         origin: The log's name.
         size: Records that the newest checkpoint covers.
         first: The oldest one that is still there.
-        checkpoint: The newest one; None in a log that has none yet.
+        checkpoint: The newest one.
         checkpoints: How many were verified; ``events`` likewise.
         unsigned: Whole records behind the newest checkpoint: nobody vouches for them.
         macs: MACs of the ratchet that were verified.
+        strangers: Names of what lies in the folder and is no part of the log.
     """
 
     origin: str
@@ -61,6 +63,7 @@ class Verified:
     events: int = 0
     unsigned: int = 0
     macs: int = 0
+    strangers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,10 @@ def verify_log(path: Path, asked: Asked, progress: Progress) -> Verified:
 
     Raises:
         LogFaultError: ``log``, ``signature``, ``replayed``, ``forked``, ``malformed``.
-        OSError: It cannot be read.
+        DeviceError: It cannot be read.
+        OSError: Likewise.
     """
-    folder = Folder(path)
+    folder = ForeignFolder(path)
     try:
         return _Walk(folder, _whose(folder), asked).walk(progress)
     except LogFaultError:
@@ -101,7 +105,7 @@ def verify_log(path: Path, asked: Asked, progress: Progress) -> Verified:
         raise LogFaultError(str(err), Reason(err.reason)) from err
 
 
-def _whose(folder: Folder) -> LogIdentity:
+def _whose(folder: ForeignFolder) -> LogIdentity:
     """Return whose log it is.
 
     Raises:
@@ -116,7 +120,9 @@ def _whose(folder: Folder) -> LogIdentity:
 class _Walk:
     """One pass over a log, oldest segment first."""
 
-    def __init__(self, folder: Folder, identity: LogIdentity, asked: Asked) -> None:
+    def __init__(
+        self, folder: ForeignFolder, identity: LogIdentity, asked: Asked
+    ) -> None:
         self._files = LogFiles(folder, NoteKey(identity.origin, asked.public))
         self._folder = folder
         self._asked = asked
@@ -139,6 +145,7 @@ class _Walk:
         last = max(segments, default=-1)
         roots = self._files.roots(first, last)
         self.found.first = first * SEGMENT_RECORDS
+        self.found.strangers = self._folder.strangers(first)
         self._counted = first == 0
         for number in range(first):
             root, self._head = ROOT.unpack_from(roots, number * ROOT_BYTES)
@@ -311,6 +318,9 @@ class _Walk:
         Raises:
             LogFaultError: ``replayed``: the log ends before; ``log``.
         """
+        if self.found.checkpoint is None:
+            what = "nothing here is signed: there is no checkpoint, so no key vouches"
+            raise LogFaultError(what, todo="Nothing can be said; take another copy.")
         seen = self._seen
         if seen is None:
             return
@@ -319,5 +329,14 @@ class _Walk:
             evidence = (self._asked.last_seen, self._files.newest())
             raise LogFaultError(what, Reason.REPLAYED, *evidence)
         if seen.size:
-            what = f"what was seen before ({seen.size} records) is gone from the log"
-            raise LogFaultError(f"{what}: nothing can be said about it")
+            raise _incomparable(seen.size, self.found.first)
+
+
+def _incomparable(seen: int, first: int) -> LogFaultError:
+    """Return the error for a checkpoint that nothing is left of to compare it with."""
+    return LogFaultError(
+        f"what was seen before ({seen} records) cannot be compared any more: the "
+        f"quota removed the first {first} records; the log itself is what was signed",
+        todo="This accuses nobody. Fetch a checkpoint more often than the quota removes"
+        " what it ends with (`tinyward audit head -o FILE`), or raise audit.quota_mb.",
+    )

@@ -9,7 +9,7 @@ import click
 
 from agent.core.disk_reasons import disk_error
 from agent.core.reasons import Reason
-from agent.errors import SettingsError
+from agent.errors import BundleRefusedError, SettingsError
 
 if TYPE_CHECKING:
     from agent.audit.verify import Verified
@@ -23,13 +23,16 @@ PROOF   what `tinyward audit proof` wrote
 KEY     what `tinyward audit key` printed, or a file with it, or with a PEM key
 
 Of a log every byte is looked at: a record that was changed, a segment that was taken
-out, an event that says something else. With --last-seen a checkpoint that was kept
+out, an event that says something else. What else lies in the folder is named, and not
+looked at. With --last-seen a checkpoint that was kept
 elsewhere has to be the beginning of it: a card that was restored (`replayed`), or went
 on after that (`forked`), is evident, and both signed notes are printed as evidence.
+Where the quota has removed what it ended with it cannot be compared any more: exit 1.
 
 \b
 Exit 0: it is what the key signed. Exit 1: `log`, `signature`, `replayed`, `forked` or
 `malformed`."""
+SHOWN_NAMES = 5
 _PATH = click.Path(exists=True, path_type=Path)
 
 
@@ -49,35 +52,43 @@ def command(subject: Path, key: str, last_seen: Path | None, *, as_json: bool) -
         BundleRefusedError: It is not what the key signed.
         SettingsError: The key is none.
     """
-    text = _read_key(key)
-    seen = last_seen.read_text(encoding="utf-8") if last_seen else ""
+    public, board = _read_key(key)
+    seen = last_seen.read_text("utf-8", "replace") if last_seen else ""
     try:
         if subject.is_dir():
-            verified = _verify_log(subject, text, seen, quiet=as_json)
+            verified = _verify_log(subject, public, board, seen, quiet=as_json)
             click.echo(_log_json(verified) if as_json else _describe_log(verified))
         else:
-            proven = _verify_proof(subject, text, seen)
+            proven = _verify_proof(subject, public, seen)
             click.echo(_proof_json(proven) if as_json else _describe_proof(proven))
     except OSError as err:
         raise disk_error(err, {}) from err
 
 
-def _read_key(key: str) -> str:
-    """Return the text of a key that was given as such, or as a file.
+def _read_key(key: str) -> tuple[bytes, str]:
+    """Return a raw key that was given as such, or as a file, and whose it is.
 
     Raises:
         SettingsError: It is neither.
     """
-    if key.count("+") >= 2:
-        return key
+    from agent.audit.key import parse_public
+    from agent.core.checkpoint import board_of
+
     try:
-        return Path(key).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        what = f"--key {key}: neither a verifier key nor a file with one"
-        raise SettingsError(what, reason=Reason.SETTINGS) from err
+        typed = key.count("+") >= 2
+        text = key if typed else Path(key).read_text(encoding="utf-8")
+        return parse_public(text), board_of(text.partition("+")[0])
+    except (OSError, UnicodeDecodeError, BundleRefusedError) as err:
+        raise SettingsError(
+            f"--key {key[:200]}: neither a verifier key nor a file with one",
+            reason=Reason.SETTINGS,
+            todo="`tinyward audit key` on the board prints it.",
+        ) from err
 
 
-def _verify_log(path: Path, key: str, seen: str, *, quiet: bool) -> "Verified":
+def _verify_log(
+    path: Path, public: bytes, board: str, seen: str, *, quiet: bool
+) -> "Verified":
     """Verify a log under a progress bar; print the evidence where it is at fault.
 
     Raises:
@@ -86,11 +97,9 @@ def _verify_log(path: Path, key: str, seen: str, *, quiet: bool) -> "Verified":
     from rich.console import Console
     from rich.progress import Progress
 
-    from agent.audit.key import parse_public
     from agent.audit.verify import Asked, LogFaultError, verify_log
-    from agent.core.checkpoint import board_of
 
-    asked = Asked(parse_public(key), board_of(key.partition("+")[0]), seen)
+    asked = Asked(public, board, seen)
     console = Console(stderr=True, quiet=quiet)
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("records")
@@ -106,14 +115,14 @@ def _verify_log(path: Path, key: str, seen: str, *, quiet: bool) -> "Verified":
             raise
 
 
-def _verify_proof(path: Path, key: str, seen: str) -> "Proven":
+def _verify_proof(path: Path, public: bytes, seen: str) -> "Proven":
     """Verify a proof.
 
     Raises:
         BundleRefusedError: It proves nothing.
         DeviceError: It cannot be read.
     """
-    from agent.audit.key import parse_public, verify_ed25519
+    from agent.audit.key import verify_ed25519
     from agent.core.log_proof import MAX_PROOF_BYTES, judge_proof, parse_proof
     from agent.core.note import NoteKey
 
@@ -125,7 +134,7 @@ def _verify_proof(path: Path, key: str, seen: str) -> "Proven":
     with path.open("rb") as file:
         proof = parse_proof(file.read(MAX_PROOF_BYTES + 1))
     origin = proof.note.partition("\n")[0]
-    return judge_proof(proof, NoteKey(origin, parse_public(key)), verify_ed25519)
+    return judge_proof(proof, NoteKey(origin, public), verify_ed25519)
 
 
 def _describe_log(found: "Verified") -> str:
@@ -143,7 +152,17 @@ def _describe_log(found: "Verified") -> str:
         lines.append(f"removed   the first {found.first}, by quota; their roots fit")
     if found.unsigned:
         lines.append(f"unsigned  {found.unsigned} records behind the last checkpoint")
+    if found.strangers:
+        lines.append(f"besides   {_list_names(found.strangers)}: not looked at")
     return "\n".join([*lines, "the log is what this key signed"])
+
+
+def _list_names(names: list[str]) -> str:
+    """Return the first of some names of files, which anybody may have made."""
+    from agent.cli.plain_text import plain
+
+    more = ", ..." if len(names) > SHOWN_NAMES else ""
+    return ", ".join(plain(it) for it in names[:SHOWN_NAMES]) + more
 
 
 def _log_json(found: "Verified") -> str:
@@ -160,6 +179,7 @@ def _log_json(found: "Verified") -> str:
             "lost": checkpoint.lost if checkpoint else 0,
             "inferences": checkpoint.inferences if checkpoint else 0,
             "root": checkpoint.root.hex() if checkpoint else "",
+            "besides": found.strangers,
         }
     )
 
@@ -176,10 +196,20 @@ def _describe_proof(proven: "Proven") -> str:
         f"log       {plain(checkpoint.origin)}",
         f"record    {receipt.seq} of {checkpoint.size}, signed {at} (board's clock)",
         f"model     {receipt.model.hex()}",
-        f"input     {receipt.input.hex()}",
+        f"input     {_input_text(receipt)}",
         f"output    {receipt.output.hex()}",
     ]
     return "\n".join([*lines, *told, "it is in the log"])
+
+
+def _input_text(receipt: "Receipt") -> str:
+    """Return the hash of an input, by its name, or why there is none."""
+    from agent.core.receipts import BLAKE2B, EVENT, INPUT_HASHED
+
+    if receipt.flags & (INPUT_HASHED | EVENT) or any(receipt.input):
+        name = "blake2b " if receipt.flags & BLAKE2B else ""
+        return f"{name}{receipt.input.hex()}"
+    return "not hashed (only mode `inputs` does)"
 
 
 def _proof_json(proven: "Proven") -> str:
