@@ -135,8 +135,7 @@ def command(bundle: Path, **options: Unpack[Options]) -> None:
     boards = read_boards(options["boards"])
     check_bits(options["bits"], len(boards))
     with locked(options["book"].absolute().parent):
-        run = _Run(content, opened, boards, options)
-        run.work()
+        _Run(content, opened, boards, options).work()
 
 
 @dataclass(slots=True)
@@ -196,8 +195,7 @@ class _Run:
         options, runtime = self.options, Runtime()
         givens = read_givens(self.bundle, options["data"], options["array"])
         check_room(givens, options["bits"])
-        margin = options["margin"] or MARGINS[0]
-        wish = Wish(options["bits"], margin, options["floor"], options["steps"])
+        wish = Wish(options["bits"], MARGINS[0], options["floor"], options["steps"])
         if known is None:
             secrets = self._search(givens, wish)
             known = self._add(book, givens, secrets, wish)
@@ -241,8 +239,8 @@ class _Run:
 
         runtime = Runtime()
         pilot = plan_copies(givens, secrets, wish, {}, runtime)
-        given = self.options["margin"]
-        margins = likely_margins(pilot) if given is None else (given,)
+        asked = self.options["margin"]
+        margins = (asked,) if asked else likely_margins(pilot)
         with Bar("trying margins", len(margins)) as bar:
             fit = fit_margin(pilot, margins, runtime, bar.show)
         marked = render_markable(self.content, wish.bits, secrets, fit.tolerances)
@@ -291,8 +289,7 @@ class _Run:
         from agent.publish.watermark.crew import make_many
 
         jobs = self.options["jobs"] or os.cpu_count() or 1
-        saved_s = time.monotonic()
-        done = 0
+        saved_s, done = time.monotonic(), 0
         with Bar(f"copies for {len(missing):,} boards", len(missing)) as bar:
             for copies in make_many(plan, missing, Runtime(), jobs):
                 book.add(known, copies)
