@@ -30,6 +30,7 @@ MAX_BLOCKS = 16
 MAX_BLOCK_BYTES = 4 * 1024 * 1024  # the head of 1,000 classes on 1,024 features: 4 MB
 MAX_ENVELOPE_BYTES = 2 * MAX_BLOCK_BYTES
 ENVELOPE_BYTES = 80  # of a board's X25519 key, without marks: 32 + 32 + 16
+HYBRID_ENVELOPE_BYTES = 1168  # of its ML-KEM-768 and X25519 key: 1088 + 32 + 32 + 16
 
 
 class Strict(Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +119,19 @@ class SignedMarks(Strict, frozen=True):
     def __repr__(self) -> str:
         """Return nothing that would give them away."""
         return "<signed marks>"
+
+
+def most_envelope_bytes(sealing: Sealing) -> int:
+    """Return how long an envelope can be, by what is signed about the bundle.
+
+    Whoever knows a board's public key can make envelopes: one that holds a content key
+    alone is refused by its length, before anything of it is kept or decrypted. How long
+    marks are is known to nobody who has not opened the bundle.
+
+    >>> most_envelope_bytes(Sealing("cobblestone-256"))
+    1168
+    """
+    return MAX_ENVELOPE_BYTES if sealing.marks else HYBRID_ENVELOPE_BYTES
 
 
 def envelope_path(model: str, version: int, board: str) -> str:

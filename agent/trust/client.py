@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.deltas import FOLDER, SignedDelta, parse_delta
 from agent.core.reasons import Reason
+from agent.core.sealing import MAX_ENVELOPE_BYTES, most_envelope_bytes
 from agent.core.targets import (
     MAX_GROUP_BYTES,
     MAX_REVOKED_BYTES,
@@ -299,7 +300,11 @@ class TrustedRepository:
         """
         from agent.trust.found_envelope import fetch_envelope
 
-        return fetch_envelope(self._open(), model, version, board)
+        most = MAX_ENVELOPE_BYTES
+        with suppress(BundleRefusedError):  # of what nobody signed, as much as any has
+            sealing = self.find(model, version).fields.sealed
+            most = most_envelope_bytes(sealing) if sealing else most
+        return fetch_envelope(self._open(), model, version, board, most)
 
     def fetch(
         self,

@@ -15,10 +15,10 @@ from cryptography.exceptions import InvalidTag
 from agent.core.reasons import Reason
 from agent.core.sealing import (
     KEY_BYTES,
-    MAX_ENVELOPE_BYTES,
     Marks,
     Sealed,
     hpke_context,
+    most_envelope_bytes,
 )
 from agent.core.targets import bundle_path
 from agent.errors import BundleRefusedError
@@ -50,7 +50,7 @@ def open_envelope(
     """
     target = bundle_path(sealed.model, sealed.version)
     # Again, as it may come from the board's own disk and not from a repository.
-    if len(envelope) > MAX_ENVELOPE_BYTES:
+    if len(envelope) > most_envelope_bytes(sealed.sealing):
         raise _refused(f"it has {len(envelope)} bytes", sealed)
     try:
         held = key.unwrap(envelope, hpke_context(board, target, sealed.version))

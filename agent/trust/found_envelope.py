@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tuf.api.exceptions import DownloadLengthMismatchError
 
 from agent.core.reasons import Reason
-from agent.core.sealing import MAX_ENVELOPE_BYTES, envelope_path
+from agent.core.sealing import envelope_path
 from agent.core.targets import BOARD_ID_PATTERN
 from agent.errors import BundleRefusedError
 from agent.trust.refusals import reasons_for_target
@@ -24,7 +24,7 @@ _BOARD = re.compile(BOARD_ID_PATTERN)
 
 
 def fetch_envelope(
-    fetcher: "Fetcher", model: str, version: int, board: str
+    fetcher: "Fetcher", model: str, version: int, board: str, most: int
 ) -> bytes | None:
     """Return a board's envelope of a version; None where there is none for it.
 
@@ -33,6 +33,7 @@ def fetch_envelope(
         model: Of a verified target.
         version: Likewise.
         board: Its id. None has an envelope whose id is no file's name.
+        most: Bytes that it may have.
 
     Raises:
         BundleRefusedError: ``envelope``: it is too long to be one; ``unreachable``,
@@ -44,7 +45,7 @@ def fetch_envelope(
     path = envelope_path(model, version, board)
     try:
         with reasons_for_target(path):
-            return fetcher.download_bytes(path, MAX_ENVELOPE_BYTES)
+            return fetcher.download_bytes(path, most)
     except BundleRefusedError as err:
         if err.reason == Reason.MISSING_TARGET:
             return None

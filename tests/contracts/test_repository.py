@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 
 from agent.core.reasons import Reason
-from agent.core.sealing import MAX_ENVELOPE_BYTES
+from agent.core.sealing import HYBRID_ENVELOPE_BYTES, MAX_ENVELOPE_BYTES
 from agent.core.targets import Revocations, Wanted, bundle_path
 from agent.errors import BundleRefusedError, DeviceError
 from agent.trust.client import TrustedRepository
@@ -19,6 +19,7 @@ from tests.fakes.bundles import good_bundle
 from tests.fakes.kept_bytes import KeptBytes
 from tests.fakes.memory_notes import MemoryNotes
 from tests.fakes.scripted_repository import ScriptedRepository
+from tests.fakes.sealed_bytes import seal_bytes
 
 BODY = good_bundle(2)
 LIMIT = 10**6
@@ -248,6 +249,30 @@ def test_an_envelope_has_a_limit_and_a_harmless_name(tmp_path: Path) -> None:
     assert reason(lambda: call("pi-7")) == Reason.ENVELOPE
     for board in ("../../../metadata/timestamp.json", "a/b", ".", "", "\0", "x" * 65):
         assert call(board) is None
+
+
+def test_an_envelope_is_as_long_as_its_sealing_says(tmp_path: Path) -> None:
+    """Without marks it holds a key: 8 MB from anybody are not fetched for that."""
+    made = make_repository(tmp_path / "repository", {("kws", 2): BODY})
+    sealed = seal_bytes()
+    made.repository.add_sealed(sealed.content, sealed.sealed)
+    made.repository.publish(NOW)
+    client = TrustedRepository(
+        metadata_dir=tmp_path / "metadata",
+        repository=str(made.path),
+        root=made.root,
+        notes=MemoryNotes(),
+        build_time=0.0,
+    )
+    client.refresh(NOW)
+    version = sealed.sealed.version
+    file = made.path / f"envelopes/kws/{version}/pi-7"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(bytes(HYBRID_ENVELOPE_BYTES))
+    assert client.envelope("kws", version, "pi-7") == bytes(HYBRID_ENVELOPE_BYTES)
+    file.write_bytes(bytes(HYBRID_ENVELOPE_BYTES + 1))
+    long = partial(client.envelope, "kws", version, "pi-7")
+    assert reason(long) == Reason.ENVELOPE
 
 
 def test_a_repository_that_is_away_has_no_say(tmp_path: Path) -> None:

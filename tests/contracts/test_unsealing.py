@@ -12,7 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.sealing import Algorithm, Suite, sealed_bytes
+from agent.core.sealing import (
+    ENVELOPE_BYTES,
+    HYBRID_ENVELOPE_BYTES,
+    Algorithm,
+    Suite,
+    sealed_bytes,
+)
 from agent.errors import BundleRefusedError
 from agent.trust.bundle import open_bundle
 from agent.trust.seal_key import SealKey
@@ -170,6 +176,20 @@ def test_a_ciphertext_of_another_version_is_refused(algorithm: Algorithm) -> Non
     with pytest.raises(BundleRefusedError) as caught:
         higher.open(envelope=made.envelope(version=8))
     assert caught.value.reason == "unseal"
+
+
+@pytest.mark.parametrize(
+    ("suite", "length"),
+    [("x25519", ENVELOPE_BYTES), ("mlkem768-x25519", HYBRID_ENVELOPE_BYTES)],
+)
+def test_how_long_an_envelope_without_marks_is(suite: Suite, length: int) -> None:
+    """Longer ones anybody can make who knows a board's public key: not decrypted."""
+    made = seal_bytes(suite=suite)
+    assert len(made.envelope()) == length
+    long = made.envelope(held=bytes(HYBRID_ENVELOPE_BYTES))
+    with pytest.raises(BundleRefusedError, match=f"it has {len(long)} bytes") as caught:
+        made.open(envelope=long)
+    assert caught.value.reason == "envelope"
 
 
 def test_a_mapped_ciphertext_is_the_same_and_is_let_go(tmp_path: Path) -> None:
