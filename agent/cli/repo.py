@@ -193,12 +193,14 @@ def _manifest(path: Path, content: bytes, key: "PublicKey | None") -> "Manifest"
         BundleRefusedError: It is none, or a damaged one; the message names the file.
     """
     from agent.cli.provenance_check import check_published
+    from agent.cli.repo_sealed import check_unmarked
     from agent.trust.bundle import open_bundle
 
     try:
         bundle = open_bundle(content, max_bytes=len(content))
         check_published(bundle, key)
-        return bundle.manifest  # noqa: TRY300 - the two steps before it are the check
+        check_unmarked(bundle.manifest)
+        return bundle.manifest  # noqa: TRY300 - the steps before it are the check
     except BundleRefusedError as err:
         what = f"{path}: {err}"
         raise BundleRefusedError(what, reason=err.reason, todo=err.todo) from err

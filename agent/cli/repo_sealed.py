@@ -8,9 +8,10 @@ import click
 
 from agent.cli.plain_text import plain
 from agent.core.reasons import Reason
-from agent.errors import SettingsError
+from agent.errors import BundleRefusedError, SettingsError
 
 if TYPE_CHECKING:
+    from agent.core.manifest import Manifest
     from agent.publish.keyless import KeylessRepository
 
 
@@ -44,6 +45,21 @@ def check_asked(versions: Sequence[int], provenance_key: Path | None) -> None:
             "what a sealed bundle says of its origin cannot be read here",
             reason=Reason.SETTINGS,
             todo="Check it where it is sealed: `tinyward seal --provenance-key`.",
+        )
+
+
+def check_unmarked(manifest: "Manifest") -> None:
+    """Check that a bundle without a seal has no triggers: boards would have them too.
+
+    Raises:
+        BundleRefusedError: ``watermark``.
+    """
+    if manifest.watermark is not None:
+        raise BundleRefusedError(
+            "it has triggers, which would be published in clear, and no board's marks",
+            reason=Reason.WATERMARK,
+            todo="`tinyward seal MODEL.marked.bundle --to BOARD.pub --marks marks.db`, "
+            "then add the folder; or add the bundle that it was made of.",
         )
 
 

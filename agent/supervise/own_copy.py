@@ -4,7 +4,8 @@ The rules this module keeps:
  * Asked once, between preflight and everything that follows it; what was committed has
    passed this, and a start does not ask again: its bytes are hashed.
  * Refused with ``watermark``: a copy that answers with another board's codeword, marks
-   that were made for another board, and a bundle whose owner marks copies without any.
+   that were made for another board, and a bundle whose owner marks copies without any:
+   its signed fields say that, or that it brings triggers, which are for marked copies.
  * Which bits were wrong is said to nobody, only how many.
 """
 
@@ -41,10 +42,14 @@ def describe_copy(bundle: OpenedBundle, variant: str, *, asked: bool) -> CopySta
 def refuse_unmarked(bundle: OpenedBundle, sealed: Sealed | None) -> None:
     """Check that a bundle whose owner marks copies is a marked one.
 
+    One with triggers that came without a seal was published by mistake: its triggers
+    lie in clear wherever it lies, and nobody's copy would run.
+
     Raises:
         BundleRefusedError: ``watermark``.
     """
     wanted = sealed is not None and bool(sealed.sealing.marks)
+    wanted = wanted or bundle.manifest.watermark is not None
     if wanted and bundle.marks is None:
         raise _refused("its owner marks every copy, and this one is not marked")
 

@@ -85,10 +85,11 @@ class PipelineTrials:
 
         Raises:
             TrialFailedError: Nothing here may run it.
-            BundleRefusedError: ``watermark``: it is another board's copy.
+            BundleRefusedError: ``watermark``: it is another board's copy, or nobody's.
             DeviceError: It is too slow here, and so was the board: ``heat``,
                 ``throttled`` or ``under_voltage``.
         """
+        refuse_unmarked(bundle, None)  # its triggers say so; seals are looked at later
         settings = self._named(pipeline).settings
         board, hot_c = self._read_board(), self._read_hot_c()
         wish = Wish(

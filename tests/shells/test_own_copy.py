@@ -16,6 +16,7 @@ from agent.supervise.own_copy import check_own_copy, describe_copy, refuse_unmar
 from agent.supervise.trials import PipelineTrials
 from agent.trust.bundle import Bundle, open_bundle
 from tests.fakes.digits import executor, in_loop, place, placed, running
+from tests.fakes.fleet import bundle
 from tests.fakes.marked import (
     BITS,
     THRESHOLD,
@@ -131,15 +132,17 @@ def test_what_is_known_of_a_copy() -> None:
 
 
 def test_a_copy_that_should_be_marked_has_to_be() -> None:
-    """The signed field `sealed.marks` says so."""
+    """The signed field `sealed.marks` says so, or that it brings triggers."""
     of_all = Sealed("digits", 1, Sealing("chacha20-poly1305"), "0" * 64, 9)
     of_one = Sealed("digits", 1, Sealing("chacha20-poly1305", "a" * 64), "0" * 64, 9)
-    refuse_unmarked(marked(None), None)
-    refuse_unmarked(marked(None), of_all)
+    plain = open_bundle(bundle(1), max_bytes=2**26)
+    refuse_unmarked(plain, None)
+    refuse_unmarked(plain, of_all)
     refuse_unmarked(copy_for(BOARD), of_one)
-    with pytest.raises(BundleRefusedError) as caught:
-        refuse_unmarked(marked(None), of_one)
-    assert caught.value.reason == Reason.WATERMARK
+    for what, sealed in ((marked(None), None), (marked(None), of_all), (plain, of_one)):
+        with pytest.raises(BundleRefusedError) as caught:
+            refuse_unmarked(what, sealed)
+        assert caught.value.reason == Reason.WATERMARK
 
 
 def test_bytes_that_are_not_those_of_the_marks_are_not_run() -> None:
@@ -192,6 +195,8 @@ def test_a_trial_asks_once_and_a_foreign_copy_never_answers(
             with pytest.raises(BundleRefusedError) as caught:
                 await trials.examine("digits", copy_for(BOARD, other))
             assert caught.value.reason == Reason.WATERMARK
+            with pytest.raises(BundleRefusedError, match="not marked"):
+                await trials.examine("digits", marked(None))
             own = place(copy_for(BOARD))
             await trials.swap_in("digits", own.bundle, own.installed)
             await bench.answers(1)

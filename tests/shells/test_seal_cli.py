@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from agent.cli import cli
 from agent.core.sealing_keys import parse_public_key
 from agent.publish.sealed_folder import load_card, load_envelopes
-from tests.fakes.bundles import good_bundle
+from tests.fakes.bundles import good_bundle, markable_bundle
 
 
 class Shell:
@@ -289,6 +289,17 @@ def test_a_changed_ciphertext_is_found_everywhere(shell: Shell) -> None:
     assert "[digest]" in shell.refused("repo", "add", other, shell.folder)
     result = shell.run("verify", shell.folder, *options)
     assert "sealed and not published" in result.stdout.replace("\n     ", " ")
+
+
+def test_what_brings_triggers_is_published_sealed(shell: Shell) -> None:
+    """In clear they would be everybody's: neither ``repo add`` nor ``seal`` does it."""
+    path = shell.home / "kws-1.marked.bundle"
+    path.write_bytes(markable_bundle(version=1))
+    shell.say("repo", "init", shell.repo, passphrase=True)
+    said = shell.refused("repo", "add", shell.repo, str(path))
+    assert ("[watermark]" in said, "--marks" in said) == (True, True)
+    words = ("seal", str(path), "--to", shell.board("pi-1"))
+    assert "--marks" in shell.refused(*words, passphrase=True)
 
 
 def test_a_board_added_later_needs_no_signature(shell: Shell) -> None:
