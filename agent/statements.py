@@ -5,11 +5,14 @@ The rules this module keeps:
    check, never about what a file on the disk is called.
  * A challenge is answered for the key that the owner's signed metadata names, and for
    nobody else; one at a time, and not often.
+ * A challenge is answered once: its nonce is known, or it is of another session. A
+   session ends with the process, or when its nonces are too many to be remembered.
  * Neither inputs nor answers are logged: only that somebody has asked.
 """
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +30,7 @@ from agent.core.challenge import (
     MAX_INPUTS,
     Challenge,
     ChallengeAnswers,
+    ChallengeOrder,
     name_inputs,
     parse_challenge,
 )
@@ -55,7 +59,7 @@ log = logging.getLogger(__name__)
 # only for whoever holds the key of the marks.
 PAUSE_S = 5.0
 DEADLINE_S = 60.0  # 256 inputs of 100 ms each, in a tenth of a core, and a start
-NONCES = 1024  # remembered until the next start: an hour and a half of them
+NONCES = 1024  # of one session: it takes an hour and a half at the least
 Sign = Callable[[str, bytes], Envelope]
 
 
@@ -137,6 +141,7 @@ class Statements:
         sign: Signs a payload of a type; blocks.
         clock: Unix seconds.
         delegates: Libraries that a model may load.
+        new_session: Returns what a session is called, never the same again.
     """
 
     def __init__(
@@ -146,13 +151,16 @@ class Statements:
         sign: Sign,
         clock: Callable[[], float],
         delegates: Sequence[DelegateFile] = (),
+        new_session: Callable[[], str] = secrets.token_hex,
     ) -> None:
         self._pipelines = pipelines
         self._board = board
         self._sign = sign
         self._clock = clock
         self._delegates = delegates
-        self._nonces: dict[str, None] = {}
+        self._new_session = new_session
+        self._session = new_session()
+        self._nonces: set[str] = set()
         self._turn = asyncio.Lock()
         self._not_before_s = 0.0
 
@@ -197,12 +205,17 @@ class Statements:
         if self._turn.locked():
             raise _not_now("another challenge is being answered", Reason.BUSY)
         async with self._turn:
-            self._admit(challenge.order.nonce)
+            self._admit(challenge.order)
             answers = await self._answer(challenge, copy)
         facts = {"pipeline": challenge.order.pipeline, "operator": operator}
         log.info("watermark.challenged", extra=facts)
         payload = msgspec.json.encode(answers)
         return envelope_json(await asyncio.to_thread(self._sign, ANSWERS_TYPE, payload))
+
+    def forget(self) -> None:
+        """Begin a new session: what was asked in the one before is answered no more."""
+        self._session = self._new_session()
+        self._nonces.clear()
 
     def _running(self, name: str) -> RunningCopy | None:
         """Return what a pipeline runs now; None where nothing answers."""
@@ -232,6 +245,7 @@ class Statements:
             nonce=nonce,
             origin=origin,
             origin_trouble=trouble,
+            session=self._session,
         )
         runs = copy.bundle.variant_sha256(installed.variant)
         return render_statement(state_running(runs, running))
@@ -257,22 +271,25 @@ class Statements:
             raise _not_now(what, Reason.NO_MODEL)
         return copy
 
-    def _admit(self, nonce: str) -> None:
+    def _admit(self, order: ChallengeOrder) -> None:
         """Take note of a challenge that is answered now.
 
         Raises:
             RequestRefusedError: ``replayed`` or ``rate_limited``.
         """
-        if nonce in self._nonces:
+        if order.session != self._session:
+            what = "this challenge is of another session: ask what runs, then anew"
+            raise _not_now(what, Reason.REPLAYED)
+        if order.nonce in self._nonces:
             raise _not_now("this challenge was answered before", Reason.REPLAYED)
         now_s = time.monotonic()
         if now_s < self._not_before_s:
             wait_s = self._not_before_s - now_s
             raise _not_now(f"ask again in {wait_s:.0f} s", Reason.RATE_LIMITED)
         self._not_before_s = now_s + PAUSE_S
-        self._nonces[nonce] = None
-        if len(self._nonces) > NONCES:
-            del self._nonces[next(iter(self._nonces))]
+        self._nonces.add(order.nonce)
+        if len(self._nonces) >= NONCES:
+            self.forget()
 
     async def _answer(
         self, challenge: Challenge, copy: RunningCopy

@@ -51,6 +51,7 @@ class Addressee:
         model: What is expected to run; ``version`` and ``variant`` likewise, as
             ``/v1/provenance`` says it.
         key: The board's own public key; None believes any, and proves nothing.
+        session: Of the board, as ``/v1/provenance`` says it.
     """
 
     board: str
@@ -59,6 +60,7 @@ class Addressee:
     version: int
     variant: str
     key: "PublicKey | None" = None
+    session: str = ""
 
 
 def challenge_board(
@@ -90,6 +92,7 @@ def challenge_board(
         addressee.version,
         addressee.variant,
         nonce,
+        addressee.session,
     )
     payload = render_challenge(Challenge(order, inputs))
     signature = marks_key.sign(encode_signed(CHALLENGE_TYPE, payload))

@@ -8,7 +8,8 @@ signed by the board.
 
 The rules this module keeps:
  * Parsing raises ``BundleRefusedError`` only, for any bytes, and looks at no input.
- * A challenge is for one board and one version: to another it says nothing.
+ * A challenge is for one board, one version and one session of that board: to another,
+   or after it, it says nothing. No clock is needed for that.
  * Law: ``parse_challenge(render_challenge(c)) == c``.
 """
 
@@ -43,6 +44,7 @@ class ChallengeOrder(Struct, frozen=True, forbid_unknown_fields=True):
         model: What is expected to run; ``version`` and ``variant`` likewise: the inputs
             are its.
         nonce: Random, and never used again.
+        session: The board's own, as its statement of what runs says it; empty is none.
     """
 
     board: Annotated[str, Meta(max_length=128)]
@@ -51,6 +53,7 @@ class ChallengeOrder(Struct, frozen=True, forbid_unknown_fields=True):
     version: ModelVersion
     variant: Name
     nonce: Nonce
+    session: Annotated[str, Meta(max_length=64)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ class Running(Strict, frozen=True):
         nonce: What the asker wanted to see again, or empty.
         origin: The bundle's own ``provenance.json``, or None.
         origin_trouble: The reason where it has one that makes no sense, else empty.
+        session: What a challenge to this board has to name: ``agent.core.challenge``.
     """
 
     board: Named
@@ -123,6 +124,7 @@ class Running(Strict, frozen=True):
     nonce: Text = ""
     origin: dict[str, object] | None = None
     origin_trouble: Text = ""
+    session: Text = ""
 
 
 class OriginStatement(Struct, frozen=True, forbid_unknown_fields=True):

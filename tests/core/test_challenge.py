@@ -33,8 +33,9 @@ orders = st.builds(
     version=st.integers(1, 2**31 - 1),
     variant=names,
     nonce=nonces,
+    session=st.just("") | names,
 )
-ORDER = ChallengeOrder("pi-7", "door", "kws", 8, "int8", "0" * 32)
+ORDER = ChallengeOrder("pi-7", "door", "kws", 8, "int8", "0" * 32, "1" * 32)
 CONTAINER = {"", Reason.MALFORMED, Reason.TRUNCATED, Reason.TOO_LARGE, Reason.REQUEST}
 
 

@@ -71,7 +71,7 @@ runnings = st.builds(
     said_at=numbers,
     nonce=texts,
     origin=st.none() | st.dictionaries(texts, texts | st.integers(-9, 9), max_size=3),
-    origin_trouble=texts,
+    **dict.fromkeys(("origin_trouble", "session"), texts),
 )
 
 SAID = Origin(

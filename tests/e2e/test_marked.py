@@ -19,6 +19,7 @@ from agent.cli.board_link import BoardLink
 from agent.cli.challenging import Addressee, challenge_board
 from agent.cli.provenance_check import read_key
 from agent.cli.reach import Remote, local_link, remote_links
+from agent.core.dsse import parse_envelope
 from agent.core.provenance import parse_running
 from agent.core.sealing import Marks
 from agent.core.watermark import class_parity
@@ -89,7 +90,7 @@ def challenge(
     board_key = read_key(marked.office.identity / "board.crt")
     runs = marked.board.pipeline()["active"]["variant"]
     who = {"board": BOARD, "pipeline": NAME, "model": NAME, "variant": runs, **said}
-    addressee = Addressee(**who, version=1, key=board_key)
+    addressee = Addressee(**who, version=1, key=board_key, session=session(marked))
     owner = key or fleet_of(marked).book.key
     try:
         return challenge_board(link, addressee, inputs(runs), owner).classes
@@ -97,6 +98,13 @@ def challenge(
         return err.reason
     finally:
         link.close()
+
+
+def session(marked: Controlled) -> str:
+    """Return the session that the board names now."""
+    found = json.dumps(marked.board.ask("/v1/provenance")["pipelines"][NAME])
+    payload = parse_envelope(found.encode(), 2**20).payload
+    return parse_running(payload).predicate.session
 
 
 def receipts(marked: Controlled) -> list[Json]:

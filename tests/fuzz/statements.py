@@ -44,7 +44,9 @@ ENVELOPE = render_envelope(
 TRIGGERS = render_arrays({"int8": np.zeros((4, *SPEC_IN.shape), np.int8)})
 _INPUTS = bytes(parse_container(memoryview(TRIGGERS))["int8.npy"])
 CHALLENGE = render_challenge(
-    Challenge(ChallengeOrder("pi-7", "door", "kws", 8, "int8", "0" * 32), _INPUTS)
+    Challenge(
+        ChallengeOrder("pi-7", "door", "kws", 8, "int8", "0" * 32, "0" * 32), _INPUTS
+    )
 )
 
 

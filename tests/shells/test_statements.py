@@ -53,6 +53,7 @@ from tests.shells.test_own_copy import BOARD, copy_for, marked
 
 OWNER = Ed25519PrivateKey.generate()
 NOW = 1_790_000_000.0
+SESSION, NEXT_SESSION = "5" * 32, "6" * 32
 
 
 def own() -> Placed:
@@ -78,7 +79,11 @@ async def speaking(
         await bench.ready()
         sign = partial(sign_by_key, key)
         pipelines = {"digits": bench.pipeline}
-        yield Statements(pipelines, BOARD, sign, lambda: NOW), bench.pipeline
+        names = iter((SESSION, NEXT_SESSION))
+        yield (
+            Statements(pipelines, BOARD, sign, lambda: NOW, (), partial(next, names)),
+            bench.pipeline,
+        )
 
 
 def npy(stack: Array) -> bytes:
@@ -99,7 +104,7 @@ def challenge(
 ) -> bytes:
     """Return a challenge of version 1 on this board, signed."""
     said = {"board": BOARD, "pipeline": "digits", "model": "digits", "version": 1}
-    nonce = {"variant": "int8", "nonce": secrets.token_hex(16)}
+    nonce = {"variant": "int8", "nonce": secrets.token_hex(16), "session": SESSION}
     order = msgspec.convert({**said, **nonce, **changes}, ChallengeOrder)
     payload = render_challenge(Challenge(order, inputs))
     signature = Signature(key.sign(encode_signed(kind, payload)))
@@ -220,7 +225,8 @@ def test_the_owner_is_answered(tmp_path: Path) -> None:
         it = own()
         async with speaking(tmp_path, it) as (statements, pipeline):
             sent = DirectLink()
-            addressee = Addressee(BOARD, "digits", "digits", 1, "int8")
+            (session,) = await sessions(statements, tmp_path)
+            addressee = Addressee(BOARD, "digits", "digits", 1, "int8", session=session)
             with pytest.raises(BundleRefusedError):  # nothing is prepared yet
                 challenge_board(sent, addressee, TRIGGERS, OWNER)  # type: ignore[arg-type]  # a link in all that counts
             (path, body) = sent.sent[0]
@@ -237,6 +243,15 @@ def test_the_owner_is_answered(tmp_path: Path) -> None:
             assert [c.version for c in before] == [1]
 
     case()
+
+
+async def sessions(statements: Statements, folder: Path) -> list[str]:
+    """Return the session that each pipeline's statement names."""
+    found = (await statements.provenance("")).values()
+    payloads = [
+        oracle(it, folder / "board.key") for it in found if isinstance(it, dict)
+    ]
+    return [parse_running(it).predicate.session for it in payloads]
 
 
 def refusal(folder: Path, *raws: bytes, first: Placed | None = None) -> list[str]:
@@ -286,6 +301,32 @@ def test_a_challenge_is_answered_once_and_the_next_one_later(tmp_path: Path) -> 
         "replayed",
         "rate_limited",
     ]
+
+
+def test_a_challenge_of_another_session_is_a_replay(tmp_path: Path) -> None:
+    """What was recorded is worth nothing after a restart, whatever the clock says."""
+    recorded = challenge()
+    later = challenge(session=NEXT_SESSION), challenge(session="")
+    assert refusal(tmp_path, *later, recorded) == ["replayed", "replayed", ""]
+
+
+def test_a_session_ends_when_it_cannot_be_remembered(tmp_path: Path) -> None:
+    """No challenge is forgotten and answered again: those of before are refused."""
+
+    @in_loop
+    async def case() -> None:
+        async with speaking(tmp_path) as (statements, _):
+            (before,) = await sessions(statements, tmp_path)
+            recorded = challenge(session=before)
+            await statements.challenge(recorded, "owner")
+            statements.forget()
+            (after,) = await sessions(statements, tmp_path)
+            assert (before, after) == (SESSION, NEXT_SESSION)
+            with pytest.raises(RequestRefusedError) as caught:
+                await statements.challenge(recorded, "somebody")
+            assert caught.value.reason == Reason.REPLAYED
+
+    case()
 
 
 def test_copies_that_are_not_marked_answer_nobody(tmp_path: Path) -> None:
