@@ -17,6 +17,8 @@ from agent.cli.meter_link import (
 )
 from agent.cli.plain_text import plain, span_text
 from agent.cli.reach import local_options, remote_options
+from agent.core.meter_status import say_thinned
+from agent.core.reasons import Reason
 from agent.core.voucher import MAX_TOTAL
 
 
@@ -40,17 +42,18 @@ def render_status(status: StatusAnswer) -> Iterator[str]:
     """Yield the lines for people."""
     yield f"left      {_left(status)}"
     yield f"used      {status.used:,} of {status.bought:,} bought{_aside(status)}"
-    policy = "refunded" if status.refund else "lost"
+    # Who knows what was handed out is this boot alone: a refund needs it.
+    back = ", a crash of the agent less (refund)" if status.refund else ""
     yield (
-        f"lease     {status.lease:,}; a power cut now: {status.reserved:,} at most "
-        f"{policy}"
+        f"lease     {status.lease:,}; a power cut now costs {status.reserved:,} at most"
+        f"{back}"
     )
     if status.trouble:
         yield f"trouble   the disk takes no lease: {plain(status.trouble)}"
     yield f"voucher   the highest number redeemed is {status.voucher}"
     yield f"key       {plain(status.board)}"
     for name, pipeline in status.pipelines.items():
-        yield f"pipeline  {plain(name)}: {_describe(pipeline)}"
+        yield f"pipeline  {plain(name)}: {_describe(pipeline, status.owed)}"
 
 
 def _left(status: StatusAnswer) -> str:
@@ -80,13 +83,21 @@ def _aside(status: StatusAnswer) -> str:
     return f" ({', '.join(said)})" if said else ""
 
 
-def _describe(pipeline: PipelineAnswer) -> str:
+def _describe(pipeline: PipelineAnswer, owed: int) -> str:
     """Say what one pipeline has and does."""
+    used = f"{pipeline.used:,} used"
+    if pipeline.reason == Reason.UNPAID:
+        ends = {
+            "stop": "unpaid: stopped",
+            "grace": f"unpaid: stopped, its grace of {pipeline.grace:,} is used up",
+            "degrade": say_thinned(pipeline.every),
+        }
+        return f"{used}, {ends.get(pipeline.policy, Reason.UNPAID)}"
     policies = {
         "stop": "then stops",
-        "grace": f"then {pipeline.grace:,} more are owed",
-        "degrade": f"then answers one in {pipeline.every}",
+        "grace": f"then {max(0, pipeline.grace - owed):,} more are owed at most",
+        "degrade": f"then answers one in {pipeline.every:,}",
     }
     then = policies.get(pipeline.policy, plain(pipeline.policy))
     holds = plain(pipeline.reason) or f"may answer {pipeline.allowed:,} at once"
-    return f"{pipeline.used:,} used, {holds}, {then}"
+    return f"{used}, {holds}, {then}"

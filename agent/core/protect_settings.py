@@ -70,7 +70,8 @@ class MeterSettings(Table, frozen=True):
 
     Attributes:
         vendor_key: Ed25519 public key (PEM) that signs vouchers.
-        lease: Units that one durable write reserves: what a power cut may cost.
+        lease: Units that one durable write reserves at least, and so what a power cut
+            may cost; two seconds of answers where those are more.
         refund: Give back what was reserved and not handed out when the daemon was
             killed; after a loss of power nobody knows that, and all of it is charged.
     """

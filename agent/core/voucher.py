@@ -20,6 +20,7 @@ import hashlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import IntEnum
 
 from agent.core.reasons import Reason
@@ -39,6 +40,7 @@ RESERVED = bytes(3)
 MAX_UNITS = 2**48 - 1
 MAX_TOTAL = 2**53 - 1
 MAX_SEQ = 2**53 - 1
+LAST_S = 253_402_300_799  # the last second that a datetime has
 
 Verify = Callable[[bytes, bytes], bool]  # signature, message -> whether it holds
 
@@ -186,12 +188,23 @@ def check_times(voucher: Voucher, now_s: float) -> None:
     ended = 0 < voucher.expiry_s < now_s
     if ended or (voucher.kind is Kind.UNTIL and voucher.units <= now_s):
         raise RequestRefusedError(
-            f"voucher {voucher.seq} could be redeemed until {voucher.expiry_s}"
+            f"voucher {voucher.seq} could be redeemed until {date(voucher.expiry_s)}"
             if ended
-            else f"voucher {voucher.seq} was good until {voucher.units}",
+            else f"voucher {voucher.seq} was good until {date(voucher.units)}",
             reason=Reason.EXPIRED,
             todo="Ask the vendor for another; check the board's clock: `timedatectl`.",
         )
+
+
+def date(at_s: int) -> str:
+    """Return a Unix time as people read it, UTC.
+
+    >>> date(1_790_000_000), date(MAX_TOTAL)
+    ('2026-09-21 14:13 UTC', 'the year 9999')
+    """
+    if at_s > LAST_S:
+        return "the year 9999"
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def check_units(voucher: Voucher) -> None:
@@ -201,7 +214,10 @@ def check_units(voucher: Voucher) -> None:
         RequestRefusedError: ``units``.
     """
     if voucher.units > MAX_UNITS:
-        raise units_error(f"voucher {voucher.seq} has {voucher.units} units")
+        raise units_error(
+            f"voucher {voucher.seq} has {voucher.units:,} units; a counter takes "
+            f"{MAX_UNITS:,} of one voucher"
+        )
     if voucher.units == 0 and voucher.kind is not Kind.REVOKE:
         raise units_error(f"voucher {voucher.seq} has no units")
 

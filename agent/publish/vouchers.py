@@ -142,12 +142,12 @@ def issue(
         DeviceError: The book cannot be written, or another command holds it.
     """
     issuer = key_hash(private.public_key().public_bytes_raw())[:ISSUER_BYTES]
-    check_units(Voucher(wanted.kind, issuer, wanted.key, 1, wanted.units))
     book.parent.mkdir(parents=True, exist_ok=True)
     with locked(book.parent):
         pages = read_book(book)
         page = _page(pages, wanted)
         first = page.next
+        check_units(Voucher(wanted.kind, issuer, wanted.key, first, wanted.units))
         last = first + wanted.count - 1
         line = Issued(
             first, last, wanted.kind.name, wanted.units, wanted.expiry_s, int(now_s)

@@ -133,6 +133,17 @@ def test_a_voucher_has_its_time(
     assert expected == refused_for(lambda: check_times(found, now_s))
 
 
+def test_people_read_dates() -> None:
+    """What is over says when it was, whatever a voucher holds."""
+    for kind, units, expiry_s, said in (
+        (Kind.UNITS, 5, 1_790_000_000, "redeemed until 2026-09-21 14:13 UTC"),
+        (Kind.UNTIL, 1_790_000_000, 0, "good until 2026-09-21 14:13 UTC"),
+    ):
+        found = parse_fields(VENDOR.voucher(3, units, kind, expiry_s=expiry_s))
+        with pytest.raises(RequestRefusedError, match=said):
+            check_times(found, 1_800_000_000)
+
+
 def test_units_that_no_counter_holds_are_refused() -> None:
     """More than 2^48 - 1, or none at all where there have to be some: `units`."""
     for units, kind in ((MAX_UNITS + 1, Kind.UNITS), (0, Kind.UNITS), (0, Kind.TIME)):

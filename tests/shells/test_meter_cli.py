@@ -21,6 +21,7 @@ from agent.core.note import NoteKey, render_key
 from agent.core.reasons import Reason
 from agent.core.voucher import (
     ISSUER_BYTES,
+    MAX_UNITS,
     Kind,
     Voucher,
     believe_voucher,
@@ -86,6 +87,21 @@ def test_a_board_believes_what_is_sold(
     assert found[2].expiry_s == 1_893_542_399
     page = read_book(tmp_path / "vendor.key.book").boards["pi-0042"]
     assert (page.next, len(page.issued)) == (4, 2)
+
+
+def test_units_that_no_counter_holds_are_not_sold(
+    vendor: tuple[object, ...], tmp_path: Path
+) -> None:
+    """The number that would have been next is named, and the limit; none is spent."""
+    named = f"pi-0042={KEY.hex()}"
+    sold = ("vouchers", "--board", named, "--count", 4, "--units")
+    assert run(*sold, 100, *vendor).exit_code == 0
+    refused = run(*sold, 2**63 - 1, *vendor)
+    assert refused.exit_code == 1
+    said = " ".join(refused.output.split())
+    assert f"voucher 5 has {2**63 - 1:,} units" in said
+    assert f"{MAX_UNITS:,}" in said
+    assert read_book(tmp_path / "vendor.key.book").boards["pi-0042"].next == 5
 
 
 def test_a_key_is_named_in_several_ways(
@@ -219,6 +235,7 @@ def test_the_status_says_all_of_it() -> None:
     text = "\n".join(render_status(found))
     for said in ("617 units", "383 of 1,000", "12 lost", "for 1 min", "then stops"):
         assert said in text
+    assert "a power cut now costs 90 at most" in text
     odd = StatusAnswer(
         owed=5,
         until=2**60,
@@ -228,9 +245,29 @@ def test_the_status_says_all_of_it() -> None:
     shown = "\n".join(render_status(odd))
     assert "\x1b" not in shown
     assert "5 owed" in shown
+    assert "unpaid: stopped, its grace of 9 is used up" in shown
+    assert "more are owed" not in shown
     assert {it.name for it in msgspec.structs.fields(MeterStatus)} == {
         it.name for it in msgspec.structs.fields(StatusAnswer)
     }
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason", "said"),
+    [
+        ("stop", "unpaid", "unpaid: stopped"),
+        ("degrade", "unpaid", "unpaid: answers 1 in 7"),
+        ("grace", "", "then 4 more are owed at most"),
+        ("degrade", "", "then answers one in 7"),
+    ],
+)
+def test_the_status_says_what_a_pipeline_does_now(
+    policy: str, reason: str, said: str
+) -> None:
+    """Once units are used up it does not speak of what will be then."""
+    paid = PipelineAnswer(policy, 9, 7, reason=reason)
+    shown = [*render_status(StatusAnswer(owed=5, pipelines={"door": paid}))]
+    assert shown[-1].endswith(said)
 
 
 def test_the_row_of_the_status_is_red_when_nothing_is_left() -> None:
