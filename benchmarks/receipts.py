@@ -3,7 +3,8 @@
 The cost is taken apart: what the worker does (hashes, record, gate), on a model that
 does nothing; and what the daemon does for each record (chain, Merkle tree, meter, its
 share of signatures and of the log's thread), as CPU time of all threads. Both go one
-after the other, on two cores where there are two.
+after the other, on two cores where there are two. The meter is a daemon's own, with
+units from a voucher and leases that it writes.
 
 The ratio is that of the worker's loop with receipts in a mode against the same loop
 without them, alternating. The daemon's side runs in a process of its own, as it does.
@@ -26,12 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.audit.files import Folder
-from agent.audit.meter import Meter, Terms
-from agent.audit.meter_leases import Clocks
-from agent.audit.meter_opening import Opening, open_meter
 from agent.audit.recorder import LogRecorder
-from agent.core.protect_settings import Unpaid
 from agent.core.receipts import (
     HEADER_BYTES,
     LIMIT,
@@ -53,7 +49,7 @@ from agent.worker.receipts import Receipts
 from agent.worker.samples import Arrays
 from agent.worker.statistics import StatisticsWriter
 from benchmarks.loop import load, settled
-from benchmarks.receipts_log import open_bench_log
+from benchmarks.receipts_log import PIPELINE, open_bench_log, open_bench_meter
 from benchmarks.rows import Row, median
 from benchmarks.subjects import Subject, subject
 from benchmarks.worker_loop import Workplace, source_of
@@ -128,26 +124,18 @@ def _worker_us(mode: Mode, rounds: int) -> tuple[float, float]:
     return median(added)
 
 
-def _meter(folder: Path) -> Meter:
-    """Return a meter that counts, without units: what is answered is owed."""
-    terms = Terms(bytes(32), bytes(32), 1000, False, {"bench": Unpaid()}, str)
-    meter = open_meter(terms, Clocks(time.time), Opening(Folder(folder), None))  # noqa: TID251 - a benchmark
-    meter.start()
-    return meter
-
-
 def _log_us() -> float:
     """Return CPU time that one record costs the daemon, all threads, in us."""
     one = Receipt(1, 1, 1, 0, 1, bytes(32), NO_HASH, bytes(32))
     batch = memoryview(pack_receipt(one) * BATCH)
     with tempfile.TemporaryDirectory() as folder:
         opened = open_bench_log(Path(folder))
-        meter = _meter(Path(folder))
+        meter = open_bench_meter(Path(folder))
         recorder = LogRecorder(opened, meter)
         began = time.process_time()
         for _ in range(RECORDS // BATCH):
-            recorder.take("bench", batch)
-            recorder.allowance("bench")
+            recorder.take(PIPELINE, batch)
+            recorder.allowance(PIPELINE)
             while opened.size - opened.durable.checkpoint.size > 4 * BATCH:
                 time.sleep(0.001)  # as a board's log is given time by its samples
         opened.mark()
