@@ -1,9 +1,12 @@
 """Marked copies: what marking costs a model, what is left after attacks, who is named.
 
-Copies are made by the product's own code and run by the real runtime. Attacks on all
-weights run in the walker, attacks on heads on the features of the shipped body. The
-codebook of 10,000 boards holds the copies' codewords and as many drawn ones as are
-missing: an innocent board's codeword is nothing but that.
+Copies are made by the product's own code and run by the real runtime. Attacks on heads,
+averages above all, are rounded into real files again, and the real runtime's answers
+are read as ``tinyward watermark trace`` reads them; attacks on all layers run in the
+walker, with unrounded answers. What is called fine-tuning trains the last layer alone.
+The codebook of 10,000 boards holds the copies' codewords and as many drawn ones as are
+missing: an innocent board's codeword is nothing but that. Suspects that are no copy
+at all are there, too: the unmarked model, another one, and scores of any scale.
 
 Failures are rows like any other: the scheme identifies casual leaks, and an attacker
 who knows it removes the mark.
@@ -11,7 +14,7 @@ who knows it removes the mark.
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -19,14 +22,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.cli.watermark_runtime import Runtime
+from agent.cli.watermark_suspect import ask_file
 from agent.publish.marks_book import BoardCopy
 from agent.publish.watermark.copies import Plan, make_copies
 from agent.publish.watermark.crew import make_many
 from agent.publish.watermark.cut import cut_body
-from agent.publish.watermark.graph import parse_graph
+from agent.publish.watermark.graph import Array, parse_graph
 from agent.publish.watermark.head import apply_blocks, find_head
 from agent.publish.watermark.markable import find_secret, plan_copies
-from agent.publish.watermark.trace import Clues, Codebook, as_hard
+from agent.publish.watermark.trace import (
+    Clues,
+    Codebook,
+    as_hard,
+    clues_of_classes,
+    clues_of_head,
+    clues_of_scores,
+)
 from agent.publish.watermark.walker import build_walker
 from benchmarks.rows import Row
 from benchmarks.watermark_attacks import (
@@ -43,6 +54,11 @@ from benchmarks.watermark_attacks import (
 from benchmarks.watermark_subjects import Subject, find_subjects
 
 NAME = "watermark"
+TUNED = "last layer fine-tuned"
+# Suspects whose scores are noise, at each scale: what arithmetic does with the smallest
+# and largest of them must accuse nobody.
+STRANGERS = 100
+SCALES = (1.0, 1e-25, 1e-300, 1e30, 1e300)
 BOARDS = 10_000
 SEED = 7
 Say = Callable[[str], None]
@@ -93,12 +109,9 @@ class Marked:
         tensor = graph.tensors[self.head.features]
         stored = [runtime.run(body, it) for it in (subject.given.clean, subject.held)]
         scale, zero = (tensor.scales or (1.0,))[0], (tensor.zeros or (0,))[0]
-        clean, held = (
-            (it.reshape(len(it), -1).astype(np.float64) - zero) * scale for it in stored
-        )
+        clean = (stored[0].reshape(len(stored[0]), -1).astype(float) - zero) * scale
         self.loot = Loot(_with_one(clean), subject.clean_labels)
-        self.held = _with_one(held)
-        self.triggers = _with_one(self.secret.features.astype(np.float64))
+        self.held = stored[1]
         self.codebook = Codebook(
             [*self.copies, *self._decoys(BOARDS - count)], subject.wish.bits
         )
@@ -119,6 +132,13 @@ class Marked:
             )
             for number in range(count)
         ]
+
+    def run_head(self, content: bytes, stored: Array) -> Values:
+        """Return what a head answers to stored features, (N, classes), real units."""
+        variant = self.plan.variants[0]
+        told = Runtime().run(content, stored).reshape(len(stored), -1)
+        real: Values = told.astype(np.float64)
+        return (real - variant.zero) * variant.scale if variant.scale else real
 
     def bits(self, number: int) -> NDArray[np.bool_]:
         """Return what a copy should answer, 256 bits."""
@@ -141,16 +161,20 @@ class Outcome:
     """What is left of one copy after an attack.
 
     Attributes:
-        errors: Wrong bits, of all.
+        errors: Wrong bits, of all, by the class that is answered.
         accuracy: On held-out inputs.
-        named: Whether the right board is named by scores; ``hard`` by classes alone.
-        innocent: Whether a wrong one is, by either.
+        named: Whether a right board is named by scores; ``hard`` by classes alone;
+            ``decided`` by scores under ``--hard``, which knows ties; ``file`` by all
+            that ``trace FILE`` looks at, None where there is no file.
+        innocent: Whether a wrong one is, by any.
     """
 
     errors: int
     accuracy: float
     named: bool
     hard: bool
+    decided: bool
+    file: bool | None
     innocent: bool
 
 
@@ -164,6 +188,7 @@ def run(size: Size, say: Say) -> list[Row]:
         say(f"{subject.name}: attacks")
         rows += _attacked(marked)
         rows += _mixed(marked, size.mixtures)
+        rows += _strange(marked)
         if size.all_boards and subject.name == "digits int8":
             say(f"{subject.name}: {BOARDS:,} copies")
             rows.append(_all_boards(marked))
@@ -216,7 +241,7 @@ def _shipped(marked: Marked) -> Iterator[Row]:
 
 def _attacked(marked: Marked) -> Iterator[Row]:
     """Yield what attacks on single copies leave."""
-    targets = {"pruned 20 %": 12, "requantised": 0, "fine-tuned 1e-4": 0}
+    targets = {"pruned 20 %": 12, "requantised": 0, f"{TUNED} 1e-4": 0}
     if marked.subject.name != "digits int8":
         targets = {}
     layers: dict[str, LayerAttack] = {
@@ -230,11 +255,11 @@ def _attacked(marked: Marked) -> Iterator[Row]:
         found = [_attack_layers(marked, number, change) for number in _some(marked)]
         yield from _rows(marked, attack, found, targets.get(attack))
     heads: dict[str, Callable[[Values], Values]] = {
-        "fine-tuned 1e-4": lambda it: fine_tune(it, marked.loot, 1e-4, marked.random),
-        "fine-tuned 1e-3": lambda it: fine_tune(it, marked.loot, 1e-3, marked.random),
-        "projected on 20": lambda it: project(it, marked.loot, 20),
-        "projected on 12": lambda it: project(it, marked.loot, 12),
-        "refitted on 50 inputs": lambda it: refit(it, marked.loot, marked.random),
+        f"{TUNED} 1e-4": lambda it: fine_tune(it, marked.loot, 1e-4, marked.random),
+        f"{TUNED} 1e-3": lambda it: fine_tune(it, marked.loot, 1e-3, marked.random),
+        "head projected on 20": lambda it: project(it, marked.loot, 20),
+        "head projected on 12": lambda it: project(it, marked.loot, 12),
+        "head refitted on 50 inputs": lambda it: refit(it, marked.loot, marked.random),
         "marked again": lambda it: it + _other_mark(marked),
     }
     for attack, turn in heads.items():
@@ -256,6 +281,49 @@ def _mixed(marked: Marked, mixtures: int) -> Iterator[Row]:
             found.append(_judge(marked, mean, several))
         target = 100.0 if count < 4 and marked.subject.name == "digits int8" else None
         yield from _rows(marked, f"average of {count}", found, None, target)
+
+
+def _strange(marked: Marked) -> Iterator[Row]:
+    """Yield how many boards are accused of what is no copy of anybody's."""
+    subject, groups = marked.subject, marked.plan.groups
+    suspects = {"the unmarked model": subject.given.content, **subject.strangers}
+    name = f"{subject.name}, no copy"
+    for called, content in suspects.items():
+        scores = ask_file(content, marked.secret.real).scores
+        if scores is None:
+            continue
+        read = clues_of_head(content, {"": marked.secret})
+        accused: set[str] = set()
+        for scale in SCALES:
+            accused |= _accused(marked, scores.astype(np.float64) * scale, read)
+        measure = f"boards accused of {called}, its scores times 1e-300 to 1e300"
+        yield _row(name, measure, len(accused), "boards", 0)
+    for scale in SCALES:
+        found = sum(
+            bool(
+                _accused(marked, marked.random.normal(size=(256, len(groups))) * scale)
+            )
+            for _ in range(STRANGERS)
+        )
+        measure = (
+            f"of {STRANGERS} suspects of noise times {scale:g} that accuse a board"
+        )
+        yield _row(name, measure, found, "cases", 0)
+
+
+def _accused(marked: Marked, scores: Values, read: Sequence[Clues] = ()) -> set[str]:
+    """Return who is named by any way."""
+    groups = marked.plan.groups
+    soft = clues_of_scores("", scores, groups)
+    classes = clues_of_classes("", scores.argmax(axis=1).tolist(), groups)
+    clues = [*read, *(it for it in (soft, classes) if it)]
+    alone = [as_hard(it) for it in clues]
+    return {
+        it.board
+        for way in (clues, alone)
+        for it in marked.codebook.judge(way)
+        if it.named
+    }
 
 
 def _all_boards(marked: Marked) -> Row:
@@ -287,8 +355,20 @@ def _attack_layers(marked: Marked, number: int, change: LayerAttack) -> Outcome:
 
 
 def _judge(marked: Marked, head: Values, several: list[int]) -> Outcome:
-    """Return what a head tells on the shipped body."""
-    return _outcome(marked, marked.triggers @ head.T, marked.held @ head.T, several)
+    """Return what a head tells as a file: rounded to its numbers, by the real runtime.
+
+    Only the head is run, on what the shipped body makes of the inputs: the rest of
+    such a file has the same bytes.
+    """
+    variant = marked.plan.variants[0]
+    blocks = variant.head.render(head)
+    told, answers = (
+        marked.run_head(apply_blocks(variant.cut, blocks), stored)
+        for stored in (variant.facts.triggers, marked.held)
+    )
+    leaked = apply_blocks(variant.content, blocks)
+    read = clues_of_head(leaked, {variant.head.variant: marked.secret})
+    return _outcome(marked, told, answers, several, read)
 
 
 def _outcome(
@@ -296,20 +376,34 @@ def _outcome(
     told: NDArray[np.floating],
     answers: NDArray[np.floating],
     several: list[int],
+    read: Sequence[Clues] = (),
 ) -> Outcome:
-    """Decode logits; the fewest errors count where several boards are guilty."""
-    clearness = told[:, 1::2].max(axis=1) - told[:, 0::2].max(axis=1)
-    clues = Clues("scores", "", clearness.astype(np.float64), soft=True)
+    """Decode scores; the fewest errors count where several boards are guilty."""
+    groups, judge = marked.plan.groups, marked.codebook.judge
+    soft = clues_of_scores("", told, groups)
+    first = told.argmax(axis=1)
+    classes = clues_of_classes("", first.tolist(), groups)
+    ways = [
+        [it for it in way if it is not None]
+        for way in (
+            [soft],
+            [classes],
+            [as_hard(soft) if soft else None],
+            [*read, soft],
+        )
+    ]
+    named = [{it.board for it in judge(way) if it.named} for way in ways]
     guilty = {marked.copies[number].board for number in several}
-    named = [it.board for it in marked.codebook.judge([clues]) if it.named]
-    hard = [it.board for it in marked.codebook.judge([as_hard(clues)]) if it.named]
-    wrong = [int(((clearness > 0) != marked.bits(number)).sum()) for number in several]
+    wrong = [int((first % 2 != marked.bits(number)).sum()) for number in several]
+    scores, hard, decided, file = (bool(guilty & found) for found in named)
     return Outcome(
         errors=min(wrong),
         accuracy=float((answers.argmax(axis=1) == marked.subject.labels).mean()),
-        named=bool(guilty & set(named)),
-        hard=bool(guilty & set(hard)),
-        innocent=bool((set(named) | set(hard)) - guilty),
+        named=scores,
+        hard=hard,
+        decided=decided,
+        file=file if read else None,
+        innocent=bool(set().union(*named) - guilty),
     )
 
 
@@ -351,6 +445,12 @@ def _rows(
     )
     hard = 100 * float(np.mean([it.hard for it in found]))
     yield _row(name, "named by classes, of 10,000", hard, "%", None)
+    decided = 100 * float(np.mean([it.decided for it in found]))
+    yield _row(name, "named by scores under --hard, of 10,000", decided, "%", None)
+    files = [it.file for it in found if it.file is not None]
+    if files:
+        share = 100 * float(np.mean(files))
+        yield _row(name, "named by trace FILE, of 10,000", share, "%", None)
     innocent = sum(it.innocent for it in found)
     yield _row(name, "innocent boards named", innocent, "cases", 0)
 
