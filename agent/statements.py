@@ -57,6 +57,7 @@ from agent.trust.statements import sign_by_key, sign_by_text, verify_by_hex
 log = logging.getLogger(__name__)
 # Each takes a second of a core; 256 answers in 5 s are 4 million a day, and
 # only for whoever holds the key of the marks.
+ASK_ANEW = "Ask again: `tinyward watermark challenge` makes a new one each time."
 PAUSE_S = 5.0
 DEADLINE_S = 60.0  # 256 inputs of 100 ms each, in a tenth of a core, and a start
 NONCES = 1024  # of one session: it takes an hour and a half at the least
@@ -279,9 +280,10 @@ class Statements:
         """
         if order.session != self._session:
             what = "this challenge is of another session: ask what runs, then anew"
-            raise _not_now(what, Reason.REPLAYED)
+            raise _not_now(what, Reason.REPLAYED, ASK_ANEW)
         if order.nonce in self._nonces:
-            raise _not_now("this challenge was answered before", Reason.REPLAYED)
+            what = "this challenge was answered before"
+            raise _not_now(what, Reason.REPLAYED, ASK_ANEW)
         now_s = time.monotonic()
         if now_s < self._not_before_s:
             wait_s = self._not_before_s - now_s
@@ -326,9 +328,9 @@ def _origin_of(bundle: OpenedBundle) -> tuple[dict[str, object] | None, str]:
         return None, err.reason
 
 
-def _not_now(what: str, reason: Reason) -> RequestRefusedError:
+def _not_now(what: str, reason: Reason, todo: str = "") -> RequestRefusedError:
     """Return the error for a challenge that is not answered as things are."""
-    return RequestRefusedError(what, reason=reason)
+    return RequestRefusedError(what, reason=reason, todo=todo)
 
 
 def _open(raw: bytes) -> tuple[Envelope, Challenge]:
@@ -355,4 +357,5 @@ def _check_signed(envelope: Envelope, installed: Installed) -> None:
         raise _not_now("copies of this model are not marked", Reason.WATERMARK)
     if not verify_by_hex(envelope, sealed.sealing.marks):
         what = "the challenge is not signed by the key of this model's marks"
-        raise BundleRefusedError(what, reason=Reason.SIGNATURE)
+        todo = "Ask with the book of marks that this version was sealed with: --book."
+        raise BundleRefusedError(what, reason=Reason.SIGNATURE, todo=todo)

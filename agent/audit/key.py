@@ -148,7 +148,7 @@ def _read_private(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as err:
-        raise DeviceError(f"{path} does not exist", reason=Reason.LOG) from err
+        raise _no_key(f"{path} does not exist") from err
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         # systemd's credentials are 0440 for the service's own group, in a 0500 folder.
@@ -180,10 +180,20 @@ def _parse(pem: bytes, path: Path) -> "Ed25519PrivateKey":
     try:
         private = load_pem_private_key(pem, None)
     except (ValueError, TypeError) as err:
-        raise DeviceError(f"{path}: no private key", reason=Reason.LOG) from err
+        raise _no_key(f"{path}: no private key") from err
     if not isinstance(private, Ed25519PrivateKey):
-        raise DeviceError(f"{path}: not an Ed25519 key", reason=Reason.LOG)
+        raise _no_key(f"{path}: not an Ed25519 key")
     return private
+
+
+def _no_key(what: str) -> DeviceError:
+    """Return the error for a key of the log that is not there."""
+    return DeviceError(
+        what,
+        reason=Reason.LOG,
+        todo="Restore the key of this board's log, or correct audit.key and "
+        "audit.credential; with another key another log begins.",
+    )
 
 
 def _wrap(private: "Ed25519PrivateKey") -> AuditKey:

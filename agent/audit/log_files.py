@@ -20,11 +20,19 @@ from agent.core.audit_layout import (
     parse_sealed_keys,
 )
 from agent.core.checkpoint import Checkpoint, parse_checkpoint
+from agent.core.log_proof import OLDER
 from agent.core.note import NoteKey, open_note
 from agent.core.reasons import Reason
 from agent.errors import BundleRefusedError
 
-TODO = "Keep the folder as it is: it is evidence. Compare with another copy of it."
+# A reason's own advice is for who updates, or to verify: somebody has just done that.
+TODOS = {
+    Reason.LOG: "Keep the folder as it is: it is evidence. Compare with another copy "
+    "of it.",
+    Reason.SIGNATURE: "Name the verifier key of the board whose log this is: "
+    "`tinyward audit key` there prints it.",
+    Reason.REPLAYED: OLDER,
+}
 
 
 class LogFaultError(BundleRefusedError):
@@ -41,9 +49,7 @@ class LogFaultError(BundleRefusedError):
         *evidence: str,
         todo: str = "",
     ) -> None:
-        # The reason's own advice is to verify, which is what somebody has just done.
-        advice = TODO if reason is Reason.LOG else ""
-        super().__init__(message, reason=reason, todo=todo or advice)
+        super().__init__(message, reason=reason, todo=todo or TODOS.get(reason, ""))
         self.evidence = evidence
 
 

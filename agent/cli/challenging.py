@@ -102,7 +102,8 @@ def challenge_board(
     expected = (addressee.board, nonce, sha256(inputs).hexdigest())
     if (answers.board, answers.nonce, answers.inputs_sha256) != expected:
         what = "the board answers another challenge than was sent"
-        raise BundleRefusedError(what, reason=Reason.REPLAYED)
+        todo = "Ask again; if it stays so, what answers is not that board."
+        raise BundleRefusedError(what, reason=Reason.REPLAYED, todo=todo)
     return answers
 
 

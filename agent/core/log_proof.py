@@ -41,6 +41,14 @@ from agent.errors import BundleRefusedError
 HEADER = "c2sp.org/tlog-proof@v1"
 MAX_PROOF_BYTES = MAX_NOTE_BYTES + 8192
 _PATH = Struct(">QQ")
+OLDER = (
+    "Take the newest copy of the log; if this is it, an older one was brought back on "
+    "the board: keep both as evidence."
+)
+UNPROVEN = (
+    "Ask the board for the proof anew: `tinyward audit proof`; if it stays so, the "
+    "record is not in the log that was signed."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +168,7 @@ def judge_growth(old: Checkpoint, new: Checkpoint, path: Sequence[bytes]) -> Non
         raise BundleRefusedError(what, reason=Reason.FORKED)
     if new.size < old.size:
         what = f"{new.size} records, and {old.size} were seen before"
-        raise BundleRefusedError(what, reason=Reason.REPLAYED)
+        raise BundleRefusedError(what, reason=Reason.REPLAYED, todo=OLDER)
     if not verify_consistency(old.size, new.size, old.root, new.root, path):
         what = f"the first {old.size} of {new.size} records are not those seen before"
         raise BundleRefusedError(what, reason=Reason.FORKED)
@@ -199,4 +207,4 @@ def _value(line: str, word: str) -> str:
 
 def _unproven(what: str) -> BundleRefusedError:
     """Return the error for what proves nothing."""
-    return BundleRefusedError(what, reason=Reason.LOG)
+    return BundleRefusedError(what, reason=Reason.LOG, todo=UNPROVEN)

@@ -152,7 +152,12 @@ def malformed(what: str) -> BundleRefusedError:
 
 def unsigned(what: str) -> BundleRefusedError:
     """Return the error for what nobody we know has signed."""
-    return BundleRefusedError(what, reason=Reason.SIGNATURE)
+    return BundleRefusedError(
+        what,
+        reason=Reason.SIGNATURE,
+        todo="Name the verifier key of this very board, as `tinyward audit key` there "
+        "prints it; if it was that one, this is not what the board signed.",
+    )
 
 
 def _parse_signature(line: str) -> tuple[str, bytes]:

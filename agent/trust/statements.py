@@ -139,10 +139,16 @@ def require_signature(envelope: Envelope | None, key: PublicKey, what: str) -> N
         BundleRefusedError: ``signature``.
     """
     if envelope is None:
-        raise BundleRefusedError(f"{what} is not signed", reason=Reason.SIGNATURE)
+        said, todo = f"{what} is not signed", "Ask for one that is signed."
+        raise BundleRefusedError(said, reason=Reason.SIGNATURE, todo=todo)
     if not verify_envelope(envelope, key):
         said = f"{what} is not signed by this key"
-        raise BundleRefusedError(said, reason=Reason.SIGNATURE)
+        raise BundleRefusedError(
+            said,
+            reason=Reason.SIGNATURE,
+            todo="Name the key or certificate of who is to have signed it; if it was "
+            "that one, somebody else made this.",
+        )
 
 
 def _seal(payload_type: str, payload: bytes, signature: bytes, key: str) -> Envelope:
