@@ -196,20 +196,16 @@ def _describe_proof(proven: "Proven") -> str:
         f"log       {plain(checkpoint.origin)}",
         f"record    {receipt.seq} of {checkpoint.size}, signed {at} (board's clock)",
         f"model     {receipt.model.hex()}",
-        f"input     {_input_text(receipt)}",
-        f"output    {receipt.output.hex()}",
+        # An event has no input at all.
+        *([] if said else [f"input     {_hash_text(receipt.input, 'chain')}"]),
+        f"output    {_hash_text(receipt.output, 'count')}",
     ]
     return "\n".join([*lines, *told, "it is in the log"])
 
 
-def _input_text(receipt: "Receipt") -> str:
-    """Return the hash of an input, by its name, or why there is none."""
-    from agent.core.receipts import BLAKE2B, EVENT, INPUT_HASHED
-
-    if receipt.flags & (INPUT_HASHED | EVENT) or any(receipt.input):
-        name = "blake2b " if receipt.flags & BLAKE2B else ""
-        return f"{name}{receipt.input.hex()}"
-    return "not hashed (only mode `inputs` does)"
+def _hash_text(digest: bytes, mode: str) -> str:
+    """Return a digest, or that nobody has made one: so many zeros are none."""
+    return digest.hex() if any(digest) else f"not hashed (mode {mode})"
 
 
 def _proof_json(proven: "Proven") -> str:

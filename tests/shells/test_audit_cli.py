@@ -14,6 +14,7 @@ from agent.cli import cli
 from agent.core.log_proof import RecordProof, render_proof
 from agent.core.note import render_key
 from agent.core.reasons import Reason
+from agent.core.receipts import Receipt, pack_receipt
 from agent.errors import DeviceError
 from tests.fakes.audit_logs import LoggingBoard, inferences, key_from
 
@@ -107,6 +108,38 @@ def test_a_proof_is_verified_alone(board: LoggingBoard, tmp_path: Path) -> None:
     assert "[signature]" in tinyward("audit", "verify", good, "--key", other)[2]
     good.write_text(text.replace("index 42", "index 43"), encoding="utf-8")
     assert "[log]" in tinyward("audit", "verify", good, "--key", key)[2]
+
+
+@pytest.mark.parametrize(
+    ("digests", "lines"),
+    [
+        ((b"\7" * 32, b"\5" * 32), (f"input     {'07' * 32}", "output    0505")),
+        (
+            (bytes(32), b"\5" * 32),
+            ("input     not hashed (mode chain)", "output    05"),
+        ),
+        (
+            (bytes(32), bytes(32)),
+            ("input     not hashed", "output    not hashed (mode"),
+        ),
+    ],
+)
+def test_what_nobody_hashed_is_not_shown_as_a_digest(
+    board: LoggingBoard, digests: tuple[bytes, bytes], lines: tuple[str, str]
+) -> None:
+    """Mode chain hashes no inputs, count nothing: zeros are no digest of anything."""
+    log = board.open()
+    log.take(memoryview(pack_receipt(Receipt(1, 1, 1, 0, 7, b"\1" * 32, *digests))))
+    asyncio.run(log.close())
+    signed, note = log.durable.checkpoint, log.durable.note
+    assert signed is not None
+    last = signed.size - 2  # before the event that it was stopped
+    record, path = Archive(board.folder).prove(last, signed)
+    file = board.folder.parent / "last.tlog-proof"
+    text = render_proof(RecordProof(record, last, tuple(path), note))
+    file.write_text(text, encoding="utf-8")
+    said = tinyward("audit", "verify", file, "--key", key_of(board, note))[1]
+    assert [line for line in lines if line not in said] == []
 
 
 @pytest.mark.parametrize("key", ["", "a+b+c", "no/file", "tinyward/pi+00000000+AA=="])
