@@ -35,8 +35,11 @@ The bundle is encrypted once. An envelope holds the content key (80 bytes), and 
 board's own marks where a book of them is given; nobody but that board opens it. The
 content key is kept for the owner's key in --keys, whose passphrase adds boards later.
 
-Who has a stolen board's disk gets no model, unless the board's key lies beside it:
-keep it in a systemd credential (`tinyward install --with seal`). Who is root on
+Who takes a board's card gets its models if the board's key is on that card: in clear
+(`tinyward install --with seal` alone), or encrypted by a key of the machine that lies
+there, too. Only one that a TPM or secure element encrypts (`systemd-creds encrypt`; see
+`tinyward doctor`) keeps models from who has the card. Without the board's key, a copied
+repository, a stick or a backup of the models gives none. Who is root on
 a running board reads its memory."""
 
 

@@ -3,6 +3,8 @@
 The rules this module keeps:
  * Nothing of a key is shown; whether it is one, and whose, is found by reading it.
  * A credential lies where only the service sees it: that is said, and nothing guessed.
+ * A key on the card it is to protect is told: in clear, or encrypted by a key that lies
+   on the same card, which a TPM's does not.
  * What a board does not seal is not judged: it may swap as it likes.
 """
 
@@ -17,6 +19,15 @@ from agent.settings import Settings
 
 SERVED = "run/credentials/tinyward.service"
 SWAP_MAX = "sys/fs/cgroup/system.slice/tinyward.service/memory.swap.max"
+# Where `tinyward install --with seal` and its drop-in look for the key.
+CLEAR, ENCRYPTED = "etc/tinyward/seal.key", "etc/tinyward/seal.key.cred"
+HOST_KEY, TPM = "var/lib/systemd/credential.secret", "sys/class/tpmrm"
+ENCRYPT = (
+    "systemd-creds encrypt --name=seal-key /etc/tinyward/seal.key "
+    "/etc/tinyward/seal.key.cred && rm /etc/tinyward/seal.key; then in "
+    "/etc/systemd/system/tinyward.service.d/zz-seal-key.conf, under [Service]: "
+    "LoadCredentialEncrypted=seal-key:/etc/tinyward/seal.key.cred"
+)
 WITH_SEAL = "`tinyward install --with seal` keeps the service out of it."
 
 
@@ -50,6 +61,7 @@ def look_at_sealing(
     if not (settings.seal.key or settings.seal.credential):
         return
     yield _judge_key(settings, user, root)
+    yield _judge_rest(settings, root)
     yield from _judge_dumps(daemons(), root)
     yield _judge_swap(root)
 
@@ -76,6 +88,21 @@ def _judge_key(settings: Settings, user: int, root: Path) -> Finding:
     return Finding(
         "seal", "green", f"the key for sealed models is private: {key.suite}"
     )
+
+
+def _judge_rest(settings: Settings, root: Path) -> Finding:
+    """Judge what somebody gets who takes the card out and reads it elsewhere."""
+    if settings.seal.key or (root / CLEAR).exists():
+        what = "the key lies in clear on this card: who takes it opens its models"
+        return Finding("seal", "yellow", what, ENCRYPT)
+    if not (root / ENCRYPTED).exists():
+        what = "where the credential comes from is not seen from here"
+        return Finding("seal", "yellow", what, ENCRYPT)
+    if any((root / TPM).glob("*")):
+        return Finding("seal", "green", "the key is encrypted, and there is a TPM")
+    what = f"no TPM: what encrypts the key lies on this card, too (/{HOST_KEY})"
+    todo = "It stops a copied file; a stolen card needs a TPM or secure element."
+    return Finding("seal", "yellow", what, todo)
 
 
 def _judge_dumps(daemons: Sequence[int], root: Path) -> Iterator[Finding]:

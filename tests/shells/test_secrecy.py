@@ -82,11 +82,12 @@ def test_a_board_that_is_well(tmp_path: Path) -> None:
     """A private key, no core, no swap; with swap, a service that has none."""
     key = tmp_path / "seal.key"
     make_seal_key(key)
-    assert marks(looked(board(tmp_path / "1"), key)) == ["green"] * 3
+    well = ["green", "yellow", "green", "green"]  # but for the card it lies on
+    assert marks(looked(board(tmp_path / "1"), key)) == well
     zram = "/dev/zram0 partition 100 0 100\n"
-    assert marks(looked(board(tmp_path / "2", zram), key)) == ["green"] * 3
+    assert marks(looked(board(tmp_path / "2", zram), key)) == well
     disk = board(tmp_path / "3", "/swapfile file 100 0 -2\n", "0")
-    assert marks(looked(disk, key)) == ["green"] * 3
+    assert marks(looked(disk, key)) == well
 
 
 def test_what_may_leave_a_model_is_told(tmp_path: Path) -> None:
@@ -99,9 +100,9 @@ def test_what_may_leave_a_model_is_told(tmp_path: Path) -> None:
         "Max core file size        unlimited            unlimited            bytes\n"
     )
     found = looked(root, key)
-    assert marks(found) == ["red", "yellow", "yellow"]
+    assert marks(found) == ["red", "yellow", "yellow", "yellow"]
     assert all(finding.todo for finding in found)
-    assert "/var/swap" in found[2].what
+    assert "/var/swap" in found[3].what
     secret = key.read_text().split()[1]
     assert not any(secret in finding.what + finding.todo for finding in found)
 
@@ -115,6 +116,31 @@ def test_a_credential_is_looked_for_where_systemd_puts_it(tmp_path: Path) -> Non
     place.parent.mkdir(parents=True)
     make_seal_key(place)
     assert looked(root, credential="seal-key")[0].mark == "green"
+
+
+def test_whose_card_is_stolen_is_told(tmp_path: Path) -> None:
+    """In clear, encrypted by a key of the same card, or by a TPM's; a file is clear."""
+    root = board(tmp_path / "root")
+    clear, encrypted = (root / f"etc/tinyward/seal.key{end}" for end in ("", ".cred"))
+    clear.parent.mkdir(parents=True)
+
+    def said() -> tuple[str, str]:
+        finding = looked(root, credential="seal-key")[1]
+        return finding.mark, finding.what
+
+    assert "not seen" in said()[1]
+    clear.write_text("a key")
+    assert (said()[0], "in clear on this card" in said()[1]) == ("yellow", True)
+    assert "systemd-creds encrypt" in looked(root, credential="seal-key")[1].todo
+    encrypted.write_text("a credential")
+    assert "in clear" in said()[1]  # as long as both are there
+    clear.unlink()
+    assert (said()[0], "credential.secret" in said()[1]) == ("yellow", True)
+    (root / "sys/class/tpmrm/tpmrm0").mkdir(parents=True)
+    assert said()[0] == "green"
+    key = tmp_path / "seal.key"
+    make_seal_key(key)
+    assert "in clear" in looked(root, key)[1].what
 
 
 @pytest.mark.parametrize("spoil", ["absent", "open", "damaged", "folder"])
