@@ -179,9 +179,9 @@ def _accepts(info: inspect.Type) -> str:
         return f"{word}{_range(info)}"
     if isinstance(info, inspect.StrType):
         return "word" if info.pattern else "text"
-    if isinstance(info, inspect.DictType):
-        return "table of texts"
-    return "true, false"
+    if isinstance(info, inspect.UnionType):  # a key that takes words of two types, say
+        return ", ".join(dict.fromkeys(map(_accepts, info.types)))
+    return "table of texts" if isinstance(info, inspect.DictType) else "true, false"
 
 
 def _range(info: inspect.IntType | inspect.FloatType) -> str:

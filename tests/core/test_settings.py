@@ -160,6 +160,15 @@ def test_every_key_is_described() -> None:
     assert "pipeline[].threads" not in needed
 
 
+def test_only_switches_are_true_or_false() -> None:
+    """Whatever else a key takes is said: words of two types, too."""
+    rows = describe_keys()
+    switches = {row.default for row in rows if row.accepts == "true, false"}
+    assert switches == {"true", "false"}
+    found = [row.accepts for row in rows if row.key == "audit.input_hash"]
+    assert found == ['"auto", "blake2b", "sha256"']
+
+
 @pytest.mark.parametrize(
     ("key", "accepts"),
     [
