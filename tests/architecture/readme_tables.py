@@ -24,6 +24,8 @@ BENCHMARKS = (
     *("update", "publish", "poll", "delta", "fleet", "faults", "fuzz"),
     *("unseal", "receipts", "proof", "meter", "audit", "integrity", "watermark"),
 )
+# Of these only rows with a target are shown.
+SHORT = frozenset({"watch", "fleet", "integrity", "audit"})
 
 
 def render_reasons() -> str:
@@ -76,7 +78,7 @@ def render_benchmarks() -> str:
             if row["measure"].startswith("of "):  # parts of a sum, for the curious
                 continue
             # 100 rows of single shifts, and what else was seen of a fleet or of flips.
-            if name in {"watch", "fleet", "integrity", "audit"} and row["target"] is None:
+            if name in SHORT and row["target"] is None:
                 continue
             bound = "<=" if row["better"] == "below" else ">="
             target = "" if row["target"] is None else f"{bound} {row['target']:g}"
