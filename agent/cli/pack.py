@@ -23,8 +23,7 @@ The description is the manifest without what can be computed:
     array = "images"              # which array of an .npz (default: first; "*": all)
     labels = ["zero", "one"]      # or a file with one a line
     profile = "profile.json"      # from `tinyward profile` (default: none)
-    provenance = "in-toto.json"   # or [provenance] with training_data, code,
-                                  # evaluation, approver (default: not said)
+    provenance = "in-toto.json"   # or a table, see below (default: not said)
     [[variant]]                   # one table for each .tflite file
     name = "int8"
     file = "int8.tflite"
@@ -35,6 +34,33 @@ The description is the manifest without what can be computed:
     step = "scale"
     factor = 0.0625
 and io, version_name, [postprocess], [[state]], [budgets], [trial], [monitor].
+
+\b
+Where the model came from, as a table, of which a statement is made:
+    [provenance]
+    code = {commit = "40 or 64 hex digits", repository = "https://..."}
+    approver = {name = "Ada", at = "2026-11-01"}
+    [[provenance.training_data]]  # one table for each file, archive or table
+    name = "digits.npz"
+    file = "digits.npz"           # or sha256 = "..." where it does not lie here
+    uri = "https://..."           # default: none
+    [[provenance.evaluation]]
+    metric = "accuracy"
+    value = 0.97
+    on = "held-out digits"        # default: not said
+
+\b
+Or as a file: an in-toto statement, alone or in a DSSE envelope, of this type and
+no other (SLSA's is refused), whose subjects are all of the variants:
+    {"_type": "https://in-toto.io/Statement/v1",
+     "subject": [{"name": "int8.tflite", "digest": {"sha256": "..."}}],
+     "predicateType": "urn:tinyward:provenance:v1",
+     "predicate": {
+       "trainingData": [{"name": "...", "uri": "...",
+                         "digest": {"sha256": "..."}}],
+       "code": {"commit": "...", "repository": "..."},
+       "evaluation": [{"metric": "...", "value": 0.97, "on": "..."}],
+       "approver": {"name": "...", "at": "..."}}}
 
 Tensor contracts, digests, RAM and golden outputs are computed from the files. The same
 input gives the same bytes. File names are relative to DESCRIPTION."""

@@ -198,7 +198,7 @@ def parse_statement(raw: bytes) -> OriginStatement:
     Raises:
         BundleRefusedError: ``too_large`` or ``provenance``.
     """
-    return _parse(raw, OriginStatement, MAX_PROVENANCE_BYTES)
+    return _parse(raw, OriginStatement, MAX_PROVENANCE_BYTES, ORIGIN)
 
 
 def parse_running(raw: bytes) -> RunningStatement:
@@ -207,7 +207,7 @@ def parse_running(raw: bytes) -> RunningStatement:
     Raises:
         BundleRefusedError: ``too_large`` or ``provenance``.
     """
-    return _parse(raw, RunningStatement, 4 * MAX_PROVENANCE_BYTES)
+    return _parse(raw, RunningStatement, 4 * MAX_PROVENANCE_BYTES, RUNNING)
 
 
 def check_provenance(raw: bytes, manifest: Manifest) -> OriginStatement:
@@ -255,17 +255,32 @@ def refused(what: str) -> BundleRefusedError:
     return BundleRefusedError(f"provenance: {what}", reason=Reason.PROVENANCE)
 
 
-def _parse(raw: bytes, kind: type[T], max_bytes: int) -> T:
-    """Parse a statement of one kind."""
+def _parse(raw: bytes, kind: type[T], max_bytes: int, predicate: str) -> T:
+    """Parse a statement of one kind, with one type of predicate."""
     if len(raw) > max_bytes:
         raise _too_large(len(raw))
     try:
         tree = parse_strictly(raw)
         # Half a character is no text, and 1e999 no number.
         json.dumps(tree, ensure_ascii=False, allow_nan=False).encode()
+        _check_predicate(tree, predicate)
         return msgspec.convert(tree, kind)
     except (ValueError, msgspec.ValidationError) as err:
         raise refused(str(err)) from err
+
+
+def _check_predicate(tree: object, taken: str) -> None:
+    """Name what is taken where a whole statement is of another type: SLSA's, say.
+
+    Raises:
+        ValueError: It is.
+    """
+    found = tree.get("predicateType") if isinstance(tree, dict) else None
+    if isinstance(found, str) and found != taken:
+        raise ValueError(
+            f"its predicateType is {found[:100]!r}; {taken!r} alone is taken, whose "
+            "form `tinyward pack --help` shows"
+        )
 
 
 def _too_large(size: int) -> BundleRefusedError:

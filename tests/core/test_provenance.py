@@ -260,3 +260,18 @@ def test_other_versions_of_the_manifest_do_not_matter() -> None:
     """A statement is about bytes: names and versions may change around them."""
     renamed = replace(manifest(version=9), version_name="other")
     assert check_provenance(render_statement(good()), renamed) == good()
+
+
+@pytest.mark.parametrize("kind", ["https://slsa.dev/provenance/v1", "\x1b[2J" * 99, ""])
+def test_a_foreign_predicate_is_told_what_is_taken(kind: str) -> None:
+    """Whoever brings SLSA's learns which type is ours, and where its form stands."""
+    subject = [{"name": "a", "digest": {"sha256": "0" * 64}}]
+    tree = {"_type": STATEMENT, "subject": subject, "predicateType": kind}
+    raw = json.dumps(tree | {"predicate": {"buildDefinition": {}}}).encode()
+    with pytest.raises(BundleRefusedError, match="pack --help") as refused:
+        parse_statement(raw)
+    assert refused.value.reason == Reason.PROVENANCE
+    assert ORIGIN in str(refused.value)
+    assert kind[:20].encode("unicode_escape").decode() in str(refused.value)
+    assert len(str(refused.value)) < 1000
+    assert "\x1b" not in str(refused.value)

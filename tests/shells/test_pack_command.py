@@ -3,12 +3,16 @@
 import contextlib
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from agent.cli import cli
+from agent.core.provenance import parse_statement
+from agent.publish.origin import OriginTable
 from agent.trust.bundle import open_bundle
 from tests.fakes.bundles import MAX_BYTES
 
@@ -45,6 +49,19 @@ def test_the_command_packs_the_same_bytes_every_time(
     assert (bundle.manifest.model, bundle.manifest.golden.samples) == ("digits", 32)
     assert [s.shape for s in bundle.manifest.variants[0].inputs] == [(1, 8, 8, 1)]
     assert sorted(paths) == sorted(tmp_path.iterdir())
+
+
+def test_the_help_shows_forms_of_provenance_that_are_taken() -> None:
+    """Nothing else says how the table and the statement are spelt."""
+    shown = tinyward("pack", "--help").stdout
+    filled = shown.replace('"40 or 64 hex digits"', f'"{"0" * 40}"')
+    filled = filled.replace('"sha256": "..."', f'"sha256": "{"0" * 64}"')
+    filled = filled.replace('"commit": "..."', f'"commit": "{"0" * 40}"')
+    table, rest = filled.partition("[provenance]")[2].split("\n\n", 1)
+    tree = tomllib.loads(f"[provenance]{table}")["provenance"]
+    assert msgspec.convert(tree, OriginTable).approver.name == "Ada"
+    statement = rest.partition("variants:\n")[2].split("\n\n", 1)[0]
+    assert parse_statement(statement.encode()).predicate.code.commit == "0" * 40
 
 
 def test_the_command_names_its_output(digits: Path, tmp_path: Path) -> None:
