@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from agent.audit.metering import Metering
     from agent.audit.ratchet import Seal
     from agent.audit.recorder import LogRecorder
+    from agent.audit.rings import Rings
 
 log = logging.getLogger(__name__)
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -65,6 +66,7 @@ class Proofs:
     metering: "Metering | None" = None
     _recorder: "LogRecorder | None" = None
     _kept: "KeptInputs | None" = None
+    _rings: "Rings | None" = None
     _early: list[tuple[str, Mapping[str, object], bytes]] = field(default_factory=list)
 
     @property
@@ -94,7 +96,20 @@ class Proofs:
             choose_hash(audit.input_hash),
             audit.keep_one_in if self._kept and audit.mode != "off" else 0,
         )
-        return Receipting(self._recorder, order, self._kept)
+        return Receipting(self._recorder, order, self._kept, self._keep_rings())
+
+    def _keep_rings(self) -> "Rings":
+        """Return what makes rings that outlive a kill."""
+        if self._rings is None:
+            from agent.audit.rings import Rings, memory_folder, word_of
+
+            def told() -> tuple[int, int]:
+                if (opened := self.log) is None:
+                    return 0, 0
+                return word_of(opened.origin), opened.inferences + opened.lost
+
+            self._rings = Rings(memory_folder(self.state_dir), boot_id(), told)
+        return self._rings
 
     def _build_metering(self) -> "Metering | None":
         """Return the meter, if anything is metered; it is opened with the log."""
@@ -213,6 +228,8 @@ class Proofs:
             await in_thread(self.metering.close)
         if self.log is not None:
             await self.log.close()
+            if self._rings and self.log.durable.checkpoint.size == self.log.size:
+                self._rings.forget()
 
     def _open(self) -> "AuditLog":
         """Open the log; a thread does.
@@ -221,8 +238,9 @@ class Proofs:
             DeviceError: A key or the disk cannot be used.
         """
         from agent.audit.key import load_audit_key
+        from agent.audit.leftovers import recover_rings
         from agent.audit.log import Place
-        from agent.audit.opening import Opening, open_log
+        from agent.audit.opening import LOG_FOLDER, Opening, open_log
 
         audit = self.settings.audit
         path, may_make = key_place(audit.key, audit.credential, self.state_dir)
@@ -231,6 +249,9 @@ class Proofs:
         seal = self._seal_to_owner()
         opening = Opening(self.state_dir, self.board_id, key, seal, place)
         opened = open_log(audit, opening)
+        if self._rings is not None:
+            # Before the meter settles: what the rings held was answered, and counts.
+            recover_rings(opened, self.state_dir / LOG_FOLDER, self._rings)
         if self.metering is not None:
             try:
                 self.metering.open(self.state_dir, key, opened)

@@ -19,7 +19,7 @@ from hashlib import sha256
 from struct import Struct
 
 from agent.audit.writer import Durable, Full, Order, Piece, Said, Writer
-from agent.core.audit_events import LOST, STOPPED, event_record, render_event
+from agent.core.audit_events import GAP, LOST, STOPPED, event_record, render_event
 from agent.core.audit_layout import SEGMENT_LEVEL, SEGMENT_RECORDS
 from agent.core.checkpoint import Checkpoint
 from agent.core.log_view import LogView
@@ -54,6 +54,7 @@ class Grown:
         head: The chain's.
         inferences: Records that are no events; ``lost`` those that found no room.
         starts: How often the log was opened, this time included.
+        gaps: Starts after which the last moments before them may be missing.
     """
 
     tree: Tree
@@ -62,6 +63,7 @@ class Grown:
     inferences: int = 0
     lost: int = 0
     starts: int = 1
+    gaps: int = 0
 
     @property
     def size(self) -> int:
@@ -113,6 +115,7 @@ class AuditLog:
         self._marked = grown.size
         self._marked_s = place.monotonic_ns() / 1e9
         self._untold = 0  # records that were lost, and not said to be
+        self.ended_well = True  # the life before this one
         self.aside = 0  # logs before it that were damaged, and lie beside it
 
     # --- what it is
@@ -158,6 +161,7 @@ class AuditLog:
             age_s=max(0.0, now_s - then_s) if durable.checkpoints else 0.0,
             trouble=durable.trouble,
             aside=self.aside,
+            gaps=grown.gaps,
         )
 
     def allowance(self) -> tuple[int, Reason]:
@@ -218,6 +222,19 @@ class AuditLog:
         self._writer.put(Said(seq, text))
         self._append(bytearray(event_record(text, self._place.monotonic_ns(), model)))
         return seq
+
+    def miss(self, count: int, why: str) -> None:
+        """Declare records that were made, and are nowhere."""
+        self._grown.lost += count
+        self.note(LOST, {"records": count, "reason": why})
+
+    def miss_moments(self) -> None:
+        """Declare that the last moments before this start may be missing."""
+        self._grown.gaps += 1
+        ahead = AHEAD * self.settings.checkpoint_records
+        stops = self.settings.when_full == "stop"
+        said = ahead if stops else "unknown"
+        self.note(GAP, {"at_most": said, "reason": "a loss of power, or of memory"})
 
     def follow(self, settings: AuditSettings) -> None:
         """Go on by other limits; keys and modes need another start."""
@@ -318,6 +335,7 @@ class AuditLog:
                 inferences=grown.inferences,
                 lost=grown.lost,
                 starts=grown.starts,
+                gaps=grown.gaps,
                 boot=place.boot,
                 monotonic_ns=now_ns,
                 time_s=max(0, int(place.clock())),

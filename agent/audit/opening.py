@@ -87,6 +87,7 @@ def open_log(settings: AuditSettings, opening: Opening) -> AuditLog:
     )
     place = replace(opening.place, origin=identity.origin)
     opened = AuditLog(settings, place, grown, writer)
+    opened.ended_well = bool(facts.get("clean", True))
     opened.aside = _count_aside(opening.state_dir)
     writer.start()
     opened.note(STARTED, {"starts": grown.starts, **facts})

@@ -126,6 +126,7 @@ def _rebuild(folder: Folder, checkpoint: Checkpoint) -> Grown:
         checkpoint.inferences,
         checkpoint.lost,
         checkpoint.starts + 1,
+        checkpoint.gaps,
     )
     for place in range(0, len(raw), RECORD_BYTES):
         record = raw[place : place + RECORD_BYTES]

@@ -51,6 +51,7 @@ KEPT_EVENTS = (
 STARTED = "log.started"
 STOPPED = "log.stopped"
 LOST = "log.lost"
+GAP = "log.gap"
 MAX_FACTS = 16
 MAX_FACT_CHARS = 120  # 16 of them, with their names, stay below MAX_EVENT_BYTES
 

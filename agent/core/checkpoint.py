@@ -37,6 +37,8 @@ class Checkpoint:
         monotonic_ns: CLOCK_MONOTONIC of this boot when it was signed.
         time_s: Unix seconds by the board's clock, which may be wrong.
         runtime: What answers: engines and their versions, hashed.
+        gaps: Starts before which answers may have been given that have no receipt and
+            that nobody can count: a loss of power. Said where there are any.
     """
 
     origin: str
@@ -50,6 +52,7 @@ class Checkpoint:
     monotonic_ns: int = 0
     time_s: int = 0
     runtime: str = "-"
+    gaps: int = 0
 
 
 def origin_of(board: str, log: str) -> str:
@@ -82,6 +85,8 @@ def render_checkpoint(checkpoint: Checkpoint) -> str:
         f"time {checkpoint.time_s}",
         f"runtime {checkpoint.runtime}",
     ]
+    if checkpoint.gaps:
+        lines.append(f"gaps {checkpoint.gaps}")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -108,6 +113,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
         monotonic_ns=parse_decimal(said.get("monotonic", "0")),
         time_s=parse_decimal(said.get("time", "0")),
         runtime=said.get("runtime", "-"),
+        gaps=parse_decimal(said.get("gaps", "0")),
     )
     if not is_name(checkpoint.origin) or (size == 0 and checkpoint.root != EMPTY_ROOT):
         raise malformed("a checkpoint of no log that can be")

@@ -41,7 +41,9 @@ Put = Callable[[int, int, int, bytes, bytes], None]
 
 RING_VERSION = 1
 WORD = 8
-VERSION, WRITTEN, READ, LIMIT = range(4)
+# The last three are for the start after a kill: which boot, which log, and how many
+# inferences that knew of.
+VERSION, WRITTEN, READ, LIMIT, BOOT, LOG, ANSWERED = range(7)
 HEADER_WORDS = 8  # a cache line
 # At 40,000 samples a second, of the fastest model measured, 0.4 s of the daemon's time.
 SLOTS = 16_384
@@ -270,6 +272,11 @@ class RingReader:
         """Note that the next ``count`` records are in safe hands: they may go."""
         self.taken += count
         self._words[READ] = self.taken
+
+    def note(self, boot: int, log: int, answered: int) -> None:
+        """Say for the start after a kill when and for whom this ring is."""
+        words = self._words
+        words[BOOT], words[LOG], words[ANSWERED] = boot, log, answered
 
     def close(self) -> None:
         """Let the memory go; it can be unmapped then."""

@@ -81,6 +81,16 @@ class Keeper(Protocol):
         """Count samples that were to be kept and found no room in a ring."""
 
 
+class RingKeeper(Protocol):
+    """Makes rings that outlive this process: the next start takes what they hold."""
+
+    def make(self, pipeline: str) -> int | None:
+        """Return the descriptor of ``RING_BYTES``, zeroed; None where there is none."""
+
+    def told(self) -> tuple[int, int, int]:
+        """Return what a ring notes of its time: see ``RingReader.note``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Receipting:
     """How pipelines give receipts.
@@ -89,11 +99,13 @@ class Receipting:
         recorder: Takes them.
         order: What workers are told.
         keeper: Takes kept inputs; without one the order keeps none.
+        rings: Makes the rings; without it they end with this process.
     """
 
     recorder: Recorder
     order: ReceiptOrder
     keeper: Keeper | None = None
+    rings: RingKeeper | None = None
 
 
 class Receipts:
@@ -160,8 +172,11 @@ class Receipts:
 
     def _open(self, how: Receipting, descriptors: list[int]) -> None:
         """Make rings, and let the worker begin at once."""
-        ring = memoryview(self._map(RING_BYTES, descriptors))
+        kept = how.rings.make(self._pipeline) if how.rings else None
+        ring = memoryview(self._map(RING_BYTES, descriptors, kept))
         self._ring = RingReader(ring)
+        if how.rings is not None:
+            self._ring.note(*how.rings.told())
         if how.order.keep_one_in:
             # Here, so that a daemon that keeps nothing does not even import it.
             from agent.core.kept import KEPT_BYTES
@@ -170,14 +185,18 @@ class Receipts:
             self._kept = KeptReader(memoryview(self._map(KEPT_BYTES, descriptors)))
         self._allow(self._ring, how.recorder)
 
-    def _map(self, size: int, descriptors: list[int]) -> mmap.mmap:
-        """Make memory for a worker and this process.
+    def _map(
+        self, size: int, descriptors: list[int], kept: int | None = None
+    ) -> mmap.mmap:
+        """Make memory for a worker and this process, or map what was made.
 
         Raises:
             DeviceError: ``descriptors``.
         """
         try:
-            descriptors.append(shared_memory(f"receipts-{self._pipeline}", size))
+            if kept is None:
+                kept = shared_memory(f"receipts-{self._pipeline}", size)
+            descriptors.append(kept)
             self._memory.append(mmap.mmap(descriptors[-1], size))
         except OSError as err:
             raise DeviceError(
@@ -251,6 +270,8 @@ class Receipts:
             for at in kept_numbers(records):
                 self._seqs[ring.taken + at + 1] = first + at
         ring.take(count)
+        if self._how is not None and self._how.rings is not None:
+            ring.note(*self._how.rings.told())
         self.taken += count
         return count
 
@@ -278,21 +299,33 @@ class Receipts:
             return
         from agent.core.kept import parse_kept
 
-        while (content := self._kept.read()) is not None:
+        # What finds no place here waits in its ring: the worker keeps no more then, and
+        # no receipt says that it did.
+        self._match(keeper)
+        while len(self._inputs) < MAX_UNPAIRED:
+            if (content := self._kept.read()) is None:
+                break
             try:
                 self._inputs[parse_kept(content).number] = content
             except ValueError as err:
                 facts = {"pipeline": self._pipeline, "detail": str(err)}
                 log.warning("receipts.kept_broken", extra=facts)
-        for number in self._inputs.keys() & self._seqs.keys():
-            seq, content = self._seqs.pop(number), self._inputs.pop(number)
-            keeper.keep(self._pipeline, seq, content)
+            if len(self._inputs) == MAX_UNPAIRED:
+                self._match(keeper)
+        self._match(keeper)
         if (missed := self.not_kept - self._missed) > 0:
             keeper.miss(missed)
             self._missed += missed
-        for unpaired in (self._seqs, self._inputs):
-            while len(unpaired) > MAX_UNPAIRED:
-                del unpaired[next(iter(unpaired))]
+        while len(self._seqs) > MAX_UNPAIRED:
+            del self._seqs[next(iter(self._seqs))]
+
+    def _match(self, keeper: Keeper) -> None:
+        """Pass on inputs whose receipts were taken, in order; drop those without."""
+        taken = self._ring.taken if self._ring else 0
+        for number in sorted(it for it in self._inputs if it <= taken):
+            content, seq = self._inputs.pop(number), self._seqs.pop(number, NO_SEQ)
+            if seq != NO_SEQ:
+                keeper.keep(self._pipeline, seq, content)
 
     def _let_go(self) -> None:
         """Unmap the rings."""

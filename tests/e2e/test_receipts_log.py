@@ -3,6 +3,7 @@
 import json
 import signal
 from base64 import b64decode
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from agent.cli import cli
 from agent.core.checkpoint import parse_checkpoint
 from agent.core.log_proof import judge_growth, parse_path
 from agent.core.note import NoteKey, open_note
-from agent.core.receipts import EVENT, NO_HASH, parse_receipt
+from agent.core.receipts import EVENT, NO_HASH, RECORD_BYTES, parse_receipt
 from tests.e2e.conftest import STEADY, MakeBoard
 from tests.fakes.daemon_process import DaemonProcess, Json
 from tests.fakes.fleet import Fleet
@@ -143,6 +144,53 @@ def test_kill_9_of_the_daemon_loses_no_line_in_silence(
     assert said.count('"log.started"') == 3
     assert said.count('"clean":false') == 2
     assert "update.committed" in said
+
+
+def test_kill_9_of_the_daemon_loses_no_receipt_of_what_was_printed(
+    make_board: MakeBoard, fleet: Fleet
+) -> None:
+    """Workers write standard output themselves: what rings hold then is in the log."""
+    fleet.publish(1)
+    board = make_board(
+        tables={"audit": AUDIT},
+        sinks=[{"kind": "stdout"}],
+        source={**STEADY, "rate": 300.0},
+    )
+    for kills in (True, True, True, False):
+        with board:
+            board.wait_version(1)
+            least = 60 + len(_printed(board))
+            board.wait_for(partial(_has_printed, board, least), "lines")
+            board.signal(signal.SIGKILL if kills else signal.SIGTERM)
+            board.wait()
+    printed = _printed(board)
+    found = verified(board)
+    folder = board.state_dir / "audit"
+    content = b"".join(it.read_bytes() for it in sorted(folder.glob("*.records")))
+    receipts = [
+        parse_receipt(content[at : at + RECORD_BYTES])
+        for at in range(0, found["size"] * RECORD_BYTES, RECORD_BYTES)
+    ]
+    answered = [it for it in receipts if not it.flags & EVENT]
+    # What was in flight when a life ended may have a receipt and no line.
+    lines = Counter(json.loads(line)["seq"] for line in printed)
+    assert lines - Counter(it.sample for it in answered) == Counter()
+    assert len({it.monotonic_ns for it in answered}) == len(answered)
+    assert (found["inferences"], found["lost"]) == (len(answered), 0)
+    said = (folder / "0000000000.events").read_text(encoding="utf-8")
+    assert said.count('"log.started"') == 4
+    assert '"log.gap"' not in said
+
+
+def _printed(board: DaemonProcess) -> list[str]:
+    """Return the whole lines that a board's workers have printed, in all lives."""
+    lines = board.out.read_text(encoding="utf-8").split("\n")[:-1]
+    return [line for line in lines if line.startswith("{")]
+
+
+def _has_printed(board: DaemonProcess, least: int) -> bool:
+    """Whether there are so many lines."""
+    return len(_printed(board)) > least
 
 
 def test_without_receipts_nothing_of_it_is_there(
