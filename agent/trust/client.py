@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 
 from agent.core.deltas import FOLDER, SignedDelta, parse_delta
 from agent.core.reasons import Reason
-from agent.core.sealing import MAX_ENVELOPE_BYTES, most_envelope_bytes
 from agent.core.targets import (
     MAX_GROUP_BYTES,
     MAX_REVOKED_BYTES,
@@ -300,11 +299,7 @@ class TrustedRepository:
         """
         from agent.trust.found_envelope import fetch_envelope
 
-        most = MAX_ENVELOPE_BYTES
-        with suppress(BundleRefusedError):  # of what nobody signed, as much as any has
-            sealing = self.find(model, version).fields.sealed
-            most = most_envelope_bytes(sealing) if sealing else most
-        return fetch_envelope(self._open(), model, version, board, most)
+        return fetch_envelope(self._open(), self.find, model, version, board)
 
     def fetch(
         self,

@@ -7,13 +7,15 @@ The rules this module keeps:
 """
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tuf.api.exceptions import DownloadLengthMismatchError
 
 from agent.core.reasons import Reason
-from agent.core.sealing import envelope_path
-from agent.core.targets import BOARD_ID_PATTERN
+from agent.core.sealing import MAX_ENVELOPE_BYTES, envelope_path, most_envelope_bytes
+from agent.core.targets import BOARD_ID_PATTERN, SignedTarget
 from agent.errors import BundleRefusedError
 from agent.trust.refusals import reasons_for_target
 
@@ -24,16 +26,20 @@ _BOARD = re.compile(BOARD_ID_PATTERN)
 
 
 def fetch_envelope(
-    fetcher: "Fetcher", model: str, version: int, board: str, most: int
+    fetcher: "Fetcher",
+    find: Callable[[str, int], SignedTarget],
+    model: str,
+    version: int,
+    board: str,
 ) -> bytes | None:
     """Return a board's envelope of a version; None where there is none for it.
 
     Args:
         fetcher: Reads the repository.
+        find: Returns what is signed of a version: how long its envelopes may be.
         model: Of a verified target.
         version: Likewise.
         board: Its id. None has an envelope whose id is no file's name.
-        most: Bytes that it may have.
 
     Raises:
         BundleRefusedError: ``envelope``: it is too long to be one; ``unreachable``,
@@ -42,7 +48,10 @@ def fetch_envelope(
     """
     if not _BOARD.fullmatch(board):
         return None
-    path = envelope_path(model, version, board)
+    path, most = envelope_path(model, version, board), MAX_ENVELOPE_BYTES
+    with suppress(BundleRefusedError):  # of what nobody signed, as much as any has
+        if (sealing := find(model, version).fields.sealed) is not None:
+            most = most_envelope_bytes(sealing)
     try:
         with reasons_for_target(path):
             return fetcher.download_bytes(path, most)
