@@ -27,6 +27,13 @@ def test_workers_tell_of_more_locks_than_the_unit_has(board: ServiceBoard) -> No
     assert filters[0] < filters[1]
 
 
+def test_a_worker_that_is_hidden_is_seen_by_its_daemon(board: ServiceBoard) -> None:
+    """Nobody may trace it, so below this unit's /proc it is not; its memory is told."""
+    worker = board.pipeline()["worker"]
+    assert worker["locks"]["no_trace"] == ""
+    assert worker["rss_bytes"] > 2**20
+
+
 def _pids(board: ServiceBoard) -> tuple[int, int]:
     """Return daemon and worker."""
     return board.daemon_pid, board.worker_pid()
