@@ -90,7 +90,7 @@ class Proofs:
             self._recorder = LogRecorder(None, self.metering or NoMeter())
         audit = self.settings.audit
         if self._kept is None and audit.owner_key and audit.keep_one_in:
-            self._kept = self._keeper()
+            self._kept = self._recorder.kept = self._keeper()
         order = ReceiptOrder(
             audit.mode if audit.mode != "off" else "count",
             choose_hash(audit.input_hash),
@@ -224,6 +224,8 @@ class Proofs:
         """Sign what there is, once the workers have ended."""
         if self._kept is not None:
             self._kept.close()
+            if self._recorder is not None:
+                self._recorder.tell_not_kept(at_once=True)
         if self.metering is not None:
             await in_thread(self.metering.close)
         if self.log is not None:

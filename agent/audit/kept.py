@@ -6,10 +6,11 @@ The rules this module keeps:
  * Files are named by the number of their receipt, and appear whole. They are not
    synced: a loss of power may cost the last ones, and an audit says which.
  * The oldest go first. What does not fit at all, or comes faster than the disk takes
-   it, is not kept, and is counted.
+   it, is not kept, and is counted; the log of receipts says which (``untold``).
 """
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from threading import Lock
 from agent.audit.log import NO_SEQ
 from agent.core.disk_reasons import disk_reason
 from agent.core.kept import kept_name, kept_seq, seal_context
+from agent.core.kept_gaps import Gaps, render_gaps
 from agent.core.reasons import Reason
 from agent.core.receipts import name_word
 from agent.errors import AgentError
@@ -29,6 +31,7 @@ FOLDER = "audit-kept"  # of the state directory, beside the log's own
 MB = 1_000_000
 MAX_WAITING = 64  # samples in memory that wait for the disk, of 8 MB at most
 MAX_WAITING_BYTES = 32 * MB
+TELL_S = 1.0  # at most so often is said what was not kept: a second's runs in one event
 Seal = Callable[[bytes, bytes], bytes]  # (content, what it is bound to) -> sealed
 
 
@@ -56,6 +59,8 @@ class KeptInputs:
         self._lock = Lock()
         self._thread: ThreadPoolExecutor | None = None
         self._said = Reason.NONE
+        self._gaps = Gaps()  # under the lock
+        self._told_s = 0.0
         self.skipped = 0
 
     def keep(self, pipeline: str, seq: int, content: bytes) -> None:
@@ -67,12 +72,29 @@ class KeptInputs:
             waiting = self._waiting_bytes + len(content)
             if self._waiting >= MAX_WAITING or waiting > MAX_WAITING_BYTES:
                 self.skipped += 1
+                self._gaps.miss(pipeline, seq, late=False)
                 return
+            self._gaps.hit(pipeline, late=False)
             self._waiting, self._waiting_bytes = self._waiting + 1, waiting
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "kept-inputs")
         context = seal_context(self._board, name_word(pipeline), seq)
-        self._thread.submit(self._keep, seq, content, context)
+        self._thread.submit(self._keep, pipeline, seq, content, context)
+
+    def untold(self, *, at_once: bool = False) -> list[dict[str, object]]:
+        """Return facts for events ``NOT_KEPT``: what was not kept and not said yet.
+
+        Args:
+            at_once: Nothing will be asked for later.
+        """
+        now_s = time.monotonic()
+        if not at_once and now_s - self._told_s < TELL_S:
+            return []
+        with self._lock:
+            found = self._gaps.take()
+        if found:
+            self._told_s = now_s
+        return [it for name, runs in found.items() for it in render_gaps(name, runs)]
 
     def miss(self, count: int) -> None:
         """Count samples that were to be kept, and were lost before they came here."""
@@ -84,12 +106,14 @@ class KeptInputs:
             self._thread.shutdown()
             self._thread = None
 
-    def _keep(self, seq: int, content: bytes, context: bytes) -> None:
+    def _keep(self, pipeline: str, seq: int, content: bytes, context: bytes) -> None:
         """Seal and write one sample; it is worth nobody's error."""
+        is_kept = False
         try:
             sealed = self._seal(content, context)
             if self._make_room(len(sealed)):
                 self._write(seq, sealed)
+                is_kept = True
             else:
                 self.skipped += 1
             self._said = Reason.NONE
@@ -99,6 +123,10 @@ class KeptInputs:
             self._skip(Reason(err.reason), str(err))
         finally:
             with self._lock:
+                if is_kept:
+                    self._gaps.hit(pipeline, late=True)
+                else:
+                    self._gaps.miss(pipeline, seq, late=True)
                 self._waiting -= 1
                 self._waiting_bytes -= len(content)
 

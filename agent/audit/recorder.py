@@ -9,10 +9,12 @@ The rules this module keeps:
    nothing else. What it left unreadable is charged as answers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from agent.audit.log import UNLIMITED, AuditLog
+from agent.core.kept_gaps import NOT_KEPT
 from agent.core.reasons import Reason
 from agent.core.receipts import FAILED, FLAGS_END, RECORD_BYTES, SLOTS
 from agent.errors import DeviceError
@@ -31,6 +33,13 @@ class Meter(Protocol):
 
     def allowance(self, pipeline: str) -> tuple[int, Reason]:
         """Return how many more may be made now, and why not more."""
+
+
+class KeptInputs(Protocol):
+    """Keeps inputs, as far as it can."""
+
+    def untold(self, *, at_once: bool = False) -> Sequence[dict[str, object]]:
+        """Return facts of events: what was not kept, and not said yet."""
 
 
 class NoMeter:
@@ -83,12 +92,14 @@ class LogRecorder:
 
     Attributes:
         closed: Why there is no log.
+        kept: Keeps inputs; None where none are kept.
     """
 
     def __init__(self, log: AuditLog | None, meter: Meter) -> None:
         self.log = log
         self.meter = meter
         self.closed = Reason.STARTING
+        self.kept: KeptInputs | None = None
         self._failures: dict[str, Failures] = {}
         self._lost = 0  # that the log was not told of, as it is not open
 
@@ -121,6 +132,12 @@ class LogRecorder:
         # What they were nobody knows: answers, of no model. A ring has no more.
         self.meter.take(pipeline, memoryview(bytes(min(count, SLOTS) * RECORD_BYTES)))
 
+    def tell_not_kept(self, *, at_once: bool = False) -> None:
+        """Say in the log which inputs were to be kept, and were not."""
+        if self.kept is not None and self.log is not None:
+            for facts in self.kept.untold(at_once=at_once):
+                self.log.note(NOT_KEPT, facts)
+
     def _tell_lost(self, log: AuditLog) -> None:
         """Say in the log what was lost, once."""
         if self._lost:
@@ -131,5 +148,6 @@ class LogRecorder:
         """Return how many more samples may be answered now, and why not more."""
         if self.log is None:
             return 0, self.closed
+        self.tell_not_kept()
         logged, metered = self.log.allowance(), self.meter.allowance(pipeline)
         return min(logged, metered, key=lambda it: it[0])

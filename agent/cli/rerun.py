@@ -3,7 +3,8 @@
 The rules this module keeps:
  * Nothing that the board brought is believed: what was kept is held against its
    receipt, that against the checkpoint, and its answer against what a child computes.
- * What was to be there and is not is a finding. What the quota removed is older than
+ * What was to be there and is not is a finding, unless the log says itself that it was
+   not kept: a disk was full, or slow. What the quota removed is older than
    all that is there; it is counted, and nobody can be asked for it.
 """
 
@@ -154,7 +155,7 @@ def _open(evidence: Evidence, demand: Demand, receipt: Receipt) -> KeptSample | 
     seq = receipt.seq
     sealed = evidence.sealed(seq)
     if sealed is None:
-        return bad(seq, "missing", "the receipt says that its input was kept")
+        return _absent(evidence, receipt)
     context = seal_context(whose(evidence), receipt.pipeline, seq)
     plain = demand.open(sealed, context)
     if plain is None:
@@ -168,6 +169,14 @@ def _open(evidence: Evidence, demand: Demand, receipt: Receipt) -> KeptSample | 
     if receipt.model not in demand.models:
         return bad(seq, "skipped", f"model {receipt.model.hex()[:12]} is not at hand")
     return sample
+
+
+def _absent(evidence: Evidence, receipt: Receipt) -> Verdict:
+    """Return what it means that an input is not there."""
+    if evidence.says_not_kept(receipt):
+        why = "the board could not keep it, as its log says"
+        return bad(receipt.seq, "not_kept", why)
+    return bad(receipt.seq, "missing", "the receipt says that its input was kept")
 
 
 def _inference(seq: int, sample: KeptSample) -> Inference:

@@ -11,17 +11,21 @@ The rules this module keeps:
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
 from agent.audit.key import verify_ed25519
+from agent.cli.rerun_evidence import is_within
+from agent.core.audit_events import AuditEvent, parse_event
 from agent.core.checkpoint import board_of, parse_checkpoint
+from agent.core.kept_gaps import find_gaps
 from agent.core.log_proof import parse_proof
 from agent.core.merkle import Tree, leaf_hash
 from agent.core.note import NoteKey, open_note
 from agent.core.reasons import Reason
-from agent.core.receipts import RECORD_BYTES, Receipt, parse_receipt
+from agent.core.receipts import EVENT, RECORD_BYTES, Receipt, parse_receipt
 from agent.errors import BundleRefusedError
 
 Answer = TypeVar("Answer")
@@ -42,9 +46,10 @@ class Reader(Protocol):
 
 
 class Row(Struct, frozen=True):
-    """One record, in base64."""
+    """One record, in base64, and what its event says."""
 
     record: str
+    event: str = ""
 
 
 class Page(Struct, frozen=True):
@@ -91,9 +96,11 @@ class BoardEvidence:
             raise _wrong("there is no record yet")
         self.first = max(since, self._page(self.checkpoint.size - 1).first)
         self._records: list[bytes] = []
+        self._said: list[AuditEvent] = []
         self._fetch(progress)
         if self._root() != self.checkpoint.root:
             raise _wrong("the records that it tells are not those that it signed")
+        self._gaps = find_gaps(self._said)
 
     def receipts(self, first: int, end: int) -> Iterator[Receipt]:
         """Yield receipts, as they were logged."""
@@ -121,6 +128,10 @@ class BoardEvidence:
         """Return one kept input; None where the board does not have it."""
         return self._board.read_raw(f"/v1/audit/kept/{seq}")
 
+    def says_not_kept(self, receipt: Receipt) -> bool:
+        """Whether the log says itself that the input of a receipt was not kept."""
+        return is_within(self._gaps, receipt)
+
     def _page(self, start: int) -> Page:
         """Return some records from one on.
 
@@ -138,6 +149,7 @@ class BoardEvidence:
         while (at := self.first + len(self._records)) < size:
             rows = self._page(at).records[: size - at]
             self._records += [_record(row) for row in rows]
+            self._said += [_event(row) for row in rows if row.event]
             progress(len(self._records), size - self.first)
 
     def _root(self) -> bytes:
@@ -196,6 +208,21 @@ def _record(row: Row) -> bytes:
     if len(record) != RECORD_BYTES:
         raise _wrong(f"a record of {len(record)} bytes")
     return record
+
+
+def _event(row: Row) -> AuditEvent:
+    """Return what an event says, once it is held against its record.
+
+    Raises:
+        BundleRefusedError: ``log``: it is not what was logged.
+    """
+    receipt, text = parse_receipt(_record(row)), row.event.encode()
+    if not receipt.flags & EVENT or sha256(text).digest() != receipt.output:
+        raise _wrong(f"event {receipt.seq} is not what was logged")
+    try:
+        return parse_event(text)
+    except ValueError as err:
+        raise _wrong(f"event {receipt.seq}: {err}") from err
 
 
 def _wrong(what: str) -> BundleRefusedError:

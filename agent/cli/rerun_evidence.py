@@ -5,14 +5,17 @@ The rules this module keeps:
    proven to be in it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from agent.audit.archive import Archive
 from agent.audit.kept import KeptFolder
 from agent.audit.verify import Asked, verify_log
+from agent.core.audit_events import AuditEvent, parse_event
+from agent.core.audit_layout import SEGMENT_RECORDS, segment_of
 from agent.core.checkpoint import Checkpoint, board_of
+from agent.core.kept_gaps import Gap, find_gaps
 from agent.core.reasons import Reason
 from agent.core.receipts import Receipt, parse_receipt
 from agent.errors import DeviceError
@@ -47,6 +50,9 @@ class Evidence(Protocol):
     def sealed(self, seq: int) -> bytes | None:
         """Return one kept input; None where it is not there."""
 
+    def says_not_kept(self, receipt: Receipt) -> bool:
+        """Whether the log says itself that the input of a receipt was not kept."""
+
 
 class FolderEvidence:
     """Evidence in folders: of a board, of its card, or copies; satisfies ``Evidence``.
@@ -73,6 +79,7 @@ class FolderEvidence:
         self.first = verified.first
         self._archive = Archive(log)
         self._kept = KeptFolder(kept)
+        self._gaps = find_gaps(self._events())
 
     def receipts(self, first: int, end: int) -> Iterator[Receipt]:
         """Yield receipts, as they were logged."""
@@ -94,6 +101,24 @@ class FolderEvidence:
     def sealed(self, seq: int) -> bytes | None:
         """Return one kept input."""
         return self._kept.read(seq)
+
+    def says_not_kept(self, receipt: Receipt) -> bool:
+        """Whether the log says itself that the input of a receipt was not kept."""
+        return is_within(self._gaps, receipt)
+
+    def _events(self) -> Iterator[AuditEvent]:
+        """Yield the events of the log; ``verify_log`` held them against records."""
+        end = self.checkpoint.size
+        for segment in range(self.first // SEGMENT_RECORDS, segment_of(end) + 1):
+            for seq, text in self._archive.events(segment):
+                if seq < end:
+                    yield parse_event(text)
+
+
+def is_within(gaps: Sequence[Gap], receipt: Receipt) -> bool:
+    """Whether a receipt is of one of some gaps."""
+    seq, word = receipt.seq, receipt.pipeline
+    return any(it.pipeline == word and it.first <= seq <= it.last for it in gaps)
 
 
 def whose(evidence: Evidence) -> str:

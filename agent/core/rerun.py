@@ -17,7 +17,14 @@ from agent.core.reasons import Reason
 # Of the distance seen between kernels: without a false alarm on the public models.
 FACTOR = 1.5
 Result = Literal[
-    "exact", "close", "differs", "unbound", "unopened", "missing", "skipped"
+    "exact",
+    "close",
+    "differs",
+    "unbound",
+    "unopened",
+    "missing",
+    "not_kept",
+    "skipped",
 ]
 BAD: frozenset[Result] = frozenset({"differs", "unbound", "unopened", "missing"})
 
@@ -53,6 +60,7 @@ class Verdict(Struct, frozen=True):
             another answer. ``unbound``: what was kept is not what the receipt is
             about. ``unopened``: it was not sealed to this key for this receipt.
             ``missing``: the receipt says that it was kept, and it is not there.
+            ``not_kept``: it was to be kept, and the log says that it was not.
             ``skipped``: of a model that the auditor did not bring, or that remembers.
         reason: ``audit`` where the result is bad.
     """

@@ -1,8 +1,10 @@
 """An audit end to end: a board answers, keeps, is read, and is computed anew."""
 
+import asyncio
 import json
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +15,8 @@ from click.testing import CliRunner, Result
 from msgspec import structs
 
 from agent.audit.key import load_audit_key
+from agent.audit.log import Place
+from agent.audit.opening import Opening, open_log
 from agent.audit.verify import Asked
 from agent.cli.audit_rerun import command
 from agent.cli.rerun import AuditedModel, Demand, perform_audit
@@ -20,7 +24,9 @@ from agent.cli.rerun_evidence import FolderEvidence, whose
 from agent.cli.rerun_reader import recompute
 from agent.cli.rerun_words import Question
 from agent.core.kept import KeptSample, parse_kept, render_kept, seal_context
+from agent.core.kept_gaps import NOT_KEPT, render_gaps
 from agent.core.note import NoteKey, render_key
+from agent.core.protect_settings import AuditSettings
 from agent.core.reasons import Reason
 from agent.core.rerun import Recomputed
 from agent.core.sealing_keys import parse_public_key, render_public_key
@@ -195,6 +201,26 @@ def test_what_was_kept_cannot_be_exchanged(audited: Audited) -> None:
     bad = {it["seq"]: it["result"] for it in told(result)["verdicts"] if it["reason"]}
     expected = ["unopened", "unopened", "unopened", "missing"]
     assert bad == dict(zip([int(it.stem) for it in files[1:5]], expected, strict=True))
+
+
+def test_what_the_log_says_was_not_kept_is_no_finding(audited: Audited) -> None:
+    """A board that was too busy says so beside its receipts, and is not accused."""
+    state = audited.copy("busy")
+    files = sorted((state / "audit-kept").glob("*.kept"))
+    receipt = audited.evidence().prove(int(files[2].stem))
+    key = load_audit_key(audited.state / "audit.key", may_make=False)
+    board_id = audited.evidence().checkpoint.origin.split("/")[1]
+    place = Place("", "-", lambda: "-", time.time)  # noqa: TID251 - as by the daemon
+    log = open_log(AuditSettings(), Opening(state, board_id, key, None, place))
+    (facts,) = render_gaps("digits", [(receipt.seq, receipt.seq)])
+    log.note(NOT_KEPT, facts)
+    asyncio.run(log.close())
+    files[2].unlink()
+    files[3].unlink()
+    found = told(audited.rerun("--samples", "100000", state=state))
+    results = {it["seq"]: it["result"] for it in found["verdicts"]}
+    assert results[int(files[2].stem)] == "not_kept"
+    assert results[int(files[3].stem)] == "missing"
 
 
 def test_what_was_sealed_for_another_receipt_is_unbound(audited: Audited) -> None:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.audit.kept import MAX_WAITING, KeptFolder, KeptInputs
+from agent.core.audit_events import AuditEvent
 from agent.core.kept import seal_context
+from agent.core.kept_gaps import NOT_KEPT, Gap, find_gaps
 from agent.core.reasons import Reason
 from agent.core.receipts import name_word
 from agent.errors import SettingsError
@@ -76,6 +78,8 @@ def test_what_never_fits_removes_nothing(tmp_path: Path) -> None:
     kept.close()
     assert KeptFolder(kept.folder).seqs(0, 100) == [1]
     assert kept.skipped == 1
+    (facts,) = kept.untold(at_once=True)
+    assert facts == {"pipeline": "door", "runs_0": "2"}
 
 
 def test_a_slow_disk_holds_nobody_up(tmp_path: Path) -> None:
@@ -95,6 +99,9 @@ def test_a_slow_disk_holds_nobody_up(tmp_path: Path) -> None:
     assert kept.skipped == 12
     free.set()
     kept.close()
+    told = find_gaps(AuditEvent(NOT_KEPT, 0.0, it) for it in kept.untold(at_once=True))
+    assert told == [Gap(name_word("door"), MAX_WAITING, MAX_WAITING + 9)]
+    assert kept.untold(at_once=True) == []
     assert list(range(MAX_WAITING)) == KeptFolder(kept.folder).seqs(0, 1000)
 
 
@@ -109,6 +116,7 @@ def test_a_disk_that_does_not_play_along_is_said_once(
             kept.keep("door", seq, b"x")
         kept.close()
     assert kept.skipped == 3
+    assert kept.untold(at_once=True) == [{"pipeline": "door", "runs_0": "0-2"}]
     assert [record.message for record in caplog.records] == ["audit.not_kept"]
 
 

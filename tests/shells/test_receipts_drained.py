@@ -26,7 +26,7 @@ from agent.core.receipts import (
     name_word,
 )
 from agent.core.shadow_ring import RingWriter as KeptWriter
-from agent.supervise.receipts import Receipting, Receipts
+from agent.supervise.receipts import MAX_UNPAIRED, Receipting, Receipts
 from tests.fakes.digits import in_loop, until
 from tests.fakes.recorded import ListKeeper, ListRecorder
 
@@ -241,6 +241,28 @@ class TestKept:
                 dropped += written.count(False)
         assert dropped > 3
         assert (keeper.missed, receipts.not_kept) == (dropped, dropped)
+
+    @in_loop
+    async def test_each_input_of_a_busy_board_is_paired(self) -> None:
+        """Those that the log cannot take yet wait, and no more are flagged than may."""
+        keeper, recorder = ListKeeper(), ListRecorder()
+        receipts = self.receipts(keeper, recorder)
+        recorder.broken, flagged = True, 0
+        with living(receipts) as worker:
+            assert worker.kept is not None
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(receipts.run(no_end))
+                for _ in range(8):
+                    while worker.kept.has_room() and flagged < 3 * MAX_UNPAIRED:
+                        flagged += 1
+                        worker.keep(flagged, b"x")
+                        worker.answer(1, KEPT)
+                    await asyncio.sleep(0.12)
+                recorder.broken = False
+                await until(lambda: len(recorder.log) == flagged, "all of them")
+                task.cancel()
+        assert flagged >= MAX_UNPAIRED
+        assert len(keeper.kept) == flagged
 
     def test_strange_bytes_are_passed_over(
         self, caplog: pytest.LogCaptureFixture
