@@ -171,6 +171,8 @@ class PipelineState(Struct, frozen=True):
     models: tuple[ModelAnswer, ...] | None = ()
     choice: ChoiceAnswer | None = None
     integrity: IntegrityAnswer | None = None
+    copy: str | None = ""  # whose; empty where copies do not differ
+    sealed: bool | None = False
     runs: str | None = ""  # instead of the choice, for a while
 
 

@@ -1,4 +1,4 @@
-"""How ``tinyward status`` says whether what runs is what was verified."""
+"""How ``tinyward status`` says whose copy runs, and whether it is what was verified."""
 
 from collections.abc import Iterator, Mapping
 
@@ -7,6 +7,7 @@ from rich.text import Text
 from agent.cli.ages import Clock
 from agent.cli.board_answers import IntegrityAnswer, PipelineState
 from agent.cli.plain_text import plain
+from agent.core.copy_words import say_copy
 
 WORD = "memory"
 SHOWN = 200  # characters of a line: a tensor's name may be long
@@ -19,6 +20,13 @@ def integrity_facts(
     for name, state in pipelines.items():
         if state.integrity is not None:
             yield WORD, _line(plain(name, 24), state.integrity, clock)
+
+
+def copy_facts(pipelines: Mapping[str, PipelineState]) -> Iterator[tuple[str, Text]]:
+    """Yield a row for each pipeline whose model is sealed, or this board's own copy."""
+    for name, state in pipelines.items():
+        if said := say_copy(state.copy or "", sealed=bool(state.sealed)):
+            yield "copy", Text(f"{plain(name, 24)}: {said}")
 
 
 def damaged(pipelines: Mapping[str, PipelineState]) -> bool:

@@ -19,7 +19,7 @@ from rich.text import Text
 from agent.cli.ages import Clock, date_text
 from agent.cli.board_answers import Refusal, State, Updates, UpdateState
 from agent.cli.choice_view import choice_lines
-from agent.cli.integrity_view import damaged, integrity_facts
+from agent.cli.integrity_view import copy_facts, damaged, integrity_facts
 from agent.cli.ladder_view import held_lines
 from agent.cli.log_view import log_text
 from agent.cli.meter_view import paid_text
@@ -263,6 +263,7 @@ def _rows(state: State, updates: Updates, clock: Clock) -> Iterator[Fact]:
     yield from _troubles(update, updates)
     issued = update.metadata_issued or 0
     yield from _metadata(update.metadata_expires or {}, issued, clock)
+    yield from copy_facts(state.pipelines)
     yield from integrity_facts(state.pipelines, clock)
     if state.audit is not None:
         yield "receipts", log_text(state.audit)

@@ -12,6 +12,7 @@ The rules this module keeps:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.core.copy_words import say_copy
 from agent.core.degradation import LadderState, Level
 from agent.core.histogram import count_above, quantile
 from agent.core.integrity_words import say_integrity
@@ -41,7 +42,13 @@ from agent.endpoint.live_words import (
     say_phase,
     say_report,
 )
-from agent.endpoint.state import QUANTILES, Json, describe_installed, is_ready
+from agent.endpoint.state import (
+    QUANTILES,
+    Json,
+    describe_installed,
+    is_ready,
+    is_sealed,
+)
 
 SHOWN_LABELS = 10  # ten digits, and no eleventh row for the last of them
 NEWEST = 4  # points of 2 s: a page that missed more asks for all of them
@@ -135,6 +142,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "sink_dropped": sum(pipeline.sink_dropped.values()),
         "worker": {"pid": pipeline.worker_pid, "rss_bytes": pipeline.worker_rss_bytes},
         "labels": _top_labels(counts),
+        "copy": say_copy(pipeline.copy, sealed=is_sealed(pipeline)),
         "integrity": _say_integrity(pipeline),
         "watch": describe_shown_watch(pipeline.active_watch()),
     }

@@ -75,6 +75,22 @@ RANGE: Json = {
     "description": f"Which bytes; {MAX_PIECE_BYTES} at most. Without it: all.",
     "schema": {"type": "string", "pattern": "^bytes [0-9]+-[0-9]+/[0-9]+$"},
 }
+# What a program may rely on to tell whose copy runs; the rest is for people to read.
+PIPELINE: Json = {
+    "type": "object",
+    "required": ["copy", "sealed"],
+    "properties": {
+        "copy": {
+            "enum": ["", "marked", "own"],
+            "description": "Whose copy runs: `own` answered with this board's codeword "
+            "at activation, `marked` was not asked; empty where copies do not differ.",
+        },
+        "sealed": {
+            "type": "boolean",
+            "description": "The model lies encrypted on the disk.",
+        },
+    },
+}
 STATE: Json = {
     "type": "object",
     "required": ["version", "engines", "ready", "update", "pipelines"],
@@ -103,7 +119,7 @@ STATE: Json = {
                 "ddi": {"type": ["object", "null"]},
             },
         },
-        "pipelines": {"type": "object", "additionalProperties": {"type": "object"}},
+        "pipelines": {"type": "object", "additionalProperties": PIPELINE},
     },
 }
 

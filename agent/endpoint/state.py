@@ -87,6 +87,7 @@ def _describe_pipeline(pipeline: PipelineSnapshot) -> Json:
         "choice": describe_choice(pipeline.active),
         "runs": pipeline.runs,
         "copy": pipeline.copy,
+        "sealed": is_sealed(pipeline),
         "ladder": _describe_ladder(pipeline.ladder),
         "in_flight": pipeline.in_flight,
         "next_seq": pipeline.seq,
@@ -137,6 +138,11 @@ def _join(left: StageCounts, right: StageCounts) -> StageCounts:
     """Return the durations of both."""
     buckets = tuple(merge(left.buckets, right.buckets))
     return StageCounts(left.sum_ns + right.sum_ns, buckets)
+
+
+def is_sealed(pipeline: PipelineSnapshot) -> bool:
+    """Whether the model that answers lies encrypted on the disk."""
+    return pipeline.active is not None and pipeline.active.sealed is not None
 
 
 def describe_installed(installed: Installed | None) -> Json | None:

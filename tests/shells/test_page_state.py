@@ -14,6 +14,7 @@ from agent.core.discretion import Discretion
 from agent.core.meter_status import MeteredPipeline
 from agent.core.readings import BoardReadings
 from agent.core.reasons import Reason
+from agent.core.sealing import Sealed, Sealing
 from agent.core.snapshot import AgentSnapshot, UpdateSnapshot
 from agent.core.targets import Wanted
 from agent.core.update_machine import Phase
@@ -50,6 +51,7 @@ from agent.endpoint.live_words import (
     say_phase,
     say_result,
 )
+from agent.endpoint.state import describe_agent, render_json
 from tests.fakes.metered import STATUS
 from tests.fakes.shown import (
     ASIDE,
@@ -100,6 +102,20 @@ def test_a_pipeline_before_its_first_sample_can_be_shown() -> None:
     shown = only(told(agent(bare)))
     assert (shown["active"], shown["stages"], shown["late"]) == (None, [], None)
     assert (shown["labels"], shown["watch"]) == ([], None)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_the_page_and_the_state_say_whose_copy_runs(*, sealed: bool) -> None:
+    """In words for people, and in two fields for programs."""
+    first = pipeline()
+    assert first.active is not None
+    how = Sealed("kws", 2, Sealing("chacha20-poly1305", ""), "1" * 64, 9)
+    active = renew(first.active, sealed=how if sealed else None)
+    changed = agent(replace(first, active=active, copy="own"))
+    own = "this board's own copy, verified at activation"
+    assert only(told(changed))["copy"] == (f"sealed, {own}" if sealed else own)
+    state = json.loads(render_json(describe_agent(changed)))["pipelines"][first.name]
+    assert (state["copy"], state["sealed"]) == ("own", sealed)
 
 
 def test_answers_are_those_of_the_model_that_answers() -> None:

@@ -237,6 +237,31 @@ def test_one_in_so_many_is_told(board: FakeBoard) -> None:
     assert "1 in 10" not in shown
 
 
+@pytest.mark.parametrize(
+    ("said", "row"),
+    [
+        ({"copy": "own", "sealed": True}, "sealed, this board's own copy, verified at"),
+        ({"copy": "", "sealed": True}, "sealed, the same for all boards"),
+        (
+            {"copy": "marked", "sealed": True},
+            "sealed, marked as this board's copy, not",
+        ),
+        ({"copy": "", "sealed": False}, ""),
+        ({"copy": None}, ""),
+        ({}, ""),
+    ],
+)
+def test_whose_copy_runs_is_one_row(
+    board: FakeBoard, said: dict[str, object], row: str
+) -> None:
+    """Where it is this board's own, or sealed; a board that says nothing has none."""
+    board.state["pipelines"]["door"] |= said
+    shown = rendered(board.state, board.updates, terminal=False, width=120)
+    # Behind the bold word, with or without the console's marks for that.
+    found = [line for line in shown.splitlines() if re.match(r"\W*(1m)?copy\b", line)]
+    assert [row in line and "door: " in line for line in found] == [True] * bool(row)
+
+
 def test_alarms_of_monitors_are_told(board: FakeBoard, socket: Path) -> None:
     """A line for each that is active, critical ones first; a model that answers is no
     failure, so the exit code stays."""

@@ -177,7 +177,7 @@ class Card {
     write(this.f.held, it.held ? it.held.text : "", it.held ? it.held.level : "");
     this.f.held.hidden = !it.held;
     const looked = active && active.verified_at ? `, ${when(active.verified_at)} (${ago(active.verified_at)})` : "";
-    write(this.f.verified, active ? `Verified: signed by the repository's targets role, bytes hashed again when loaded${looked}. sha256 ${active.sha256.slice(0, 12)}…${it.integrity ? ` In memory: ${it.integrity}.` : ""}` : "");
+    write(this.f.verified, active ? `Verified: signed by the repository's targets role, bytes hashed again when loaded${looked}. sha256 ${active.sha256.slice(0, 12)}…${it.copy ? ` This model is ${it.copy}.` : ""}${it.integrity ? ` In memory: ${it.integrity}.` : ""}` : "");
     write(this.f.wish, it.ready ? it.wish : `${it.why} ${it.wish}`.trim());
   }
 
