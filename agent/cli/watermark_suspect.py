@@ -68,6 +68,17 @@ class Endpoint:
         """The longest reply that is read."""
         return TOGETHER * self.classes * SCORE_BYTES + MORE_BYTES
 
+    @property
+    def place(self) -> str:
+        """What it may be called in messages: no password, and no key of a query.
+
+        >>> Endpoint("https://me:secret@host:8443/v1?key=1", 10).place
+        'https://host:8443/v1'
+        """
+        scheme, _, rest = self.url.partition("://")
+        host, slash, path = rest.split("?")[0].split("#")[0].partition("/")
+        return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -202,7 +213,7 @@ def _post(endpoint: Endpoint, body: bytes, late_s: float) -> bytes:
                 if time.monotonic() > late_s:
                     raise _late(endpoint)
     except urllib3.exceptions.HTTPError as err:
-        what = f"{endpoint.url}: {err}"
+        what = f"{endpoint.place}: {err}".replace(endpoint.url, endpoint.place)
         raise DeviceError(what, reason=Reason.UNREACHABLE) from err
     return bytes(raw)
 
@@ -215,7 +226,7 @@ def _silent(why: str, reason: Reason) -> TrialFailedError:
 def _late(endpoint: Endpoint) -> DeviceError:
     """Return the error for an endpoint that does not come to an end."""
     return DeviceError(
-        f"{endpoint.url} was not done with one request in {endpoint.ask_s:g} s",
+        f"{endpoint.place} was not done with one request in {endpoint.ask_s:g} s",
         reason=Reason.TOO_SLOW,
         todo="Ask where it answers faster, or trace the file itself.",
     )

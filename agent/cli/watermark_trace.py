@@ -103,12 +103,13 @@ def _open_and_note(url: str, options: Options) -> "MarksBook":
         SettingsError: The book does not open.
         DeviceError: It cannot be written, or another command is changing it.
     """
+    from agent.cli.watermark_suspect import Endpoint
     from agent.publish.files import locked
 
     with locked(options["book"].absolute().parent):
         book = open_book(options["book"], options["passphrase_files"])
         for marked in list(book.versions()):
-            warn_and_note(book, marked, url)
+            warn_and_note(book, marked, Endpoint(url, len(marked.groups)).place)
     return book
 
 

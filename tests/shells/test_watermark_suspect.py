@@ -166,6 +166,18 @@ def test_a_reply_that_is_packed_is_not_unpacked() -> None:
     assert err.value.reason == Reason.PROTOCOL
 
 
+def test_no_message_has_the_secrets_of_a_url() -> None:
+    """Neither a password nor a query's key, which the book's note would keep."""
+    with served(saying({})) as gone:
+        pass
+    url = gone.replace("//", "//me:hush@") + "v1?key=hush"
+    with pytest.raises(DeviceError) as err:
+        ask(url)
+    assert err.value.reason == Reason.UNREACHABLE
+    assert "hush" not in str(err.value)
+    assert f"{gone}v1" == Endpoint(url, CLASSES).place
+
+
 @given(
     raw=st.binary(max_size=60)
     | st.from_regex(r'\{"(scores|classes)":\[[\[\]0-9.,e-]*\]\}').map(str.encode)
