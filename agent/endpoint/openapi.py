@@ -20,6 +20,7 @@ from agent.endpoint import shapes
 from agent.endpoint.bodies import MAX_NUMBER, MAX_PIECE_BYTES
 from agent.endpoint.openapi_parts import JSON_TYPE, REF, named, of, operation
 from agent.endpoint.openapi_proofs import PROOF_STRUCTS, describe_proofs
+from agent.endpoint.openapi_state import STATE
 from agent.endpoint.state import Json
 from agent.endpoint.uploads import PATH_PATTERN
 
@@ -74,53 +75,6 @@ RANGE: Json = {
     "in": "header",
     "description": f"Which bytes; {MAX_PIECE_BYTES} at most. Without it: all.",
     "schema": {"type": "string", "pattern": "^bytes [0-9]+-[0-9]+/[0-9]+$"},
-}
-# What a program may rely on to tell whose copy runs; the rest is for people to read.
-PIPELINE: Json = {
-    "type": "object",
-    "required": ["copy", "sealed"],
-    "properties": {
-        "copy": {
-            "enum": ["", "marked", "own"],
-            "description": "Whose copy runs: `own` answered with this board's codeword "
-            "at activation, `marked` was not asked; empty where copies do not differ.",
-        },
-        "sealed": {
-            "type": "boolean",
-            "description": "The model lies encrypted on the disk.",
-        },
-    },
-}
-STATE: Json = {
-    "type": "object",
-    "required": ["version", "engines", "ready", "update", "pipelines"],
-    "properties": {
-        "version": {"type": "string"},
-        "engines": {"type": "object", "additionalProperties": {"type": "string"}},
-        "ready": {"type": "boolean"},
-        "audit": named("LogView"),
-        "update": {
-            "type": "object",
-            "required": ["phase", "orchestrator", "decisions", "progress", "next_look"],
-            "properties": {
-                "phase": {"type": "string"},
-                "orchestrator": {"type": "string"},
-                "decisions": {
-                    "type": "array",
-                    "items": {"$ref": REF.format(name="Decision")},
-                },
-                "progress": {
-                    "anyOf": [
-                        {"type": "null"},
-                        {"$ref": REF.format(name="Progress")},
-                    ]
-                },
-                "next_look": {"type": "number"},
-                "ddi": {"type": ["object", "null"]},
-            },
-        },
-        "pipelines": {"type": "object", "additionalProperties": PIPELINE},
-    },
 }
 
 
