@@ -90,6 +90,8 @@ def _describe(voucher: VoucherAnswer) -> str:
         "units": f"{voucher.units:,} units",
         "time": f"{span_text(min(voucher.units, MAX_TOTAL))} of unlimited running",
         "until": "unlimited until its date",
-        "revoke": "took back what it says",
+        "revoke": f"took back up to {voucher.units:,} units"
+        if voucher.units
+        else "took back all; what pipelines were handed already is owed if they use it",
     }
     return f"voucher {voucher.voucher}: {gave.get(voucher.kind, plain(voucher.kind))}"

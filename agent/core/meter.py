@@ -210,7 +210,7 @@ def redeem(
         state: The state now.
         voucher: A voucher that is believed (``believe_voucher``).
         now_s: Unix seconds: the later of the clock and its floor.
-        held: Units that workers may use already: these cannot be taken back.
+        held: Units that workers may use already.
 
     Raises:
         RequestRefusedError: ``replayed``, ``expired`` or ``units``.
@@ -242,11 +242,17 @@ def redeem(
 
 
 def _take_back(state: MeterState, voucher: Voucher, held: int) -> MeterState:
-    """Return the state without the units that a voucher takes back."""
-    free = max(0, state.bought - state.used - held)
-    gone = min(free, voucher.units or free)
+    """Return the state without the units that a voucher takes back.
+
+    So many are taken as nobody holds. Where all are, no unit is left: what workers hold
+    they may still use, and owe it then; what they have not used lapses with their
+    daemon.
+    """
     all_of_it = voucher.units == 0
-    bought = state.bought - gone
+    free = max(0, state.bought - state.used - held)
+    bought = state.bought - min(free, voucher.units)
+    if all_of_it:
+        bought = min(state.bought, state.used)
     return replace(
         state,
         window=state.window.close_below(voucher.seq),

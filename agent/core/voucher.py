@@ -53,7 +53,8 @@ class Kind(IntEnum):
     daemon runs, by a clock that nobody sets: no battery is needed, nor the date.
     ``UNTIL`` counts nothing until that Unix time.
     ``REVOKE`` takes so many inferences back, as far as they are left; 0 takes all that
-    is left of any kind. Vouchers with lower numbers are void from then on.
+    is left of any kind, and what pipelines were handed already is owed if they use it.
+    Vouchers with lower numbers are void from then on.
     """
 
     UNITS = 1

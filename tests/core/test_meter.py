@@ -122,7 +122,7 @@ def test_time_and_dates_are_kept() -> None:
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 300))
 def test_what_is_taken_back_was_left(bought: int, used: int, held: int) -> None:
-    """No more is taken back than is left and not handed out, down to nothing owed."""
+    """No more than is left and not handed out; of all of it nothing stays left."""
     state = MeterState(bought=bought, used=min(bought, used), reserved=2000)
     back = redeem(state, voucher(9, 400, Kind.REVOKE), NOW_S, held)
     free = max(0, bought - state.used - held)
@@ -130,7 +130,8 @@ def test_what_is_taken_back_was_left(bought: int, used: int, held: int) -> None:
     assert state.used + min(held, 2000) <= back.reserved
     assert refused_for(lambda: redeem(back, voucher(8), NOW_S)) == Reason.REPLAYED
     gone = redeem(state, voucher(9, 0, Kind.REVOKE), NOW_S, held)
-    assert gone.bought == bought - free
+    assert (gone.left, gone.owed) == (0, state.owed)  # what is held is owed when used
+    assert gone.used + held == gone.reserved
     assert (gone.until_s, gone.time_s) == (0, 0)
 
 

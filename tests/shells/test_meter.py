@@ -226,6 +226,21 @@ def test_unlimited_vouchers_cost_no_units(board: MeteredBoard) -> None:
     assert late == Reason.REPLAYED
 
 
+def test_nothing_is_left_once_all_was_taken_back(board: MeteredBoard) -> None:
+    """Nor after the next start; what a pipeline was handed is owed if it uses it."""
+    meter = board.open()
+    meter.redeem(VENDOR.voucher(1, 1000))
+    meter.renew()
+    held = allowed(meter)
+    meter.redeem(VENDOR.voucher(2, 0, Kind.REVOKE))
+    assert (held > 0, meter.status().left, meter.status().owed) == (True, 0, 0)
+    meter.take("door", records(3))
+    assert (meter.status().left, meter.status().owed) == (0, 3)
+    meter.close()
+    again = board.open()
+    assert (again.status().left, again.status().owed, allowed(again)) == (0, 3, 0)
+
+
 def test_the_report_adds_up(board: MeteredBoard) -> None:
     """Over hours, models and a crash: the rows are what was charged and free."""
     meter = board.open(inferences=0)
