@@ -23,6 +23,7 @@ from pathlib import Path
 from agent.audit.log import BACKLOG, NO_SEQ, AuditLog
 from agent.audit.rings import Rings, is_ours, word_of
 from agent.core.audit_layout import SEGMENT_RECORDS, file_of
+from agent.core.receipt_bounds import may_be_workers
 from agent.core.receipts import (
     ANSWERED,
     BOOT,
@@ -162,8 +163,8 @@ def _parse(path: Path, content: bytes, boot: int) -> Left:
     for number in range(written, max(0, written - SLOTS), -1):
         at = HEADER_BYTES + (number - 1) % SLOTS * RECORD_BYTES
         record = content[at : at + RECORD_BYTES]
-        if NUMBER.unpack(record) != (number,):
-            break  # the next one was being written over it
+        if NUMBER.unpack(record) != (number,) or not may_be_workers(record):
+            break  # the next one was being written over it; or it says that it is ours
         records.append(record[OWN:])
     return Left(path, words, tuple(reversed(records)))
 

@@ -22,6 +22,7 @@ from agent.core.receipts import (
     ReceiptOrder,
 )
 
+WORKERS_FLAGS = FAILED | INPUT_HASHED | BLAKE2B | KEPT
 # Monotonic ns, flags, pipeline and model; the rest of a record is the worker's word.
 _CLAIMED = Struct(f">16xQII32s{RECORD_BYTES - 64}x")
 
@@ -68,6 +69,16 @@ class Bounds:
         if model not in self.models:
             return f"a receipt of model {model.hex()[:12]}, which was not loaded"
         return ""
+
+
+def may_be_workers(record: bytes) -> bool:
+    """Whether some worker may have written a record; its pipeline and model are gone.
+
+    >>> may_be_workers(bytes(RECORD_BYTES))
+    False
+    """
+    monotonic_ns, flags, _, _ = _CLAIMED.unpack(record)
+    return bool(monotonic_ns) and not flags & ~WORKERS_FLAGS
 
 
 def flags_of(order: ReceiptOrder) -> int:

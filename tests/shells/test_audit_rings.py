@@ -19,6 +19,7 @@ from agent.audit.rings import Rings, is_memory, memory_folder, word_of
 from agent.audit.verify import Asked, verify_log
 from agent.core.audit_events import GAP
 from agent.core.receipts import (
+    EVENT,
     NO_HASH,
     RING_BYTES,
     SLOTS,
@@ -148,6 +149,8 @@ def test_what_rings_held_is_in_the_log_once(
     board = LoggingBoard(board.state_dir)
     again = Life(board, folder)
     assert (again.log.inferences, again.log.lost) == (answered, 0)
+    wait_durable(again.log).look()
+    assert len(list(folder.glob("*.ring"))) == 1
     again.die()
     again.rings.forget()
     found = verify_log(board.folder, Asked(board.key.public), untold)
@@ -202,7 +205,9 @@ def test_without_its_rings_a_start_says_that_something_may_be_missing(
     """As after a loss of power; it is signed, and stays."""
     card, folder = Card(), folder_of(tmp_path)
     board = on_card(tmp_path / "state", card)
-    killed(Life(board, folder), card)
+    life = Life(board, folder)
+    wait_durable(life.log)
+    killed(life, card)
     for path in folder.iterdir():
         path.unlink()
     board = LoggingBoard(board.state_dir)
@@ -268,3 +273,23 @@ def require_memory() -> Path:
     if not path.is_dir() or not is_memory(path):
         pytest.skip("no memory file system is here")
     return path
+
+
+def test_what_no_worker_may_write_is_not_recovered(tmp_path: Path) -> None:
+    """A ring that was scribbled over brings no events into the log: lost, aloud."""
+    card, folder = Card(), folder_of(tmp_path)
+    board = on_card(tmp_path / "state", card)
+    life = Life(board, folder)
+    wait_durable(life.log)
+    life.answer(1, 5)
+    life.put(6, 1006, EVENT, NO_HASH, NO_HASH)
+    life.answer(7, 3)
+    killed(life, card)
+    board = LoggingBoard(board.state_dir)
+    again = Life(board, folder)
+    assert (again.log.inferences, again.log.lost) == (3, 6)
+    again.die()
+    again.rings.forget()
+    found = verify_log(board.folder, Asked(board.key.public), untold)
+    assert found.checkpoint is not None
+    assert (found.checkpoint.inferences, found.checkpoint.lost) == (3, 6)
