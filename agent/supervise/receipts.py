@@ -230,19 +230,18 @@ class Receipts:
             self._let_go()
             return
         ring, recorder = self._ring, self._how.recorder
-        left = ring.look_finally()
+        left, wrong = ring.look_finally(), ""
         try:
             while left > 0 and (took := self._take(ring, recorder, left)):
                 left -= took
         except ValueError as err:
-            facts = {"pipeline": self._pipeline, "detail": str(err)}
-            log.warning("receipts.broken", extra=facts)
+            wrong = str(err)
         self._pair()
         if left > 0:
             # Not taken, or counted and not whole, or not what a worker may write.
             reason = self._refused or Reason.MALFORMED
             said = {"pipeline": self._pipeline, "reason": reason}
-            log.error("receipts.lost", extra={**said, "records": left})
+            log.error("receipts.lost", extra={**said, "records": left, "detail": wrong})
             recorder.lose(self._pipeline, left)
         self._let_go()
 
