@@ -103,6 +103,19 @@ def test_shipped_weights_patched_in_place_change_nothing(name: str) -> None:
     assert content == apply_blocks(content, head.render(head.weights.astype(float)))
 
 
+@pytest.mark.parametrize("name", DEMO)
+def test_whatever_a_head_becomes_it_stays_in_its_places(name: str) -> None:
+    """Boards refuse every other byte; a head much larger changes its scales, too."""
+    content = demo(name)
+    _, head = opened(content)
+    written = {
+        (block.offset, len(block.content))
+        for times in (1, 4)
+        for block in head.render(head.weights.astype(float) * times)
+    }
+    assert written == set(head.places())
+
+
 @pytest.mark.parametrize("name", ["digits-1/int8", "digits-2/int8"])
 def test_weights_that_do_not_fit_widen_the_scale(name: str) -> None:
     """A head four times as large reads back as that, in steps of its new scale."""
