@@ -44,7 +44,7 @@ from agent.core.receipts import (
 
 log = logging.getLogger(__name__)
 HELD_S = 5.0  # what a worker gets to die of its daemon's death; it takes milliseconds
-DURABLE_S = 2.0  # what the disk gets before rings are kept for one more start
+DURABLE_S = 2.0  # what the disk gets to take as much as may wait for it
 LOOK_S = 0.005
 BATCH = 1024
 # Segments that are searched for what is in the log already: as many as hold the records
@@ -100,14 +100,13 @@ def recover_rings(opened: AuditLog, folder: Path, rings: Rings) -> None:
     if left and (fresh or lost):
         opened.note("log.recovered", {"records": taken, "lost": lost})
         said = {"records": taken, "lost": lost}
-        log.warning("receipts.recovered", extra=said)
+        log.warning("audit.rings_taken", extra=said)  # the log has it: not twice
     if lost:
-        opened.miss(lost, "written by nobody before the agent was killed")
+        opened.lose(lost, "written by nobody before the agent was killed")
     for ring in left:
         _note_taken(ring, opened)
     opened.mark()
-    if _wait_durable(opened):
-        rings.forget_left()
+    opened.once_durable(rings.forget_left)
 
 
 def read_ring(path: Path, boot: int) -> Left | None:
@@ -218,14 +217,13 @@ def _take(opened: AuditLog, records: list[bytes]) -> int:
     return taken
 
 
-def _wait_durable(opened: AuditLog) -> bool:
-    """Wait until all is on the disk; False if that takes too long."""
+def _wait_durable(opened: AuditLog) -> None:
+    """Wait until all is on the disk, but not for ever."""
     until = time.monotonic() + DURABLE_S
     while opened.durable.checkpoint.size < opened.size:
         if time.monotonic() > until:
-            return False
+            return
         time.sleep(LOOK_S)
-    return True
 
 
 def _note_taken(ring: Left, opened: AuditLog) -> None:

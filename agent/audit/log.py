@@ -115,6 +115,7 @@ class AuditLog:
         self._marked = grown.size
         self._marked_s = place.monotonic_ns() / 1e9
         self._untold = 0  # records that were lost, and not said to be
+        self._then: tuple[int, Callable[[], None]] | None = None
         self.ended_well = True  # the life before this one
         self.aside = 0  # logs before it that were damaged, and lie beside it
 
@@ -171,7 +172,7 @@ class AuditLog:
         if self._is_due():
             self._mark()  # or those who wait for it would wait for its time
         if self.durable.trouble:
-            return 0, Reason.LOG
+            return 0, self.durable.trouble
         ahead = min(AHEAD * self.settings.checkpoint_records, BACKLOG)
         return max(0, ahead - self._waiting()), Reason.LOG
 
@@ -223,10 +224,9 @@ class AuditLog:
         self._append(bytearray(event_record(text, self._place.monotonic_ns(), model)))
         return seq
 
-    def miss(self, count: int, why: str) -> None:
-        """Declare records that were made, and are nowhere."""
-        self._grown.lost += count
-        self.note(LOST, {"records": count, "reason": why})
+    def once_durable(self, call: Callable[[], None]) -> None:
+        """Call this once all that there is now is on the medium."""
+        self._then = self.size, call
 
     def miss_moments(self) -> None:
         """Declare that the last moments before this start may be missing."""
@@ -255,6 +255,9 @@ class AuditLog:
 
     def look(self) -> None:
         """Do what is due: say what was lost, and sign a checkpoint."""
+        if self._then and self.durable.checkpoint.size >= self._then[0]:
+            self._then[1]()
+            self._then = None
         if self._untold and not self.durable.trouble and self._room() > 0:
             untold, self._untold = self._untold, 0
             self.note(LOST, {"records": untold, "reason": "no room on the disk"})

@@ -52,15 +52,17 @@ def command(*, output: Path | None, as_json: bool, **where: Unpack[Where]) -> No
 def _describe(checkpoint: "Checkpoint") -> str:
     """Return a checkpoint for people."""
     from agent.cli.plain_text import plain
+    from agent.core.checkpoint import say_starts
 
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(checkpoint.time_s))
     rows = {
         "log": plain(checkpoint.origin),
         "records": f"{checkpoint.size} ({checkpoint.inferences} inferences)",
         "lost": str(checkpoint.lost),
+        "starts": say_starts(checkpoint),
         "root": checkpoint.root.hex(),
         "head": checkpoint.head.hex(),
-        "signed": f"{at} by the board's clock, start {checkpoint.starts}",
+        "signed": f"{at} by the board's clock",
     }
     return "\n".join(f"{word:8} {value}" for word, value in rows.items())
 

@@ -139,6 +139,8 @@ def _verify_proof(path: Path, public: bytes, seen: str) -> "Proven":
 
 def _describe_log(found: "Verified") -> str:
     """Return what was verified, for people."""
+    from agent.core.checkpoint import say_starts
+
     checkpoint = found.checkpoint
     lost = checkpoint.lost if checkpoint else 0
     lines = [
@@ -146,6 +148,8 @@ def _describe_log(found: "Verified") -> str:
         f"records   {found.first} to {found.size - 1}, each in chain and tree",
         f"verified  {found.checkpoints} checkpoints, {found.events} events",
     ]
+    if checkpoint:
+        lines.append(f"starts    {say_starts(checkpoint)}")
     if lost:
         lines.append(f"lost      {lost} records, by what the log says itself")
     if found.first:
@@ -177,6 +181,8 @@ def _log_json(found: "Verified") -> str:
             "events": found.events,
             "unsigned": found.unsigned,
             "lost": checkpoint.lost if checkpoint else 0,
+            "starts": checkpoint.starts if checkpoint else 0,
+            "gaps": checkpoint.gaps if checkpoint else 0,
             "inferences": checkpoint.inferences if checkpoint else 0,
             "root": checkpoint.root.hex() if checkpoint else "",
             "besides": found.strangers,

@@ -70,6 +70,18 @@ def board_of(origin: str) -> str:
     return parts[1] if len(parts) == 3 and parts[0] == SCHEME else ""
 
 
+def say_starts(checkpoint: Checkpoint) -> str:
+    """Say how often a log was opened, and after which of these nobody can know.
+
+    >>> say_starts(Checkpoint("log", 0, EMPTY_ROOT, NO_HEAD, starts=3, gaps=1))
+    '3, 1 of them after a loss of power: the last moments before may be missing'
+    """
+    if not checkpoint.gaps:
+        return str(checkpoint.starts)
+    said = f"{checkpoint.starts}, {checkpoint.gaps} of them after a loss of power"
+    return f"{said}: the last moments before may be missing"
+
+
 def render_checkpoint(checkpoint: Checkpoint) -> str:
     """Return the text that is signed."""
     lines = [

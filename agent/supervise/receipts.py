@@ -243,6 +243,9 @@ class Receipts:
             said = {"pipeline": self._pipeline, "reason": reason}
             log.error("receipts.lost", extra={**said, "records": left, "detail": wrong})
             recorder.lose(self._pipeline, left)
+            ring.take(left)  # said once: a start after a kill has not to say it again
+            if self._how.rings is not None:
+                ring.note(*self._how.rings.told())
         self._let_go()
 
     def _take(self, ring: RingReader, recorder: Recorder, ready: int) -> int:

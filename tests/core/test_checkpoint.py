@@ -34,6 +34,7 @@ CHECKPOINTS = st.builds(
     monotonic_ns=COUNTS,
     time_s=COUNTS,
     runtime=WORDS,
+    gaps=COUNTS,
 )
 # The specification's own example, which a log of strangers signed.
 FOREIGN = """example.com/behind-the-sofa

@@ -69,6 +69,20 @@ def test_a_good_log_is_told_in_words_and_in_json(
         ) == (0, 204, 200)
 
 
+def test_a_loss_of_power_is_told_by_who_verifies(board: LoggingBoard) -> None:
+    """Nobody knows what its last moments answered: it is signed, and it is said."""
+    log = board.open()
+    log.miss_moments()
+    asyncio.run(log.close())
+    key = key_of(board, log.durable.note)
+    words = ("audit", "verify", board.folder, "--key", key)
+    code, out, _ = tinyward(*words)
+    said = "starts    2, 1 of them after a loss of power: the last moments before"
+    assert (code, said in out) == (0, True)
+    found = json.loads(tinyward(*words, "--json")[1])
+    assert (found["starts"], found["gaps"], found["lost"]) == (2, 1, 0)
+
+
 def test_a_restored_card_is_evident_with_both_notes(
     board: LoggingBoard, tmp_path: Path
 ) -> None:

@@ -152,7 +152,7 @@ def test_a_full_disk_stops_answers_where_the_settings_say_so(tmp_path: Path) -> 
     card.full = True
     log.take(inferences(SEGMENT_RECORDS + 5))
     wait_until(lambda: log.durable.trouble)
-    assert log.allowance() == (0, Reason.LOG)
+    assert log.allowance() == (0, Reason.DISK_FULL)
     assert log.view().trouble == Reason.DISK_FULL
     card.full = False
     wait_until(lambda: not log.durable.trouble)
