@@ -19,3 +19,7 @@ class Allowance:
             self._began_s, self._taken = now_s, 0
         self._taken += 1
         return self._taken <= self._most
+
+    def give_back(self) -> None:
+        """Take the last one for not taken: it was asked for."""
+        self._taken -= 1

@@ -47,7 +47,8 @@ from agent.supervise.totals import BlockReader
 
 log = logging.getLogger(__name__)
 MB = 1024 * 1024
-# A worker says a few words a minute: 100 messages a second are a flood.
+# A worker says a few words a minute, besides what it is asked for (an idle machine
+# swaps 190 times a second): 100 messages a second are a flood.
 MESSAGES, MESSAGES_S = 500, 5.0
 STUCK = SourceState(Reason.SOURCE_SILENT, "a read that does not return", ended=True)
 Report = Watched | Anchored | Inspected
@@ -303,6 +304,7 @@ class WorkerProcess:
                 if awaited and message.generation == self._asked:
                     assert self._answer is not None  # noqa: S101 - typing
                     self._answer.set_result(message)
+                    self._allowed.give_back()
             case _:
                 raise DeviceError(
                     f"a worker sent {type(message).__name__}", reason=Reason.CRASH

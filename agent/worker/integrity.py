@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 REPORT_S = 2.0  # without news, of 200 bytes; a mismatch is told at once
+NEWS_S = 0.2  # of one model after the other: many swaps are no flood of messages
 # Slices are hashed in turns of so many bytes: at 1 MB/s 16 a second, of 50 us each.
 TURN_BYTES = 64 * 1024
 TURN_S = 1.0  # between two looks at what else there is to do
@@ -140,7 +141,8 @@ class Integrity:
             return TURN_S, told_s
         found, self._found = [*found, *self._found], []
         now_s = time.monotonic()
-        if found or now_s - told_s > REPORT_S or inspection.fresh:
+        due_s = told_s + (NEWS_S if inspection.fresh else REPORT_S)
+        if found or now_s > due_s:
             inspection.fresh = False
             checked = inspection.say(os_thread=threading.get_native_id())
             self._tell(inspection.generation, checked, found)

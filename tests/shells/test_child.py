@@ -146,6 +146,9 @@ def test_an_allowance_is_for_a_span() -> None:
     long, short = Allowance(2, 3600.0), Allowance(1, 0.0)
     assert [long.take() for _ in range(4)] == [True, True, False, False]
     assert [short.take() for _ in range(3)] == [True, True, True]
+    for _ in range(3):
+        long.give_back()
+    assert [long.take() for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize(
