@@ -7,16 +7,19 @@ The rules this module keeps:
  * What happens meanwhile is kept, and is in the log once it is open.
 """
 
+import asyncio
 import logging
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.core.disk_reasons import disk_error
 from agent.core.log_view import LogView
 from agent.core.meter_status import MeterStatus
 from agent.core.protect_settings import Unpaid
@@ -42,12 +45,13 @@ log = logging.getLogger(__name__)
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 CPU_FLAGS = Path("/proc/cpuinfo")
 KEY_FILE = "audit.key"
+KEPT_END_S = 1.0  # a stalled card must not keep the log from its last checkpoint
 MAX_EARLY = 64  # events before the log is open: a start has some five
 
 
 @dataclass(slots=True)
 class Proofs:
-    """The parts of this issue that belong to no pipeline.
+    """What of receipts, meters and kept inputs belongs to no pipeline.
 
     Attributes:
         settings: As they were at the start: other ones need a restart.
@@ -223,7 +227,8 @@ class Proofs:
     async def close(self) -> None:
         """Sign what there is, once the workers have ended."""
         if self._kept is not None:
-            self._kept.close()
+            with suppress(TimeoutError):  # the disk; then these are missing
+                await asyncio.wait_for(in_thread(self._kept.close), KEPT_END_S)
             if self._recorder is not None:
                 self._recorder.tell_not_kept(at_once=True)
         if self.metering is not None:
@@ -250,10 +255,13 @@ class Proofs:
         key = load_audit_key(path, may_make=may_make)
         seal = self._seal_to_owner()
         opening = Opening(self.state_dir, self.board_id, key, seal, place)
-        opened = open_log(audit, opening)
-        if self._rings is not None:
-            # Before the meter settles: what the rings held was answered, and counts.
-            recover_rings(opened, self.state_dir / LOG_FOLDER, self._rings)
+        try:
+            opened = open_log(audit, opening)
+            if self._rings is not None:
+                # Before the meter settles: what rings held was answered, and counts.
+                recover_rings(opened, self.state_dir / LOG_FOLDER, self._rings)
+        except OSError as err:
+            raise disk_error(err, {}) from err
         if self.metering is not None:
             try:
                 self.metering.open(self.state_dir, key, opened)

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 HELD_S = 5.0  # what a worker gets to die of its daemon's death; it takes milliseconds
 DURABLE_S = 2.0  # what the disk gets to take as much as may wait for it
 LOOK_S = 0.005
+MAX_ANSWERED = 2**53  # beyond that a signed number could not be read again
 BATCH = 1024
 # Segments that are searched for what is in the log already: as many as hold the records
 # of 16 full rings.
@@ -84,9 +85,11 @@ def recover_rings(opened: AuditLog, folder: Path, rings: Rings) -> None:
         folder: Where it lies.
         rings: Of this life, which know what the last one left.
     """
-    if not opened.ended_well and not rings.was_kept:
-        opened.miss_moments()
     left = [it for path in rings.left if (it := read_ring(path, rings.boot))]
+    if len(left) < len(rings.left) or not (opened.ended_well or rings.was_kept):
+        opened.miss_moments()  # kept again once that is on the disk
+    else:
+        rings.keep()
     known = [it for it in left if it.words[LOG] == word_of(opened.origin)]
     others = [it for it in left if it not in known]
     fresh, missing = _of_log(opened, folder, known)
@@ -106,7 +109,7 @@ def recover_rings(opened: AuditLog, folder: Path, rings: Rings) -> None:
     for ring in left:
         _note_taken(ring, opened)
     opened.mark()
-    opened.once_durable(rings.forget_left)
+    opened.once_durable(rings.settle)
 
 
 def read_ring(path: Path, boot: int) -> Left | None:
@@ -158,11 +161,14 @@ def _parse(path: Path, content: bytes, boot: int) -> Left:
     written, read = words[WRITTEN], words[READ]
     if not read <= written <= words[LIMIT] <= read + SLOTS:
         raise ValueError(f"{written} written, {read} read, of {words[LIMIT]}")
+    if words[ANSWERED] > MAX_ANSWERED:  # workers can write there, too
+        raise ValueError("it knows of more answers than there can be")
+    pipeline = int(path.name.partition("-")[0], 16)
     records: list[bytes] = []
     for number in range(written, max(0, written - SLOTS), -1):
         at = HEADER_BYTES + (number - 1) % SLOTS * RECORD_BYTES
         record = content[at : at + RECORD_BYTES]
-        if NUMBER.unpack(record) != (number,) or not may_be_workers(record):
+        if NUMBER.unpack(record) != (number,) or not may_be_workers(record, pipeline):
             break  # the next one was being written over it; or it says that it is ours
         records.append(record[OWN:])
     return Left(path, words, tuple(reversed(records)))

@@ -54,13 +54,18 @@ class Rings:
         self._life = os.urandom(4).hex()
         self._made: dict[str, list[Path]] = {}
         self._count = 0
+        self._unkept = False
         self.left: list[Path] = []
         self.was_kept = False
         if folder is not None:
             self.left = sorted(folder.glob(f"*{SUFFIX}"))
             self.was_kept = (folder / MARKER).exists()
+
+    def keep(self) -> None:
+        """Say that a kill from now on loses nothing, if all rings lie here."""
+        if self.folder is not None and not self._unkept:
             with suppress(OSError):
-                (folder / MARKER).touch(PRIVATE)
+                (self.folder / MARKER).touch(PRIVATE)
 
     def make(self, pipeline: str) -> int | None:
         """Return the descriptor of a new ring; None where there is no room for one."""
@@ -80,6 +85,7 @@ class Rings:
                 raise
         except OSError as err:
             # From now on a kill may lose what nobody can count.
+            self._unkept = True
             remove(self.folder / MARKER)
             said = {"pipeline": pipeline, "detail": str(err)}
             log.warning("receipts.ring_not_kept", extra=said)
@@ -93,6 +99,11 @@ class Rings:
     def told(self) -> tuple[int, int, int]:
         """Return what a ring says of its time: boot, log, and inferences so far."""
         return self.boot, *self._told()
+
+    def settle(self) -> None:
+        """Keep no more of the last life than is on the disk by now."""
+        self.forget_left()
+        self.keep()
 
     def forget_left(self) -> None:
         """Remove what the last life left: it is on the disk."""

@@ -71,14 +71,15 @@ class Bounds:
         return ""
 
 
-def may_be_workers(record: bytes) -> bool:
-    """Whether some worker may have written a record; its pipeline and model are gone.
+def may_be_workers(record: bytes, pipeline: int) -> bool:
+    """Whether a pipeline's worker may have written a record; its model is not known.
 
-    >>> may_be_workers(bytes(RECORD_BYTES))
+    >>> may_be_workers(bytes(RECORD_BYTES), 0)
     False
     """
-    monotonic_ns, flags, _, _ = _CLAIMED.unpack(record)
-    return bool(monotonic_ns) and not flags & ~WORKERS_FLAGS
+    monotonic_ns, flags, claimed, _ = _CLAIMED.unpack(record)
+    mine = claimed == pipeline and not flags & ~WORKERS_FLAGS
+    return mine and bool(monotonic_ns)
 
 
 def flags_of(order: ReceiptOrder) -> int:

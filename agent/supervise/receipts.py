@@ -290,6 +290,9 @@ class Receipts:
             self.closed = self._refused if ring.closed else Reason.NONE
             return
         more, reason = recorder.allowance(self._pipeline)
+        if more > 0 and self._how is not None and self._how.rings is not None:
+            # Whose log it is, before its first record: it may have opened meanwhile.
+            ring.note(*self._how.rings.told())
         ring.allow(more)
         # The writer is at the limit, and there is no more: it stands, or will do so.
         self.closed = reason if ring.closed and more <= 0 else Reason.NONE

@@ -58,6 +58,8 @@ FORBIDDEN_CALLS = (
     # Other processes
     *("fork", "vfork", "kill", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"),
     *("pidfd_open", "pidfd_getfd", "pidfd_send_signal", "process_madvise"),
+    # Sockets are inherited: the daemon's own takes orders of whoever reaches it
+    *("connect", "bind", "listen", "accept", "accept4"),
     # Priorities and limits
     *("setrlimit", "setpriority", "ioprio_set", "sched_setaffinity"),
     *("sched_setscheduler", "sched_setparam", "sched_setattr"),

@@ -102,6 +102,8 @@ def attempts(outside: Path, readable: Path) -> dict[str, Callable[[], object]]:
         "exec": lambda: os.execv("/bin/true", ["true"]),  # noqa: S606 - it must fail
         "inet": lambda: socket.socket(socket.AF_INET),
         "inet6": lambda: socket.socket(socket.AF_INET6),
+        "connect": lambda: socket.socket(socket.AF_UNIX).connect("/run/any.sock"),
+        "bind": lambda: socket.socket(socket.AF_UNIX).bind("\0tinyward-test"),
         "netlink": lambda: socket.socket(socket.AF_NETLINK),
         "ptrace": lambda: libc("ptrace", PTRACE_TRACEME, 0, 0, 0),
         "unshare": lambda: libc("unshare", CLONE_NEWUSER),

@@ -19,13 +19,16 @@ from agent.audit.rings import Rings, is_memory, memory_folder, word_of
 from agent.audit.verify import Asked, verify_log
 from agent.core.audit_events import GAP
 from agent.core.receipts import (
+    ANSWERED,
     EVENT,
     NO_HASH,
     RING_BYTES,
     SLOTS,
+    VERSION,
     WRITTEN,
     RingReader,
     RingWriter,
+    name_word,
     parse_receipt,
 )
 from tests.fakes.audit_logs import SETTINGS, LoggingBoard, untold, wait_durable
@@ -56,7 +59,7 @@ class Life:
         self.reader, self.writer = RingReader(view), RingWriter(view)
         self.reader.note(*self.rings.told())
         self.reader.allow(SLOTS)
-        self.put = self.writer.bind(7, NO_HASH)
+        self.put = self.writer.bind(name_word("p"), NO_HASH)
 
     def told(self) -> tuple[int, int]:
         """Return what rings note."""
@@ -224,16 +227,19 @@ def test_without_its_rings_a_start_says_that_something_may_be_missing(
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("what", ["cut", "words", "boot", "link", "open"])
+@pytest.mark.parametrize(
+    "what", ["cut", "words", "answered", "version", "boot", "link", "open"]
+)
 def test_what_is_no_ring_of_ours_is_passed_over(tmp_path: Path, what: str) -> None:
-    """It is neither believed nor followed, and the start goes on."""
+    """It is neither believed nor followed; the start goes on, and the log says so."""
     card, folder = Card(), folder_of(tmp_path)
     board = on_card(tmp_path / "state", card)
     life = Life(board, folder)
     wait_durable(life.log)
     life.answer(1, 5)
-    if what == "words":
-        life.writer.words[WRITTEN] = 2**60
+    scribbled = {"words": WRITTEN, "answered": ANSWERED, "version": VERSION}
+    if what in scribbled:
+        life.writer.words[scribbled[what]] = 2**64 - 1
     killed(life, card)
     (ring,) = folder.glob("*.ring")
     if what == "cut":
@@ -248,6 +254,8 @@ def test_what_is_no_ring_of_ours_is_passed_over(tmp_path: Path, what: str) -> No
         board.boot = "boot-2"
     again = Life(board, folder)
     assert again.log.inferences == 0
+    wait_durable(again.log)
+    assert again.log.durable.checkpoint.gaps == 1
     again.die()
     again.rings.forget()
 

@@ -23,6 +23,8 @@ REFUSED = {
     "exec": ("seccomp", "EPERM"),
     "inet": ("seccomp", "EPERM"),
     "inet6": ("seccomp", "EPERM"),
+    "connect": ("seccomp", "EPERM"),
+    "bind": ("seccomp", "EPERM"),
     "netlink": ("seccomp", "EPERM"),
     "ptrace": ("seccomp", "EPERM"),
     "unshare": ("seccomp", "EPERM"),
