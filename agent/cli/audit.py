@@ -19,7 +19,8 @@ tinyward audit verify card/audit --key board.vkey --last-seen seen.note
 
 The log proves order and completeness up to a checkpoint, which bytes ran and what they
 answered, to whoever kept an earlier checkpoint. It does not prove that a board whose
-root lies has told the truth: for that, `tinyward audit rerun` computes anew.
+root lies has told the truth: `tinyward audit rerun` computes kept inputs anew, but a
+root that knows which are kept can still answer those rightly.
 """
 
 # The line each command has in ``tinyward audit --help``; help imports none of them.

@@ -21,9 +21,9 @@ On the board ([meter] vendor_key names vendor.key.pub):
                                              typed: eight lines of six groups
   tinyward meter report -o usage.txt         answers by model and hour, signed
 
-A voucher counts once, on one board. What a board's root does to its own memory is not
-prevented; a copy of its card that is brought back is: `tinyward audit verify` shows two
-checkpoints that contradict each other.
+A voucher counts once, on one board. Neither what a board's root does to its own memory
+nor a card that is restored is prevented; the second is proven to whoever kept an
+earlier checkpoint: `tinyward audit verify --last-seen`.
 """
 
 # The line each command has in ``tinyward meter --help``; help imports none of them.
