@@ -35,6 +35,8 @@ SPREAD = 2.0**14  # of real inputs: -2 to 2, as of normalised ones
 LEARN_S = 0.02  # what recording may take of a start; two inputs always fit
 # One inference per so many times its duration: 0.5 % of the time of an idle loop.
 APART = 200
+# A board that has nothing to do should do nothing: all known answers in 4 s is enough.
+LEAST_NS = 250_000_000
 SHOWN = 16
 
 
@@ -77,7 +79,7 @@ class KnownAnswers:
         self._next = (number + 1) % len(self.known)
         found = self.check(number)
         ended_ns = time.perf_counter_ns()
-        self._due_ns = ended_ns + APART * (ended_ns - now_ns)
+        self._due_ns = ended_ns + max(LEAST_NS, APART * (ended_ns - now_ns))
         return found
 
     def check(self, number: int) -> Evidence | None:
