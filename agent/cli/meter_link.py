@@ -134,4 +134,6 @@ def read_answer(link: "BoardLink", path: str, kind: type[Answer]) -> Answer:
 
 def looks_like_text(words: Sequence[str]) -> bool:
     """Whether arguments are a typed voucher: as long as one, not the name of a file."""
+    if any("/" in word for word in words):
+        return False
     return sum(len(word) for word in words) >= LINES * 10

@@ -40,6 +40,7 @@ RESERVED_LABELS = frozenset(
         *("runtime", "python", "machine", "outcome", "reason", "stage", "label"),
         *("result", "sink", "level", "measure", "phase", "kind", "source", "role"),
         *("anchor", "calibration", "scope", "detector", "feature", "method"),
+        *("check",),
         *("kernel", "system", "power_mode", "sensor", "type", "governor", "device"),
     }
 )

@@ -39,6 +39,10 @@ PATTERNS: Mapping[str, str] = MappingProxyType(
             "at most 128 of a-z, A-Z, 0-9, -, _, ., :, @, ~, + and ="
         ),
         r"^[0-9a-f]{64}$(?!\n)": "64 hexadecimal digits in lower case",
+        r"^([0-9a-f]{64})?$(?!\n)": "64 hexadecimal digits in lower case, or nothing,",
+        r"^([0-9a-f]{40}|[0-9a-f]{64})$(?!\n)": (
+            "40 or 64 hexadecimal digits in lower case"
+        ),
         r"^(\d{1,6}(\.\d{1,6}){0,2})?$(?!\n)": "a version such as 1.2.3",
     }
 )

@@ -171,6 +171,7 @@ def test_each_rule_fires_when_it_should_and_only_then(
 def test_every_rule_of_the_group_has_a_case(repository: Path) -> None:
     """A rule that nobody tried may never fire."""
     _, _, group = (repository / RULES).read_text().partition("name: tinyward-watch")
+    group, _, _ = group.partition("name: tinyward-proofs")
     assert {case.rule for case in CASES} == set(names(group))
 
 

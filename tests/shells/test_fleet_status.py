@@ -348,7 +348,7 @@ CASES: list[tuple[Callable[[Json], object], Health, str, str]] = [
         "golden",
         "door: no",
     ),
-    (door(ready=False, reason="crash"), "failing", "crash", "door: not ready"),
+    (door(ready=False, reason="crash"), "failing", "crash", "door: answers nothing"),
     (alarm("all", "warning"), "warned", "drift", "door: all drifts from shipped"),
     (alarm("output", "critical"), "failing", "drift", "door: output drifts"),
     (ladder("suspect"), "well", "", ""),

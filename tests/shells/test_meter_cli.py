@@ -200,7 +200,7 @@ def test_a_vendors_key_is_made_once(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     """A file that is not there, and a line with a mistake, before anyone is asked."""
-    missing = run("redeem", tmp_path / "none.txt")
+    missing = run("redeem", tmp_path / ("a-folder-" * 20) / "none.txt")
     assert (missing.exit_code, "none.txt" in missing.output) == (2, True)
     path = tmp_path / "typed.txt"
     path.write_text("AAAAA BBBBB CCCCC DDDDD EEEEE FFFFF\n", encoding="ascii")
